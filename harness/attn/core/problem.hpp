@@ -1,0 +1,51 @@
+// What is computed: the shape of one attention problem.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <string>
+
+namespace attn {
+
+using index_t = std::int64_t;
+
+enum class DType { f32 };
+
+// Layouts: Q [batch, heads, q_len, head_dim], K [batch, kv_heads, kv_len, head_dim],
+// V [batch, kv_heads, kv_len, value_dim], output [batch, heads, q_len, value_dim].
+struct Problem {
+  index_t batch = 1;
+  index_t heads = 8;
+  index_t kv_heads = 8;
+  index_t q_len = 1024;
+  index_t kv_len = 1024;
+  index_t head_dim = 64;
+  index_t value_dim = 64;
+  bool causal = false;
+  DType dtype = DType::f32;
+
+  // 1/sqrt(head_dim): the factor on q.k wherever a variant's page names no other.
+  double scale() const { return 1.0 / std::sqrt(static_cast<double>(head_dim)); }
+
+  // Row i of Q stands at this key position: with q_len != kv_len the two sequences end together, as in FlashAttention.
+  index_t query_position(index_t row) const { return row + kv_len - q_len; }
+
+  // Query head h reads this kv head: contiguous groups, as in grouped-query attention.
+  index_t kv_head(index_t head) const { return head * kv_heads / heads; }
+
+  bool self_attention() const { return q_len == kv_len; }
+
+  friend bool operator==(const Problem&, const Problem&) = default;
+};
+
+inline std::string to_string(const Problem& p) {
+  auto text = "batch=" + std::to_string(p.batch) + " heads=" + std::to_string(p.heads);
+  if (p.kv_heads != p.heads) text += " kv_heads=" + std::to_string(p.kv_heads);
+  text += " q_len=" + std::to_string(p.q_len);
+  if (p.kv_len != p.q_len) text += " kv_len=" + std::to_string(p.kv_len);
+  text += " head_dim=" + std::to_string(p.head_dim);
+  if (p.value_dim != p.head_dim) text += " value_dim=" + std::to_string(p.value_dim);
+  return text + (p.causal ? " causal" : "");
+}
+
+}  // namespace attn

@@ -1,0 +1,100 @@
+#include "attn/exec/arena.hpp"
+
+#include <oneapi/tbb/global_control.h>
+#include <oneapi/tbb/parallel_for.h>
+#include <oneapi/tbb/task_arena.h>
+#include <oneapi/tbb/task_scheduler_observer.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <atomic>
+#include <fstream>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "attn/core/assert.hpp"
+#include "attn/exec/topology.hpp"
+
+namespace attn {
+
+namespace {
+
+class Pinner : public tbb::task_scheduler_observer {
+ public:
+  Pinner(tbb::task_arena& arena, std::vector<int> cores) : task_scheduler_observer(arena), cores_(std::move(cores)) {
+    observe(true);
+  }
+  ~Pinner() override { observe(false); }
+
+  void on_scheduler_entry(bool) override {
+    const auto slot = static_cast<std::size_t>(tbb::this_task_arena::current_thread_index());
+    if (cores_.empty()) return;
+    cpu_set_t mask;
+    CPU_ZERO(&mask);
+    CPU_SET(static_cast<std::size_t>(cores_[slot % cores_.size()]), &mask);
+    ::sched_setaffinity(0, sizeof mask, &mask);
+  }
+
+ private:
+  std::vector<int> cores_;
+};
+
+}  // namespace
+
+struct Arena::Impl {
+  tbb::global_control limit;
+  tbb::task_arena arena;
+  std::optional<Pinner> pinner;
+
+  Impl(int threads, Pinning pinning)
+      : limit(tbb::global_control::max_allowed_parallelism, static_cast<std::size_t>(threads)), arena(threads, 1) {
+    arena.initialize();
+    if (pinning == Pinning::cores) pinner.emplace(arena, cores_spread_first());
+  }
+};
+
+Arena::Arena(int threads, Pinning pinning) : threads_(threads) {
+  ATTN_ASSERT(threads >= 1);
+  impl_ = std::make_unique<Impl>(threads, pinning);
+}
+
+Arena::~Arena() = default;
+
+void Arena::execute(FunctionRef<void()> work) const {
+  impl_->arena.execute([&] { work(); });
+}
+
+int arena_threads() {
+  // Outside an arena TBB reports its default concurrency; there we run serially.
+  return tbb::this_task_arena::current_thread_index() == tbb::task_arena::not_initialized ? 1
+                                                                                          : tbb::this_task_arena::max_concurrency();
+}
+
+void parallel_tasks(index_t count, FunctionRef<void(index_t, int)> body) {
+  const int workers = static_cast<int>(std::min<index_t>(count, arena_threads()));
+  if (workers <= 1) {
+    for (index_t task = 0; task < count; ++task) body(task, 0);
+    return;
+  }
+  std::atomic<index_t> next{0};
+  const auto work = [&](int worker) {
+    for (index_t task; (task = next.fetch_add(1, std::memory_order_relaxed)) < count;) body(task, worker);
+  };
+  tbb::parallel_for(0, workers, work, tbb::static_partitioner());
+}
+
+int usable_cores() {
+  cpu_set_t mask;
+  CPU_ZERO(&mask);
+  int cores = ::sched_getaffinity(0, sizeof mask, &mask) == 0 ? CPU_COUNT(&mask) : 1;
+  std::ifstream quota_file("/sys/fs/cgroup/cpu.max");
+  std::string quota;
+  double period = 0;
+  if (quota_file >> quota >> period && quota != "max" && period > 0) {
+    cores = std::min(cores, std::max(1, static_cast<int>(std::stod(quota) / period)));
+  }
+  return std::max(1, cores);
+}
+
+}  // namespace attn

@@ -1,0 +1,31 @@
+// What this machine is made of, as far as it can be read.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "attn/core/problem.hpp"
+
+namespace attn {
+
+struct Cache {
+  int level = 0;
+  index_t bytes = 0;
+  int shared_by_cores = 0;  // logical processors
+};
+
+struct Topology {
+  int packages = 0;
+  int cores = 0;
+  int processors = 0;  // logical
+  int numa_nodes = 0;
+  std::vector<Cache> caches;  // one entry a level: unified or data
+};
+
+// Read once with hwloc.
+const Topology& topology();
+
+// Allowed logical processors, one of each core before any second hardware thread.
+std::vector<int> cores_spread_first();
+
+}  // namespace attn

@@ -1,0 +1,148 @@
+// Type erasure of a variant's page (variant.hpp) and the line that ends it. Included by registry.hpp.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "attn/variant/registry.hpp"
+
+namespace attn {
+
+struct NoOptions {};
+
+namespace erase {
+
+template <class V>
+struct OptionsOf {
+  using type = NoOptions;
+  static OptionTable<NoOptions> table() { return {}; }
+};
+
+template <class V>
+requires requires { typename V::Options; }
+struct OptionsOf<V> {
+  using type = typename V::Options;
+  static OptionTable<type> table() { return V::options(); }
+};
+
+template <class V>
+class PlanOf final : public Plan {
+ public:
+  PlanOf(const Problem& p, const typename OptionsOf<V>::type& o, WorkspacePlan& w) : variant_(p, o, w) {}
+  void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const override {
+    variant_.run(in, parameters, out, workspace);
+  }
+
+ private:
+  V variant_;
+};
+
+template <class V>
+class VariantOf final : public Variant {
+ public:
+  using Options = typename OptionsOf<V>::type;
+  VariantOf(std::string id, VariantInfo info, Options options)
+      : id_(std::move(id)), info_(std::move(info)), options_(std::move(options)) {}
+
+  const std::string& id() const override { return id_; }
+  const VariantInfo& info() const override { return info_; }
+  std::string options_text() const override { return OptionsOf<V>::table().print(options_); }
+
+  Parameters parameters(const Problem& p) const override {
+    if constexpr (requires { V::parameters(p, options_); }) {
+      return V::parameters(p, options_);
+    } else {
+      return {};
+    }
+  }
+  Cost cost(const Problem& p) const override { return V::cost(p, options_); }
+  std::unique_ptr<Plan> plan(const Problem& p, WorkspacePlan& w) const override {
+    return std::make_unique<PlanOf<V>>(p, options_, w);
+  }
+  Tensor<double> definition(const Problem& p, const Inputs<double>& in, const ParameterSet<double>& parameters) const override {
+    return V::definition(p, options_, in, parameters);
+  }
+  Tensor<float> definition(const Problem& p, const Inputs<float>& in, const ParameterSet<float>& parameters) const override {
+    return V::definition(p, options_, in, parameters);
+  }
+
+ protected:
+  Status supports_options(const Problem& p) const override {
+    if constexpr (requires { V::supports(p, options_); }) {
+      return V::supports(p, options_);
+    } else {
+      return {};
+    }
+  }
+
+ private:
+  std::string id_;
+  VariantInfo info_;
+  Options options_;
+};
+
+template <class V>
+class TypeOf final : public VariantType {
+ public:
+  TypeOf(std::string name, std::string folder) {
+    id = std::move(name);
+    family = std::move(folder);
+    info = V::info();
+    options = OptionsOf<V>::table().docs();
+  }
+  Result<std::unique_ptr<Variant>> configure(std::string_view text) const override {
+    auto parsed = OptionsOf<V>::table().parse(text);
+    if (!parsed) return refuse(id + ": " + parsed.reason());
+    return std::unique_ptr<Variant>(std::make_unique<VariantOf<V>>(id, info, *std::move(parsed)));
+  }
+};
+
+}  // namespace erase
+
+// What a plugin's shared library exports under the C name attn_plugin.
+struct PluginEntry {
+  std::uint32_t abi_version;
+  const char* build_tag;
+  const char* id;
+  void (*enter)(Registry&);
+};
+
+// Grows when anything in the headers that a variant's page sees changes its layout or meaning.
+inline constexpr std::uint32_t abi_version = 1;
+
+// Pages and harness exchange C++ objects, so they must come from the same release and compiler.
+const char* build_tag();
+
+}  // namespace attn
+
+#define ATTN_STRING_(x) #x
+#define ATTN_STRING(x) ATTN_STRING_(x)
+#if defined(__clang__)
+#define ATTN_COMPILER "clang-" ATTN_STRING(__clang_major__)
+#else
+#define ATTN_COMPILER "gcc-" ATTN_STRING(__GNUC__)
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+#define ATTN_SANITIZER "-asan"
+#elif defined(__SANITIZE_THREAD__)
+#define ATTN_SANITIZER "-tsan"
+#else
+#define ATTN_SANITIZER ""
+#endif
+#define ATTN_BUILD_TAG "attnbench-" ATTN_VERSION "-" ATTN_COMPILER ATTN_SANITIZER
+
+#ifdef ATTN_PLUGIN
+#define ATTN_PLUGIN_ENTRY(id)                       \
+  extern "C" __attribute__((visibility("default"))) \
+  const ::attn::PluginEntry attn_plugin{::attn::abi_version, ATTN_BUILD_TAG, #id, register_##id};
+#else
+#define ATTN_PLUGIN_ENTRY(id)
+#endif
+
+// Last line of a page, inside namespace attn. ATTN_FAMILY is the folder's name, set by the build.
+#define ATTN_VARIANT(id, Type)                                                                                              \
+  void register_##id(Registry& registry);                                                                                   \
+  void register_##id(Registry& registry) { registry.add(std::make_unique<::attn::erase::TypeOf<Type>>(#id, ATTN_FAMILY)); } \
+  ATTN_PLUGIN_ENTRY(id)

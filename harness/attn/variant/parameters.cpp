@@ -1,0 +1,86 @@
+#include "attn/variant/parameters.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+namespace attn {
+
+namespace init {
+
+namespace {
+
+template <class F>
+Init each(F value) {
+  return [value](std::span<float> values, const Shape&, const Rng& rng) {
+    for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(value(rng, static_cast<index_t>(i)));
+  };
+}
+
+}  // namespace
+
+Init zeros() { return constant(0); }
+
+Init constant(double value) {
+  return each([value](const Rng&, index_t) { return value; });
+}
+
+Init normal(double std) {
+  return each([std](const Rng& rng, index_t i) { return std * rng.normal(i); });
+}
+
+Init uniform(double bound) {
+  return each([bound](const Rng& rng, index_t i) { return bound * (2 * rng.uniform(i) - 1); });
+}
+
+Init xavier_uniform(index_t fan_in, index_t fan_out) { return uniform(std::sqrt(6.0 / static_cast<double>(fan_in + fan_out))); }
+
+Init identity() {
+  return [](std::span<float> values, const Shape& shape, const Rng&) {
+    ATTN_ASSERT(shape.size() >= 2);
+    const index_t columns = shape.back();
+    const index_t rows = shape[shape.size() - 2];
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      const index_t cell = static_cast<index_t>(i) % (rows * columns);
+      values[i] = cell / columns == cell % columns ? 1.0f : 0.0f;
+    }
+  };
+}
+
+}  // namespace init
+
+namespace {
+
+index_t element_count(const Shape& shape) {
+  index_t count = 1;
+  for (const index_t extent : shape) count *= extent;
+  return count;
+}
+
+}  // namespace
+
+ParameterSet<float> make_parameters(const Parameters& specs, std::uint64_t seed) {
+  ParameterSet<float> set;
+  for (const auto& spec : specs) {
+    std::vector<float> values(static_cast<std::size_t>(element_count(spec.shape)));
+    spec.init(values, spec.shape, Rng(seed, "parameter " + spec.name));
+    set.set(spec.name, Tensor<float>(spec.shape, std::move(values)));
+  }
+  return set;
+}
+
+ParameterSet<double> widen(const ParameterSet<float>& parameters) {
+  ParameterSet<double> wide;
+  for (const auto& [name, tensor] : parameters.all()) {
+    const float* values = tensor.data();
+    wide.set(name, Tensor<double>(tensor.shape(), std::vector<double>(values, values + tensor.size())));
+  }
+  return wide;
+}
+
+index_t parameter_bytes(const Parameters& specs) {
+  index_t bytes = 0;
+  for (const auto& spec : specs) bytes += element_count(spec.shape) * static_cast<index_t>(sizeof(float));
+  return bytes;
+}
+
+}  // namespace attn

@@ -1,0 +1,68 @@
+// Learned tensors and random tables of a variant: declared by name and shape, filled from a seed, handed to the
+// definition and to the fast path alike.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "attn/algebra/algebra.hpp"
+#include "attn/core/rng.hpp"
+#include "attn/core/view.hpp"
+
+namespace attn {
+
+// Fills a row-major tensor of the declared shape. Index tables hold whole numbers, exact in float up to 2^24.
+using Init = std::function<void(std::span<float> values, const Shape& shape, const Rng& rng)>;
+
+namespace init {
+Init zeros();
+Init constant(double value);
+Init normal(double std);
+Init uniform(double bound);                            // [-bound, bound]
+Init xavier_uniform(index_t fan_in, index_t fan_out);  // Glorot & Bengio 2010: bound sqrt(6/(fan_in+fan_out))
+Init identity();                                       // ones on the diagonal of the last two axes
+}  // namespace init
+
+struct ParameterSpec {
+  std::string name;
+  Shape shape;
+  Init init;
+  bool trainable = true;  // false: a random table that training leaves alone
+};
+
+using Parameters = std::vector<ParameterSpec>;
+
+template <class T>
+class ParameterSet {
+ public:
+  // The parameter must have been declared.
+  const Tensor<T>& operator[](std::string_view name) const {
+    const auto found = tensors_.find(name);
+    ATTN_ASSERT(found != tensors_.end());
+    return found->second;
+  }
+  template <std::size_t R>
+  View<const T, R> view(std::string_view name) const {
+    const Tensor<T>& tensor = (*this)[name];
+    ATTN_ASSERT(tensor.shape().size() == R);
+    std::array<index_t, R> extents{};
+    for (std::size_t r = 0; r < R; ++r) extents[r] = tensor.shape()[r];
+    return {tensor.data(), extents};
+  }
+  void set(std::string name, Tensor<T> tensor) { tensors_.insert_or_assign(std::move(name), std::move(tensor)); }
+  const std::map<std::string, Tensor<T>, std::less<>>& all() const { return tensors_; }
+
+ private:
+  std::map<std::string, Tensor<T>, std::less<>> tensors_;
+};
+
+// Each tensor draws from its own stream of `seed`, named after it.
+ParameterSet<float> make_parameters(const Parameters& specs, std::uint64_t seed);
+ParameterSet<double> widen(const ParameterSet<float>& parameters);
+index_t parameter_bytes(const Parameters& specs);
+
+}  // namespace attn

@@ -1,0 +1,129 @@
+// From plain structs to variants that the harness can list, configure, plan and run by name.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "attn/algebra/algebra.hpp"
+#include "attn/core/problem.hpp"
+#include "attn/core/result.hpp"
+#include "attn/core/view.hpp"
+#include "attn/exec/workspace.hpp"
+#include "attn/variant/options.hpp"
+#include "attn/variant/parameters.hpp"
+
+namespace attn {
+
+template <class T>
+struct Inputs;
+
+// The inputs of a fast path. The last stride is 1, the others are free.
+struct FloatInputs {
+  View<const float, 4> q, k, v;  // [B,H,N,D], [B,Hk,M,D], [B,Hk,M,Dv]
+  const View<const float, 4>& x() const { return q; }
+};
+using Output = View<float, 4>;  // [B,H,N,Dv], last stride 1
+
+// Useful work of a problem, independent of how it is done; the harness adds the roof.
+struct Cost {
+  double flops = 0;  // a multiply-add is two
+  double bytes = 0;  // each input read once, the output written once
+  double exps = 0;   // exp, tanh, sin and the like
+};
+
+// Q, K, V read and the output written once, in bytes.
+double tensor_bytes(const Problem& p);
+
+enum class Exactness {
+  exact,          // equals softmax attention
+  pattern,        // softmax attention over chosen keys
+  approximation,  // aims at softmax attention
+  different,      // another operator: distance to softmax attention says nothing
+};
+enum class Causality { both, never, always };
+enum class Reads { qkv, xv, x };
+
+struct VariantInfo {
+  std::string title;
+  std::string formula;
+  std::string paper;      // author year, identifier, section; "baseline" where there is none
+  std::string cost_in_n;  // such as "N^2 D"
+  Exactness exactness = Exactness::exact;
+  Causality causality = Causality::both;
+  Reads reads = Reads::qkv;
+  bool cross = true;           // q_len != kv_len is defined
+  bool grouped_heads = false;  // kv_heads < heads is defined
+  bool row_wise = true;        // output row i depends on no other row of Q: sampled rows can be checked alone
+  bool randomised = false;     // parameters hold random features or tables
+  double time_exponent = 2;    // declared growth of time in N at fixed options
+};
+
+std::string_view to_string(Exactness e);
+std::string_view to_string(Causality c);
+std::string_view to_string(Reads r);
+
+// A variant planned for one problem.
+class Plan {
+ public:
+  virtual ~Plan() = default;
+  // Inside an arena of the planned number of threads. Writes every element of the output.
+  virtual void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const = 0;
+};
+
+// A variant with its options set.
+class Variant {
+ public:
+  virtual ~Variant() = default;
+  virtual const std::string& id() const = 0;
+  virtual const VariantInfo& info() const = 0;
+  virtual std::string options_text() const = 0;  // canonical; parses back
+  std::string name() const;                      // id or id:options
+
+  // What info() declares and what the variant's own supports() adds.
+  Status supports(const Problem& p) const;
+  virtual Parameters parameters(const Problem& p) const = 0;
+  virtual Cost cost(const Problem& p) const = 0;
+  virtual std::unique_ptr<Plan> plan(const Problem& p, WorkspacePlan& workspace) const = 0;
+  virtual Tensor<double> definition(const Problem&, const Inputs<double>&, const ParameterSet<double>&) const = 0;
+  virtual Tensor<float> definition(const Problem&, const Inputs<float>&, const ParameterSet<float>&) const = 0;
+
+ protected:
+  virtual Status supports_options(const Problem& p) const = 0;
+};
+
+// A registered variant, not yet configured.
+class VariantType {
+ public:
+  virtual ~VariantType() = default;
+  std::string id, family;
+  VariantInfo info;
+  std::vector<OptionDoc> options;
+  virtual Result<std::unique_ptr<Variant>> configure(std::string_view options_text) const = 0;
+};
+
+class Registry {
+ public:
+  // A second variant of the same id is a bug in the tree (in a plugin it is refused before it gets here).
+  void add(std::unique_ptr<VariantType> type);
+  const VariantType* find(std::string_view id) const;
+  const std::vector<std::unique_ptr<VariantType>>& all() const { return types_; }  // sorted by family, then id
+
+  // "local:left=64,right=64". Unknown names are refused with the nearest one.
+  Result<std::unique_ptr<Variant>> configure(std::string_view name) const;
+
+  // "full,local:left=64,right=64,linformer:k=256", or "all", or a family's name, or an id with * and ?.
+  Result<std::vector<std::unique_ptr<Variant>>> configure_list(std::string_view names) const;
+
+ private:
+  std::vector<std::unique_ptr<VariantType>> types_;
+};
+
+// Every variant of the tree; the body is generated from the file names.
+void register_builtin_variants(Registry& registry);
+
+}  // namespace attn
+
+#include "attn/variant/erase.hpp"

@@ -1,0 +1,67 @@
+// What a variant's page includes. A variant is a plain struct; VariantOf (registry.hpp) erases its type.
+//
+//   struct Local {
+//     struct Options { index_t left = 128; };                                          optional
+//     static OptionTable<Options> options();                                           with Options
+//     static VariantInfo info();
+//     static Parameters parameters(const Problem&, const Options&);                    optional
+//     static Status supports(const Problem&, const Options&);                          optional: what info() cannot say
+//     static Cost cost(const Problem&, const Options&);
+//     template <class T>
+//     static Tensor<T> definition(const Problem&, const Options&, const Inputs<T>&, const ParameterSet<T>&);
+//     Local(const Problem&, const Options&, WorkspacePlan&);                           plan: choose, book, may throw
+//     void run(const FloatInputs&, const ParameterSet<float>&, Output, Workspace&) const;   no allocation, no throw
+//   };
+//   ATTN_VARIANT(local, Local)
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "attn/algebra/algebra.hpp"
+#include "attn/core/problem.hpp"
+#include "attn/core/result.hpp"
+#include "attn/core/view.hpp"
+#include "attn/exec/arena.hpp"
+#include "attn/exec/workspace.hpp"
+#include "attn/variant/options.hpp"
+#include "attn/variant/parameters.hpp"
+#include "attn/variant/registry.hpp"
+
+namespace attn {
+
+// The inputs of a definition. q may hold only some rows of the problem's Q: position[r] is where row r stands among
+// the keys (Problem::query_position), so a definition that asks for it can be evaluated at sampled rows.
+template <class T>
+struct Inputs {
+  Tensor<T> q, k, v;  // [B,H,rows,D], [B,Hk,M,D], [B,Hk,M,Dv]
+  std::vector<index_t> position;
+
+  const Tensor<T>& x() const { return q; }  // what a mixer without queries and keys reads
+};
+
+// The mask of a definition: [rows, kv_len], true where allowed(i, j) and, for causal problems, j <= i.
+template <class T, class F>
+Mask allowed_pairs(const Problem& p, const Inputs<T>& in, F allowed) {
+  return Mask::from({static_cast<index_t>(in.position.size()), p.kv_len}, [&](index_t row, index_t j) {
+    const index_t i = in.position[static_cast<std::size_t>(row)];
+    return (!p.causal || j <= i) && allowed(i, j);
+  });
+}
+
+// K or V with one head for each query head.
+template <class T>
+Tensor<T> per_query_head(const Problem& p, const Tensor<T>& kv) {
+  return p.kv_heads == p.heads ? kv : repeat(kv, 1, p.heads / p.kv_heads);
+}
+
+// out_i = sum_j softmax_j(scale q_i.k_j) v_j over the keys j that allowed(i, j) and causality permit; zeros if none.
+template <class T, class F>
+Tensor<T> softmax_attention(const Problem& p, const Inputs<T>& in, F allowed) {
+  const Tensor<T> logits = matmul(in.q, transpose(per_query_head(p, in.k))) * static_cast<T>(p.scale());
+  return matmul(softmax(logits, allowed_pairs(p, in, allowed)), per_query_head(p, in.v));
+}
+
+inline bool every_key(index_t, index_t) { return true; }
+
+}  // namespace attn

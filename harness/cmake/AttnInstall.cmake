@@ -1,0 +1,1 @@
+# find_package(attnbench) and attnbench_add_plugin() for projects elsewhere.
