@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds, runs attn_sweep with the arguments given (none: the default sweep).
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+
+"$root/scripts/build.sh" attn_sweep
+exec "$root/build/release/bin/attn_sweep" "$@"

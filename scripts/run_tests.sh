@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds, runs the tests: scripts/run_tests.sh [--all] [CTEST ARGUMENTS...]
+# --all adds the tests labelled slow. The last line is "N passed, N failed".
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+selection=(--label-exclude '^slow$')
+if [[ ${1:-} == --all ]]; then
+  selection=()
+  shift
+fi
+
+scripts/build.sh
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+code=0
+# Several tests at a time; those that measure are marked RUN_SERIAL.
+ctest --test-dir build/release --output-on-failure --no-tests=error --parallel "$(nproc)" \
+  "${selection[@]}" "$@" </dev/null 2>&1 | tee "$log" || code=$?
+
+summary=$(sed -nE 's/^[0-9]+% tests passed, ([0-9]+) tests? failed out of ([0-9]+)$/\1 \2/p' "$log")
+read -r failed total <<<"${summary:-0 0}"
+echo "$((total - failed)) passed, $failed failed"
+exit "$code"
