@@ -1,0 +1,23 @@
+// What this machine can do at most: the denominators of every roof. Each probe runs on the calling thread and returns the
+// work done; the caller holds the clock.
+#pragma once
+
+#include <span>
+
+#include "attn/core/problem.hpp"
+
+namespace attn::kernels {
+
+// Independent fused multiply-adds on registers, no loads. Returns floating-point operations.
+double probe_fma(index_t iterations);
+
+// exp of `buffer`, in place where it stays in [-1, 0]. Returns the number of exponentials.
+double probe_exp(std::span<float> buffer, index_t repeats);
+
+// Sum of `buffer`. Returns bytes read.
+double probe_read(std::span<const float> buffer);
+
+// a = b + 3 c. Returns bytes by STREAM's convention: two reads and one write an element.
+double probe_triad(std::span<float> a, std::span<const float> b, std::span<const float> c);
+
+}  // namespace attn::kernels
