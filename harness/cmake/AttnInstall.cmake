@@ -1,1 +1,22 @@
-# find_package(attnbench) and attnbench_add_plugin() for projects elsewhere.
+# cmake --install, find_package(attnbench) and attnbench_add_plugin() for projects elsewhere. A project that takes
+# attnbench by add_subdirectory has the same targets and function without installing.
+include(AttnPlugin)
+include(CMakePackageConfigHelpers)
+
+set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/attnbench)
+get_property(floors GLOBAL PROPERTY ATTN_FLOORS)
+install(TARGETS ${floors} EXPORT attnbenchTargets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(EXPORT attnbenchTargets NAMESPACE attnbench:: DESTINATION ${package_dir})
+install(DIRECTORY harness/attn DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
+  FILES_MATCHING PATTERN "*.hpp" PATTERN "*-inl.hpp" EXCLUDE)
+
+configure_package_config_file(harness/cmake/attnbenchConfig.cmake.in attnbenchConfig.cmake INSTALL_DESTINATION ${package_dir})
+# A plugin must come from the very release that loads it.
+write_basic_package_version_file(attnbenchConfigVersion.cmake COMPATIBILITY ExactVersion)
+install(FILES ${CMAKE_CURRENT_BINARY_DIR}/attnbenchConfig.cmake ${CMAKE_CURRENT_BINARY_DIR}/attnbenchConfigVersion.cmake
+  harness/cmake/AttnPlugin.cmake DESTINATION ${package_dir})
+
+# Relative to where the file is found, so that an installed tree can be moved.
+file(RELATIVE_PATH pc_to_prefix /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
+configure_file(harness/cmake/attnbench.pc.in attnbench.pc @ONLY)
+install(FILES ${CMAKE_CURRENT_BINARY_DIR}/attnbench.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
