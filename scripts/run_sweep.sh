@@ -3,5 +3,5 @@
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 
-"$root/scripts/build.sh" attn_sweep
+"$root/scripts/build.sh" attn_sweep_app
 exec "$root/build/release/bin/attn_sweep" "$@"

@@ -106,7 +106,8 @@ struct PluginEntry {
   std::uint32_t abi_version;
   const char* build_tag;
   const char* id;
-  void (*enter)(Registry&);
+  const char* family;
+  void (*enter)(Registry&, const std::string& family);
 };
 
 // Grows when anything in the headers that a variant's page sees changes its layout or meaning.
@@ -134,15 +135,20 @@ const char* build_tag();
 #define ATTN_BUILD_TAG "attnbench-" ATTN_VERSION "-" ATTN_COMPILER ATTN_SANITIZER
 
 #ifdef ATTN_PLUGIN
+#ifndef ATTN_FAMILY
+#define ATTN_FAMILY "plugin"
+#endif
 #define ATTN_PLUGIN_ENTRY(id)                       \
   extern "C" __attribute__((visibility("default"))) \
-  const ::attn::PluginEntry attn_plugin{::attn::abi_version, ATTN_BUILD_TAG, #id, register_##id};
+  const PluginEntry attn_plugin{abi_version, ATTN_BUILD_TAG, #id, ATTN_FAMILY, register_##id};
 #else
 #define ATTN_PLUGIN_ENTRY(id)
 #endif
 
-// Last line of a page, inside namespace attn. ATTN_FAMILY is the folder's name, set by the build.
-#define ATTN_VARIANT(id, Type)                                                                                              \
-  void register_##id(Registry& registry);                                                                                   \
-  void register_##id(Registry& registry) { registry.add(std::make_unique<::attn::erase::TypeOf<Type>>(#id, ATTN_FAMILY)); } \
+// Last line of a page, inside namespace attn. The family is the folder's name, which the build passes on.
+#define ATTN_VARIANT(id, Type)                                        \
+  void register_##id(Registry& registry, const std::string& family);  \
+  void register_##id(Registry& registry, const std::string& family) { \
+    registry.add(std::make_unique<erase::TypeOf<Type>>(#id, family)); \
+  }                                                                   \
   ATTN_PLUGIN_ENTRY(id)

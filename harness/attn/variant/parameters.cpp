@@ -48,38 +48,25 @@ Init identity() {
 
 }  // namespace init
 
-namespace {
-
-index_t element_count(const Shape& shape) {
-  index_t count = 1;
-  for (const index_t extent : shape) count *= extent;
-  return count;
-}
-
-}  // namespace
-
 ParameterSet<float> make_parameters(const Parameters& specs, std::uint64_t seed) {
   ParameterSet<float> set;
   for (const auto& spec : specs) {
-    std::vector<float> values(static_cast<std::size_t>(element_count(spec.shape)));
-    spec.init(values, spec.shape, Rng(seed, "parameter " + spec.name));
-    set.set(spec.name, Tensor<float>(spec.shape, std::move(values)));
+    Array<float> values(spec.shape);
+    spec.init({values.writable(), static_cast<std::size_t>(values.size())}, spec.shape, Rng(seed, "parameter " + spec.name));
+    set.set(spec.name, Tensor<float>(std::move(values)));
   }
   return set;
 }
 
 ParameterSet<double> widen(const ParameterSet<float>& parameters) {
   ParameterSet<double> wide;
-  for (const auto& [name, tensor] : parameters.all()) {
-    const float* values = tensor.data();
-    wide.set(name, Tensor<double>(tensor.shape(), std::vector<double>(values, values + tensor.size())));
-  }
+  for (const auto& [name, tensor] : parameters.all()) wide.set(name, cast<double>(tensor));
   return wide;
 }
 
 index_t parameter_bytes(const Parameters& specs) {
   index_t bytes = 0;
-  for (const auto& spec : specs) bytes += element_count(spec.shape) * static_cast<index_t>(sizeof(float));
+  for (const auto& spec : specs) bytes += volume(spec.shape) * static_cast<index_t>(sizeof(float));
   return bytes;
 }
 

@@ -23,7 +23,7 @@ Status load_plugin(const std::string& path, Registry& registry) {
   }
   if (registry.find(entry->id) != nullptr)
     return refuse("plugin '" + path + "' brings variant '" + entry->id + "', which exists already");
-  entry->enter(registry);
+  entry->enter(registry, entry->family);
   return {};
 }
 

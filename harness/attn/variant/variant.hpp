@@ -43,7 +43,7 @@ struct Inputs {
 // The mask of a definition: [rows, kv_len], true where allowed(i, j) and, for causal problems, j <= i.
 template <class T, class F>
 Mask allowed_pairs(const Problem& p, const Inputs<T>& in, F allowed) {
-  return Mask::from({static_cast<index_t>(in.position.size()), p.kv_len}, [&](index_t row, index_t j) {
+  return mask({static_cast<index_t>(in.position.size()), p.kv_len}, [&](index_t row, index_t j) {
     const index_t i = in.position[static_cast<std::size_t>(row)];
     return (!p.causal || j <= i) && allowed(i, j);
   });

@@ -1,0 +1,55 @@
+#include <algorithm>
+#include <cstring>
+
+#include "attn/variant/variant.hpp"
+
+namespace attn {
+
+// copy_v: the output is V itself. Nothing that reads V and writes an output of its size can be faster: the bandwidth
+// ceiling of the table.
+//   out_i = v_i
+//   no flops; reads V, writes the output; exact copy
+struct CopyV {
+  static VariantInfo info() {
+    return {.title = "Copy of V: the bandwidth ceiling",
+            .formula = "out_i = v_i",
+            .paper = "baseline",
+            .cost_in_n = "N D bytes",
+            .exactness = Exactness::different,
+            .cross = false,
+            .in_default_sweep = true,
+            .time_exponent = 1};
+  }
+
+  static Cost cost(const Problem& p, const NoOptions&) {
+    return {.flops = 0, .bytes = 2.0 * sizeof(float) * static_cast<double>(p.batch * p.heads * p.kv_len * p.value_dim), .exps = 0};
+  }
+
+  template <class T>
+  static Tensor<T> definition(const Problem&, const NoOptions&, const Inputs<T>& in, const ParameterSet<T>&) {
+    return take(in.v, Indices({static_cast<index_t>(in.position.size())}, in.position), 2);
+  }
+
+  CopyV(const Problem& p, const NoOptions&, WorkspacePlan&) : p_(p) {}
+
+  void run(const FloatInputs& in, const ParameterSet<float>&, Output out, Workspace&) const {
+    constexpr index_t rows_per_task = 512;
+    const index_t tiles = (p_.q_len + rows_per_task - 1) / rows_per_task;
+    parallel_tasks(p_.batch * p_.heads * tiles, [&](index_t task, int) {
+      const index_t head = task / tiles % p_.heads;
+      const index_t batch = task / tiles / p_.heads;
+      const index_t first = task % tiles * rows_per_task;
+      const index_t last = std::min(first + rows_per_task, p_.q_len);
+      const auto from = in.v[batch][head];
+      const auto to = out[batch][head];
+      for (index_t i = first; i < last; ++i)
+        std::memcpy(to.row(i), from.row(i), static_cast<std::size_t>(p_.value_dim) * sizeof(float));
+    });
+  }
+
+ private:
+  Problem p_;
+};
+ATTN_VARIANT(copy_v, CopyV)
+
+}  // namespace attn
