@@ -6,6 +6,7 @@
 #include "attn/algebra/gather.hpp"
 #include "attn/algebra/gradient.hpp"
 #include "attn/algebra/layout.hpp"
+#include "attn/algebra/linalg.hpp"
 #include "attn/algebra/matmul.hpp"
 #include "attn/algebra/reduce.hpp"
 #include "attn/algebra/tensor.hpp"
