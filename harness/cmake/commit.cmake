@@ -1,0 +1,7 @@
+# Run at every build: writes OUTPUT only when the commit, or the cleanness of the tree, has changed.
+execute_process(COMMAND git -C ${SOURCE} describe --always --dirty --abbrev=12 --exclude=* OUTPUT_VARIABLE commit
+                OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET RESULT_VARIABLE failed)
+if(failed)
+  set(commit "unsupported: no git checkout")
+endif()
+file(CONFIGURE OUTPUT ${OUTPUT} CONTENT "#pragma once\n#define ATTN_COMMIT \"@commit@\"\n" @ONLY)
