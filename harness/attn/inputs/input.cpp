@@ -1,0 +1,58 @@
+#include "attn/inputs/input.hpp"
+
+#include <iterator>
+
+#include "attn/core/text.hpp"
+#include "attn/inputs/kinds.hpp"
+
+namespace attn {
+
+namespace {
+
+const std::vector<InputKind>& kinds() {
+  static const std::vector<InputKind> all = [] {
+    std::vector<InputKind> list{text_input(), npy_input()};
+    auto distributions = distribution_inputs();
+    std::move(distributions.begin(), distributions.end(), std::back_inserter(list));
+    return list;
+  }();
+  return all;
+}
+
+}  // namespace
+
+Result<Problem> Input::adapt(const Problem& wish) const {
+  if (Status fine = check_shape(wish); !fine) return fine.refusal();
+  return wish;
+}
+
+Result<Tensors> Input::make(const Problem& p, std::uint64_t seed) const {
+  const auto served = adapt(p);
+  if (!served) return served.refusal();
+  if (*served != p) return refuse("input " + name_ + " serves " + to_string(*served) + ", not " + to_string(p));
+  Tensors tensors = Tensors::allocate(p);
+  if (Status filled = fill(p, seed, tensors); !filled) return filled.refusal();
+  return tensors;
+}
+
+Result<std::unique_ptr<Input>> parse_input(std::string_view name) {
+  const std::string_view text = trim(name);
+  const auto colon = text.find(':');
+  const auto given = text.substr(0, colon);
+  std::vector<std::string> names;
+  for (const auto& kind : kinds()) {
+    if (kind.doc.name == given) return kind.open(colon == std::string_view::npos ? "" : text.substr(colon + 1));
+    names.push_back(kind.doc.name);
+  }
+  const std::string close = nearest(given, names);
+  return refuse("unknown input '" + std::string(given) + "'" + (close.empty() ? "" : ", did you mean '" + close + "'?") +
+                "; accepted: " + join(names, ", "));
+}
+
+std::vector<InputDoc> input_docs() {
+  std::vector<InputDoc> docs;
+  for (const auto& kind : kinds()) docs.push_back(kind.doc);
+  return docs;
+}
+
+}  // namespace attn

@@ -1,0 +1,60 @@
+// Where Q, K and V come from. An input is named by kind and arguments, "iid:1", "text:README.md", "npy:q.npy,k.npy,v.npy";
+// the name is canonical and parses back.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "attn/core/problem.hpp"
+#include "attn/core/result.hpp"
+#include "attn/inputs/tensors.hpp"
+
+namespace attn {
+
+// What a user is told about one kind.
+struct InputDoc {
+  std::string name, syntax, doc;
+};
+
+// A source, opened and checked: what can be refused without knowing the problem has been.
+class Input {
+ public:
+  virtual ~Input() = default;
+
+  const std::string& name() const { return name_; }
+
+  // The whole of what a file of tensors holds; nothing for inputs that take any shape.
+  virtual std::optional<Problem> shape() const { return {}; }
+
+  // The problem this input serves for a wish. A file of tensors decides batch, heads and dims; of its rows the first
+  // q_len and kv_len are served, and wishes for more are refused. Every other input takes the wish or refuses it.
+  virtual Result<Problem> adapt(const Problem& wish) const;
+
+  // What a reader of results must know of this problem's tensors, such as a text that was repeated; mostly empty.
+  virtual std::string note(const Problem&) const { return {}; }
+
+  // Q, K and V of a problem that adapt() returned: a pure function of name, problem and seed, whatever the number of
+  // threads. Runs in the caller's arena. Files of tensors ignore the seed.
+  Result<Tensors> make(const Problem& p, std::uint64_t seed) const;
+
+ protected:
+  explicit Input(std::string name) : name_(std::move(name)) {}
+
+  // Writes every element.
+  virtual Status fill(const Problem& p, std::uint64_t seed, const Tensors& tensors) const = 0;
+
+ private:
+  std::string name_;
+};
+
+// Opens and checks the source. "text" alone is the text that attnbench carries.
+Result<std::unique_ptr<Input>> parse_input(std::string_view name);
+
+// Every kind, in the order of --list.
+std::vector<InputDoc> input_docs();
+
+}  // namespace attn

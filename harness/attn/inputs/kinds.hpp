@@ -1,0 +1,19 @@
+// One entry a kind of input: its page for --list and how to open it. Each kind's own file defines its entry.
+#pragma once
+
+#include <functional>
+
+#include "attn/inputs/input.hpp"
+
+namespace attn {
+
+struct InputKind {
+  InputDoc doc;
+  std::function<Result<std::unique_ptr<Input>>(std::string_view arguments)> open;  // what follows "kind:"; may be empty
+};
+
+InputKind text_input();
+InputKind npy_input();
+std::vector<InputKind> distribution_inputs();
+
+}  // namespace attn

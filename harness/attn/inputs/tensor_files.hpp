@@ -1,0 +1,36 @@
+// Q, K and V that someone captured, whatever the container: axes, layers and how the three must fit each other.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "attn/inputs/array.hpp"
+#include "attn/inputs/file.hpp"
+#include "attn/inputs/input.hpp"
+
+namespace attn {
+
+struct NamedArray {
+  std::string label;  // for refusals: "'q.npy'", "'a.npz' member q"
+  Array array;
+};
+
+// Axes from the right: dim, tokens, heads, batch; missing ones are 1. With a layer, the first axis of four, [L,H,N,d],
+// counts layers and one of them is taken. q, k and v must agree in batch; k and v in heads and tokens; q and k in dim.
+// The arrays point into `files`, which live as long as the input.
+Result<std::unique_ptr<Input>> open_tensors(std::string name, std::vector<MappedFile> files, std::array<NamedArray, 3> qkv,
+                                            std::optional<index_t> layer);
+
+// "a,b,layer=3" -> files {a, b} and layer 3; refuses another number of files.
+struct TensorArguments {
+  std::vector<std::string> paths;
+  std::optional<index_t> layer;
+  std::string text;  // canonical
+};
+Result<TensorArguments> parse_tensor_arguments(std::string_view kind, std::string_view text, std::size_t paths);
+
+}  // namespace attn
