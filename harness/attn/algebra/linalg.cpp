@@ -23,6 +23,10 @@ Tensor<T> from_eigen(const M& matrix) {
   return Tensor<T>(std::move(out));
 }
 
+// In double for every T: it takes half a minute to compile.
+using Factors = Eigen::BDCSVD<Eigen::MatrixXd>;
+Factors factorise(const Eigen::MatrixXd& a) { return {a, Eigen::ComputeThinU | Eigen::ComputeThinV}; }
+
 }  // namespace
 
 template <class T>
@@ -39,11 +43,10 @@ Tensor<T> qr_orthogonal_rows(const Tensor<T>& a) {
 
 template <class T>
 Svd<T> svd(const Tensor<T>& a) {
-  using Columns = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic>;
-  const Eigen::BDCSVD<Columns> factors(to_eigen(a), Eigen::ComputeThinU | Eigen::ComputeThinV);
-  const auto& s = factors.singularValues();
-  return {from_eigen<T>(factors.matrixU()), Tensor<T>({s.size()}, std::vector<T>(s.data(), s.data() + s.size())),
-          from_eigen<T>(factors.matrixV())};
+  const Factors factors = factorise(to_eigen(a).template cast<double>());
+  const Eigen::Matrix<T, Eigen::Dynamic, 1> s = factors.singularValues().template cast<T>();
+  return {from_eigen<T>(factors.matrixU().template cast<T>()), Tensor<T>({s.size()}, std::vector<T>(s.data(), s.data() + s.size())),
+          from_eigen<T>(factors.matrixV().template cast<T>())};
 }
 
 template <class T>
