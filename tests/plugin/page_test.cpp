@@ -7,7 +7,7 @@
 #include "catch.hpp"
 
 namespace attn {
-void register_uniform_window(Registry& registry);
+void register_uniform_window(Registry& registry, const std::string& family);
 }
 
 using namespace attn;
@@ -58,7 +58,7 @@ double worst_error(const Variant& variant, const Problem& p) {
 
 TEST_CASE("a stranger's page works unedited inside the tree") {
   Registry registry;
-  register_uniform_window(registry);
+  register_uniform_window(registry, "plugin");
   CHECK(registry.find("uniform_window")->family == "plugin");
   for (const char* name : {"uniform_window", "uniform_window:left=3,right=0", "uniform_window:left=0,right=9"}) {
     const auto variant = registry.configure(name);

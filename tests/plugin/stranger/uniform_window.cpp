@@ -1,6 +1,3 @@
-// uniform_window: the mean of the values within `left` and `right` of the query.
-//   out_i = mean_j v_j,  i-left <= j <= i+right; zeros where no key is there       the window of `local` with all logits equal
-//   useful flops 2 M Dv: the sum slides, each value enters and leaves it once; workspace Dv doubles a worker
 #include <algorithm>
 #include <span>
 
@@ -8,6 +5,9 @@
 
 namespace attn {
 
+// uniform_window: the mean of the values within `left` and `right` of the query, a window whose logits are all equal.
+//   out_i = mean_j v_j,  i-left <= j <= i+right; zeros where no key is there
+//   useful flops 2 M Dv: the sum slides, each value enters and leaves it once; workspace Dv doubles a worker
 struct UniformWindow {
   struct Options {
     index_t left = 64, right = 64;
@@ -21,21 +21,18 @@ struct UniformWindow {
   }
 
   static VariantInfo info() {
-    VariantInfo i;
-    i.title = "Uniform window";
-    i.formula = "mean of v_j, i-left <= j <= i+right";
-    i.paper = "baseline";
-    i.cost_in_n = "N D";
-    i.exactness = Exactness::different;
-    i.reads = Reads::xv;
-    i.time_exponent = 1;
-    return i;
+    return {.title = "Uniform window",
+            .formula = "out_i = mean of v_j, i-left <= j <= i+right",
+            .paper = "baseline",
+            .cost_in_n = "N D",
+            .exactness = Exactness::different,
+            .time_exponent = 1};
   }
 
   static Cost cost(const Problem& p, const Options&) {
     const auto values = static_cast<double>(p.batch * p.heads * p.kv_len * p.value_dim);
     const auto outputs = static_cast<double>(p.batch * p.heads * p.q_len * p.value_dim);
-    return {2 * values, (values + outputs) * sizeof(float), 0};
+    return {.flops = 2 * values, .bytes = (values + outputs) * sizeof(float), .exps = 0};
   }
 
   template <class T>
