@@ -1,0 +1,43 @@
+// Small and thin matrix products in float, on the calling thread, without allocation. The left operand is read element by
+// element and broadcast, so any strides will do and a transpose costs nothing; the lanes run along the rows of the right
+// operand and of the result, which are contiguous.
+#pragma once
+
+#include "attn/core/problem.hpp"
+
+namespace attn::kernels {
+
+// Element (i, k) is data[i * row + k * step].
+struct Left {
+  const float* data;
+  index_t row;
+  index_t step = 1;
+};
+
+// Contiguous rows, `stride` apart: to read and to write.
+struct Rows {
+  const float* data;
+  index_t stride;
+};
+struct Into {
+  float* data;
+  index_t stride;
+  operator Rows() const { return {data, stride}; }
+};
+
+enum class Lower {
+  none,
+  left,    // the left operand holds zeros above its diagonal, which are skipped by the block
+  result,  // the result above its diagonal is not wanted: zeros there
+};
+
+struct GemmOptions {
+  bool add = false;                  // to what the result holds
+  const float* row_scale = nullptr;  // result row i is multiplied by row_scale[i], what it held included
+  Lower lower = Lower::none;
+};
+
+// c[m,n] = a[m,k] b[k,n].
+void gemm(index_t m, index_t n, index_t k, Left a, Rows b, Into c, const GemmOptions& options = {});
+
+}  // namespace attn::kernels

@@ -1,0 +1,19 @@
+// oneDNN, single-threaded: a matrix product from outside, against which our own is measured and tested.
+#pragma once
+
+#include <string>
+
+#include "attn/core/problem.hpp"
+
+namespace attn::kernels {
+
+enum class Transposed : bool { no, yes };
+
+// c[m,n] = alpha * op(a) op(b) + beta * c, row-major, on the calling thread alone.
+void sgemm(Transposed ta, Transposed tb, index_t m, index_t n, index_t k, float alpha, const float* a, index_t a_stride,
+           const float* b, index_t b_stride, float beta, float* c, index_t c_stride);
+
+std::string onednn_version();  // "2.6.3"
+std::string onednn_runtime();  // "openmp", "tbb", "sequential" or "threadpool"
+
+}  // namespace attn::kernels
