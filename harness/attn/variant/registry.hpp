@@ -56,6 +56,7 @@ struct VariantInfo {
   Reads reads = Reads::qkv;
   bool cross = true;              // q_len != kv_len is defined
   bool grouped_heads = false;     // kv_heads < heads is defined
+  bool heads_independent = true;  // false: parameters or the operator mix heads
   bool row_wise = true;           // output row i depends on no other row of Q: sampled rows can be checked alone
   bool randomised = false;        // parameters hold random features or tables
   bool in_default_sweep = false;  // one of the few that a sweep without --variants measures

@@ -1,0 +1,63 @@
+#include "attn/measure/cell.hpp"
+
+#include <array>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+namespace attn {
+
+using nlohmann::json;
+
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Problem, batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim, causal)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Cell, variant, problem, input, seed, threads, isa)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Settings, samples, sample_min_s, gate, clock, pin, memory_limit_bytes)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(GateResult, done, scope, max_abs, relative, allowance_abs)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Fidelity, done, reason, skill, relative, worst_row, cosine_p50)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Cost, flops, bytes, exps)
+
+namespace {
+
+constexpr std::array outcome_names = {std::pair{Outcome::ok, "ok"},
+                                      std::pair{Outcome::unsupported, "unsupported"},
+                                      std::pair{Outcome::inaccurate, "inaccurate"},
+                                      std::pair{Outcome::timed_out, "timed_out"},
+                                      std::pair{Outcome::out_of_memory, "out_of_memory"},
+                                      std::pair{Outcome::crashed, "crashed"},
+                                      std::pair{Outcome::skipped_budget, "skipped_budget"}};
+
+}  // namespace
+
+std::string_view to_string(Outcome outcome) {
+  for (const auto& [value, name] : outcome_names) {
+    if (value == outcome) return name;
+  }
+  return "";
+}
+
+Outcome outcome_from(std::string_view name) {
+  for (const auto& [value, candidate] : outcome_names) {
+    if (candidate == name) return value;
+  }
+  ATTN_ASSERT(!"a known outcome");
+  return Outcome::crashed;
+}
+
+void to_json(json& j, Outcome outcome) { j = std::string(to_string(outcome)); }
+void from_json(const json& j, Outcome& outcome) { outcome = outcome_from(j.get<std::string>()); }
+
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Measurement, outcome, reason, isa, samples_s, gate, fidelity, cost, workspace_bytes,
+                                   parameter_bytes, peak_rss_bytes, setup_s, fma_gflops)
+
+std::string to_json(const Cell& cell, const Settings& settings) { return json{{"cell", cell}, {"settings", settings}}.dump(); }
+
+void from_json(const std::string& text, Cell& cell, Settings& settings) {
+  const json j = json::parse(text);
+  from_json(j.at("cell"), cell);
+  j.at("settings").get_to(settings);
+}
+
+std::string to_json(const Measurement& m) { return json(m).dump(-1, ' ', false, json::error_handler_t::replace); }
+
+Measurement measurement_from_json(const std::string& text) { return json::parse(text).get<Measurement>(); }
+
+}  // namespace attn

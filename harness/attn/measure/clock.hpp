@@ -1,0 +1,16 @@
+// The clock: Google Benchmark, driven in-process.
+#pragma once
+
+#include <vector>
+
+#include "attn/exec/arena.hpp"
+
+namespace attn {
+
+// Seconds a call, one entry a sample; a sample repeats the call until it lasts `sample_min_s`.
+std::vector<double> clock_samples(FunctionRef<void()> call, int samples, double sample_min_s);
+
+// CLOCK_MONOTONIC: comparable between processes of this machine.
+double monotonic_s();
+
+}  // namespace attn

@@ -1,0 +1,269 @@
+#include "attn/measure/conformance.hpp"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <new>
+#include <span>
+
+#include "attn/core/rng.hpp"
+#include "attn/measure/gate.hpp"
+#include "attn/variant/variant.hpp"
+
+namespace attn {
+
+namespace {
+
+// Floats that end at a page nobody may touch, and begin behind another.
+class GuardedFloats {
+ public:
+  explicit GuardedFloats(index_t count) : count_(static_cast<std::size_t>(count)) {
+    page_ = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+    inner_ = (count_ * sizeof(float) + page_ - 1) / page_ * page_;
+    void* memory = ::mmap(nullptr, inner_ + 2 * page_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) throw std::bad_alloc();
+    base_ = static_cast<std::byte*>(memory);
+    ::mprotect(base_ + page_, inner_, PROT_READ | PROT_WRITE);
+  }
+  GuardedFloats(const GuardedFloats&) = delete;
+  GuardedFloats& operator=(const GuardedFloats&) = delete;
+  ~GuardedFloats() { ::munmap(base_, inner_ + 2 * page_); }
+
+  float* data() const { return reinterpret_cast<float*>(base_ + page_ + inner_) - count_; }
+  std::span<float> values() const { return {data(), count_}; }
+  void make_read_only() const { ::mprotect(base_ + page_, inner_, PROT_READ); }
+  void make_writable() const { ::mprotect(base_ + page_, inner_, PROT_READ | PROT_WRITE); }
+
+ private:
+  std::size_t count_, page_ = 0, inner_ = 0;
+  std::byte* base_ = nullptr;
+};
+
+enum class Layout { dense, interleaved };  // interleaved: memory is [B,N,H,D], as frameworks project it
+
+View<float, 4> view_of(const GuardedFloats& memory, index_t b, index_t h, index_t n, index_t d, Layout layout) {
+  if (layout == Layout::dense) return {memory.data(), {b, h, n, d}};
+  return {memory.data(), {b, h, n, d}, {n * h * d, d, h * d, 1}};
+}
+
+// Tensors of one problem, filled from a seed.
+struct Case {
+  Problem p;
+  GuardedFloats q_memory, k_memory, v_memory, out_memory;
+  View<float, 4> q, k, v, out;
+
+  Case(const Problem& problem, Layout layout)
+      : p(problem),
+        q_memory(p.batch * p.heads * p.q_len * p.head_dim),
+        k_memory(p.batch * p.kv_heads * p.kv_len * p.head_dim),
+        v_memory(p.batch * p.kv_heads * p.kv_len * p.value_dim),
+        out_memory(p.batch * p.heads * p.q_len * p.value_dim),
+        q(view_of(q_memory, p.batch, p.heads, p.q_len, p.head_dim, layout)),
+        k(view_of(k_memory, p.batch, p.kv_heads, p.kv_len, p.head_dim, layout)),
+        v(view_of(v_memory, p.batch, p.kv_heads, p.kv_len, p.value_dim, layout)),
+        out(view_of(out_memory, p.batch, p.heads, p.q_len, p.value_dim, layout)) {
+    const Rng rng(7, "conformance " + to_string(p));
+    for (const auto* memory : {&q_memory, &k_memory, &v_memory}) {
+      const Rng stream = rng.substream(static_cast<std::uint64_t>(memory - &q_memory));
+      for (std::size_t i = 0; i < memory->values().size(); ++i)
+        memory->data()[i] = static_cast<float>(stream.normal(static_cast<index_t>(i)));
+    }
+  }
+  FloatInputs inputs() const { return {q, k, v}; }
+};
+
+constexpr std::uint64_t parameter_seed = 11;
+
+// A variant planned for a problem, with parameters and a checked workspace.
+struct Planned {
+  ParameterSet<float> parameters;
+  WorkspacePlan booked;
+  std::unique_ptr<Plan> plan;
+  Workspace workspace;
+
+  Planned(const Variant& variant, const Problem& p, int threads)
+      : parameters(make_parameters(variant.parameters(p), parameter_seed)),
+        booked(threads),
+        plan(variant.plan(p, booked)),
+        workspace(booked, Workspace::Mode::checked) {}
+
+  void run(const Arena& arena, const Case& c) {
+    std::fill(c.out_memory.values().begin(), c.out_memory.values().end(), std::numeric_limits<float>::quiet_NaN());
+    arena.execute([&] { plan->run(c.inputs(), parameters, c.out, workspace); });
+  }
+};
+
+std::vector<float> copy_of(const Case& c) { return {c.out_memory.values().begin(), c.out_memory.values().end()}; }
+
+bool same_bits(std::span<const float> a, std::span<const float> b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
+}
+
+class Checker {
+ public:
+  Checker(const Variant& variant, const ConformanceOptions& options)
+      : variant_(variant), options_(options), arena_(options.threads), one_thread_(1) {}
+
+  std::vector<Property> check() {
+    for (const Problem& p : awkward_problems(options_.thorough)) {
+      if (!variant_.supports(p)) continue;
+      check_runs(p);
+      if (p.causal) check_causality(p);
+      if (p.batch * p.heads > 1) check_independence(p);
+    }
+    return {agreement_, written_, repeatable_, threads_, gaps_, no_allocation_, causality_, independence_};
+  }
+
+ private:
+  void fail(Property& property, const Problem& p, const std::string& how) {
+    if (property.failure.empty()) property.failure = variant_.name() + " at " + to_string(p) + ": " + how;
+  }
+
+  GateResult gate(const Case& c, const Planned& planned) const {
+    return check_against_definition(variant_, c.p, c.inputs(), planned.parameters, parameter_seed, c.out, arena_);
+  }
+
+  void judge(Property& property, const Case& c, const GateResult& result, const std::string& with) {
+    ++property.cases;
+    if (!passed(result)) {
+      fail(property, c.p, with + "error " + format_number(result.max_abs) + ", allowed " + format_number(result.allowance_abs));
+    }
+  }
+
+  void check_runs(const Problem& p) {
+    for (const Layout layout : {Layout::dense, Layout::interleaved}) {
+      const Case c(p, layout);
+      c.q_memory.make_read_only();
+      c.k_memory.make_read_only();
+      c.v_memory.make_read_only();
+      Planned planned(variant_, p, options_.threads);
+      planned.run(arena_, c);
+      const std::vector<float> first = copy_of(c);
+      ++written_.cases;
+      if (std::any_of(first.begin(), first.end(), [](float x) { return std::isnan(x); })) fail(written_, p, "NaN in the output");
+      judge(agreement_, c, gate(c, planned), layout == Layout::dense ? "" : "[B,N,H,D] in memory, ");
+
+      const index_t before = options_.allocations != nullptr ? options_.allocations() : 0;
+      arena_.execute([&] { planned.plan->run(c.inputs(), planned.parameters, c.out, planned.workspace); });
+      if (options_.allocations != nullptr) {
+        ++no_allocation_.cases;
+        if (const index_t count = options_.allocations() - before; count != 0)
+          fail(no_allocation_, p, std::to_string(count) + " allocations");
+      }
+      ++repeatable_.cases;
+      if (!same_bits(first, copy_of(c))) fail(repeatable_, p, "a second run gave other bits");
+      ++gaps_.cases;
+      if (!planned.workspace.gaps_intact()) fail(gaps_, p, "a booked array was overrun");
+
+      Planned alone(variant_, p, 1);
+      alone.run(one_thread_, c);
+      judge(threads_, c, gate(c, alone), "one thread, ");
+    }
+  }
+
+  // Rows from t on change in Q, K and V; outputs before t must keep their bits.
+  void check_causality(const Problem& p) {
+    const Case c(p, Layout::dense);
+    Planned planned(variant_, p, options_.threads);
+    planned.run(arena_, c);
+    const std::vector<float> before = copy_of(c);
+    for (const index_t t : {p.q_len / 3, p.q_len / 2, p.q_len - 1}) {
+      const index_t position = p.query_position(t);
+      if (t < 1 || position < 0) continue;
+      const auto disturb = [&](const View<float, 4>& tensor, index_t from) {
+        for (index_t b = 0; b < tensor.extent(0); ++b)
+          for (index_t h = 0; h < tensor.extent(1); ++h)
+            for (index_t i = from; i < tensor.extent(2); ++i)
+              for (index_t d = 0; d < tensor.extent(3); ++d) tensor(b, h, i, d) = -1.5f * tensor(b, h, i, d) + 0.25f;
+      };
+      disturb(c.q, t);
+      disturb(c.k, position);
+      disturb(c.v, position);
+      planned.run(arena_, c);
+      ++causality_.cases;
+      const std::vector<float> after = copy_of(c);
+      for (index_t head = 0; head < p.batch * p.heads; ++head) {
+        const auto rows = [&](const std::vector<float>& all) {
+          return std::span(all).subspan(static_cast<std::size_t>(head * p.q_len * p.value_dim),
+                                        static_cast<std::size_t>(t * p.value_dim));
+        };
+        if (!same_bits(rows(before), rows(after)))
+          fail(causality_, p, "rows before " + std::to_string(t) + " changed with later ones");
+      }
+    }
+  }
+
+  // The last batch item and kv head group change; outputs of the others must keep their bits.
+  void check_independence(const Problem& p) {
+    const Case c(p, Layout::dense);
+    Planned planned(variant_, p, options_.threads);
+    planned.run(arena_, c);
+    const std::vector<float> before = copy_of(c);
+    const auto disturb = [&](const GuardedFloats& memory, index_t heads) {
+      const std::size_t of_last = memory.values().size() / static_cast<std::size_t>(heads);
+      for (float& x : memory.values().last(of_last)) x = 0.5f - x;
+    };
+    const bool by_head = variant_.info().heads_independent;
+    const index_t groups = p.batch * (by_head ? p.kv_heads : 1);
+    if (groups < 2) return;
+    disturb(c.q_memory, groups);
+    disturb(c.k_memory, groups);
+    disturb(c.v_memory, groups);
+    planned.run(arena_, c);
+    ++independence_.cases;
+    const std::size_t kept = before.size() - before.size() / static_cast<std::size_t>(groups);
+    if (!same_bits(std::span(before).first(kept), c.out_memory.values().first(kept)))
+      fail(independence_, p, "another head's inputs changed this head's output");
+  }
+
+  const Variant& variant_;
+  ConformanceOptions options_;
+  Arena arena_, one_thread_;
+  Property agreement_{"the fast path agrees with the definition", 0, {}};
+  Property written_{"every output element is written", 0, {}};
+  Property repeatable_{"a second run gives the same bits", 0, {}};
+  Property threads_{"one thread agrees with the definition as several do", 0, {}};
+  Property gaps_{"booked scratch is not overrun", 0, {}};
+  Property no_allocation_{"run allocates nothing", 0, {}};
+  Property causality_{"causal outputs do not depend on later rows", 0, {}};
+  Property independence_{"heads and batch items do not mix", 0, {}};
+};
+
+}  // namespace
+
+std::vector<Problem> awkward_problems(bool thorough) {
+  std::vector<Problem> list;
+  const auto add = [&](Problem p) {
+    list.push_back(p);
+    p.causal = true;
+    list.push_back(p);
+  };
+  for (const index_t n : {1, 2, 63, 64, 65, 500})
+    add({.batch = 1, .heads = 2, .kv_heads = 2, .q_len = n, .kv_len = n, .head_dim = 64, .value_dim = 64});
+  for (const index_t d : {16, 40, 80, 128})
+    add({.batch = 2, .heads = 1, .kv_heads = 1, .q_len = 130, .kv_len = 130, .head_dim = d, .value_dim = d});
+  add({.batch = 1, .heads = 1, .kv_heads = 1, .q_len = 33, .kv_len = 33, .head_dim = 7, .value_dim = 7});
+  add({.batch = 1, .heads = 1, .kv_heads = 1, .q_len = 97, .kv_len = 97, .head_dim = 64, .value_dim = 24});
+  add({.batch = 1, .heads = 2, .kv_heads = 2, .q_len = 50, .kv_len = 211, .head_dim = 32, .value_dim = 32});
+  add({.batch = 1, .heads = 2, .kv_heads = 2, .q_len = 211, .kv_len = 50, .head_dim = 32, .value_dim = 32});
+  add({.batch = 1, .heads = 4, .kv_heads = 2, .q_len = 70, .kv_len = 70, .head_dim = 32, .value_dim = 32});
+  if (thorough) {
+    for (const index_t n : {3, 7, 127, 128, 129, 255, 509, 1000}) {
+      add({.batch = 2, .heads = 3, .kv_heads = 3, .q_len = n, .kv_len = n, .head_dim = 48, .value_dim = 48});
+    }
+    for (const index_t d : {1, 3, 33, 96, 256})
+      add({.batch = 1, .heads = 2, .kv_heads = 2, .q_len = 77, .kv_len = 77, .head_dim = d, .value_dim = d});
+  }
+  return list;
+}
+
+std::vector<Property> check_conformance(const Variant& variant, const ConformanceOptions& options) {
+  return Checker(variant, options).check();
+}
+
+}  // namespace attn

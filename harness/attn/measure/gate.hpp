@@ -1,0 +1,31 @@
+// Correctness before time: a fast path's output against the variant's definition in double.
+#pragma once
+
+#include <cstdint>
+
+#include "attn/exec/arena.hpp"
+#include "attn/measure/cell.hpp"
+#include "attn/variant/registry.hpp"
+
+namespace attn {
+
+// Compares `output`, which the planned fast path just wrote for `p`, with the definition.
+//
+// Up to 1024 queries and keys the whole output is compared. Above, sampled rows of this problem where the variant is
+// row-wise; otherwise a twin of 1024 queries and keys is planned and run. The allowance is twice the largest error
+// that the definition makes in float, plus 4 float epsilons of the largest value (Dao et al., FlashAttention's tests,
+// use the factor two).
+// Call outside an arena: the definition is serial, the twin runs in `arena`.
+GateResult check_against_definition(const Variant& variant, const Problem& p, const FloatInputs& in,
+                                    const ParameterSet<float>& parameters, std::uint64_t parameter_seed,
+                                    View<const float, 4> output, const Arena& arena);
+
+inline bool passed(const GateResult& gate) { return gate.max_abs <= gate.allowance_abs; }
+
+// Output rows against softmax attention in double, at up to 256 sampled rows of every head.
+Fidelity compare_with_softmax(const Problem& p, const FloatInputs& in, View<const float, 4> output);
+
+// `count` row numbers in 0..rows-1, ascending: the first, the last, the rest spread pseudo-randomly.
+std::vector<index_t> sampled_rows(index_t rows, index_t count);
+
+}  // namespace attn

@@ -1,0 +1,18 @@
+// Resident memory of this process, and what the machine has left.
+#pragma once
+
+#include "attn/core/problem.hpp"
+
+namespace attn {
+
+// The kernel's counters from /proc/self/status, in bytes; -1 when unreadable.
+index_t resident_bytes();       // VmRSS
+index_t peak_resident_bytes();  // VmHWM
+
+// Sets VmHWM back to VmRSS (Linux, proc(5) clear_refs). False when the kernel refuses.
+bool reset_peak_resident();
+
+// MemAvailable, or what the cgroup's limit leaves, whichever is smaller.
+index_t available_memory_bytes();
+
+}  // namespace attn

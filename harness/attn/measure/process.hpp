@@ -1,0 +1,27 @@
+// Worker processes: this executable again, so that a crash, a hang or a memory-eater ends one row and not the sweep.
+#pragma once
+
+#include <atomic>
+#include <string>
+#include <vector>
+
+#include "attn/core/problem.hpp"
+#include "attn/core/result.hpp"
+
+namespace attn {
+
+struct ProcessEnd {
+  enum class How { answered, silent, signalled, timed_out, interrupted } how = How::silent;
+  std::string answer;      // what the worker wrote to its answer pipe
+  int code = 0;            // exit code (silent) or signal (signalled)
+  std::string last_words;  // last line it wrote to stderr
+};
+
+// Runs /proc/self/exe with `arguments`, `question` on its standard input. Its standard output goes to its stderr, which is
+// kept apart; what it writes to file descriptor answer_fd comes back. After `timeout_s`, or when *stop becomes true, the
+// worker's whole process group is killed. A worker dies with its parent.
+inline constexpr int answer_fd = 3;
+ProcessEnd run_worker(const std::vector<std::string>& arguments, const std::string& question, double timeout_s,
+                      index_t memory_limit_bytes, const std::atomic<bool>* stop);
+
+}  // namespace attn

@@ -1,0 +1,21 @@
+// What stands around a measurement: machine, build, libraries, environment. Written beside every CSV.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "attn/measure/machine.hpp"
+
+namespace attn {
+
+// Pretty-printed JSON. What cannot be read is the text "unsupported: why", never 0.
+std::string context_json(const std::vector<std::string>& command_line, const std::vector<Peak>& peaks);
+
+std::string source_commit();  // git commit, "-dirty" where the source tree had changes when built
+std::string utc_now();        // ISO 8601 with seconds
+std::string host_name();
+
+// A command line that a shell reads back.
+std::string shell_quoted(const std::vector<std::string>& arguments);
+
+}  // namespace attn

@@ -1,0 +1,256 @@
+#include "attn/report/row.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "attn/core/text.hpp"
+#include "attn/report/statistics.hpp"
+
+namespace attn {
+
+namespace {
+
+std::string number(double value) { return std::isfinite(value) ? fmt::format("{:.6g}", value) : format_number(value); }
+std::string whole(index_t value) { return std::to_string(value); }
+
+bool timed(const Row& r) { return r.measurement.outcome == Outcome::ok && !r.measurement.samples_s.empty(); }
+bool ran(const Row& r) { return r.measurement.cost.flops > 0 || r.measurement.cost.bytes > 0; }
+double time_s(const Row& r) { return median(r.measurement.samples_s); }
+
+template <class F>
+std::string if_timed(const Row& r, F f) {
+  return timed(r) ? number(f(r)) : "";
+}
+template <class F>
+std::string if_gated(const Row& r, F f) {
+  return r.measurement.gate.done ? number(f(r.measurement.gate)) : "";
+}
+template <class F>
+std::string if_compared(const Row& r, F f) {
+  return r.measurement.fidelity.done ? number(f(r.measurement.fidelity)) : "";
+}
+
+double interval_width(const Row& r) {
+  const Interval i = median_interval(r.measurement.samples_s);
+  return (i.high - i.low) / time_s(r);
+}
+
+std::string all_samples(const Row& r) {
+  std::vector<std::string> parts;
+  if (timed(r)) {
+    for (const double s : r.measurement.samples_s) parts.push_back(number(s));
+  }
+  return join(parts, ";");
+}
+
+Roof roof_of(const Row& r) { return roof(r.measurement.cost, r.peak); }
+
+}  // namespace
+
+bool meters_agree(const Measurement& m) {
+  const auto booked = static_cast<double>(m.workspace_bytes + m.parameter_bytes);
+  return m.peak_rss_bytes >= 0 && std::abs(static_cast<double>(m.peak_rss_bytes) - booked) <= 0.10 * booked + 4.0 * (1 << 20);
+}
+
+const std::vector<Column>& columns() {
+  using R = const Row&;
+  static const std::vector<Column> list = {
+      {"schema", "version of this list of columns", [](R) { return std::to_string(csv_schema); }},
+      {"variant", "id of the variant", [](R r) { return r.id; }, true},
+      {"options", "its options, canonical: name=value,...", [](R r) { return r.options; }, true},
+      {"family", "its folder", [](R r) { return r.family; }, true},
+      {"exactness", "exact, pattern, approximation or different operator", [](R r) { return r.exactness; }, true},
+      {"batch", "sequences", [](R r) { return whole(r.cell.problem.batch); }},
+      {"heads", "query heads", [](R r) { return whole(r.cell.problem.heads); }},
+      {"kv_heads", "key and value heads", [](R r) { return whole(r.cell.problem.kv_heads); }},
+      {"q_len", "queries: the sequence length N", [](R r) { return whole(r.cell.problem.q_len); }},
+      {"kv_len", "keys", [](R r) { return whole(r.cell.problem.kv_len); }},
+      {"head_dim", "width of a query and a key", [](R r) { return whole(r.cell.problem.head_dim); }},
+      {"value_dim", "width of a value", [](R r) { return whole(r.cell.problem.value_dim); }},
+      {"causal", "1: query i sees keys up to i only", [](R r) { return whole(r.cell.problem.causal); }},
+      {"dtype", "number type of the tensors", [](R) { return std::string("f32"); }, true},
+      {"input", "where Q, K, V come from", [](R r) { return r.cell.input; }, true},
+      {"seed", "seed of inputs and parameters", [](R r) { return std::to_string(r.cell.seed); }},
+      {"threads", "threads of the pool", [](R r) { return std::to_string(r.cell.threads); }},
+      {"isa", "instruction set of the kernels", [](R r) { return r.measurement.isa.empty() ? r.cell.isa : r.measurement.isa; },
+       true},
+      {"status", "ok, unsupported, inaccurate, timed_out, out_of_memory, crashed, skipped_budget",
+       [](R r) { return std::string(to_string(r.measurement.outcome)); }, true},
+      {"reason", "why the status is not ok", [](R r) { return r.measurement.reason; }, true},
+      {"time_median_s", "median of the samples, seconds a run", [](R r) { return if_timed(r, time_s); }},
+      {"time_mad_s", "median absolute deviation of the samples",
+       [](R r) { return if_timed(r, [](R x) { return median_absolute_deviation(x.measurement.samples_s); }); }},
+      {"time_min_s", "smallest sample",
+       [](R r) {
+         return if_timed(r, [](R x) { return *std::min_element(x.measurement.samples_s.begin(), x.measurement.samples_s.end()); });
+       }},
+      {"time_ci_low_s", "95 % interval of the median, lower end",
+       [](R r) { return if_timed(r, [](R x) { return median_interval(x.measurement.samples_s).low; }); }},
+      {"time_ci_high_s", "95 % interval of the median, upper end",
+       [](R r) { return if_timed(r, [](R x) { return median_interval(x.measurement.samples_s).high; }); }},
+      {"samples", "number of timed samples", [](R r) { return timed(r) ? std::to_string(r.measurement.samples_s.size()) : ""; }},
+      {"unstable", "1: the interval is wider than 10 % of the median",
+       [](R r) { return timed(r) ? std::to_string(interval_width(r) > unstable_above) : ""; }},
+      {"flops", "useful floating-point operations of the problem",
+       [](R r) { return ran(r) ? number(r.measurement.cost.flops) : ""; }},
+      {"bytes", "bytes that must move: inputs once, output once",
+       [](R r) { return ran(r) ? number(r.measurement.cost.bytes) : ""; }},
+      {"exps", "exponentials and the like", [](R r) { return ran(r) ? number(r.measurement.cost.exps) : ""; }},
+      {"gflops_per_s", "useful flops a second",
+       [](R r) { return if_timed(r, [](R x) { return 1e-9 * x.measurement.cost.flops / time_s(x); }); }},
+      {"gbytes_per_s", "useful bytes a second",
+       [](R r) { return if_timed(r, [](R x) { return 1e-9 * x.measurement.cost.bytes / time_s(x); }); }},
+      {"ideal_time_s", "the machine's least time for this work: max of flops, bytes and exps over their peaks",
+       [](R r) { return ran(r) ? number(roof_of(r).seconds) : ""; }},
+      {"roof_fraction", "ideal_time_s over time_median_s",
+       [](R r) { return if_timed(r, [](R x) { return roof_of(x).seconds / time_s(x); }); }},
+      {"roof_binds", "which peak the ideal time comes from", [](R r) { return ran(r) ? roof_of(r).binds : ""; }, true},
+      {"peak_fma_gflops", "FMA peak of this machine at the start, same isa and threads",
+       [](R r) { return r.peak.fma_gflops > 0 ? number(r.peak.fma_gflops) : ""; }},
+      {"cell_fma_gflops", "FMA rate beside this cell's samples: shows a drift of the clock",
+       [](R r) { return if_timed(r, [](R x) { return x.measurement.fma_gflops; }); }},
+      {"workspace_bytes", "scratch memory booked by the plan",
+       [](R r) { return ran(r) ? whole(r.measurement.workspace_bytes) : ""; }},
+      {"parameter_bytes", "learned tensors and random tables",
+       [](R r) { return ran(r) ? whole(r.measurement.parameter_bytes) : ""; }},
+      {"peak_rss_bytes", "peak of resident memory over parameters, plan and first run, above the level before",
+       [](R r) { return ran(r) && r.measurement.peak_rss_bytes >= 0 ? whole(r.measurement.peak_rss_bytes) : ""; }},
+      {"meters_agree", "1: peak_rss_bytes is workspace_bytes + parameter_bytes within 10 % + 4 MiB",
+       [](R r) { return ran(r) && r.measurement.peak_rss_bytes >= 0 ? std::to_string(meters_agree(r.measurement)) : ""; }},
+      {"err_max_abs", "largest difference between fast path and definition in double",
+       [](R r) { return if_gated(r, [](const GateResult& g) { return g.max_abs; }); }},
+      {"err_relative", "Frobenius norm of that difference over the definition's",
+       [](R r) { return if_gated(r, [](const GateResult& g) { return g.relative; }); }},
+      {"err_allowance_abs", "allowed err_max_abs: twice the definition's own float error plus a floor",
+       [](R r) { return if_gated(r, [](const GateResult& g) { return g.allowance_abs; }); }},
+      {"err_scope", "what was compared: whole output, sampled rows, or a shorter twin problem",
+       [](R r) { return r.measurement.gate.scope; }, true},
+      {"fid_skill", "1 - (error / error of answering mean(V))^2 against softmax attention; 1 is perfect, 0 is useless",
+       [](R r) { return if_compared(r, [](const Fidelity& f) { return f.skill; }); }},
+      {"fid_relative", "Frobenius error against softmax attention, relative",
+       [](R r) { return if_compared(r, [](const Fidelity& f) { return f.relative; }); }},
+      {"fid_worst_row", "largest relative error of a row",
+       [](R r) { return if_compared(r, [](const Fidelity& f) { return f.worst_row; }); }},
+      {"fid_cosine_p50", "median over rows of the cosine to softmax attention",
+       [](R r) { return if_compared(r, [](const Fidelity& f) { return f.cosine_p50; }); }},
+      {"fid_reason", "why there is no fidelity", [](R r) { return r.measurement.fidelity.reason; }, true},
+      {"setup_s", "process start to first timed sample, gate excluded",
+       [](R r) { return if_timed(r, [](R x) { return x.measurement.setup_s; }); }},
+      {"samples_s", "every sample, seconds a run, in the order measured", all_samples, true},
+      {"started", "when the cell was measured, UTC", [](R r) { return r.started; }, true},
+      {"commit", "source of this attnbench", [](R r) { return r.commit; }, true},
+      {"command", "repeats this row", [](R r) { return r.command; }, true},
+  };
+  return list;
+}
+
+namespace {
+
+std::string quoted(const std::string& field) {
+  if (field.find_first_of(",\"\r\n") == std::string::npos) return field;
+  std::string text = "\"";
+  for (const char c : field) text += c == '"' ? "\"\"" : std::string(1, c);
+  return text + '"';
+}
+
+}  // namespace
+
+std::string csv_header() {
+  std::vector<std::string> names;
+  for (const auto& column : columns()) names.push_back(column.name);
+  return join(names, ",") + "\n";
+}
+
+std::string csv_line(const Row& row) {
+  std::string line;
+  for (const auto& column : columns()) line += (line.empty() ? "" : ",") + quoted(column.value(row));
+  return line + "\n";
+}
+
+std::string json_line(const Row& row) {
+  nlohmann::ordered_json j;
+  for (const auto& column : columns()) {
+    const std::string value = column.value(row);
+    const auto figure = parse_number(value);
+    if (column.text) {
+      j[column.name] = value;
+    } else if (figure && std::isfinite(*figure)) {
+      j[column.name] = nlohmann::ordered_json::parse(value);
+    } else {
+      j[column.name] = nullptr;
+    }
+  }
+  return j.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+}
+
+CsvText parse_csv(std::string_view text) {
+  CsvText csv;
+  std::vector<std::string> record;
+  std::string field;
+  bool open_quote = false;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (open_quote) {
+      if (c != '"') {
+        field += c;
+      } else if (i + 1 < text.size() && text[i + 1] == '"') {
+        field += text[++i];
+      } else {
+        open_quote = false;
+      }
+    } else if (c == '"') {
+      open_quote = true;
+    } else if (c == ',' || c == '\n') {
+      if (c == '\n' && !field.empty() && field.back() == '\r') field.pop_back();
+      record.push_back(std::move(field));
+      field.clear();
+      if (c == '\n') {
+        csv.records.push_back(std::move(record));
+        record.clear();
+        csv.whole_bytes = i + 1;
+      }
+    } else {
+      field += c;
+    }
+  }
+  return csv;
+}
+
+namespace {
+
+constexpr std::array key_columns = {"variant",  "options",   "batch",  "heads", "kv_heads", "q_len",   "kv_len",
+                                    "head_dim", "value_dim", "causal", "input", "seed",     "threads", "isa"};
+
+std::size_t column_index(std::string_view name) {
+  for (std::size_t c = 0; c < columns().size(); ++c) {
+    if (columns()[c].name == name) return c;
+  }
+  ATTN_ASSERT(!"a column of this schema");
+  return 0;
+}
+
+}  // namespace
+
+std::string cell_key(const Cell& cell) {
+  Row row;
+  row.cell = cell;
+  const auto colon = cell.variant.find(':');
+  row.id = cell.variant.substr(0, colon);
+  row.options = colon == std::string::npos ? "" : cell.variant.substr(colon + 1);
+  std::vector<std::string> parts;
+  for (const char* name : key_columns) parts.push_back(columns()[column_index(name)].value(row));
+  return join(parts, "|");
+}
+
+std::string cell_key(const std::vector<std::string>& record) {
+  ATTN_ASSERT(record.size() == columns().size());
+  std::vector<std::string> parts;
+  for (const char* name : key_columns) parts.push_back(record[column_index(name)]);
+  return join(parts, "|");
+}
+
+}  // namespace attn

@@ -1,0 +1,40 @@
+// Files that lose nothing: each record is appended with one write and forced to disk before the next cell starts.
+#pragma once
+
+#include <string>
+
+#include "attn/core/result.hpp"
+
+namespace attn {
+
+class AppendFile {
+ public:
+  enum class Mode {
+    create,   // refuses an existing file
+    replace,  // empties it
+    extend,   // keeps the first `keep_bytes`, goes on behind them
+  };
+  // Refuses what cannot be opened and what another process holds.
+  static Result<AppendFile> open(const std::string& path, Mode mode, std::size_t keep_bytes = 0);
+
+  AppendFile(AppendFile&& other) noexcept;
+  AppendFile& operator=(AppendFile&& other) noexcept;
+  ~AppendFile();
+
+  // All of it or, with the file as it was, a refusal.
+  Status append(const std::string& text);
+  const std::string& path() const { return path_; }
+
+ private:
+  AppendFile(int fd, std::string path) : fd_(fd), path_(std::move(path)) {}
+  int fd_ = -1;
+  std::string path_;
+};
+
+// Whole file, or why not.
+Result<std::string> read_file(const std::string& path);
+
+// Through a temporary file and a rename: readers see the old text or the new one.
+Status write_file(const std::string& path, const std::string& text);
+
+}  // namespace attn

@@ -1,0 +1,61 @@
+// What a user asks of attn_sweep: flags, ATTN_* variables and a TOML file under the same names.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "attn/core/problem.hpp"
+#include "attn/core/result.hpp"
+
+namespace attn {
+
+struct SweepOptions {
+  // Axes
+  std::string variants = "default";
+  std::string n = "128..4096*2";
+  std::string kv_len;  // empty: as n
+  std::string causal = "no";
+  std::string threads;  // empty: all usable cores
+  std::string batch = "1";
+  std::string heads = "8";
+  std::string kv_heads;  // empty: as heads
+  std::string head_dim = "64";
+  std::string value_dim;  // empty: as head_dim
+  std::string seed = "1";
+  std::vector<std::string> inputs;  // empty: the text that comes with attnbench
+  std::string isa;                  // list; empty: the best
+  std::vector<std::string> plugins;
+  // Measuring
+  index_t samples = 9;
+  index_t rounds = 3;
+  double sample_time_s = 0.01;
+  double timeout_s = 60;
+  double budget_s = 0;  // 0: none
+  std::string memory_limit;
+  bool pin = true;
+  std::string order_seed = "1";
+  // Output
+  std::string out;
+  std::string jsonl;
+  bool force = false;
+  bool resume = false;
+  bool quiet = false;
+  std::string baseline = "full";
+  // Instead of a sweep
+  std::string list;  // "text", "md" or "json"
+  bool columns = false;
+  bool dry_run = false;
+  bool version = false;
+};
+
+struct CommandLine {
+  enum class Then { run, exit } then = Then::run;
+  int exit_code = 0;  // for exit
+  std::string text;   // what to print before an exit: help to stdout (code 0), a refusal to stderr
+  SweepOptions options;
+};
+
+// Precedence: flag, then variable, then --config file, then default.
+CommandLine parse_command_line(const std::vector<std::string>& arguments);
+
+}  // namespace attn

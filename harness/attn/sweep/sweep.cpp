@@ -1,0 +1,425 @@
+#include "attn/sweep/sweep.hpp"
+
+#include <fmt/format.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdio>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "attn/core/rng.hpp"
+#include "attn/core/text.hpp"
+#include "attn/kernels/isa.hpp"
+#include "attn/kernels/onednn.hpp"
+#include "attn/measure/clock.hpp"
+#include "attn/measure/memory.hpp"
+#include "attn/measure/process.hpp"
+#include "attn/report/context.hpp"
+#include "attn/report/sink.hpp"
+#include "attn/report/table.hpp"
+#include "attn/sweep/axes.hpp"
+#include "attn/sweep/grid.hpp"
+#include "attn/sweep/listing.hpp"
+#include "attn/variant/plugin.hpp"
+
+namespace attn {
+
+namespace {
+
+std::atomic<bool> interrupted{false};
+
+void on_interrupt(int) { interrupted = true; }
+
+int usage(const std::string& reason) {
+  fmt::print(stderr, "attn_sweep: {}\n", reason);
+  return exit_usage;
+}
+
+// Progress on stderr: one line that rewrites itself on a terminal, one line a cell otherwise.
+class Progress {
+ public:
+  Progress(std::size_t steps, bool quiet)
+      : steps_(steps), quiet_(quiet), terminal_(::isatty(STDERR_FILENO) == 1), begin_s_(monotonic_s()) {}
+  ~Progress() { clear(); }
+
+  void step(const std::string& what, const std::string& came_of_it) {
+    ++done_;
+    if (quiet_) return;
+    const double left_s = (monotonic_s() - begin_s_) / static_cast<double>(done_) * static_cast<double>(steps_ - done_);
+    const std::string line = fmt::format("[{}/{}] {}: {}  (about {:.0f} s left)", done_, steps_, what, came_of_it, left_s);
+    if (!terminal_) {
+      fmt::print(stderr, "{}\n", line);
+      return;
+    }
+    winsize size{};
+    const std::size_t width = ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+    fmt::print(stderr, "\r\033[K{}", line.substr(0, width - 1));
+  }
+  void clear() const {
+    if (terminal_ && !quiet_ && done_ > 0) fmt::print(stderr, "\r\033[K");
+  }
+
+ private:
+  std::size_t steps_;
+  bool quiet_;
+  bool terminal_;
+  double begin_s_;
+  std::size_t done_ = 0;
+};
+
+struct Sweep {
+  SweepOptions options;
+  Registry registry;
+  std::vector<std::string> command_line;
+  std::vector<std::string> worker_arguments;
+  index_t memory_limit_bytes = 0;
+  std::map<std::pair<std::string, int>, Peak> peaks;  // by ISA and threads
+
+  std::optional<AppendFile> csv, journal, jsonl;
+  std::map<std::string, std::vector<Measurement>> earlier_rounds;  // from the journal of an interrupted sweep
+  std::vector<Row> rows;                                           // of this run, for the table
+  std::vector<std::string> finished;                               // keys that the CSV holds already
+
+  ProcessEnd ask(const std::string& question, double timeout_s) const {
+    return run_worker(worker_arguments, question, timeout_s, memory_limit_bytes, &interrupted);
+  }
+};
+
+Measurement failure(Outcome outcome, std::string reason) {
+  Measurement m;
+  m.outcome = outcome;
+  m.reason = std::move(reason);
+  return m;
+}
+
+Measurement measure_in_worker(const Sweep& sweep, const Cell& cell, const Settings& settings) {
+  const nlohmann::json question = {{"kind", "cell"}, {"started_s", monotonic_s()}, {"cell", to_json(cell, settings)}};
+  const ProcessEnd end = sweep.ask(question.dump(), sweep.options.timeout_s);
+  const std::string words = end.last_words.empty() ? "" : ": " + end.last_words;
+  switch (end.how) {
+    case ProcessEnd::How::answered: try { return measurement_from_json(end.answer);
+      } catch (const std::exception&) {
+        return failure(Outcome::crashed, "the worker's answer was torn" + words);
+      }
+    case ProcessEnd::How::timed_out:
+      return failure(Outcome::timed_out, fmt::format("no answer within --timeout {} s", format_number(sweep.options.timeout_s)));
+    case ProcessEnd::How::signalled:
+      // The kernel's out-of-memory killer is the only sender of SIGKILL besides us.
+      if (end.code == SIGKILL)
+        return failure(Outcome::out_of_memory, "the worker was killed by the system, most likely for memory");
+      return failure(Outcome::crashed, fmt::format("signal {} ({}){}", end.code, ::strsignal(end.code), words));
+    case ProcessEnd::How::silent:
+      return failure(Outcome::crashed, fmt::format("the worker ended with code {} and no answer{}", end.code, words));
+    case ProcessEnd::How::interrupted: break;
+  }
+  return failure(Outcome::crashed, "interrupted");
+}
+
+Status measure_peaks(Sweep& sweep, const std::vector<Block>& blocks) {
+  for (const Block& block : blocks) {
+    const Cell& cell = block.cells.front();
+    const auto key = std::pair(cell.isa, cell.threads);
+    if (sweep.peaks.contains(key) || interrupted) continue;
+    const nlohmann::json question = {
+        {"kind", "peak"}, {"started_s", monotonic_s()}, {"isa", cell.isa}, {"threads", cell.threads}, {"pin", sweep.options.pin}};
+    const ProcessEnd end = sweep.ask(question.dump(), 120);
+    if (end.how == ProcessEnd::How::interrupted) return {};
+    if (end.how != ProcessEnd::How::answered)
+      return refuse("measuring the machine's peaks failed" + (end.last_words.empty() ? "" : ": " + end.last_words));
+    sweep.peaks[key] = peak_from_json(end.answer);
+  }
+  return {};
+}
+
+// All rounds of a cell as one measurement: facts of the first, samples of all.
+Measurement merged(const std::vector<Measurement>& rounds) {
+  Measurement whole = rounds.front();
+  double fma = 0;
+  for (std::size_t r = 0; r < rounds.size(); ++r) {
+    const Measurement& round = rounds[r];
+    if (round.outcome != Outcome::ok) {
+      whole.outcome = round.outcome;
+      whole.reason = round.reason;
+    }
+    if (r > 0) whole.samples_s.insert(whole.samples_s.end(), round.samples_s.begin(), round.samples_s.end());
+    whole.setup_s = std::min(whole.setup_s, round.setup_s);
+    fma += round.fma_gflops / static_cast<double>(rounds.size());
+  }
+  whole.fma_gflops = fma;
+  return whole;
+}
+
+Row make_row(const Sweep& sweep, const Cell& cell, Measurement measurement) {
+  Row row;
+  row.cell = cell;
+  const auto colon = cell.variant.find(':');
+  row.id = cell.variant.substr(0, colon);
+  row.options = colon == std::string::npos ? "" : cell.variant.substr(colon + 1);
+  const VariantType* type = sweep.registry.find(row.id);
+  row.family = type->family;
+  row.exactness = to_string(type->info.exactness);
+  row.measurement = std::move(measurement);
+  if (const auto peak = sweep.peaks.find({cell.isa, cell.threads}); peak != sweep.peaks.end()) row.peak = peak->second;
+  row.started = utc_now();
+  row.commit = source_commit();
+  row.command = repeat_command(cell, sweep.options);
+  return row;
+}
+
+std::string outcome_text(const Measurement& m) {
+  if (m.outcome != Outcome::ok) return std::string(to_string(m.outcome)) + (m.reason.empty() ? "" : " (" + m.reason + ")");
+  return m.samples_s.empty() ? "ok" : human_time(*std::min_element(m.samples_s.begin(), m.samples_s.end()));
+}
+
+std::string cell_title(const Cell& cell) {
+  return fmt::format("{} q_len={}{} threads={}", cell.variant, cell.problem.q_len, cell.problem.causal ? " causal" : "",
+                     cell.threads);
+}
+
+Status finish_cell(Sweep& sweep, const Cell& cell, const std::vector<Measurement>& rounds) {
+  Row row = make_row(sweep, cell, merged(rounds));
+  if (Status status = sweep.csv->append(csv_line(row)); !status) return status;
+  if (sweep.jsonl) {
+    if (Status status = sweep.jsonl->append(json_line(row)); !status) return status;
+  }
+  sweep.rows.push_back(std::move(row));
+  return {};
+}
+
+// A block in rounds, each in its own shuffled order. A cell that fails in one round has no further ones.
+Status measure_block(Sweep& sweep, const Block& block, std::size_t block_number, double begin_s, Progress& progress) {
+  const auto rounds = static_cast<std::size_t>(sweep.options.rounds);
+  std::map<std::string, std::vector<Measurement>> measured;
+  for (std::size_t round = 0; round < rounds; ++round) {
+    std::vector<const Cell*> order;
+    for (const Cell& cell : block.cells) order.push_back(&cell);
+    const Rng rng(hash_name(sweep.options.order_seed), block_number * 1000 + round);
+    for (std::size_t i = order.size(); i > 1; --i) {
+      std::swap(order[i - 1], order[static_cast<std::size_t>(rng.below(static_cast<index_t>(i), static_cast<index_t>(i)))]);
+    }
+    for (const Cell* cell : order) {
+      const std::string key = cell_key(*cell);
+      if (std::find(sweep.finished.begin(), sweep.finished.end(), key) != sweep.finished.end()) continue;
+      auto& list = measured[key];
+      if (list.size() > round || (!list.empty() && list.back().outcome != Outcome::ok)) continue;
+      if (const auto earlier = sweep.earlier_rounds.find(key); list.empty() && earlier != sweep.earlier_rounds.end()) {
+        list = earlier->second;
+        sweep.earlier_rounds.erase(earlier);
+      }
+      if (list.size() <= round && (list.empty() || list.back().outcome == Outcome::ok)) {
+        Settings settings;
+        settings.samples = static_cast<int>(sweep.options.samples / sweep.options.rounds +
+                                            (static_cast<index_t>(round) < sweep.options.samples % sweep.options.rounds ? 1 : 0));
+        settings.clock = settings.samples > 0;
+        settings.sample_min_s = sweep.options.sample_time_s;
+        settings.gate = round == 0;
+        settings.pin = sweep.options.pin;
+        const bool too_late = sweep.options.budget_s > 0 && monotonic_s() - begin_s > sweep.options.budget_s;
+        Measurement m = too_late ? failure(Outcome::skipped_budget,
+                                           fmt::format("--budget {} s was used up", format_number(sweep.options.budget_s)))
+                                 : measure_in_worker(sweep, *cell, settings);
+        if (interrupted) return {};
+        // A cell with rounds behind it has a row to show: the budget only keeps it from more samples.
+        if (too_late && !list.empty()) m = Measurement{list.back()}, m.samples_s.clear();
+        if (Status status = sweep.journal->append(nlohmann::json{{"cell", key}, {"measurement", to_json(m)}}.dump() + "\n");
+            !status)
+          return status;
+        progress.step(cell_title(*cell), outcome_text(m));
+        list.push_back(std::move(m));
+      }
+      if (list.size() == rounds || list.back().outcome != Outcome::ok) {
+        if (Status status = finish_cell(sweep, *cell, list); !status) return status;
+        sweep.finished.push_back(key);
+      }
+    }
+  }
+  return {};
+}
+
+void read_journal(Sweep& sweep, const std::string& text) {
+  for (const auto line : split(text, '\n')) {
+    try {
+      const auto entry = nlohmann::json::parse(line);
+      sweep.earlier_rounds[entry.at("cell").get<std::string>()].push_back(
+          measurement_from_json(entry.at("measurement").get<std::string>()));
+    } catch (const std::exception&) {
+      continue;  // the last line, torn when the sweep was killed
+    }
+  }
+}
+
+Status open_outputs(Sweep& sweep) {
+  const SweepOptions& o = sweep.options;
+  const std::string journal_path = o.out + ".journal";
+  const bool go_on = o.resume && ::access(o.out.c_str(), F_OK) == 0;
+  std::size_t keep = 0;
+  if (go_on) {
+    const auto text = read_file(o.out);
+    if (!text) return text.refusal();
+    const CsvText old = parse_csv(*text);
+    if (text->rfind(csv_header(), 0) != 0) {
+      return refuse("--resume: '" + o.out + "' has other columns than this attnbench writes (schema " + std::to_string(csv_schema) +
+                    "): give another --out");
+    }
+    for (std::size_t r = 1; r < old.records.size(); ++r) {
+      if (old.records[r].size() != columns().size()) {
+        return refuse("--resume: line " + std::to_string(r + 1) + " of '" + o.out + "' has " +
+                      std::to_string(old.records[r].size()) + " fields instead of " + std::to_string(columns().size()));
+      }
+      sweep.finished.push_back(cell_key(old.records[r]));
+    }
+    keep = old.whole_bytes;
+  }
+  const auto mode = go_on ? AppendFile::Mode::extend : (o.force ? AppendFile::Mode::replace : AppendFile::Mode::create);
+  auto csv = AppendFile::open(o.out, mode, keep);
+  if (!csv) return refuse("--out: " + csv.reason());
+  sweep.csv = *std::move(csv);
+  if (go_on) {
+    if (const auto text = read_file(journal_path)) read_journal(sweep, *text);
+  }
+  auto journal = AppendFile::open(journal_path, AppendFile::Mode::replace);
+  if (!journal) return journal.refusal();
+  sweep.journal = *std::move(journal);
+  for (const auto& [key, rounds] : sweep.earlier_rounds) {
+    for (const auto& m : rounds) {
+      if (Status status = sweep.journal->append(nlohmann::json{{"cell", key}, {"measurement", to_json(m)}}.dump() + "\n"); !status)
+        return status;
+    }
+  }
+  if (!o.jsonl.empty()) {
+    auto jsonl = AppendFile::open(
+        o.jsonl, go_on ? AppendFile::Mode::extend : (o.force ? AppendFile::Mode::replace : AppendFile::Mode::create));
+    if (!jsonl) return refuse("--jsonl: " + jsonl.reason());
+    sweep.jsonl = *std::move(jsonl);
+  }
+  if (!go_on || keep == 0) return sweep.csv->append(csv_header());
+  return {};
+}
+
+std::string context_path(const std::string& csv) {
+  const std::string suffix = ".csv";
+  const bool has_suffix = csv.size() > suffix.size() && csv.compare(csv.size() - suffix.size(), suffix.size(), suffix) == 0;
+  return (has_suffix ? csv.substr(0, csv.size() - suffix.size()) : csv) + ".context.json";
+}
+
+std::string default_out() {
+  std::string stamp = utc_now();
+  stamp.erase(std::remove_if(stamp.begin(), stamp.end(), [](char c) { return c == ':' || c == '-' || c == 'Z'; }), stamp.end());
+  return "results/sweep-" + stamp + ".csv";
+}
+
+int exit_code(const Sweep& sweep) {
+  bool any_ok = false, any_failed = false;
+  for (const Row& row : sweep.rows) {
+    any_ok = any_ok || row.measurement.outcome == Outcome::ok;
+    any_failed = any_failed || row.measurement.outcome == Outcome::inaccurate || row.measurement.outcome == Outcome::crashed;
+  }
+  if (interrupted) return exit_interrupted;
+  if (any_failed) return exit_failed_cell;
+  return any_ok || sweep.rows.empty() ? exit_ok : exit_nothing_measured;
+}
+
+int print_and_exit(const std::string& text) {
+  fmt::print("{}", text);
+  return exit_ok;
+}
+
+int dry_run(const std::vector<Block>& blocks) {
+  std::size_t cells = 0;
+  for (const Block& block : blocks) {
+    const Cell& first = block.cells.front();
+    fmt::print("{}, input {}, threads={}, isa={}, seed={}\n", to_string(first.problem), first.input, first.threads, first.isa,
+               first.seed);
+    for (const Cell& cell : block.cells) fmt::print("  {}\n", cell.variant);
+    cells += block.cells.size();
+  }
+  fmt::print("{} cells\n", cells);
+  return exit_ok;
+}
+
+int run(Sweep& sweep) {
+  SweepOptions& o = sweep.options;
+  if (o.samples < o.rounds) o.rounds = o.samples;
+  const auto blocks = make_grid(o, sweep.registry);
+  if (!blocks) return usage(blocks.reason());
+  if (o.dry_run) return dry_run(*blocks);
+
+  if (o.memory_limit.empty()) {
+    sweep.memory_limit_bytes = available_memory_bytes() / 5 * 4;
+  } else {
+    const auto bytes = parse_bytes(o.memory_limit);
+    if (!bytes) return usage("--memory-limit: " + bytes.reason());
+    sweep.memory_limit_bytes = *bytes;
+  }
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  sweep.memory_limit_bytes = 0;  // the sanitizers' shadow memory is larger than any limit
+#endif
+  if (o.out.empty()) o.out = default_out();
+  if (Status status = open_outputs(sweep); !status) return usage(status.reason());
+
+  struct sigaction action {};
+  action.sa_handler = on_interrupt;
+  ::sigaction(SIGINT, &action, nullptr);
+  ::sigaction(SIGTERM, &action, nullptr);
+  ::signal(SIGPIPE, SIG_IGN);
+
+  const double begin_s = monotonic_s();
+  std::size_t steps = 0;
+  for (const Block& block : *blocks) steps += block.cells.size() * static_cast<std::size_t>(o.rounds);
+  if (Status status = measure_peaks(sweep, *blocks); !status) return usage(status.reason());
+  std::vector<Peak> peaks;
+  for (const auto& [key, peak] : sweep.peaks) peaks.push_back(peak);
+  if (Status status = write_file(context_path(o.out), context_json(sweep.command_line, peaks)); !status)
+    return usage(status.reason());
+
+  {
+    Progress progress(steps, o.quiet);
+    for (std::size_t b = 0; b < blocks->size() && !interrupted; ++b) {
+      if (Status status = measure_block(sweep, (*blocks)[b], b, begin_s, progress); !status) {
+        progress.clear();
+        return usage(status.reason());
+      }
+    }
+  }
+  if (!interrupted) ::unlink(sweep.journal->path().c_str());
+  if (!o.quiet) fmt::print("{}", table(sweep.rows, o.baseline, TableStyle::terminal));
+  fmt::print("{} rows in {}\n", sweep.rows.size(), o.out);
+  if (interrupted) fmt::print(stderr, "attn_sweep: interrupted; finished rows are kept, --resume goes on\n");
+  return exit_code(sweep);
+}
+
+}  // namespace
+
+int sweep_main(int argc, char** argv) {
+  std::vector<std::string> arguments(argv + 1, argv + argc);
+  if (!arguments.empty() && arguments.front() == "--worker") return worker_main({arguments.begin() + 1, arguments.end()});
+
+  const CommandLine line = parse_command_line(arguments);
+  if (line.then == CommandLine::Then::exit) {
+    fmt::print(line.exit_code == 0 ? stdout : stderr, "{}", line.text);
+    return line.exit_code;
+  }
+  Sweep sweep;
+  sweep.options = line.options;
+  sweep.command_line.assign(argv, argv + argc);
+  sweep.worker_arguments = {"--worker"};
+  register_builtin_variants(sweep.registry);
+  for (const auto& plugin : sweep.options.plugins) {
+    if (Status status = load_plugin(plugin, sweep.registry); !status) return usage(status.reason());
+    sweep.worker_arguments.push_back(plugin);
+  }
+  const SweepOptions& o = sweep.options;
+  if (o.version) return print_and_exit(fmt::format("{} commit {}\n{}\n", build_tag(), source_commit(), kernels::onednn_version()));
+  if (o.columns) return print_and_exit(columns_text());
+  if (o.list == "text") return print_and_exit(list_text(sweep.registry));
+  if (o.list == "md") return print_and_exit(list_markdown(sweep.registry));
+  if (o.list == "json") return print_and_exit(list_json(sweep.registry));
+  return run(sweep);
+}
+
+}  // namespace attn

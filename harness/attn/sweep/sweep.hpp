@@ -1,0 +1,25 @@
+// The sweep: plan the grid, measure cell after cell in worker processes, lose no row.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "attn/sweep/options.hpp"
+#include "attn/variant/registry.hpp"
+
+namespace attn {
+
+// Exit codes of the programs.
+inline constexpr int exit_ok = 0;
+inline constexpr int exit_failed_cell = 1;  // some cell inaccurate or crashed
+inline constexpr int exit_usage = 2;
+inline constexpr int exit_nothing_measured = 5;
+inline constexpr int exit_interrupted = 130;
+
+// The program attn_sweep, also as its own worker (--worker as first argument).
+int sweep_main(int argc, char** argv);
+
+// Arguments before --worker's question: what a worker needs to know of its sweep.
+int worker_main(const std::vector<std::string>& plugins);
+
+}  // namespace attn

@@ -1,0 +1,56 @@
+#include <unistd.h>
+
+#include <cstdio>
+#include <iostream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+
+#include "attn/kernels/isa.hpp"
+#include "attn/measure/clock.hpp"
+#include "attn/measure/machine.hpp"
+#include "attn/measure/process.hpp"
+#include "attn/measure/worker.hpp"
+#include "attn/sweep/sweep.hpp"
+#include "attn/variant/plugin.hpp"
+
+namespace attn {
+
+namespace {
+
+// The process's start on the monotonic clock is what the parent noted before it forked.
+std::string answer_to(const nlohmann::json& question, const Registry& registry) {
+  const auto started_s = question.at("started_s").get<double>();
+  if (question.at("kind") == "peak") {
+    if (Status forced = kernels::force_isa(question.at("isa").get<std::string>()); !forced) return "";
+    const Arena arena(question.at("threads").get<int>(), question.at("pin").get<bool>() ? Pinning::cores : Pinning::none);
+    return to_json(measure_peak(arena, true));
+  }
+  Cell cell;
+  Settings settings;
+  from_json(question.at("cell").get<std::string>(), cell, settings);
+  return to_json(measure_cell(registry, cell, settings, started_s));
+}
+
+}  // namespace
+
+int worker_main(const std::vector<std::string>& plugins) {
+  Registry registry;
+  register_builtin_variants(registry);
+  for (const auto& plugin : plugins) {
+    if (Status status = load_plugin(plugin, registry); !status) {
+      std::fprintf(stderr, "%s\n", status.reason().c_str());
+      return exit_usage;
+    }
+  }
+  const std::string text{std::istreambuf_iterator<char>(std::cin), {}};
+  const std::string answer = answer_to(nlohmann::json::parse(text), registry);
+  for (std::size_t done = 0; done < answer.size();) {
+    const ssize_t n = ::write(answer_fd, answer.data() + done, answer.size() - done);
+    if (n <= 0) return exit_failed_cell;
+    done += static_cast<std::size_t>(n);
+  }
+  // Destructors of a plugin or a library cannot spoil an answer that is already given.
+  ::_exit(exit_ok);
+}
+
+}  // namespace attn
