@@ -39,7 +39,13 @@ HWY_INLINE V exp2_lanes(V x) {
   const F d;
   const hn::RebindToUnsigned<F> du;
   const V magic = hn::Set(d, 12582912.0f + 127.0f);
-  x = hn::Min(hn::Set(d, 128.0f), hn::Max(hn::Set(d, -127.0f), x));
+  const V low = hn::Set(d, -127.0f), high = hn::Set(d, 128.0f);
+  if constexpr (HWY_TARGET == HWY_AVX2) {
+    x = hn::Min(high, hn::Max(low, x));  // in this order a NaN stays
+  } else {
+    x = hn::IfThenElse(hn::Lt(x, low), low, x);
+    x = hn::IfThenElse(hn::Gt(x, high), high, x);
+  }
   const V z = hn::Add(x, magic);
   const V r = hn::Sub(x, hn::Sub(z, magic));
   const V p = horner5(r, 1.32764725e-3f, 9.67554096e-3f, 5.55071309e-2f, 2.40221202e-1f, 6.93146944e-1f, 1.00000012f);

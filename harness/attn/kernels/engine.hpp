@@ -1,0 +1,96 @@
+// Softmax attention over any set of keys, at the speed of the tile kernel (tile.hpp). A variant plans one engine, then runs it
+// with a schedule of about ten lines (keys.hpp):
+//
+//   engine.run({in.q, in.k, in.v, out}, workspace, [&](const QueryBlock&, KeyList& keys) { keys.all().band(left, right); });
+//
+// Results depend on the plan (problem, options, threads, instruction set) and on nothing else: same plan, same bits.
+// Denormal numbers count as zero inside (they cost 250 times a multiplication on the machines at hand).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include "attn/core/problem.hpp"
+#include "attn/core/view.hpp"
+#include "attn/exec/arena.hpp"
+#include "attn/exec/workspace.hpp"
+#include "attn/kernels/keys.hpp"
+#include "attn/kernels/tile.hpp"
+
+namespace attn::kernels {
+
+// How the queries of a head are cut into blocks.
+struct QueryBlocks {
+  enum class Kind { contiguous, classes, listed } kind = Kind::contiguous;
+  index_t align = 0;   // contiguous: no block crosses a multiple of this; 0 = any
+  index_t step = 1;    // classes: rows r, r + step, r + 2 step, ... for r < step, as with dilated windows
+  index_t blocks = 0;  // listed: blocks in a head
+  index_t rows = 0;    // listed: rows in a block, at most
+
+  static QueryBlocks aligned(index_t to) { return {.align = to}; }
+  static QueryBlocks classes(index_t step) { return {.kind = Kind::classes, .step = step}; }
+  static QueryBlocks listed(index_t blocks, index_t rows) { return {.kind = Kind::listed, .blocks = blocks, .rows = rows}; }
+};
+
+struct EngineOptions {
+  QueryBlocks queries = {};
+  index_t keys_per_query = anywhere;  // about how many: short windows choose narrower tiles
+  std::optional<double> scale = {};   // of q.k, where not the problem's
+};
+
+struct EngineArrays {
+  View<const float, 4> q;    // [B,H,N,D]
+  View<const float, 4> k;    // [B,Hk,M,D]   last stride 1, so below
+  View<const float, 4> v;    // [B,Hk,M,Dv]
+  View<float, 4> out;        // [B,H,N,Dv]   zeros for a query that sees no key
+  View<float, 3> lse = {};   // [B,H,N]      optional: ln sum exp(logit), -inf for a query that sees no key
+  bool resume = false;       // out and lse hold what earlier runs found among other keys: go on from there
+};
+
+using KeySchedule = FunctionRef<void(const QueryBlock&, KeyList&)>;
+using RowSchedule = FunctionRef<std::span<const std::int32_t>(index_t batch, index_t head, index_t block)>;
+
+class SoftmaxEngine {
+ public:
+  // head_dim and value_dim from 1 to 256.
+  SoftmaxEngine(const Problem&, const EngineOptions&, WorkspacePlan&);
+
+  // `schedule` is called from several threads.
+  void run(const EngineArrays&, const Workspace&, KeySchedule schedule) const;
+  // With QueryBlocks::listed. Rows of a head may stand in one block only; rows in none are not written.
+  void run(const EngineArrays&, const Workspace&, RowSchedule rows, KeySchedule schedule) const;
+
+ private:
+  struct Tiles;
+
+  QueryBlock query_block(index_t number, const RowSchedule* rows) const;
+  Tiles cut_into_tiles(const QueryBlock&, std::span<float> scratch) const;
+  std::span<float> tile_scratch(const Workspace&, index_t slot, int worker) const;
+  void order_tasks(std::span<std::int32_t> order, std::span<float> cost, const RowSchedule* rows, KeySchedule) const;
+  void attend(const EngineArrays&, const Workspace&, KeySchedule, const QueryBlock&, index_t slot, int worker) const;
+  void merge(const EngineArrays&, const Workspace&, const QueryBlock&, index_t number) const;
+  void store(const EngineArrays&, const Tiles&, const QueryBlock&) const;
+  void run(const EngineArrays&, const Workspace&, const RowSchedule* rows, KeySchedule) const;
+
+  Problem problem_;
+  QueryBlocks queries_;
+  TileShape shape_;
+  float factor_;            // on q: scores in log2 units
+  const TileOps* ops_[3];   // by vectors - 1
+  int widest_ = 3;          // vectors of the widest tile in use
+  index_t units_ = 1;       // of a head: the whole, aligned stretches, residue classes or listed blocks
+  index_t unit_rows_ = 0;   // rows of a unit, at most
+  index_t parts_ = 1;       // blocks that a unit is cut into
+  index_t part_rows_ = 0;   // rows of a block, at most
+  index_t blocks_ = 0;      // over all heads and batches
+  index_t splits_ = 1;      // parts of a block's keys, each a task of its own
+  Booking<float> tiles_;    // a worker's, or with splits_ > 1 one for each task
+  Booking<std::uint64_t> seen_;
+  Booking<float> weights_;
+  Booking<std::byte> panels_;
+  Booking<float> cost_;
+  Booking<std::int32_t> order_;
+};
+
+}  // namespace attn::kernels

@@ -1,0 +1,153 @@
+#include "attn/kernels/key_stream.hpp"
+
+#include <algorithm>
+
+namespace attn::kernels {
+
+namespace {
+
+alignas(64) constexpr float padding_row[max_head_dim] = {};
+
+// Smallest and largest integers q with q * step >= n and q * step <= n; step >= 1.
+index_t divide_up(index_t n, index_t step) { return n > 0 ? (n + step - 1) / step : -(-n / step); }
+index_t divide_down(index_t n, index_t step) { return -divide_up(-n, step); }
+
+index_t right_limit(const KeyRun& run, bool causal) { return causal ? std::min<index_t>(run.right, 0) : run.right; }
+
+// Lanes from..to-1 of a word.
+std::uint64_t lane_range(index_t from, index_t to) {
+  const auto below = [](index_t n) { return n >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << std::max<index_t>(n, 0)) - 1; };
+  return to > from ? below(to) & ~below(from) : 0;
+}
+
+// Lanes whose query stands from `low` to `high`.
+std::uint64_t lanes_between(const TileQueries& tile, index_t low, index_t high) {
+  const QueryBlock& block = *tile.block;
+  if (block.rows == nullptr) {
+    if (block.step == 1) return lane_range(low - tile.lowest, high - tile.lowest + 1);
+    return lane_range(divide_up(low - tile.lowest, block.step), divide_down(high - tile.lowest, block.step) + 1);
+  }
+  std::uint64_t lanes = 0;
+  for (index_t i = 0; i < tile.count; ++i) {
+    const index_t at = block.position(tile.first + i);
+    lanes |= std::uint64_t{at >= low && at <= high} << i;
+  }
+  return lanes;
+}
+
+}  // namespace
+
+KeyStream::KeyStream(const KeyList& list, index_t lowest, index_t highest, bool causal)
+    : list_(list), lowest_(lowest), highest_(highest), causal_(causal) {
+  enter_run();
+}
+
+void KeyStream::enter_run() {
+  if (run_ == list_.size()) return;
+  const KeyRun& run = list_[run_];
+  from_ = std::max<index_t>(0, lowest_ - run.left);
+  to_ = std::min(list_.kv_len() - 1, highest_ + right_limit(run, causal_)) + 1;
+  offset_ = 0;
+  group_ = 0;
+  last_group_ = run.count;
+  if (run.index == nullptr && run.step > 0) {
+    group_ = std::clamp<index_t>(divide_up(from_ - run.first - run.width + 1, run.step), 0, run.count);
+    last_group_ = std::clamp<index_t>(divide_down(to_ - 1 - run.first, run.step) + 1, group_, run.count);
+  }
+}
+
+index_t KeyStream::remaining() const {
+  index_t keys = 0;
+  KeyStream rest = *this;
+  for (; rest.run_ < list_.size(); ++rest.run_, rest.enter_run()) {
+    const KeyRun& run = list_[rest.run_];
+    const index_t groups = rest.last_group_ - rest.group_;
+    if (run.width == 1 || groups > 2 || run.index != nullptr) {
+      keys += groups * run.width;
+    } else {
+      for (index_t g = rest.group_; g < rest.last_group_; ++g) {
+        const index_t base = run.first + run.step * g;
+        keys += std::max<index_t>(0, std::min(base + run.width, rest.to_) - std::max(base, rest.from_));
+      }
+    }
+  }
+  return keys;
+}
+
+bool KeyStream::next(const KeyRows& rows, KeyPanel& panel) {
+  index_t n = 0;
+  while (n < panel_keys && run_ < list_.size()) {
+    const KeyRun& run = list_[run_];
+    const index_t begin = n;
+    while (group_ < last_group_ && n < panel_keys) {
+      const index_t base = run.first + run.step * (run.index != nullptr ? run.index[group_] : group_);
+      const index_t first = std::max(base, from_) + offset_;
+      const index_t end = std::min(base + run.width, to_);
+      const index_t take = std::clamp<index_t>(end - first, 0, panel_keys - n);
+      for (index_t i = 0; i < take; ++i, ++n) {
+        const auto at = static_cast<std::size_t>(n);
+        panel.key[at] = first + i;
+        panel.k[at] = rows.k + (first + i) * rows.k_stride;
+        panel.v[at] = rows.v + (first + i) * rows.v_stride;
+      }
+      if (first + take >= end) {
+        ++group_;
+        offset_ = 0;
+      } else {
+        offset_ += take;
+      }
+    }
+    const index_t end = n;
+    for (; n % key_step != 0; ++n) {
+      const auto at = static_cast<std::size_t>(n);
+      panel.key[at] = 0;
+      panel.k[at] = panel.v[at] = padding_row;
+    }
+    for (index_t row = begin; row < end; row += key_step) {
+      const index_t stop = std::min(row + key_step, end);
+      const auto keys = panel.key.begin();
+      const auto [low, high] = std::minmax_element(keys + row, keys + stop);
+      panel.steps[static_cast<std::size_t>(row / key_step)] = {&run, *low, *high, (1u << (stop - row)) - 1};
+    }
+    if (group_ == last_group_) {
+      ++run_;
+      enter_run();
+    }
+  }
+  panel.count = n;
+  return n > 0;
+}
+
+Sight sight(const KeyPanel& panel, index_t step, const TileQueries& tile, bool causal, std::uint64_t* lanes) {
+  const KeyPanel::Step& s = panel.steps[static_cast<std::size_t>(step)];
+  const KeyRun& run = *s.run;
+  const index_t right = right_limit(run, causal);
+  if (s.lowest > tile.highest + right || s.highest < tile.lowest - run.left) return Sight::none;
+  const bool excludes = run.not_left + run.not_right >= 0;
+  if (excludes && s.lowest >= tile.highest - run.not_left && s.highest <= tile.lowest + run.not_right) return Sight::none;
+  const bool all_in = s.highest <= tile.lowest + right && s.lowest >= tile.highest - run.left;
+  const bool none_out = !excludes || s.lowest > tile.highest + run.not_right || s.highest < tile.lowest - run.not_left;
+  constexpr unsigned full = (1u << key_step) - 1;
+  if (all_in && none_out && run.keep == nullptr && s.valid == full) return Sight::all;
+
+  // Lanes past the tile's queries may see what they like: their results are not written.
+  const std::uint64_t spare = ~lane_range(0, tile.count);
+  std::uint64_t seen = 0;
+  for (index_t r = 0; r < key_step; ++r) {
+    lanes[r] = 0;
+    if ((s.valid >> r & 1) == 0) continue;
+    const index_t key = panel.key[static_cast<std::size_t>(step * key_step + r)];
+    std::uint64_t own = lanes_between(tile, key - right, key + run.left);
+    if (excludes) own &= ~lanes_between(tile, key - run.not_right, key + run.not_left);
+    if (run.keep != nullptr) {
+      for (index_t i = 0; i < tile.count; ++i) {
+        if ((own >> i & 1) != 0 && !run.keep(run.context, tile.block->row(tile.first + i), key)) own &= ~(std::uint64_t{1} << i);
+      }
+    }
+    seen |= own & ~spare;
+    lanes[r] = own | spare;
+  }
+  return seen != 0 ? Sight::some : Sight::none;
+}
+
+}  // namespace attn::kernels

@@ -1,0 +1,74 @@
+// From a list of keys to what the tile kernel reads: panels of row pointers, and for each tile the steps that it sees.
+// Private to the engine.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "attn/kernels/keys.hpp"
+#include "attn/kernels/tile.hpp"
+
+namespace attn::kernels {
+
+// Keys of a panel. 128 rows of K and V at D = 64 are 64 KB: longer panels gain nothing, 64 loses 1 % to loads and stores of O
+// (Emerald Rapids, g++ 12).
+inline constexpr index_t panel_keys = 128;
+inline constexpr index_t panel_steps = panel_keys / key_step;
+
+// The rows of one kv head.
+struct KeyRows {
+  const float* k;
+  const float* v;
+  index_t k_stride;
+  index_t v_stride;
+};
+
+struct KeyPanel {
+  struct Step {
+    const KeyRun* run;
+    index_t lowest, highest;  // of its keys
+    unsigned valid;           // bit r: row r is a key and no padding
+  };
+  index_t count = 0;  // rows, a multiple of key_step
+  std::array<const float*, panel_keys> k, v;
+  std::array<index_t, panel_keys> key;
+  std::array<Step, panel_steps> steps;
+};
+
+// What the lanes of a tile stand for.
+struct TileQueries {
+  const QueryBlock* block;
+  index_t first;            // lane i is query first + i of the block
+  index_t count;
+  index_t lowest, highest;  // of their positions
+};
+
+class KeyStream {
+ public:
+  // Positions of the block's queries lie in [lowest, highest].
+  KeyStream(const KeyList& list, index_t lowest, index_t highest, bool causal);
+
+  // Keys still to come, about: exact but for listed keys that the restrictions of their run leave out.
+  index_t remaining() const;
+
+  // Fills the next panel; false when there are no more keys.
+  bool next(const KeyRows& rows, KeyPanel& panel);
+
+ private:
+  void enter_run();
+
+  const KeyList& list_;
+  index_t lowest_, highest_;
+  bool causal_;
+  std::size_t run_ = 0;
+  index_t group_ = 0, last_group_ = 0;  // of the run
+  index_t offset_ = 0;                  // in the group
+  index_t from_ = 0, to_ = 0;           // keys that any query may see
+};
+
+enum class Sight { none, some, all };
+
+// What the tile sees of a step. With Sight::some, lanes[0..key_step) tells which lane sees which key.
+Sight sight(const KeyPanel& panel, index_t step, const TileQueries& tile, bool causal, std::uint64_t* lanes);
+
+}  // namespace attn::kernels

@@ -1,0 +1,67 @@
+// One tile of queries meeting a batch of keys: the inner loop of every softmax variant, one copy for each instruction set.
+//
+// Queries stand in the vector lanes; keys and values are read by scalar broadcast where they lie, so nothing of K or V is
+// packed and no reduction crosses lanes. Scores never reach memory: a step of 8 keys is multiplied out in registers, becomes
+// weights exp2(s - ref) there, and the weights of a batch then meet V. `ref` is the first score that a lane met; it moves only
+// when the weights of a batch add up to more than 4096, which their sum, needed anyway, tells for free (lazy rescaling after
+// FlashAttention-4 and vLLM, without their running maximum).
+#pragma once
+
+#include <cstdint>
+
+#include "attn/core/problem.hpp"
+
+namespace attn::kernels {
+
+inline constexpr index_t key_step = 8;        // keys are taken in steps of this many
+inline constexpr index_t max_lanes = 48;      // queries in the widest tile of any instruction set
+inline constexpr index_t max_head_dim = 256;  // of head_dim and value_dim
+
+// Keys as rows: k[j] points at head_dim floats, v[j] at value_dim floats. `count` is a multiple of key_step, at most 512.
+// Bit s of `cut` marks step s (keys 8s..8s+7) as seen by some lanes only; then bit i of lanes[8s+r] says whether lane i sees
+// key 8s+r. `lanes` is read in cut steps only. What a lane does not see never touches its result, not even a NaN.
+struct KeyBatch {
+  const float* const* k;
+  const float* const* v;
+  const std::uint64_t* lanes;
+  std::uint64_t cut;
+  index_t count;
+  const float* const* next_k;  // null, or `count` rows that will be needed next: fetched meanwhile
+  const float* const* next_v;
+};
+
+// A tile in flight. Query i of the tile is lane i of every vector. The arrays are the caller's, 64-byte aligned.
+struct Tile {
+  float* qt;            // [head_dim][lanes]   queries times factor, transposed
+  float* ot;            // [value_dim][lanes]  sum of exp2(s - ref) v
+  float* minus_ref;     // [lanes]             minus the reference score
+  float* sum;           // [lanes]             sum of exp2(s - ref)
+  float* batch_sum;     // [lanes]             the part of the batch at hand
+  std::uint64_t unset;  // lanes that have seen no key, so have no reference yet: their ot and sum are zero
+  bool fresh;           // no batch was attended yet: ot and sum are not written
+};
+
+struct TileShape {
+  index_t head_dim;
+  index_t value_dim;
+};
+
+// Scores are in log2 units: factor = scale * log2(e) makes the weights those of softmax.
+struct TileOps {
+  index_t lanes;
+  // Starts a tile with `count` <= lanes query rows.
+  void (*load)(Tile& tile, const TileShape&, const float* const* rows, index_t count, float factor);
+  // Goes on where `store` left off: rows and lse are what it wrote. After `load`.
+  void (*resume)(Tile& tile, const TileShape&, const float* const* rows, index_t count, const float* const* lse);
+  // Adds a batch. `weights`: scratch of batch.count * lanes floats.
+  void (*attend)(Tile& tile, const TileShape&, const KeyBatch& batch, float* weights);
+  // Adds what another tile of the same queries found among other keys.
+  void (*merge)(Tile& tile, const TileShape&, const Tile& other);
+  // Writes rows[i] = ot/sum, zeros for a lane that saw no key, and unless null *lse[i] = ln(sum exp(logit)), -inf for none.
+  void (*store)(const Tile& tile, const TileShape&, float* const* rows, index_t count, float* const* lse);
+};
+
+// Tiles of 1, 2 or 3 vectors of the active instruction set.
+const TileOps& tile_ops(int vectors);
+
+}  // namespace attn::kernels

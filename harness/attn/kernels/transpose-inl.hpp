@@ -1,0 +1,102 @@
+// Between rows and lanes: 4 x L blocks, transposed in registers; included once per instruction set.
+#if defined(ATTN_KERNELS_TRANSPOSE_INL) == defined(HWY_TARGET_TOGGLE)
+#ifdef ATTN_KERNELS_TRANSPOSE_INL
+#undef ATTN_KERNELS_TRANSPOSE_INL
+#else
+#define ATTN_KERNELS_TRANSPOSE_INL
+#endif
+#include "attn/kernels/exp-inl.hpp"
+
+HWY_BEFORE_NAMESPACE();
+namespace attn::kernels::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+#if HWY_TARGET != HWY_SCALAR
+
+// The vector whose 128-bit block b is the 4 floats at rows[4b] + x.
+template <class D>
+HWY_INLINE hn::Vec<D> load_blocks(D d, const float* const* rows, index_t x) {
+  if constexpr (hn::MaxLanes(D()) == 4) {
+    return hn::LoadU(d, rows[0] + x);
+  } else {
+    const hn::Half<D> half;
+    const index_t other = static_cast<index_t>(hn::MaxLanes(half));
+    return hn::Combine(d, load_blocks(half, rows + other, x), load_blocks(half, rows, x));
+  }
+}
+
+template <class D>
+HWY_INLINE void store_blocks(D d, hn::Vec<D> v, float* const* rows, index_t x) {
+  if constexpr (hn::MaxLanes(D()) == 4) {
+    hn::StoreU(v, d, rows[0] + x);
+  } else {
+    const hn::Half<D> half;
+    const index_t other = static_cast<index_t>(hn::MaxLanes(half));
+    store_blocks(half, hn::LowerHalf(half, v), rows, x);
+    store_blocks(half, hn::UpperHalf(half, v), rows + other, x);
+  }
+}
+
+// Transposes each 4x4 block of (a, b, c, d) in place.
+HWY_INLINE void transpose_blocks(V& a, V& b, V& c, V& e) {
+  const F d;
+  const hn::RepartitionToWide<hn::RebindToUnsigned<F>> d64;
+  const V ab0 = hn::InterleaveLower(d, a, b), ab1 = hn::InterleaveUpper(d, a, b);
+  const V ce0 = hn::InterleaveLower(d, c, e), ce1 = hn::InterleaveUpper(d, c, e);
+  const auto wide = [&](V v) HWY_ATTR { return hn::BitCast(d64, v); };
+  a = hn::BitCast(d, hn::InterleaveLower(d64, wide(ab0), wide(ce0)));
+  b = hn::BitCast(d, hn::InterleaveUpper(d64, wide(ab0), wide(ce0)));
+  c = hn::BitCast(d, hn::InterleaveLower(d64, wide(ab1), wide(ce1)));
+  e = hn::BitCast(d, hn::InterleaveUpper(d64, wide(ab1), wide(ce1)));
+}
+
+#endif  // HWY_TARGET != HWY_SCALAR
+
+// to[x * stride + i] = factor * rows[i][x] for i < L, x < n.
+HWY_INLINE void rows_to_lanes(const float* const* rows, index_t n, V factor, float* to, index_t stride) {
+  const F d;
+  index_t x = 0;
+#if HWY_TARGET != HWY_SCALAR
+  for (; x + 4 <= n; x += 4) {
+    V a = load_blocks(d, rows, x), b = load_blocks(d, rows + 1, x), c = load_blocks(d, rows + 2, x), e = load_blocks(d, rows + 3, x);
+    transpose_blocks(a, b, c, e);
+    hn::Store(hn::Mul(a, factor), d, to + x * stride);
+    hn::Store(hn::Mul(b, factor), d, to + (x + 1) * stride);
+    hn::Store(hn::Mul(c, factor), d, to + (x + 2) * stride);
+    hn::Store(hn::Mul(e, factor), d, to + (x + 3) * stride);
+  }
+#endif
+  for (; x < n; ++x) {
+    for (size_t i = 0; i < hn::Lanes(d); ++i) to[x * stride + static_cast<index_t>(i)] = rows[i][x] * hn::GetLane(factor);
+  }
+}
+
+// rows[i][x] = factor[i] * from[x * stride + i] for i < L, x < n.
+HWY_INLINE void lanes_to_rows(const float* from, index_t stride, index_t n, V factor, float* const* rows) {
+  const F d;
+  index_t x = 0;
+#if HWY_TARGET != HWY_SCALAR
+  for (; x + 4 <= n; x += 4) {
+    V a = hn::Mul(hn::Load(d, from + x * stride), factor);
+    V b = hn::Mul(hn::Load(d, from + (x + 1) * stride), factor);
+    V c = hn::Mul(hn::Load(d, from + (x + 2) * stride), factor);
+    V e = hn::Mul(hn::Load(d, from + (x + 3) * stride), factor);
+    transpose_blocks(a, b, c, e);
+    store_blocks(d, a, rows, x);
+    store_blocks(d, b, rows + 1, x);
+    store_blocks(d, c, rows + 2, x);
+    store_blocks(d, e, rows + 3, x);
+  }
+#endif
+  if (x < n) {
+    HWY_ALIGN float f[hn::MaxLanes(F())];
+    hn::Store(factor, d, f);
+    for (; x < n; ++x) {
+      for (size_t i = 0; i < hn::Lanes(d); ++i) rows[i][x] = from[x * stride + static_cast<index_t>(i)] * f[i];
+    }
+  }
+}
+
+}  // namespace attn::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+#endif
