@@ -15,7 +15,9 @@
 //   ATTN_VARIANT(local, Local)
 #pragma once
 
+#include <algorithm>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "attn/algebra/algebra.hpp"
@@ -40,13 +42,20 @@ struct Inputs {
   const Tensor<T>& x() const { return q; }  // what a mixer without queries and keys reads
 };
 
-// The mask of a definition: [rows, kv_len], true where allowed(i, j) and, for causal problems, j <= i.
+// The mask of a definition: true where allowed(i, j), or allowed(head, i, j), and, for causal problems, j <= i.
+// [rows, kv_len] or [heads, rows, kv_len].
 template <class T, class F>
 Mask allowed_pairs(const Problem& p, const Inputs<T>& in, F allowed) {
-  return mask({static_cast<index_t>(in.position.size()), p.kv_len}, [&](index_t row, index_t j) {
-    const index_t i = in.position[static_cast<std::size_t>(row)];
-    return (!p.causal || j <= i) && allowed(i, j);
-  });
+  const auto rows = static_cast<index_t>(in.position.size());
+  const auto position = [&](index_t row) { return in.position[static_cast<std::size_t>(row)]; };
+  const auto visible = [&](index_t i, index_t j) { return !p.causal || j <= i; };
+  if constexpr (std::is_invocable_v<F, index_t, index_t>) {
+    return mask({rows, p.kv_len}, [&](index_t row, index_t j) { return visible(position(row), j) && allowed(position(row), j); });
+  } else {
+    return mask({p.heads, rows, p.kv_len}, [&](index_t h, index_t row, index_t j) {
+      return visible(position(row), j) && allowed(h, position(row), j);
+    });
+  }
 }
 
 // K or V with one head for each query head.
@@ -63,5 +72,25 @@ Tensor<T> softmax_attention(const Problem& p, const Inputs<T>& in, F allowed) {
 }
 
 inline bool every_key(index_t, index_t) { return true; }
+
+// Keys that query rows see, summed over the rows of one head: keys_at(i) counts those of the query at position i.
+template <class F>
+double count_pairs(const Problem& p, F keys_at) {
+  double pairs = 0;
+  for (index_t row = 0; row < p.q_len; ++row) pairs += static_cast<double>(keys_at(p.query_position(row)));
+  return pairs;
+}
+
+// Keys first..last that exist and, for causal problems, do not come after position i.
+inline index_t visible_keys(const Problem& p, index_t i, index_t first, index_t last) {
+  const index_t end = std::min(last, p.causal ? std::min(i, p.kv_len - 1) : p.kv_len - 1);
+  return std::max<index_t>(0, end - std::max<index_t>(0, first) + 1);
+}
+
+// Softmax attention over so many pairs a head: two products and one exponential each.
+inline Cost softmax_cost(const Problem& p, double pairs) {
+  const double all = pairs * static_cast<double>(p.batch * p.heads);
+  return {.flops = 2 * all * static_cast<double>(p.head_dim + p.value_dim), .bytes = tensor_bytes(p), .exps = all};
+}
 
 }  // namespace attn

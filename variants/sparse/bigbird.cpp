@@ -1,0 +1,146 @@
+#include "attn/kernels/engine.hpp"
+#include "attn/variant/variant.hpp"
+
+namespace attn {
+
+// bigbird: in blocks, a window of three, the first and the last block, and `random` others drawn for each block of queries.
+//   out_i = softmax attention over the keys of blocks {0, nb-1, u-1, u, u+1} u Rand(h, u),  u = floor(i / block);  every block for
+//   u = 0 and u = nb-1;  j <= i when causal (the authors have no causal form), where Rand draws from the blocks before u-1
+//   Zaheer et al. 2020, arXiv:2007.14062, section 2 and appendix D (ITC); blocks drawn uniformly without replacement from those not
+//   in the set already, all of them where there are fewer than `random`
+//   useful flops 2 pairs (D + Dv), pairs ~ N block (5 + random) + 2 N block; workspace the list of blocks
+struct BigBird {
+  struct Options {
+    index_t block = 64, random = 3;
+  };
+  static OptionTable<Options> options() {
+    return OptionTable<Options>()
+        .integer("block", &Options::block, 1, unlimited, "length of a block; the last one may be shorter")
+        .integer("random", &Options::random, 0, 1024, "random blocks for each block of queries");
+  }
+
+  static VariantInfo info() {
+    return {.title = "BigBird: window, global and random blocks",
+            .formula = "softmax over blocks u-1, u, u+1, first, last, and random ones",
+            .paper = "Zaheer et al. 2020, arXiv:2007.14062, section 2",
+            .cost_in_n = "N block (5+random) D",
+            .exactness = Exactness::pattern,
+            .cross = false,
+            .grouped_heads = true,
+            .randomised = true,
+            .time_exponent = 1};
+  }
+
+  // [heads, blocks, random]: block numbers in ascending order; -1 where there were too few to draw from.
+  static Parameters parameters(const Problem& p, const Options& o) {
+    if (o.random == 0) return {};
+    const auto draw = [p, o](std::span<float> table, const Shape&, const Rng& rng) {
+      for (index_t row = 0; row < p.heads * blocks(p, o); ++row) {
+        std::vector<index_t> pool = candidates(p, o, row % blocks(p, o));
+        const index_t count = std::min(o.random, static_cast<index_t>(pool.size()));
+        const Rng draws = rng.substream(static_cast<std::uint64_t>(row));
+        for (index_t r = 0; r < count; ++r) {  // Fisher-Yates, as far as needed
+          std::swap(pool[static_cast<std::size_t>(r)],
+                    pool[static_cast<std::size_t>(r + draws.below(r, static_cast<index_t>(pool.size()) - r))]);
+        }
+        std::sort(pool.begin(), pool.begin() + count);
+        for (index_t r = 0; r < o.random; ++r) {
+          table[static_cast<std::size_t>(row * o.random + r)] = r < count ? static_cast<float>(pool[static_cast<std::size_t>(r)]) : -1.0f;
+        }
+      }
+    };
+    return {{"random_blocks", {p.heads, blocks(p, o), o.random}, draw, false}};
+  }
+
+  static Status supports(const Problem& p, const Options& o) {
+    if (blocks(p, o) > index_t{1} << 24) return refuse("has more blocks than its table can number (2^24): give a larger block");
+    return {};
+  }
+
+  static Cost cost(const Problem& p, const Options& o) {
+    const index_t nb = blocks(p, o);
+    double pairs = 0;
+    for (index_t u = 0; u < nb; ++u) {
+      const auto keys_of = [&](index_t block) { return std::min(p.kv_len, (block + 1) * o.block) - block * o.block; };
+      const auto rows = static_cast<double>(keys_of(u));
+      index_t keys = 0;
+      for (index_t v = 0; v < nb; ++v) {
+        if (in_set(nb, u, v) && (!p.causal || v < u)) keys += keys_of(v);
+      }
+      // Random blocks are never the last one, so they are whole.
+      if (!is_edge(nb, u)) keys += o.block * std::min(o.random, static_cast<index_t>(candidates(p, o, u).size()));
+      pairs += rows * static_cast<double>(keys) + (p.causal ? rows * (rows + 1) / 2 : 0);
+    }
+    return softmax_cost(p, pairs);
+  }
+
+  template <class T>
+  static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>& parameters) {
+    const index_t nb = blocks(p, o);
+    return softmax_attention(p, in, [&](index_t head, index_t i, index_t j) {
+      const index_t u = i / o.block, v = j / o.block;
+      bool drawn = false;
+      for (index_t r = 0; r < o.random; ++r) drawn = drawn || static_cast<index_t>(parameters["random_blocks"](head, u, r)) == v;
+      return in_set(nb, u, v) || drawn;
+    });
+  }
+
+  BigBird(const Problem& p, const Options& o, WorkspacePlan& workspace)
+      : p_(p),
+        o_(o),
+        nb_(blocks(p, o)),
+        engine_(p, {.queries = kernels::QueryBlocks::aligned(o.block)}, workspace),
+        lists_(workspace.shared<std::int32_t>(p.heads * nb_ * list_length())) {}
+
+  void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
+    const View<std::int32_t, 3> lists(workspace.shared(lists_).data(), {p_.heads, nb_, list_length()});
+    for (index_t head = 0; head < p_.heads; ++head) {
+      for (index_t u = 0; u < nb_; ++u) fill_list(parameters, head, u, lists[head].row(u));
+    }
+    engine_.run({in.q, in.k, in.v, out}, workspace, [&](const kernels::QueryBlock& queries, kernels::KeyList& keys) {
+      const index_t u = queries.position(0) / o_.block;
+      if (is_edge(nb_, u)) {
+        keys.all();
+      } else {
+        const std::int32_t* list = lists[queries.head].row(u);
+        keys.listed_blocks(list + 1, list[0], o_.block);
+      }
+    });
+  }
+
+ private:
+  static index_t blocks(const Problem& p, const Options& o) { return (p.kv_len + o.block - 1) / o.block; }
+  static bool is_edge(index_t nb, index_t u) { return u == 0 || u == nb - 1; }
+  // Block v is in the set of block u without any drawing.
+  static bool in_set(index_t nb, index_t u, index_t v) { return is_edge(nb, u) || is_edge(nb, v) || std::abs(u - v) <= 1; }
+  static std::vector<index_t> candidates(const Problem& p, const Options& o, index_t u) {
+    std::vector<index_t> pool;
+    for (index_t v = 1; v < (p.causal ? u : blocks(p, o)); ++v) {
+      if (!in_set(blocks(p, o), u, v)) pool.push_back(v);
+    }
+    return pool;
+  }
+
+  index_t list_length() const { return 1 + 5 + o_.random; }
+
+  // A count, then the blocks of u in ascending order.
+  void fill_list(const ParameterSet<float>& parameters, index_t head, index_t u, std::int32_t* list) const {
+    std::int32_t* end = list + 1;
+    const auto add = [&](index_t block) {
+      if (block >= 0 && block < nb_ && std::find(list + 1, end, block) == end) *end++ = static_cast<std::int32_t>(block);
+    };
+    for (const index_t block : {index_t{0}, u - 1, u, u + 1, nb_ - 1}) add(block);
+    for (index_t r = 0; r < o_.random; ++r) add(static_cast<index_t>(parameters.view<3>("random_blocks")(head, u, r)));
+    std::sort(list + 1, end);
+    list[0] = static_cast<std::int32_t>(end - list - 1);
+  }
+
+  Problem p_;
+  Options o_;
+  index_t nb_;
+  kernels::SoftmaxEngine engine_;
+  Booking<std::int32_t> lists_;
+};
+ATTN_VARIANT(bigbird, BigBird)
+
+}  // namespace attn

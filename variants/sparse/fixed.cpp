@@ -1,0 +1,72 @@
+#include "attn/kernels/engine.hpp"
+#include "attn/variant/variant.hpp"
+
+namespace attn {
+
+// fixed: the query's own block, and the last `summary` keys of every other block.
+//   out_i = softmax attention over {c(j) = c(i)} u {j mod block >= block - summary},  c(i) = floor(i / block);  j <= i when causal,
+//   which is the paper's form. The paper's interval for j mod block has no position 0: neither has this page
+//   Child et al. 2019, arXiv:1904.10509, section 4.2 ("fixed attention")
+//   useful flops 2 pairs (D + Dv), causal pairs ~ N block / 2 + N^2 summary / (2 block); no workspace that grows with N
+struct Fixed {
+  struct Options {
+    index_t block = 128, summary = 32;
+  };
+  static OptionTable<Options> options() {
+    return OptionTable<Options>()
+        .integer("block", &Options::block, 1, unlimited, "length of a block; the last one may be shorter")
+        .integer("summary", &Options::summary, 0, unlimited, "positions at the end of each block that every block sees");
+  }
+
+  static VariantInfo info() {
+    return {.title = "Sparse Transformer, fixed",
+            .formula = "softmax over the own block and over j mod block >= block - summary",
+            .paper = "Child et al. 2019, arXiv:1904.10509, section 4.2",
+            .cost_in_n = "N block D + N^2 summary/block D",
+            .exactness = Exactness::pattern,
+            .cross = false,
+            .grouped_heads = true,
+            .time_exponent = 2};
+  }
+
+  static Status supports(const Problem&, const Options& o) {
+    if (o.summary > o.block) return refuse("needs summary no larger than block");
+    return {};
+  }
+
+  static Cost cost(const Problem& p, const Options& o) {
+    const index_t whole_blocks = p.kv_len / o.block;  // a shorter last block ends before its summary, or amid it
+    const index_t ragged = std::max<index_t>(0, p.kv_len % o.block - (o.block - o.summary));
+    return softmax_cost(p, count_pairs(p, [&](index_t i) {
+                          const index_t c = i / o.block;
+                          const index_t own = visible_keys(p, i, c * o.block, (c + 1) * o.block - 1);
+                          const index_t after = p.causal || c >= whole_blocks ? 0 : (whole_blocks - 1 - c) * o.summary + ragged;
+                          return own + c * o.summary + after;
+                        }));
+  }
+
+  template <class T>
+  static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>&) {
+    return softmax_attention(p, in, [&](index_t i, index_t j) { return i / o.block == j / o.block || j % o.block >= o.block - o.summary; });
+  }
+
+  Fixed(const Problem& p, const Options& o, WorkspacePlan& workspace)
+      : o_(o), engine_(p, {.queries = kernels::QueryBlocks::aligned(o.block)}, workspace) {}
+
+  void run(const FloatInputs& in, const ParameterSet<float>&, Output out, Workspace& workspace) const {
+    engine_.run({in.q, in.k, in.v, out}, workspace, [&](const kernels::QueryBlock& queries, kernels::KeyList& keys) {
+      const index_t own = queries.position(0) / o_.block;
+      const index_t after = (keys.kv_len() + o_.block - 1) / o_.block - own - 1;
+      keys.range(own * o_.block, o_.block);
+      keys.blocks(o_.block - o_.summary, o_.block, own, o_.summary);
+      keys.blocks((own + 2) * o_.block - o_.summary, o_.block, after, o_.summary);
+    });
+  }
+
+ private:
+  Options o_;
+  kernels::SoftmaxEngine engine_;
+};
+ATTN_VARIANT(fixed, Fixed)
+
+}  // namespace attn

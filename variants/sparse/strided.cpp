@@ -1,0 +1,81 @@
+#include "attn/kernels/engine.hpp"
+#include "attn/variant/variant.hpp"
+
+namespace attn {
+
+// strided: the last `stride` keys, and every stride-th key.
+//   out_i = softmax attention over A(i) = {|i-j| < stride} u {(i-j) mod stride = 0};  j <= i when causal, which is the paper's form
+//   heads=split: even heads see the first set only, odd heads the second
+//   Child et al. 2019, arXiv:1904.10509, section 4.2 ("strided attention")
+//   useful flops 2 pairs (D + Dv), causal pairs ~ N stride + N^2 / (2 stride), O(N^1.5) at stride = sqrt(N); workspace a number a row
+struct Strided {
+  enum class Heads { both, split };
+  struct Options {
+    index_t stride = 128;
+    Heads heads = Heads::both;
+  };
+  static OptionTable<Options> options() {
+    return OptionTable<Options>()
+        .integer("stride", &Options::stride, 1, unlimited, "length of the window and distance between the columns")
+        .choice("heads", &Options::heads, {{"both", Heads::both}, {"split", Heads::split}}, "both sets in each head, or one set a head");
+  }
+
+  static VariantInfo info() {
+    return {.title = "Sparse Transformer, strided",
+            .formula = "softmax over |i-j| < stride and over (i-j) mod stride = 0",
+            .paper = "Child et al. 2019, arXiv:1904.10509, section 4.2",
+            .cost_in_n = "N stride D + N^2/stride D",
+            .exactness = Exactness::pattern,
+            .cross = false,
+            .grouped_heads = true,
+            .time_exponent = 2};
+  }
+
+  static Cost cost(const Problem& p, const Options& o) {
+    const double window = count_pairs(p, [&](index_t i) { return visible_keys(p, i, i - o.stride + 1, i + o.stride - 1); });
+    const double columns = count_pairs(p, [&](index_t i) { return 1 + i / o.stride + (p.causal ? 0 : (p.kv_len - 1 - i) / o.stride); });
+    const auto heads = static_cast<double>(p.heads);
+    const auto odd = static_cast<double>(p.heads / 2);
+    if (o.heads == Heads::both) return softmax_cost(p, window + columns - static_cast<double>(p.q_len));
+    return softmax_cost(p, (window * (heads - odd) + columns * odd) / heads);
+  }
+
+  template <class T>
+  static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>&) {
+    return softmax_attention(p, in, [&](index_t head, index_t i, index_t j) {
+      return (sees_window(o, head) && std::abs(i - j) < o.stride) || (sees_columns(o, head) && (i - j) % o.stride == 0);
+    });
+  }
+
+  Strided(const Problem& p, const Options& o, WorkspacePlan& workspace)
+      : p_(p),
+        o_{std::min(o.stride, p.kv_len), o.heads},
+        window_(p, {.keys_per_query = 2 * o_.stride - 1}, workspace),
+        columns_(p, {.queries = kernels::QueryBlocks::classes(o_.stride)}, workspace),
+        lse_(workspace.shared<float>(p.batch * p.heads * p.q_len)) {}
+
+  // Two passes, because contiguous queries share a window and queries a stride apart share columns.
+  void run(const FloatInputs& in, const ParameterSet<float>&, Output out, Workspace& workspace) const {
+    const View<float, 3> lse(workspace.shared(lse_).data(), {p_.batch, p_.heads, p_.q_len});
+    window_.run({in.q, in.k, in.v, out, lse}, workspace, [&](const kernels::QueryBlock& queries, kernels::KeyList& keys) {
+      if (sees_window(o_, queries.head)) keys.all().band(o_.stride - 1, o_.stride - 1);
+    });
+    columns_.run({in.q, in.k, in.v, out, lse, true}, workspace, [&](const kernels::QueryBlock& queries, kernels::KeyList& keys) {
+      if (!sees_columns(o_, queries.head)) return;
+      kernels::KeyRun& run = keys.strided(queries.first % o_.stride, o_.stride, keys.kv_len());
+      if (sees_window(o_, queries.head)) run.outside(o_.stride - 1, o_.stride - 1);
+    });
+  }
+
+ private:
+  static bool sees_window(const Options& o, index_t head) { return o.heads == Heads::both || head % 2 == 0; }
+  static bool sees_columns(const Options& o, index_t head) { return o.heads == Heads::both || head % 2 == 1; }
+
+  Problem p_;
+  Options o_;
+  kernels::SoftmaxEngine window_, columns_;
+  Booking<float> lse_;
+};
+ATTN_VARIANT(strided, Strided)
+
+}  // namespace attn
