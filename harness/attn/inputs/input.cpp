@@ -1,7 +1,5 @@
 #include "attn/inputs/input.hpp"
 
-#include <iterator>
-
 #include "attn/core/text.hpp"
 #include "attn/inputs/kinds.hpp"
 
@@ -11,9 +9,8 @@ namespace {
 
 const std::vector<InputKind>& kinds() {
   static const std::vector<InputKind> all = [] {
-    std::vector<InputKind> list{text_input(), npy_input()};
-    auto distributions = distribution_inputs();
-    std::move(distributions.begin(), distributions.end(), std::back_inserter(list));
+    std::vector<InputKind> list{text_input()};
+    for (auto& more : {distribution_inputs(), container_inputs()}) list.insert(list.end(), more.begin(), more.end());
     return list;
   }();
   return all;

@@ -13,7 +13,7 @@ struct InputKind {
 };
 
 InputKind text_input();
-InputKind npy_input();
+std::vector<InputKind> container_inputs();
 std::vector<InputKind> distribution_inputs();
 
 }  // namespace attn

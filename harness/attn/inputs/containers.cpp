@@ -1,0 +1,64 @@
+// npy:Q,K,V  npz:FILE  safetensors:FILE
+#include <functional>
+
+#include "attn/inputs/kinds.hpp"
+#include "attn/inputs/npy.hpp"
+#include "attn/inputs/npz.hpp"
+#include "attn/inputs/safetensors.hpp"
+#include "attn/inputs/tensor_files.hpp"
+
+namespace attn {
+
+namespace {
+
+Result<std::unique_ptr<Input>> open_npy(std::string_view text) {
+  const auto arguments = parse_tensor_arguments("npy", text, 3);
+  if (!arguments) return arguments.refusal();
+  std::vector<MappedFile> files;
+  std::array<NamedArray, 3> qkv;
+  for (std::size_t t = 0; t < 3; ++t) {
+    auto file = MappedFile::open(arguments->paths[t]);
+    if (!file) return refuse("input npy: " + file.reason());
+    auto array = parse_npy(file->bytes());
+    if (!array) return refuse("input npy: '" + file->path() + "': " + array.reason());
+    qkv[t] = {"'" + file->path() + "'", std::move(array).value()};
+    files.push_back(std::move(file).value());
+  }
+  return open_tensors("npy:" + arguments->text, std::move(files), std::move(qkv), arguments->layer);
+}
+
+using Parse = Result<Array> (*)(std::span<const std::byte> file, std::string_view name);
+
+// One file that holds arrays named q, k and v.
+Result<std::unique_ptr<Input>> open_archive(const std::string& kind, Parse parse, std::string_view text) {
+  const auto arguments = parse_tensor_arguments(kind, text, 1);
+  if (!arguments) return arguments.refusal();
+  auto file = MappedFile::open(arguments->paths[0]);
+  if (!file) return refuse("input " + kind + ": " + file.reason());
+  std::array<NamedArray, 3> qkv;
+  constexpr std::array<const char*, 3> names{"q", "k", "v"};
+  for (std::size_t t = 0; t < 3; ++t) {
+    auto array = parse(file->bytes(), names[t]);
+    if (!array) return refuse("input " + kind + ": '" + file->path() + "': " + array.reason());
+    qkv[t] = {std::string(names[t]) + " of '" + file->path() + "'", std::move(array).value()};
+  }
+  std::vector<MappedFile> files;
+  files.push_back(std::move(file).value());
+  return open_tensors(kind + ":" + arguments->text, std::move(files), std::move(qkv), arguments->layer);
+}
+
+}  // namespace
+
+std::vector<InputKind> container_inputs() {
+  return {
+      {{"npy", "npy:Q.npy,K.npy,V.npy[,layer=i]",
+        "float arrays [N,d], [H,N,d] or [B,H,N,d] in C order; with layer=i, of [L,H,N,d] one"},
+       open_npy},
+      {{"npz", "npz:FILE[,layer=i]", "arrays q, k and v of a numpy.savez file"},
+       [](std::string_view text) { return open_archive("npz", parse_npz, text); }},
+      {{"safetensors", "safetensors:FILE[,layer=i]", "tensors q, k and v: F16, BF16, F32 or F64"},
+       [](std::string_view text) { return open_archive("safetensors", parse_safetensors, text); }},
+  };
+}
+
+}  // namespace attn

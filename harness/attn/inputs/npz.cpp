@@ -1,0 +1,148 @@
+#include "attn/inputs/npz.hpp"
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "attn/core/text.hpp"
+#include "attn/inputs/npy.hpp"
+
+namespace attn {
+
+namespace {
+
+Refusal at_byte(std::size_t offset, const std::string& what) { return refuse("byte " + std::to_string(offset) + ": " + what); }
+
+// Little-endian numbers at any offset; nothing beyond the end.
+class Bytes {
+ public:
+  explicit Bytes(std::span<const std::byte> bytes) : bytes_(bytes) {}
+
+  std::size_t size() const { return bytes_.size(); }
+
+  bool holds(std::size_t offset, std::size_t count) const { return offset <= size() && count <= size() - offset; }
+
+  template <class T>
+  std::optional<T> read(std::size_t offset) const {
+    T value;
+    if (!holds(offset, sizeof value)) return {};
+    std::memcpy(&value, bytes_.data() + offset, sizeof value);
+    return value;
+  }
+  std::optional<std::uint16_t> u16(std::size_t offset) const { return read<std::uint16_t>(offset); }
+  std::optional<std::uint32_t> u32(std::size_t offset) const { return read<std::uint32_t>(offset); }
+  std::optional<std::uint64_t> u64(std::size_t offset) const { return read<std::uint64_t>(offset); }
+
+  std::string_view text(std::size_t offset, std::size_t count) const {
+    return {reinterpret_cast<const char*>(bytes_.data()) + offset, count};
+  }
+  std::span<const std::byte> span(std::size_t offset, std::size_t count) const { return bytes_.subspan(offset, count); }
+
+ private:
+  std::span<const std::byte> bytes_;
+};
+
+struct Directory {
+  std::uint64_t entries, offset;
+};
+
+// The end-of-directory record is the last thing in the file but for a comment of at most 65535 bytes.
+Result<Directory> find_directory(const Bytes& file) {
+  constexpr std::size_t record = 22;
+  if (file.size() < record || *file.u32(0) != 0x04034b50) return at_byte(0, "magic is not PK\\3\\4: no .npz file");
+  for (std::size_t at = file.size() - record, tries = 0; tries <= 65535; --at, ++tries) {
+    if (*file.u32(at) == 0x06054b50) {
+      Directory directory{*file.u16(at + 10), *file.u32(at + 16)};
+      if (directory.entries != 0xffff && directory.offset != 0xffffffff) return directory;
+      // zip64: a locator of 20 bytes stands before, and points to the wide record.
+      const auto wide = at >= 20 && file.u32(at - 20) == 0x07064b50 ? file.u64(at - 20 + 8) : std::nullopt;
+      if (!wide || !file.holds(*wide, 56) || file.u32(*wide) != 0x06064b50) return at_byte(at, "zip64 directory is missing");
+      return Directory{*file.u64(*wide + 32), *file.u64(*wide + 48)};
+    }
+    if (at == 0) break;
+  }
+  return at_byte(file.size(), "no end-of-directory record: the archive is cut short");
+}
+
+struct Member {
+  std::uint64_t stored_bytes, bytes, offset;
+};
+
+// Fields that do not fit 32 bits stand in the zip64 extra field, those only, in this order.
+bool widen(const Bytes& file, std::size_t extra, std::size_t extra_bytes, Member& member) {
+  for (const std::size_t end = extra + extra_bytes; extra + 4 <= end;) {
+    const std::size_t tag = *file.u16(extra);
+    const std::size_t length = *file.u16(extra + 2);
+    extra += 4;
+    if (length > end - extra) return false;
+    if (tag == 1) {
+      std::size_t at = extra;
+      for (std::uint64_t* field : {&member.bytes, &member.stored_bytes, &member.offset}) {
+        if (*field != 0xffffffff) continue;
+        if (at + 8 > extra + length) return false;
+        *field = *file.u64(at);
+        at += 8;
+      }
+      return true;
+    }
+    extra += length;
+  }
+  return false;
+}
+
+// The stored bytes of one member.
+Result<std::span<const std::byte>> find_member(const Bytes& file, std::string_view name) {
+  const auto directory = find_directory(file);
+  if (!directory) return directory.refusal();
+  std::vector<std::string> others;
+  std::size_t at = directory->offset;
+  for (std::uint64_t entry = 0; entry < directory->entries; ++entry) {
+    if (!file.holds(at, 46) || *file.u32(at) != 0x02014b50) return at_byte(std::min(at, file.size()), "directory entry is missing");
+    const std::size_t name_bytes = *file.u16(at + 28);
+    const std::size_t extra_bytes = *file.u16(at + 30);
+    const std::size_t comment_bytes = *file.u16(at + 32);
+    if (!file.holds(at + 46, name_bytes + extra_bytes + comment_bytes)) return at_byte(at, "directory entry runs past the end");
+    const auto entry_name = file.text(at + 46, name_bytes);
+    if (entry_name == name) {
+      const unsigned method = *file.u16(at + 10);
+      if ((*file.u16(at + 8) & 1u) != 0) return at_byte(at + 8, "member " + std::string(name) + " is encrypted");
+      if (method != 0) {
+        return at_byte(at + 10, "member " + std::string(name) + " is compressed (method " + std::to_string(method) +
+                                    "); accepted: stored, as numpy.savez writes");
+      }
+      Member member{*file.u32(at + 20), *file.u32(at + 24), *file.u32(at + 42)};
+      const bool wide = member.bytes == 0xffffffff || member.stored_bytes == 0xffffffff || member.offset == 0xffffffff;
+      if (wide && !widen(file, at + 46 + name_bytes, extra_bytes, member))
+        return at_byte(at + 46 + name_bytes, "zip64 field is missing");
+      if (member.bytes != member.stored_bytes)
+        return at_byte(at + 20, "member " + std::string(name) + " is stored in another size");
+      if (!file.holds(member.offset, 30) || *file.u32(member.offset) != 0x04034b50) {
+        return at_byte(at + 42, "offset of member " + std::string(name) + " points to no member");
+      }
+      const std::size_t data = member.offset + 30 + *file.u16(member.offset + 26) + *file.u16(member.offset + 28);
+      if (!file.holds(data, member.bytes))
+        return at_byte(at + 24, "member " + std::string(name) + " runs past the end of the file");
+      return file.span(data, member.bytes);
+    }
+    if (others.size() < 8) others.emplace_back(entry_name);
+    at += 46 + name_bytes + extra_bytes + comment_bytes;
+  }
+  return refuse("there is no member " + std::string(name) + " among " + join(others, ", "));
+}
+
+}  // namespace
+
+Result<Array> parse_npz(std::span<const std::byte> file, std::string_view name) {
+  const std::string member = std::string(name) + ".npy";
+  const auto bytes = find_member(Bytes(file), member);
+  if (!bytes) return bytes.refusal();
+  auto array = parse_npy(*bytes);
+  if (!array)
+    return refuse("member " + member + " at byte " + std::to_string(bytes->data() - file.data()) + ", its " + array.reason());
+  return array;
+}
+
+}  // namespace attn

@@ -1,0 +1,18 @@
+// NumPy's archives of arrays: zip files whose members are .npy files. Stored members only: numpy.savez, not
+// savez_compressed. Format: PKWARE APPNOTE 6.3, sections 4.3 and 4.5.3 (zip64, which savez uses beyond 4 GiB).
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string_view>
+
+#include "attn/core/result.hpp"
+#include "attn/inputs/array.hpp"
+
+namespace attn {
+
+// The array called `name` (member "name.npy"). Refusals name the field and its byte offset in the archive, within a member
+// that of the member, and not the file. Check sums are not verified.
+Result<Array> parse_npz(std::span<const std::byte> file, std::string_view name);
+
+}  // namespace attn

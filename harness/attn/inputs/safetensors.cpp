@@ -1,0 +1,112 @@
+#include "attn/inputs/safetensors.hpp"
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "attn/core/text.hpp"
+
+namespace attn {
+
+namespace {
+
+using Json = nlohmann::json;
+
+Refusal at_byte(std::size_t offset, const std::string& what) { return refuse("byte " + std::to_string(offset) + ": " + what); }
+
+Result<Json> parse_header(const char* text, std::size_t size) {
+  try {
+    Json header = Json::parse(text, text + size);
+    if (!header.is_object()) return at_byte(8, "header is no JSON object");
+    return header;
+  } catch (const Json::parse_error& error) {
+    return at_byte(8 + std::min(error.byte, size), "header is no valid JSON");
+  } catch (const Json::exception&) {  // such as a number too large
+    return at_byte(8, "header holds JSON that cannot be read");
+  }
+}
+
+// A list of whole numbers from 0 up.
+std::optional<std::vector<index_t>> extents(const Json& entry, const char* key) {
+  const auto found = entry.find(key);
+  if (found == entry.end() || !found->is_array()) return {};
+  std::vector<index_t> values;
+  for (const Json& value : *found) {
+    if (!value.is_number_unsigned()) return {};
+    const auto number = value.get<std::uint64_t>();
+    if (number > static_cast<std::uint64_t>(std::numeric_limits<index_t>::max())) return {};
+    values.push_back(static_cast<index_t>(number));
+  }
+  return values;
+}
+
+}  // namespace
+
+Result<Array> parse_safetensors(std::span<const std::byte> file, std::string_view name) {
+  constexpr std::uint64_t longest_header = 100'000'000;  // the limit of the format's own reader
+  std::uint64_t length = 0;
+  if (file.size() < sizeof length) return at_byte(file.size(), "the file ends within its header length of 8 bytes");
+  std::memcpy(&length, file.data(), sizeof length);
+  if (length > file.size() - sizeof length || length > longest_header) {
+    return at_byte(0, "header length " + std::to_string(length) + " runs past the end of the file of " +
+                          std::to_string(file.size()) + " bytes or past " + std::to_string(longest_header));
+  }
+  const auto header = parse_header(reinterpret_cast<const char*>(file.data()) + sizeof length, length);
+  if (!header) return header.refusal();
+
+  const std::string key(name);
+  const auto entry = header->find(key);
+  if (entry == header->end()) {
+    std::vector<std::string> others;
+    for (const auto& [other, value] : header->items()) {
+      if (other != "__metadata__" && others.size() < 8) others.push_back(other);
+    }
+    return at_byte(8, "header has no tensor '" + key + "' among " + join(others, ", "));
+  }
+  // The parsed header no longer knows where a field stood; the tensor's key is where to look.
+  const std::string_view text(reinterpret_cast<const char*>(file.data()), sizeof length + length);
+  const std::size_t at = std::min(text.find('"' + key + '"', sizeof length), text.size());
+  const auto refusal = [&](const char* field, const std::string& what) { return at_byte(at, key + "." + field + " " + what); };
+  if (!entry->is_object()) return at_byte(at, key + " is no JSON object");
+
+  const auto dtype = entry->find("dtype");
+  if (dtype == entry->end() || !dtype->is_string()) return refusal("dtype", "is missing");
+  const auto& type = dtype->get_ref<const std::string&>();
+  Array array;
+  if (type == "F16") {
+    array.element = Element::f16;
+  } else if (type == "BF16") {
+    array.element = Element::bf16;
+  } else if (type == "F32") {
+    array.element = Element::f32;
+  } else if (type == "F64") {
+    array.element = Element::f64;
+  } else {
+    return refusal("dtype", "is " + type + "; accepted: F16, BF16, F32, F64");
+  }
+
+  const auto shape = extents(*entry, "shape");
+  if (!shape) return refusal("shape", "is no list of whole numbers");
+  const auto offsets = extents(*entry, "data_offsets");
+  if (!offsets || offsets->size() != 2) return refusal("data_offsets", "is no pair of whole numbers");
+  const auto data = file.subspan(sizeof length + length);
+  const auto begin = static_cast<std::size_t>((*offsets)[0]);
+  const auto end = static_cast<std::size_t>((*offsets)[1]);
+  if (begin > end || end > data.size()) {
+    return refusal("data_offsets", "are " + shape_text(*offsets) + "; the file holds 0.." + std::to_string(data.size()));
+  }
+  const auto bytes = array_bytes(array.element, *shape);
+  if (!bytes || *bytes != end - begin) {
+    return refusal("shape", shape_text(*shape) + " needs " + (bytes ? std::to_string(*bytes) : "too many") +
+                                " bytes of data, data_offsets hold " + std::to_string(end - begin));
+  }
+  array.shape = *shape;
+  array.data = data.subspan(begin, end - begin);
+  return array;
+}
+
+}  // namespace attn

@@ -1,0 +1,16 @@
+// The container of https://github.com/huggingface/safetensors: eight bytes of header length, a JSON header, the tensors.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string_view>
+
+#include "attn/core/result.hpp"
+#include "attn/inputs/array.hpp"
+
+namespace attn {
+
+// The tensor called `name`: F16, BF16, F32 or F64. Refusals name the field and the byte offset, not the file.
+Result<Array> parse_safetensors(std::span<const std::byte> file, std::string_view name);
+
+}  // namespace attn

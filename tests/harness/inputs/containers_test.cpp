@@ -1,0 +1,213 @@
+// npz and safetensors: files made here byte by byte.
+#include <cstring>
+#include <functional>
+
+#include "attn/core/rng.hpp"
+#include "attn/inputs/npy.hpp"
+#include "attn/inputs/npz.hpp"
+#include "attn/inputs/safetensors.hpp"
+#include "support.hpp"
+
+using namespace attn;
+
+namespace {
+
+std::span<const std::byte> bytes(const std::string& text) { return std::as_bytes(std::span(text.data(), text.size())); }
+
+template <class T>
+std::string little(T value) {
+  std::string text(sizeof value, '\0');
+  std::memcpy(text.data(), &value, sizeof value);
+  return text;
+}
+std::string u16(std::size_t value) { return little(static_cast<std::uint16_t>(value)); }
+std::string u32(std::size_t value) { return little(static_cast<std::uint32_t>(value)); }
+std::string u64(std::size_t value) { return little(static_cast<std::uint64_t>(value)); }
+
+std::string npy(const Scratch& scratch, std::vector<index_t> shape, float first) {
+  std::vector<float> numbers(*array_bytes(Element::f32, shape) / 4);
+  for (std::size_t i = 0; i < numbers.size(); ++i) numbers[i] = first + static_cast<float>(i);
+  REQUIRE(write_npy(scratch("member"), shape, numbers));
+  std::ifstream stream(scratch("member"), std::ios::binary);
+  return std::string((std::istreambuf_iterator<char>(stream)), {});
+}
+
+// A zip archive; `wide` puts every size and offset into zip64 fields.
+std::string zip(const std::vector<std::pair<std::string, std::string>>& members, unsigned method = 0, unsigned flags = 0,
+                bool wide = false) {
+  std::string file, directory;
+  for (const auto& [name, data] : members) {
+    const std::string extra = wide ? u16(1) + u16(24) + u64(data.size()) + u64(data.size()) + u64(file.size()) : "";
+    const auto field = [wide](std::size_t value) { return u32(wide ? 0xffffffff : value); };
+    directory += u32(0x02014b50) + u16(20) + u16(20) + u16(flags) + u16(method) + u32(0) + u32(0) + field(data.size()) +
+                 field(data.size()) + u16(name.size()) + u16(extra.size()) + u16(0) + u16(0) + u16(0) + u32(0) +
+                 field(file.size()) + name + extra;
+    file += u32(0x04034b50) + u16(20) + u16(flags) + u16(method) + u32(0) + u32(0) + u32(data.size()) + u32(data.size()) +
+            u16(name.size()) + u16(3) + name + "pad" + data;
+  }
+  const std::size_t at = file.size();
+  file += directory;
+  if (wide) {
+    const std::size_t end = file.size();
+    file += u32(0x06064b50) + u64(44) + u16(45) + u16(45) + u32(0) + u32(0) + u64(members.size()) + u64(members.size()) +
+            u64(directory.size()) + u64(at);
+    file += u32(0x07064b50) + u32(0) + u64(end) + u32(1);
+  }
+  return file + u32(0x06054b50) + u16(0) + u16(0) + u16(wide ? 0xffff : members.size()) + u16(wide ? 0xffff : members.size()) +
+         u32(directory.size()) + u32(wide ? 0xffffffff : at) + u16(0);
+}
+
+std::string safetensors(const std::string& header, std::size_t data_bytes) {
+  return u64(header.size()) + header + std::string(data_bytes, '\x12');
+}
+
+std::string tensor(const std::string& name, const std::string& dtype, const std::string& shape, const std::string& offsets) {
+  return "\"" + name + "\":{\"dtype\":\"" + dtype + "\",\"shape\":" + shape + ",\"data_offsets\":" + offsets + "}";
+}
+
+std::string refused_npz(const std::string& file) {
+  const auto array = parse_npz(bytes(file), "q");
+  return array ? "accepted" : array.reason();
+}
+
+std::string refused_safetensors(const std::string& file) {
+  const auto array = parse_safetensors(bytes(file), "q");
+  return array ? "accepted" : array.reason();
+}
+
+// Whatever is changed in `valid`, accepted arrays lie inside the file. Buffers are exactly sized, so that the address
+// sanitiser sees a read past the end.
+void mutate(const std::string& valid, const std::function<Result<Array>(std::span<const std::byte>)>& parse) {
+  const Rng rng(1, "mutations");
+  index_t draw = 0;
+  for (int round = 0; round < 50000; ++round) {
+    std::vector<char> file(valid.begin(), valid.end());
+    if (rng.below(draw++, 4) == 0) file.resize(static_cast<std::size_t>(rng.below(draw++, static_cast<index_t>(file.size() + 1))));
+    for (index_t change = rng.below(draw++, 6); change > 0 && !file.empty(); --change) {
+      const char extremes[] = {'\0', '\xff', '\x7f', '9'};
+      const auto value = rng.below(draw++, 2) == 0 ? static_cast<char>(rng.below(draw++, 256)) : extremes[rng.below(draw++, 4)];
+      file[static_cast<std::size_t>(rng.below(draw++, std::ssize(file)))] = value;
+    }
+    const auto array = parse(std::as_bytes(std::span(file)));
+    if (!array) continue;
+    const auto* begin = reinterpret_cast<const std::byte*>(file.data());
+    REQUIRE(array->data.data() >= begin);
+    REQUIRE(array->data.data() + array->data.size() <= begin + file.size());
+    REQUIRE(array_bytes(array->element, array->shape) == array->data.size());
+    std::vector<float> all(array->data.size() / element_bytes(array->element));
+    read_floats(*array, 0, all);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("npz: members are found, in plain and in zip64 archives") {
+  const Scratch scratch;
+  for (const bool wide : {false, true}) {
+    const auto path = scratch.write("a.npz", zip({{"other.npy", "x"},
+                                                  {"v.npy", npy(scratch, {2, 6, 4}, 200)},
+                                                  {"k.npy", npy(scratch, {2, 6, 8}, 100)},
+                                                  {"q.npy", npy(scratch, {4, 5, 8}, 0)}},
+                                                 0, 0, wide));
+    const auto source = input("npz:" + path);
+    REQUIRE(source->name() == "npz:" + path);
+    REQUIRE(to_string(*source->shape()) == "batch=1 heads=4 kv_heads=2 q_len=5 kv_len=6 head_dim=8 value_dim=4");
+    const auto t = source->make(*source->shape(), 1);
+    REQUIRE(t);
+    REQUIRE(t->q(0, 3, 4, 7) == 159);
+    REQUIRE(t->k(0, 1, 5, 7) == 195);
+    REQUIRE(t->v(0, 1, 5, 3) == 247);
+  }
+}
+
+TEST_CASE("npz: malformed archives are refused, by field and byte") {
+  const Scratch scratch;
+  const std::string q = npy(scratch, {2, 3}, 0);
+  REQUIRE(refused_npz("") == "byte 0: magic is not PK\\3\\4: no .npz file");
+  REQUIRE(refused_npz(q) == "byte 0: magic is not PK\\3\\4: no .npz file");
+  const std::string valid = zip({{"q.npy", q}});
+  REQUIRE(refused_npz(valid) == "accepted");
+  REQUIRE(refused_npz(valid + "a comment") == "accepted");
+  REQUIRE(refused_npz(valid.substr(0, valid.size() - 1)).find("no end-of-directory record: the archive is cut short") !=
+          std::string::npos);
+  REQUIRE(refused_npz(zip({{"k.npy", q}})) == "there is no member q.npy among k.npy");
+  REQUIRE(refused_npz(zip({{"q.npy", q}}, 8)).find("q.npy is compressed (method 8); accepted: stored, as numpy.savez writes") !=
+          std::string::npos);
+  REQUIRE(refused_npz(zip({{"q.npy", q}}, 0, 1)).find("is encrypted") != std::string::npos);
+  const auto patched = [&](std::size_t from_directory, const std::string& with) {
+    std::string file = valid;
+    file.replace(file.find("PK\x01\x02") + from_directory, with.size(), with);
+    return refused_npz(file);
+  };
+  REQUIRE(patched(0, "XX").find("directory entry is missing") != std::string::npos);
+  REQUIRE(patched(30, u16(60000)).find("runs past the end") != std::string::npos);
+  REQUIRE(patched(20, u32(7)).find("is stored in another size") != std::string::npos);
+  REQUIRE(patched(20, u32(1 << 30) + u32(1 << 30)).find("member q.npy runs past the end of the file") != std::string::npos);
+  REQUIRE(patched(42, u32(5)).find("points to no member") != std::string::npos);
+  REQUIRE(patched(42, u32(0xffffffff)).find("zip64 field is missing") != std::string::npos);
+  REQUIRE(refused_npz(zip({{"q.npy", q.substr(0, q.size() - 4)}})) ==
+          "member q.npy at byte 38, its byte 60: shape [2,3] needs 24 bytes of data, the file holds 20");
+  REQUIRE(refusal("npz:a.npz,b.npz").find("takes 1 file, not 2") != std::string::npos);
+}
+
+TEST_CASE("npz: whatever is changed in a valid file, parsing stays inside it") {
+  const Scratch scratch;
+  for (const bool wide : {false, true}) {
+    mutate(zip({{"k.npy", "xy"}, {"q.npy", npy(scratch, {2, 3}, 0)}}, 0, 0, wide), [](auto file) { return parse_npz(file, "q"); });
+  }
+}
+
+TEST_CASE("safetensors: layers and types") {
+  const Scratch scratch;
+  // q: F16 ones, k: BF16 twos, v: F32; two layers, one head, one row, two dims
+  std::string data;
+  for (int i = 0; i < 4; ++i) data += u16(0x3c00);
+  for (int i = 0; i < 4; ++i) data += u16(0x4000);
+  for (int i = 0; i < 4; ++i) data += little(static_cast<float>(i));
+  const std::string header = "{\"__metadata__\":{\"format\":\"pt\"}," + tensor("q", "F16", "[2,1,1,2]", "[0,8]") + "," +
+                             tensor("k", "BF16", "[2,1,1,2]", "[8,16]") + "," + tensor("v", "F32", "[2,1,1,2]", "[16,32]") + "," +
+                             tensor("ids", "I64", "[0]", "[32,32]") + "}   ";
+  const auto path = scratch.write("a.safetensors", u64(header.size()) + header + data);
+  const auto layer = input("safetensors:" + path + ",layer=1");
+  REQUIRE(to_string(*layer->shape()) == "batch=1 heads=1 q_len=1 head_dim=2");
+  const auto t = layer->make(*layer->shape(), 1);
+  REQUIRE(t);
+  REQUIRE(values(t->q) == std::vector<float>{1, 1});
+  REQUIRE(values(t->k) == std::vector<float>{2, 2});
+  REQUIRE(values(t->v) == std::vector<float>{2, 3});
+  REQUIRE(input("safetensors:" + path)->shape()->batch == 2);
+  REQUIRE(refusal("safetensors:" + path + ",layer=2").find("needs [L,H,N,d] with more layers") != std::string::npos);
+}
+
+TEST_CASE("safetensors: malformed files are refused, by field and byte") {
+  const auto file = [](const std::string& fields, std::size_t data = 24) {
+    return refused_safetensors(safetensors("{" + fields + "}", data));
+  };
+  REQUIRE(file(tensor("q", "F32", "[2,3]", "[0,24]")) == "accepted");
+  REQUIRE(refused_safetensors("1234567") == "byte 7: the file ends within its header length of 8 bytes");
+  REQUIRE(refused_safetensors(u64(100) + "{}").find("byte 0: header length 100 runs past the end of the file of 10 bytes") == 0);
+  REQUIRE(refused_safetensors(u64(~std::size_t{0}) + "{}").find("byte 0: header length") == 0);
+  REQUIRE(refused_safetensors(safetensors("", 0)).find("header is no valid JSON") != std::string::npos);
+  REQUIRE(refused_safetensors(safetensors("{\"q\": nonsense}", 0)).find("byte 16: header is no valid JSON") == 0);
+  REQUIRE(refused_safetensors(safetensors("[1]", 0)) == "byte 8: header is no JSON object");
+  REQUIRE(refused_safetensors(safetensors("{\"q\":1e999}", 0)).find("byte 8: header") == 0);
+  REQUIRE(file(tensor("k", "F32", "[2,3]", "[0,24]")) == "byte 8: header has no tensor 'q' among k");
+  REQUIRE(file("\"q\":3") == "byte 9: q is no JSON object");
+  REQUIRE(file("\"q\":{}") == "byte 9: q.dtype is missing");
+  REQUIRE(file(tensor("q", "I8", "[2,3]", "[0,6]")) == "byte 9: q.dtype is I8; accepted: F16, BF16, F32, F64");
+  for (const auto& shape : {"[2,-3]", "[2.5]", "6", "[\"2\"]", "[9223372036854775808]"}) {
+    REQUIRE(file(tensor("q", "F32", shape, "[0,24]")) == "byte 9: q.shape is no list of whole numbers");
+  }
+  for (const auto& offsets : {"[0]", "[0,8,24]", "[-1,24]", "24"}) {
+    REQUIRE(file(tensor("q", "F32", "[2,3]", offsets)) == "byte 9: q.data_offsets is no pair of whole numbers");
+  }
+  REQUIRE(file(tensor("q", "F32", "[2,3]", "[0,25]")) == "byte 9: q.data_offsets are [0,25]; the file holds 0..24");
+  REQUIRE(file(tensor("q", "F32", "[2,3]", "[24,0]")) == "byte 9: q.data_offsets are [24,0]; the file holds 0..24");
+  REQUIRE(file(tensor("q", "F16", "[2,3]", "[0,24]")) == "byte 9: q.shape [2,3] needs 12 bytes of data, data_offsets hold 24");
+  REQUIRE(file(tensor("q", "F32", "[4611686018427387904,2]", "[0,24]")).find("needs too many bytes") != std::string::npos);
+}
+
+TEST_CASE("safetensors: whatever is changed in a valid file, parsing stays inside it") {
+  mutate(safetensors("{" + tensor("q", "F32", "[2,3]", "[8,32]") + "}", 32),
+         [](auto file) { return parse_safetensors(file, "q"); });
+}
