@@ -9,7 +9,7 @@ namespace {
 
 const std::vector<InputKind>& kinds() {
   static const std::vector<InputKind> all = [] {
-    std::vector<InputKind> list{text_input()};
+    std::vector<InputKind> list{text_input(), wav_input(), image_input()};
     for (auto& more : {distribution_inputs(), container_inputs()}) list.insert(list.end(), more.begin(), more.end());
     return list;
   }();

@@ -13,6 +13,8 @@ struct InputKind {
 };
 
 InputKind text_input();
+InputKind wav_input();
+InputKind image_input();
 std::vector<InputKind> container_inputs();
 std::vector<InputKind> distribution_inputs();
 

@@ -1,8 +1,4 @@
 // npz and safetensors: files made here byte by byte.
-#include <cstring>
-#include <functional>
-
-#include "attn/core/rng.hpp"
 #include "attn/inputs/npy.hpp"
 #include "attn/inputs/npz.hpp"
 #include "attn/inputs/safetensors.hpp"
@@ -11,18 +7,6 @@
 using namespace attn;
 
 namespace {
-
-std::span<const std::byte> bytes(const std::string& text) { return std::as_bytes(std::span(text.data(), text.size())); }
-
-template <class T>
-std::string little(T value) {
-  std::string text(sizeof value, '\0');
-  std::memcpy(text.data(), &value, sizeof value);
-  return text;
-}
-std::string u16(std::size_t value) { return little(static_cast<std::uint16_t>(value)); }
-std::string u32(std::size_t value) { return little(static_cast<std::uint32_t>(value)); }
-std::string u64(std::size_t value) { return little(static_cast<std::uint64_t>(value)); }
 
 std::string npy(const Scratch& scratch, std::vector<index_t> shape, float first) {
   std::vector<float> numbers(*array_bytes(Element::f32, shape) / 4);
@@ -75,28 +59,14 @@ std::string refused_safetensors(const std::string& file) {
   return array ? "accepted" : array.reason();
 }
 
-// Whatever is changed in `valid`, accepted arrays lie inside the file. Buffers are exactly sized, so that the address
-// sanitiser sees a read past the end.
-void mutate(const std::string& valid, const std::function<Result<Array>(std::span<const std::byte>)>& parse) {
-  const Rng rng(1, "mutations");
-  index_t draw = 0;
-  for (int round = 0; round < 50000; ++round) {
-    std::vector<char> file(valid.begin(), valid.end());
-    if (rng.below(draw++, 4) == 0) file.resize(static_cast<std::size_t>(rng.below(draw++, static_cast<index_t>(file.size() + 1))));
-    for (index_t change = rng.below(draw++, 6); change > 0 && !file.empty(); --change) {
-      const char extremes[] = {'\0', '\xff', '\x7f', '9'};
-      const auto value = rng.below(draw++, 2) == 0 ? static_cast<char>(rng.below(draw++, 256)) : extremes[rng.below(draw++, 4)];
-      file[static_cast<std::size_t>(rng.below(draw++, std::ssize(file)))] = value;
-    }
-    const auto array = parse(std::as_bytes(std::span(file)));
-    if (!array) continue;
-    const auto* begin = reinterpret_cast<const std::byte*>(file.data());
-    REQUIRE(array->data.data() >= begin);
-    REQUIRE(array->data.data() + array->data.size() <= begin + file.size());
-    REQUIRE(array_bytes(array->element, array->shape) == array->data.size());
-    std::vector<float> all(array->data.size() / element_bytes(array->element));
-    read_floats(*array, 0, all);
-  }
+// Accepted arrays lie inside the file and can be read.
+void check(std::span<const std::byte> file, const Result<Array>& array) {
+  if (!array) return;
+  REQUIRE(array->data.data() >= file.data());
+  REQUIRE(array->data.data() + array->data.size() <= file.data() + file.size());
+  REQUIRE(array_bytes(array->element, array->shape) == array->data.size());
+  std::vector<float> all(array->data.size() / element_bytes(array->element));
+  read_floats(*array, 0, all);
 }
 
 }  // namespace
@@ -153,7 +123,8 @@ TEST_CASE("npz: malformed archives are refused, by field and byte") {
 TEST_CASE("npz: whatever is changed in a valid file, parsing stays inside it") {
   const Scratch scratch;
   for (const bool wide : {false, true}) {
-    mutate(zip({{"k.npy", "xy"}, {"q.npy", npy(scratch, {2, 3}, 0)}}, 0, 0, wide), [](auto file) { return parse_npz(file, "q"); });
+    const auto valid = zip({{"k.npy", "xy"}, {"q.npy", npy(scratch, {2, 3}, 0)}}, 0, 0, wide);
+    mutate(valid, 50000, [](auto file) { check(file, parse_npz(file, "q")); });
   }
 }
 
@@ -208,6 +179,6 @@ TEST_CASE("safetensors: malformed files are refused, by field and byte") {
 }
 
 TEST_CASE("safetensors: whatever is changed in a valid file, parsing stays inside it") {
-  mutate(safetensors("{" + tensor("q", "F32", "[2,3]", "[8,32]") + "}", 32),
-         [](auto file) { return parse_safetensors(file, "q"); });
+  const auto valid = safetensors("{" + tensor("q", "F32", "[2,3]", "[8,32]") + "}", 32);
+  mutate(valid, 100000, [](auto file) { check(file, parse_safetensors(file, "q")); });
 }

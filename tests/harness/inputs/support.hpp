@@ -4,12 +4,15 @@
 #include <unistd.h>
 
 #include <cstdint>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "attn/core/rng.hpp"
 #include "attn/inputs/input.hpp"
 #include "catch.hpp"
 
@@ -61,4 +64,37 @@ inline attn::Problem problem(attn::index_t n, attn::index_t heads = 4, attn::ind
   p.q_len = p.kv_len = n;
   p.head_dim = p.value_dim = dim;
   return p;
+}
+
+inline std::span<const std::byte> bytes(const std::string& text) { return std::as_bytes(std::span(text.data(), text.size())); }
+
+template <class T>
+std::string little(T value) {
+  std::string text(sizeof value, '\0');
+  std::memcpy(text.data(), &value, sizeof value);
+  return text;
+}
+inline std::string u16(std::size_t value) { return little(static_cast<std::uint16_t>(value)); }
+inline std::string u32(std::size_t value) { return little(static_cast<std::uint32_t>(value)); }
+inline std::string u64(std::size_t value) { return little(static_cast<std::uint64_t>(value)); }
+
+// Calls check(span of bytes) with `valid` changed in up to five bytes and often cut short. Each buffer is exactly sized
+// and on the heap, so that the address sanitiser sees a read past its end.
+template <class Check>
+void mutate(const std::string& valid, int rounds, Check check) {
+  const attn::Rng rng(1, "mutations");
+  attn::index_t draw = 0;
+  for (int round = 0; round < rounds; ++round) {
+    std::vector<char> file(valid.begin(), valid.end());
+    if (rng.below(draw++, 4) == 0) {
+      file.resize(static_cast<std::size_t>(rng.below(draw++, static_cast<attn::index_t>(file.size() + 1))));
+      file.shrink_to_fit();
+    }
+    for (attn::index_t change = rng.below(draw++, 6); change > 0 && !file.empty(); --change) {
+      const char extremes[] = {'\0', '\xff', '\x7f', '9'};
+      const char value = rng.below(draw++, 2) == 0 ? static_cast<char>(rng.below(draw++, 256)) : extremes[rng.below(draw++, 4)];
+      file[static_cast<std::size_t>(rng.below(draw++, std::ssize(file)))] = value;
+    }
+    check(std::as_bytes(std::span(file)));
+  }
 }
