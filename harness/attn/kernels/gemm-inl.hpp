@@ -13,14 +13,13 @@
 #include <utility>
 
 #include "attn/kernels/gemm.hpp"
+#include "attn/kernels/lanes-inl.hpp"
 
 HWY_BEFORE_NAMESPACE();
 namespace attn::kernels::HWY_NAMESPACE::gemm_tiles {
 namespace hn = hwy::HWY_NAMESPACE;
 
-using F = hn::ScalableTag<float>;
-using V = hn::Vec<F>;
-inline constexpr index_t lanes = hn::MaxLanes(F());
+inline constexpr index_t lanes = kLanes;
 
 // Vectors side by side in a tile, and rows for each width: accumulators + width + 1 broadcast fit 32 (16) registers, and
 // 24 (12) accumulators hide the latency of two FMA pipes.
@@ -45,30 +44,6 @@ struct Block {
   index_t row = 0, rows = 0;
   index_t k = 0, depth = 0;
 };
-
-HWY_INLINE V load_first(const float* from, index_t count) {
-  const F d;
-  if (count >= lanes) return hn::LoadU(d, from);
-#if HWY_TARGET <= HWY_AVX2
-  return hn::MaskedLoad(hn::FirstN(d, static_cast<size_t>(count)), d, from);
-#else
-  HWY_ALIGN float copy[lanes] = {};
-  std::copy_n(from, count, copy);
-  return hn::Load(d, copy);
-#endif
-}
-
-HWY_INLINE void store_first(V v, float* to, index_t count) {
-  const F d;
-  if (count >= lanes) return hn::StoreU(v, d, to);
-#if HWY_TARGET <= HWY_AVX2
-  hn::BlendedStore(v, hn::FirstN(d, static_cast<size_t>(count)), d, to);
-#else
-  HWY_ALIGN float copy[lanes];
-  hn::Store(v, d, copy);
-  std::copy_n(copy, count, to);
-#endif
-}
 
 struct Tile {
   const float* a = nullptr;
@@ -151,9 +126,16 @@ HWY_NOINLINE void pack(const float* from, index_t row, index_t depth, index_t la
   }
 }
 
+// The part of `f` that falls to rows from..to of m.
+HWY_INLINE void fetch_share(const Fetch& f, index_t from, index_t to, index_t m) {
+  for (index_t i = f.rows * from / m; i < f.rows * to / m; ++i) {
+    for (index_t x = 0; x < f.columns; x += 16) __builtin_prefetch(f.data + i * f.stride + x, 0, 2);
+  }
+}
+
 // Columns `at` .. `at` + W vectors of one block of the result.
 template <int W>
-void strip(index_t k, Left a, Rows b, Into c, const GemmOptions& o, const Block& block, index_t at, index_t last) {
+void strip(index_t m, index_t k, Left a, Rows b, Into c, const GemmOptions& o, const Block& block, index_t at, index_t last) {
   constexpr index_t rows = tile_rows[W];
   HWY_ALIGN float packed[block_depth * W * lanes];
   Tile t{
@@ -171,9 +153,12 @@ void strip(index_t k, Left a, Rows b, Into c, const GemmOptions& o, const Block&
     t.a = a.data + i * a.row + block.k * a.step;
     t.c = c.data + i * c.stride + at;
     t.row_scale = scaled ? o.row_scale + i : nullptr;
-    t.depth = o.lower == Lower::left ? std::clamp<index_t>(i + count - block.k, 0, block.depth) : block.depth;
-    t.diagonal = o.lower == Lower::result ? i - at : W * lanes;
+    t.depth = o.lower == Lower::left ? std::clamp<index_t>(i + count + o.diagonal - block.k, 0, block.depth) : block.depth;
+    t.diagonal = o.lower == Lower::result ? i + o.diagonal - at : W * lanes;
     if (t.diagonal + count <= 0) t.depth = 0;
+    if (at == 0 && block.k == 0) {
+      for (const Fetch& f : o.fetch) fetch_share(f, i, i + count, m);
+    }
     tiles<W>[static_cast<size_t>(count - 1)](t);
   }
 }
@@ -195,13 +180,13 @@ inline void run(index_t m, index_t n, index_t k, Left a, Rows b, Into c, const G
         const int width = next_width((n - at + lanes - 1) / lanes);
         const index_t last = std::min(lanes, n - at - (width - 1) * lanes);
         switch (width) {
-          case 1: strip<1>(k, a, b, c, o, block, at, last); break;
-          case 2: strip<2>(k, a, b, c, o, block, at, last); break;
+          case 1: strip<1>(m, k, a, b, c, o, block, at, last); break;
+          case 2: strip<2>(m, k, a, b, c, o, block, at, last); break;
 #if HWY_TARGET <= HWY_AVX2
-          case 3: strip<3>(k, a, b, c, o, block, at, last); break;
+          case 3: strip<3>(m, k, a, b, c, o, block, at, last); break;
 #endif
 #if HWY_TARGET <= HWY_AVX3
-          case 4: strip<4>(k, a, b, c, o, block, at, last); break;
+          case 4: strip<4>(m, k, a, b, c, o, block, at, last); break;
 #endif
           default: HWY_ABORT("gemm: width %d", width);
         }

@@ -25,16 +25,25 @@ struct Into {
   operator Rows() const { return {data, stride}; }
 };
 
+// Triangles: element (i, j) counts only if j <= i + diagonal.
 enum class Lower {
   none,
-  left,    // the left operand holds zeros above its diagonal, which are skipped by the block
-  result,  // the result above its diagonal is not wanted: zeros there
+  left,    // of the left operand, which holds zeros elsewhere: they are skipped by the block
+  result,  // of the result: zeros elsewhere
+};
+
+// Memory that the caller will use next, fetched to L2 while the product runs.
+struct Fetch {
+  const float* data = nullptr;
+  index_t stride = 0, rows = 0, columns = 0;
 };
 
 struct GemmOptions {
   bool add = false;                  // to what the result holds
   const float* row_scale = nullptr;  // result row i is multiplied by row_scale[i], what it held included
   Lower lower = Lower::none;
+  index_t diagonal = 0;
+  Fetch fetch[2] = {};
 };
 
 // c[m,n] = a[m,k] b[k,n].

@@ -42,7 +42,7 @@ void check(index_t m, index_t n, index_t k, bool transposed, const GemmOptions& 
   Sea c(m, n, n + 2, 1, 3);
   if (lower_left) {
     for (index_t i = 0; i < m; ++i) {
-      for (index_t j = i + 1; j < k; ++j) a.at(i, j) = 0;
+      for (index_t j = i + 1 + options.diagonal; j < k; ++j) a.at(i, j) = 0;
     }
   }
   if (!options.add) {
@@ -61,7 +61,7 @@ void check(index_t m, index_t n, index_t k, bool transposed, const GemmOptions& 
         size += std::abs(term);
       }
       const double scale = options.row_scale != nullptr ? static_cast<double>(options.row_scale[i]) : 1.0;
-      const double expected = options.lower == Lower::result && j > i ? 0.0 : sum * scale;
+      const double expected = options.lower == Lower::result && j > i + options.diagonal ? 0.0 : sum * scale;
       if (!(std::abs(static_cast<double>(c.at(i, j)) - expected) <= 2e-6 * size * std::abs(scale))) ++wrong;
       c.at(i, j) = unset;
     }
@@ -109,6 +109,8 @@ TEST_CASE("gemm adds, scales rows and keeps to the triangle") {
           check(m, n, m, transposed, {.add = true, .lower = Lower::left});
         }
         check(m, m, 33, transposed, {.lower = Lower::result});
+        check(m, m + 20, 33, transposed, {.lower = Lower::result, .diagonal = 20});
+        check(m, 40, m + 20, transposed, {.lower = Lower::left, .diagonal = 20});
       }
     }
   });

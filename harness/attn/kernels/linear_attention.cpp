@@ -1,0 +1,252 @@
+#include "attn/kernels/linear_attention.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "attn/kernels/gemm.hpp"
+#include "attn/kernels/rows.hpp"
+
+namespace attn::kernels {
+
+namespace {
+
+constexpr index_t round_up(index_t n, index_t to) { return (n + to - 1) / to * to; }
+constexpr float lowest = -std::numeric_limits<float>::infinity();
+
+// A causal panel costs panel * (features + value_dim) for its own triangle and a pass over the state for each panel: 32
+// balances them at 64 features, 64 where there are no triangles.
+constexpr index_t causal_panel = 32;
+
+}  // namespace
+
+struct LinearAttention::Scratch {
+  float* query;       // [panel, features]
+  float* key;         // [panel, features]
+  float* transposed;  // [features, panel]: the keys
+  float* weights;     // [panel, panel]
+  float* scale;       // [panel]
+  float* peak;        // [panel]
+};
+
+LinearAttention::LinearAttention(const Problem& p, index_t features, Guard guard, WorkspacePlan& workspace)
+    : p_(p),
+      features_(features),
+      stride_(round_up(features, 16)),
+      panel_(p.causal ? causal_panel : max_panel),
+      segments_(1),
+      guard_(guard) {
+  const index_t heads = p.batch * p.kv_heads, threads = workspace.threads();
+  if (threads > 1 && heads < 2 * threads) {
+    const index_t panels = std::max<index_t>(1, p.kv_len / (16 * panel_));
+    segments_ = std::clamp<index_t>((4 * threads + heads - 1) / heads, 1, panels);
+  }
+  scratch_ = workspace.per_worker<float>(state_size() + 3 * panel_ * stride_ + panel_ * panel_ + 2 * panel_);
+  states_ = workspace.shared<float>(segments_ > 1 ? heads * segments_ * state_size() : 0);
+}
+
+class LinearAttention::Run {
+ public:
+  Run(const LinearAttention& plan, const Arrays& x, const Workspace& workspace, FeatureMap query, FeatureMap key)
+      : plan_(plan), p_(plan.p_), x_(x), workspace_(workspace), query_(query), key_(key) {}
+
+  void all() const {
+    if (plan_.segments_ > 1) {
+      p_.causal ? causal_by_segments() : bidirectional_by_segments();
+    } else if (p_.causal) {
+      parallel_tasks(p_.batch * p_.heads, [&](index_t task, int worker) {
+        const State state = own_state(worker);
+        clear(state);
+        causal(task / p_.heads, task % p_.heads, 0, p_.kv_len, state, worker);
+      });
+    } else {
+      const index_t group = p_.heads / p_.kv_heads;
+      parallel_tasks(p_.batch * p_.kv_heads, [&](index_t task, int worker) {
+        const index_t batch = task / p_.kv_heads, head = task % p_.kv_heads;
+        const State state = own_state(worker);
+        clear(state);
+        absorb(batch, head, 0, p_.kv_len, state, worker);
+        for (index_t h = head * group; h < (head + 1) * group; ++h) answer(batch, h, 0, p_.q_len, state, worker);
+      });
+    }
+  }
+
+ private:
+  // Three phases, each in parallel and in an order that does not depend on who runs what: the state of each segment, their
+  // sum, the answers.
+  void bidirectional_by_segments() const {
+    const index_t segments = plan_.segments_, heads = p_.batch * p_.kv_heads;
+    parallel_tasks(heads * segments, [&](index_t task, int worker) {
+      const State state = segment_state(task);
+      const index_t head = task / segments, segment = task % segments;
+      clear(state);
+      absorb(head / p_.kv_heads, head % p_.kv_heads, bound(p_.kv_len, segment), bound(p_.kv_len, segment + 1), state, worker);
+    });
+    parallel_tasks(heads, [&](index_t head, int) {
+      for (index_t s = 1; s < segments; ++s) merge(segment_state(head * segments + s), segment_state(head * segments));
+    });
+    parallel_tasks(p_.batch * p_.heads * segments, [&](index_t task, int worker) {
+      const index_t head = task / segments, segment = task % segments;
+      const index_t batch = head / p_.heads, h = head % p_.heads;
+      answer(batch, h, bound(p_.q_len, segment), bound(p_.q_len, segment + 1),
+             segment_state((batch * p_.kv_heads + p_.kv_head(h)) * segments), worker);
+    });
+  }
+
+  // The same with prefix sums: segment s starts from the keys before it.
+  void causal_by_segments() const {
+    const index_t segments = plan_.segments_, heads = p_.batch * p_.kv_heads;
+    parallel_tasks(heads * segments, [&](index_t task, int worker) {
+      const State state = segment_state(task);
+      const index_t head = task / segments, segment = task % segments;
+      clear(state);
+      if (segment == 0) return;
+      absorb(head / p_.kv_heads, head % p_.kv_heads, bound(p_.kv_len, segment - 1), bound(p_.kv_len, segment), state, worker);
+    });
+    parallel_tasks(heads, [&](index_t head, int) {
+      for (index_t s = 1; s < segments; ++s) merge(segment_state(head * segments + s - 1), segment_state(head * segments + s));
+    });
+    parallel_tasks(p_.batch * p_.heads * segments, [&](index_t task, int worker) {
+      const index_t head = task / segments, segment = task % segments;
+      const index_t batch = head / p_.heads, h = head % p_.heads;
+      const State from = segment_state((batch * p_.kv_heads + p_.kv_head(h)) * segments + segment);
+      const State state = own_state(worker);
+      std::copy_n(from.sums, plan_.state_size(), state.sums);
+      causal(batch, h, bound(p_.kv_len, segment), bound(p_.kv_len, segment + 1), state, worker);
+    });
+  }
+
+  // Segments end on whole panels.
+  index_t bound(index_t tokens, index_t segment) const {
+    const index_t panels = (tokens + plan_.panel_ - 1) / plan_.panel_;
+    return std::min(tokens, panels * segment / plan_.segments_ * plan_.panel_);
+  }
+
+  // Keys first .. end - 1 into the state.
+  void absorb(index_t batch, index_t head, index_t first, index_t end, const State& state, int worker) const {
+    const Scratch s = scratch(worker);
+    for (index_t t = first; t < end; t += plan_.panel_) {
+      const index_t count = std::min(plan_.panel_, end - t);
+      std::fill_n(s.peak, count, lowest);
+      key_({batch, head, t, count, rows_of(x_.k, batch, head, t), {s.key, plan_.stride_}, s.peak, worker});
+      *state.peak = std::max(*state.peak, *std::max_element(s.peak, s.peak + count));
+      add_column_sums(count, plan_.features_, {s.key, plan_.stride_}, state.total);
+      gemm(plan_.features_, p_.value_dim, count, {s.key, 1, plan_.stride_}, values(batch, head, t), sums(state),
+           {.add = true, .fetch = {next(x_.k, batch, head, t + count, end), next(x_.v, batch, head, t + count, end)}});
+    }
+  }
+
+  // Queries first .. end - 1 from the state of all keys.
+  void answer(index_t batch, index_t head, index_t first, index_t end, const State& state, int worker) const {
+    const Scratch s = scratch(worker);
+    for (index_t i = first; i < end; i += plan_.panel_) {
+      const index_t count = std::min(plan_.panel_, end - i);
+      std::fill_n(s.peak, count, *state.peak);
+      query_({batch, head, i, count, rows_of(x_.q, batch, head, i), {s.query, plan_.stride_}, s.peak, worker});
+      denominators(count, s, state);
+      invert(count, s.scale);
+      gemm(count, p_.value_dim, plan_.features_, {s.query, plan_.stride_}, {state.sums, p_.value_dim}, output(batch, head, i),
+           {.row_scale = guarded(s.scale),
+            .fetch = {next(x_.q, batch, head, i + count, end), next(x_.out, batch, head, i + count, end)}});
+    }
+  }
+
+  // Keys first .. end - 1, and the queries that stand among them, from the state of the keys before `first`.
+  void causal(index_t batch, index_t head, index_t first, index_t end, const State& state, int worker) const {
+    const Scratch s = scratch(worker);
+    const index_t kv_head = p_.kv_head(head), offset = p_.query_position(0);
+    if (first == 0) {
+      for (index_t i = 0; i < std::min(-offset, p_.q_len); ++i) std::fill_n(output(batch, head, i).data, p_.value_dim, 0.0f);
+    }
+    for (index_t t = first; t < end; t += plan_.panel_) {
+      const index_t count = std::min(plan_.panel_, end - t);
+      const float before = *state.peak;
+      std::fill_n(s.peak, count, lowest);
+      key_({batch, kv_head, t, count, rows_of(x_.k, batch, kv_head, t), {s.key, plan_.stride_}, s.peak, worker});
+      for (index_t j = 0; j < count; ++j) s.peak[j] = std::max(s.peak[j], j == 0 ? before : s.peak[j - 1]);
+      *state.peak = s.peak[count - 1];
+
+      // Queries at positions t + skip .. t + count - 1.
+      const index_t skip = std::clamp<index_t>(offset - t, 0, count);
+      if (skip < count && t + skip - offset < p_.q_len) {
+        causal_answer(batch, head, t, skip, count, state, s, worker);
+      }
+      add_column_sums(count, plan_.features_, {s.key, plan_.stride_}, state.total);
+      gemm(plan_.features_, p_.value_dim, count, {s.key, 1, plan_.stride_}, values(batch, kv_head, t), sums(state), {.add = true});
+    }
+  }
+
+  // Row r of the panel answers for position t + r: the state holds the keys before t, the triangle those of the panel.
+  void causal_answer(index_t batch, index_t head, index_t t, index_t skip, index_t count, const State& state, const Scratch& s,
+                     int worker) const {
+    const index_t row = t + skip - p_.query_position(0), rows = count - skip;
+    float* const query = s.query;
+    query_({batch, head, row, rows, rows_of(x_.q, batch, head, row), {query, plan_.stride_}, s.peak + skip, worker});
+    transpose(count, plan_.features_, {s.key, plan_.stride_}, {s.transposed, plan_.panel_});
+    gemm(rows, count, plan_.features_, {query, plan_.stride_}, {s.transposed, plan_.panel_}, {s.weights, plan_.panel_},
+         {.lower = Lower::result, .diagonal = skip});
+    denominators(rows, s, state);
+    if (plan_.guard_ != nullptr) add_row_sums(rows, count, {s.weights, plan_.panel_}, s.scale);
+    invert(rows, s.scale);
+    const Into out = output(batch, head, row);
+    gemm(rows, p_.value_dim, plan_.features_, {query, plan_.stride_}, {state.sums, p_.value_dim}, out,
+         {.fetch = {next(x_.q, batch, head, row + rows, p_.q_len), next(x_.out, batch, head, row + rows, p_.q_len)}});
+    gemm(rows, p_.value_dim, count, {s.weights, plan_.panel_}, values(batch, p_.kv_head(head), t), out,
+         {.add = true, .row_scale = guarded(s.scale), .lower = Lower::left, .diagonal = skip});
+  }
+
+  void denominators(index_t count, const Scratch& s, const State& state) const {
+    if (plan_.guard_ != nullptr) row_dots(count, plan_.features_, {s.query, plan_.stride_}, state.total, s.scale);
+  }
+  void invert(index_t count, float* scale) const {
+    for (index_t i = 0; plan_.guard_ != nullptr && i < count; ++i) scale[i] = 1.0f / plan_.guard_(scale[i]);
+  }
+  const float* guarded(const float* scale) const { return plan_.guard_ != nullptr ? scale : nullptr; }
+
+  void clear(const State& state) const {
+    std::fill_n(state.sums, plan_.state_size(), 0.0f);
+    *state.peak = lowest;
+  }
+  void merge(const State& from, const State& to) const {
+    const index_t size = plan_.stride_ * (p_.value_dim + 1);
+    add(1, size, {from.sums, size}, {to.sums, size});
+    *to.peak = std::max(*to.peak, *from.peak);
+  }
+
+  Into sums(const State& state) const { return {state.sums, p_.value_dim}; }
+  static Rows rows_of(const View<const float, 4>& x, index_t batch, index_t head, index_t i) {
+    return {x[batch][head].row(i), x.stride(2)};
+  }
+  Rows values(index_t batch, index_t head, index_t t) const { return rows_of(x_.v, batch, head, t); }
+  Into output(index_t batch, index_t head, index_t i) const { return {x_.out[batch][head].row(i), x_.out.stride(2)}; }
+  Fetch next(const View<const float, 4>& x, index_t batch, index_t head, index_t first, index_t end) const {
+    const index_t count = std::clamp<index_t>(end - first, 0, plan_.panel_);
+    return {x[batch][head].row(first), x.stride(2), count, x.extent(3)};
+  }
+
+  State state_at(float* at) const { return {at, at + plan_.stride_ * p_.value_dim, at + plan_.stride_ * (p_.value_dim + 1)}; }
+  State segment_state(index_t i) const { return state_at(workspace_.shared(plan_.states_).data() + i * plan_.state_size()); }
+  State own_state(int worker) const { return state_at(workspace_.of(worker, plan_.scratch_).data()); }
+  Scratch scratch(int worker) const {
+    float* at = workspace_.of(worker, plan_.scratch_).data() + plan_.state_size();
+    const index_t features = plan_.panel_ * plan_.stride_, square = plan_.panel_ * plan_.panel_;
+    return {at,
+            at + features,
+            at + 2 * features,
+            at + 3 * features,
+            at + 3 * features + square,
+            at + 3 * features + square + plan_.panel_};
+  }
+
+  const LinearAttention& plan_;
+  const Problem& p_;
+  const Arrays& x_;
+  const Workspace& workspace_;
+  FeatureMap query_, key_;
+};
+
+void LinearAttention::run(const Arrays& arrays, const Workspace& workspace, FeatureMap query, FeatureMap key) const {
+  Run(*this, arrays, workspace, query, key).all();
+}
+
+}  // namespace attn::kernels

@@ -1,0 +1,61 @@
+// Attention whose weights factor through features: w_ij = phi_q(q_i) . phi_k(k_j), out_i = sum_j w_ij v_j / n_i with
+// n_i = guard(sum_j w_ij). Cost is linear in the length: the keys are folded into a state S = phi_k(K)^T V, z = phi_k(K)^T 1.
+// Features live only as panels of some tokens, which the caller's maps fill.
+#pragma once
+
+#include "attn/core/view.hpp"
+#include "attn/exec/arena.hpp"
+#include "attn/exec/workspace.hpp"
+#include "attn/kernels/gemm.hpp"
+
+namespace attn::kernels {
+
+// Tokens first .. first + count - 1 of one head, to be turned into rows of features. `head` is a kv head for keys.
+struct TokenPanel {
+  index_t batch, head, first, count;
+  Rows from;
+  Into to;
+  // Keys may write a number for each token here; queries read the largest one among the keys that they see.
+  float* peak;
+  int worker;
+};
+
+class LinearAttention {
+ public:
+  using FeatureMap = FunctionRef<void(const TokenPanel&)>;
+  using Guard = float (*)(float);
+
+  static constexpr index_t max_panel = 64;  // tokens
+
+  // A null guard: no denominator.
+  LinearAttention(const Problem& p, index_t features, Guard guard, WorkspacePlan& workspace);
+
+  struct Arrays {
+    View<const float, 4> q, k, v;
+    View<float, 4> out;
+  };
+  void run(const Arrays& arrays, const Workspace& workspace, FeatureMap query, FeatureMap key) const;
+
+ private:
+  // S [features, value_dim], z [features] and the peak of some keys.
+  struct State {
+    float* sums;
+    float* total;
+    float* peak;
+  };
+  struct Scratch;
+  class Run;
+
+  index_t state_size() const { return stride_ * (p_.value_dim + 1) + 16; }
+
+  Problem p_;
+  index_t features_;
+  index_t stride_;    // features, to a multiple of 16
+  index_t panel_;     // tokens
+  index_t segments_;  // of each head's tokens, when heads alone do not fill the threads
+  Guard guard_;
+  Booking<float> scratch_;  // of a worker: its state and panels
+  Booking<float> states_;   // of the segments
+};
+
+}  // namespace attn::kernels

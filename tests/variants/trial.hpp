@@ -1,0 +1,111 @@
+// One variant on one problem, for tests of its properties: inputs that a test may shape, the fast path's output and the
+// definition's.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "attn/core/rng.hpp"
+#include "attn/exec/arena.hpp"
+#include "attn/variant/variant.hpp"
+#include "catch.hpp"
+
+namespace attn::test {
+
+inline std::unique_ptr<Variant> configure(const std::string& name) {
+  Registry registry;
+  register_builtin_variants(registry);
+  auto variant = registry.configure(name);
+  REQUIRE(variant);
+  return std::move(*variant);
+}
+
+// The sentence with which a variant refuses a problem or its options; empty if it does not.
+inline std::string refusal(const std::string& name, const Problem& p) {
+  Registry registry;
+  register_builtin_variants(registry);
+  const auto variant = registry.configure(name);
+  if (!variant) return variant.reason();
+  const Status status = (*variant)->supports(p);
+  return status ? "" : status.reason();
+}
+
+class Trial {
+ public:
+  Trial(const std::string& name, const Problem& problem, std::uint64_t seed = 1)
+      : p(problem),
+        q(random({p.batch, p.heads, p.q_len, p.head_dim}, seed, "q")),
+        k(random({p.batch, p.kv_heads, p.kv_len, p.head_dim}, seed, "k")),
+        v(random({p.batch, p.kv_heads, p.kv_len, p.value_dim}, seed, "v")),
+        variant(configure(name)) {
+    const Status status = variant->supports(p);
+    INFO((status ? "" : status.reason()));
+    REQUIRE(status);
+    parameters = make_parameters(variant->parameters(p), seed);
+  }
+
+  static Tensor<float> random(const Shape& shape, std::uint64_t seed, const char* stream) {
+    const Rng rng(seed, stream);
+    return generate<float>(shape, [&](index_t i) { return static_cast<float>(rng.normal(i)); });
+  }
+
+  // By the fast path, on `threads` threads.
+  Tensor<float> run(int threads = 1) const {
+    WorkspacePlan booked(threads);
+    const auto plan = variant->plan(p, booked);
+    Workspace workspace(booked, Workspace::Mode::checked);
+    Array<float> out({p.batch, p.heads, p.q_len, p.value_dim});
+    std::fill_n(out.writable(), out.size(), std::nanf(""));
+    const FloatInputs in{view(q), view(k), view(v)};
+    Arena(threads).execute([&] {
+      plan->run(in, parameters, {out.writable(), {p.batch, p.heads, p.q_len, p.value_dim}}, workspace);
+    });
+    CHECK(workspace.gaps_intact());
+    return Tensor<float>(std::move(out));
+  }
+
+  template <class T = double>
+  Tensor<T> definition() const {
+    ParameterSet<T> set;
+    for (const auto& [name, tensor] : parameters.all()) set.set(name, cast<T>(tensor));
+    Inputs<T> in{cast<T>(q), cast<T>(k), cast<T>(v), {}};
+    for (index_t i = 0; i < p.q_len; ++i) in.position.push_back(p.query_position(i));
+    return variant->definition(p, in, set);
+  }
+
+  Problem p;
+  Tensor<float> q, k, v;
+  std::unique_ptr<Variant> variant;
+  ParameterSet<float> parameters;
+
+ private:
+  static View<const float, 4> view(const Tensor<float>& t) {
+    return {t.data(), {t.extent(0), t.extent(1), t.extent(2), t.extent(3)}};
+  }
+};
+
+// |a - b| / |b| over all elements; infinite if a holds anything but numbers.
+template <class A, class B>
+double distance(const Tensor<A>& a, const Tensor<B>& b) {
+  REQUIRE(a.shape() == b.shape());
+  double difference = 0, size = 0;
+  for (index_t i = 0; i < a.size(); ++i) {
+    const auto x = static_cast<double>(a.data()[i]), y = static_cast<double>(b.data()[i]);
+    if (!std::isfinite(x)) return INFINITY;
+    difference += (x - y) * (x - y);
+    size += y * y;
+  }
+  return std::sqrt(difference / std::max(size, 1e-300));
+}
+
+inline bool finite(const Tensor<float>& x) {
+  return std::all_of(x.values().begin(), x.values().end(), [](float value) { return std::isfinite(value); });
+}
+
+inline Problem square(index_t n, index_t d = 64, bool causal = false, index_t heads = 2) {
+  return {.batch = 1, .heads = heads, .kv_heads = heads, .q_len = n, .kv_len = n, .head_dim = d, .value_dim = d, .causal = causal};
+}
+
+}  // namespace attn::test
