@@ -1,0 +1,155 @@
+#include <algorithm>
+#include <cmath>
+
+#include "attn/kernels/engine.hpp"
+#include "attn/kernels/rows.hpp"
+#include "attn/variant/variant.hpp"
+
+namespace attn {
+
+// linformer: softmax attention to k mixtures of all keys, whose weights are learned.
+//   out = softmax(Q (E K)^T / sqrt(D)) (F V),  E, F [k, M]
+//   Wang et al. 2020, arXiv:2006.04768, section 4
+//   useful flops 2 k (M + N) (D + Dv), N k exps; workspace k (D + Dv) a head, and 128 k a worker
+//   k = M with E = F = I is full attention. Every mixture holds all positions, so no causal form exists.
+struct Linformer {
+  enum class Sharing { none, headwise, kv };
+  struct Options {
+    index_t k = 256;
+    Sharing sharing = Sharing::kv;
+    index_t max_len = 0;
+  };
+  static OptionTable<Options> options() {
+    return OptionTable<Options>()
+        .integer("k", &Options::k, 1, 65536, "projected keys")
+        .choice("sharing", &Options::sharing, {{"none", Sharing::none}, {"headwise", Sharing::headwise}, {"kv", Sharing::kv}},
+                "none: E and F for each head; headwise: E and F for all heads; kv: one matrix, E = F")
+        .integer("max_len", &Options::max_len, 0, unlimited,
+                 "columns of E and F, of which the first M are used; 0: as many as keys");
+  }
+
+  static VariantInfo info() {
+    return {.title = "Linformer",
+            .formula = "out = softmax(Q (E K)^T / sqrt(D)) (F V)",
+            .paper = "Wang et al. 2020, arXiv:2006.04768, section 4",
+            .cost_in_n = "N k D",
+            .exactness = Exactness::approximation,
+            .causality = Causality::never,
+            .grouped_heads = true,
+            .in_default_sweep = true,
+            .time_exponent = 1};
+  }
+
+  // Entries N(0, 1/k): the random projection of the paper's theorem 1.
+  static Parameters parameters(const Problem& p, const Options& o) {
+    const index_t matrices = o.sharing == Sharing::none ? p.kv_heads : 1;
+    const Shape shape{matrices, o.k, columns(p, o)};
+    const Init init = init::normal(1 / std::sqrt(static_cast<double>(o.k)));
+    Parameters list{{.name = "E", .shape = shape, .init = init}};
+    if (o.sharing != Sharing::kv) list.push_back({.name = "F", .shape = shape, .init = init});
+    return list;
+  }
+
+  static Status supports(const Problem& p, const Options& o) {
+    if (p.kv_len <= columns(p, o)) return {};
+    return refuse("kv_len=" + std::to_string(p.kv_len) +
+                  " exceeds the longest sequence that E is learned for, max_len=" + std::to_string(o.max_len));
+  }
+
+  static Cost cost(const Problem& p, const Options& o) {
+    const auto b = static_cast<double>(p.batch), k = static_cast<double>(o.k), m = static_cast<double>(p.kv_len);
+    const double queries = static_cast<double>(p.heads * p.q_len), width = static_cast<double>(p.head_dim + p.value_dim);
+    const double matrices = o.sharing == Sharing::none ? 2.0 * static_cast<double>(p.kv_heads) : o.sharing == Sharing::kv ? 1 : 2;
+    return {.flops = 2 * b * k * width * (static_cast<double>(p.kv_heads) * m + queries),
+            .bytes = tensor_bytes(p) + matrices * k * m * sizeof(float),
+            .exps = b * queries * k};
+  }
+
+  template <class T>
+  static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>& parameters) {
+    const auto project = [&](const char* name, const Tensor<T>& x) {
+      return per_query_head(p, matmul(slice(parameters[name], -1, 0, p.kv_len), x));
+    };
+    const Tensor<T> keys = project("E", in.k), values = project(o.sharing == Sharing::kv ? "E" : "F", in.v);
+    return matmul(softmax(matmul_transposed(in.q, keys) * static_cast<T>(p.scale())), values);
+  }
+
+  // Heads are split over the threads first, so that each block of E serves many; then the keys, into partial sums.
+  Linformer(const Problem& p, const Options& o, WorkspacePlan& workspace)
+      : p_(p),
+        o_(o),
+        heads_(p.batch * p.kv_heads),
+        groups_(std::min<index_t>(heads_, workspace.threads())),
+        segments_(std::clamp<index_t>(workspace.threads() / heads_, 1, (p.kv_len + block - 1) / block)),
+        keys_(workspace.shared<float>(segments_ * heads_ * o.k * p.head_dim)),
+        values_(workspace.shared<float>(segments_ * heads_ * o.k * p.value_dim)),
+        block_(workspace.per_worker<float>(o.k * block)),
+        engine_(projected(p, o), {}, workspace) {}
+
+  void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
+    const Side sides[] = {
+        {in.k, parameters.view<3>("E"), workspace.shared(keys_).data(), p_.head_dim},
+        {in.v, parameters.view<3>(o_.sharing == Sharing::kv ? "E" : "F"), workspace.shared(values_).data(), p_.value_dim}};
+    parallel_tasks(groups_ * segments_, [&](index_t task, int worker) {
+      project(sides, task / segments_, task % segments_, workspace.of(worker, block_).data());
+    });
+    parallel_tasks(segments_ > 1 ? heads_ : 0, [&](index_t head, int) {
+      for (const Side& side : sides) {
+        for (index_t s = 1; s < segments_; ++s)
+          kernels::add(o_.k, side.width, side.partial(*this, s, head), side.partial(*this, 0, head));
+      }
+    });
+    const auto view = [&](const Side& side) { return View<const float, 4>(side.to, {p_.batch, p_.kv_heads, o_.k, side.width}); };
+    engine_.run({in.q, view(sides[0]), view(sides[1]), out}, workspace,
+                [](const kernels::QueryBlock&, kernels::KeyList& keys) { keys.all(); });
+  }
+
+ private:
+  // Columns of E at a time. Rows of E are a power of two apart as a rule, which would throw each other out of L2: a block is
+  // copied, and then multiplied with K and V of many heads.
+  static constexpr index_t block = 128;
+
+  struct Side {
+    View<const float, 4> from;
+    View<const float, 3> weights;
+    float* to;  // [segments, heads, k, width]
+    index_t width;
+    kernels::Into partial(const Linformer& l, index_t segment, index_t head) const {
+      return {to + (segment * l.heads_ + head) * l.o_.k * width, width};
+    }
+  };
+
+  void project(const Side (&sides)[2], index_t group, index_t segment, float* packed) const {
+    const index_t blocks = (p_.kv_len + block - 1) / block;
+    const index_t first = blocks * segment / segments_ * block;
+    const index_t end = std::min(p_.kv_len, blocks * (segment + 1) / segments_ * block);
+    for (index_t t = first; t < end; t += block) {
+      const index_t count = std::min(block, end - t);
+      const float* source = nullptr;
+      for (const Side& side : sides) {
+        for (index_t h = heads_ * group / groups_; h < heads_ * (group + 1) / groups_; ++h) {
+          const auto weights = side.weights[o_.sharing == Sharing::none ? h % p_.kv_heads : 0];
+          if (const float* wanted = weights.row(0) + t; wanted != source) {
+            kernels::copy(o_.k, count, {wanted, weights.stride(0)}, {packed, block});
+            source = wanted;
+          }
+          const auto rows = side.from[h / p_.kv_heads][h % p_.kv_heads];
+          kernels::gemm(o_.k, side.width, count, {packed, block}, {rows.row(t), rows.stride(0)}, side.partial(*this, segment, h),
+                        {.add = t > first});
+        }
+      }
+    }
+  }
+
+  static index_t columns(const Problem& p, const Options& o) { return o.max_len == 0 ? p.kv_len : o.max_len; }
+  static Problem projected(Problem p, const Options& o) { return p.kv_len = o.k, p; }
+
+  Problem p_;
+  Options o_;
+  index_t heads_, groups_, segments_;
+  Booking<float> keys_, values_, block_;
+  kernels::SoftmaxEngine engine_;
+};
+ATTN_VARIANT(linformer, Linformer)
+
+}  // namespace attn
