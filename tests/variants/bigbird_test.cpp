@@ -1,0 +1,54 @@
+#include "run.hpp"
+
+using namespace attn;
+using namespace attn::test;
+
+TEST_CASE("bigbird: with four blocks, or enough random ones, it is full attention") {
+  const Problem p = problem(64);
+  const Arrays in = arrays(p);
+  check_equal(run("bigbird:block=16,random=0", p, in), run("full", p, in));
+  check_equal(run("bigbird:block=8,random=4", p, in), run("full", p, in));
+  check_equal(run("bigbird:block=8,random=100", p, in), run("full", p, in));
+}
+
+TEST_CASE("bigbird: random blocks are distinct, in range and outside window and edges") {
+  for (const bool causal : {false, true}) {
+    const Problem p = problem(400, 16, causal, 4);
+    const auto v = variant("bigbird:block=10,random=3");
+    const ParameterSet<float> parameters = make_parameters(v->parameters(p), 5);
+    const auto table = parameters.view<3>("random_blocks");
+    REQUIRE(table.extent(1) == 40);
+    bool heads_differ = false;
+    for (index_t h = 0; h < 4; ++h) {
+      for (index_t u = 1; u < 39; ++u) {
+        for (index_t r = 0; r < 3; ++r) {
+          const auto block = static_cast<index_t>(table(h, u, r));
+          heads_differ = heads_differ || block != static_cast<index_t>(table(0, u, r));
+          if (block < 0) continue;
+          CHECK((block > 0 && block < 39 && std::abs(block - u) > 1));
+          if (causal) CHECK(block < u);
+          if (r > 0) CHECK(block > static_cast<index_t>(table(h, u, r - 1)));
+        }
+      }
+    }
+    CHECK(heads_differ);
+  }
+}
+
+TEST_CASE("bigbird: another seed draws other blocks, the same seed the same") {
+  const Problem p = problem(400);
+  const Arrays in = arrays(p);
+  const Tensor<float> first = run("bigbird:block=10", p, in, {.seed = 1});
+  check_equal(first, run("bigbird:block=10", p, in, {.seed = 1}), 0);
+  CHECK(largest_difference(first, run("bigbird:block=10", p, in, {.seed = 2})) > 1e-3);
+}
+
+TEST_CASE("bigbird: conforms with odd blocks and none at random") {
+  check_conforms("bigbird:block=7,random=2");
+  check_conforms("bigbird:block=20,random=0");
+}
+
+TEST_CASE("bigbird: the pair count is the definition's") {
+  check_pair_count("bigbird:block=7,random=2");
+  check_pair_count("bigbird:block=16,random=1");
+}

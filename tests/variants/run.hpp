@@ -1,0 +1,134 @@
+// Runs a variant's fast path by name, for tests that state properties.
+#pragma once
+
+#include <cmath>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "attn/core/rng.hpp"
+#include "attn/measure/conformance.hpp"
+#include "attn/measure/gate.hpp"
+#include "attn/variant/variant.hpp"
+#include "catch.hpp"
+
+namespace attn::test {
+
+inline const Registry& registry() {
+  static const auto filled = [] {
+    auto r = std::make_unique<Registry>();
+    register_builtin_variants(*r);
+    return r;
+  }();
+  return *filled;
+}
+
+inline std::unique_ptr<Variant> variant(std::string_view name) {
+  auto v = registry().configure(name);
+  INFO((v ? std::string() : v.reason()));
+  REQUIRE(v);
+  return *std::move(v);
+}
+
+// Self-attention of one batch item.
+inline Problem problem(index_t n, index_t head_dim = 16, bool causal = false, index_t heads = 2) {
+  return {.heads = heads, .kv_heads = heads, .q_len = n, .kv_len = n, .head_dim = head_dim, .value_dim = head_dim, .causal = causal};
+}
+
+struct Arrays {
+  Tensor<float> q, k, v;
+};
+
+inline Tensor<float> normal(const Shape& shape, std::string_view stream, double std = 1) {
+  const Rng rng(1, stream);
+  return generate<float>(shape, [&](index_t i) { return static_cast<float>(std * rng.normal(i)); });
+}
+
+inline Arrays arrays(const Problem& p, double std = 1) {
+  return {normal({p.batch, p.heads, p.q_len, p.head_dim}, "q", std), normal({p.batch, p.kv_heads, p.kv_len, p.head_dim}, "k", std),
+          normal({p.batch, p.kv_heads, p.kv_len, p.value_dim}, "v")};
+}
+
+inline View<const float, 4> view(const Tensor<float>& t) {
+  return {t.data(), {t.extent(0), t.extent(1), t.extent(2), t.extent(3)}};
+}
+
+struct RunOptions {
+  int threads = 2;
+  std::uint64_t seed = 1;
+  const ParameterSet<float>* parameters = nullptr;  // drawn from the seed otherwise
+};
+
+inline Tensor<float> run(const Variant& variant, const Problem& p, const Arrays& in, const RunOptions& o = {}) {
+  const Status supported = variant.supports(p);
+  INFO((supported ? std::string() : supported.reason()));
+  REQUIRE(supported);
+  const ParameterSet<float> drawn = o.parameters != nullptr ? *o.parameters : make_parameters(variant.parameters(p), o.seed);
+  WorkspacePlan booked(o.threads);
+  const auto plan = variant.plan(p, booked);
+  Workspace workspace(booked, Workspace::Mode::checked);
+  std::vector<float> out(static_cast<std::size_t>(p.batch * p.heads * p.q_len * p.value_dim), std::nanf(""));
+  const Output output(out.data(), {p.batch, p.heads, p.q_len, p.value_dim});
+  const Arena arena(o.threads);
+  arena.execute([&] { plan->run({view(in.q), view(in.k), view(in.v)}, drawn, output, workspace); });
+  CHECK(workspace.gaps_intact());
+  return Tensor<float>({p.batch, p.heads, p.q_len, p.value_dim}, out);
+}
+
+inline Tensor<float> run(std::string_view name, const Problem& p, const Arrays& in, const RunOptions& o = {}) {
+  return run(*variant(name), p, in, o);
+}
+
+inline double largest_difference(const Tensor<float>& a, const Tensor<float>& b) {
+  REQUIRE(a.shape() == b.shape());
+  double largest = 0;
+  for (index_t i = 0; i < a.size(); ++i) {
+    const double difference = std::abs(static_cast<double>(a.data()[i]) - static_cast<double>(b.data()[i]));
+    if (!(difference <= largest)) largest = difference;  // a NaN stays
+  }
+  return largest;
+}
+
+inline void check_equal(const Tensor<float>& a, const Tensor<float>& b, double within = 3e-6) {
+  CHECK(largest_difference(a, b) <= within);
+}
+
+// All properties of attn/measure/conformance.hpp for one set of options.
+inline void check_conforms(std::string_view name) {
+  const auto v = variant(name);
+  for (const auto& property : check_conformance(*v, {.threads = 2})) {
+    INFO(name << ": " << property.name);
+    CHECK(property.failure == "");
+  }
+}
+
+// The cost's pair count, for variants that are softmax attention over pairs: exps are one a pair.
+inline double pairs_of_head(std::string_view name, const Problem& p) {
+  return variant(name)->cost(p).exps / static_cast<double>(p.batch * p.heads);
+}
+
+// Pairs counted on the definition itself: with V the identity, weights show which pairs are nonzero. kv_len <= 256.
+inline double pairs_by_definition(std::string_view name, Problem p) {
+  p.value_dim = p.kv_len;
+  const auto v = variant(name);
+  Inputs<double> in{zeros<double>({p.batch, p.heads, p.q_len, p.head_dim}), zeros<double>({p.batch, p.kv_heads, p.kv_len, p.head_dim}),
+                    broadcast_to(identity<double>(p.kv_len), {p.batch, p.kv_heads, p.kv_len, p.kv_len}), {}};
+  for (index_t i = 0; i < p.q_len; ++i) in.position.push_back(p.query_position(i));
+  const Tensor<double> weights = v->definition(p, in, widen(make_parameters(v->parameters(p), 1)));
+  double pairs = 0;
+  for (index_t i = 0; i < weights.size(); ++i) pairs += weights.data()[i] > 0;
+  return pairs / static_cast<double>(p.batch * p.heads);
+}
+
+inline void check_pair_count(std::string_view name) {
+  for (const index_t n : {1, 5, 64, 129, 200}) {
+    for (const bool causal : {false, true}) {
+      const Problem p = problem(n, 4, causal);
+      INFO(name << " at " << to_string(p));
+      if (variant(name)->supports(p)) CHECK(pairs_of_head(name, p) == pairs_by_definition(name, p));
+    }
+  }
+}
+
+}  // namespace attn::test
