@@ -35,7 +35,8 @@ class Array {
 
   const E* data() const { return elements_.get(); }
   E* writable() { return elements_.get(); }
-  std::span<const E> values() const { return {data(), static_cast<std::size_t>(size_)}; }
+  std::span<const E> values() const& { return {data(), static_cast<std::size_t>(size_)}; }
+  std::span<const E> values() && = delete;  // would dangle
 
   template <class... I>
   E operator()(I... indices) const {

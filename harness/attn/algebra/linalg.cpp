@@ -7,25 +7,23 @@
 namespace attn {
 namespace {
 
-template <class T>
-using Rows = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+// In double whatever T: these run once per input or table, and each of Eigen's instantiations costs a minute to compile.
+using Matrix = Eigen::MatrixXd;
+using Rows = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
 template <class T>
-Rows<T> to_eigen(const Tensor<T>& a) {
+Matrix to_eigen(const Tensor<T>& a) {
   ATTN_ASSERT(a.rank() == 2);
-  return Eigen::Map<const Rows<T>>(a.data(), a.extent(0), a.extent(1));
+  const Tensor<double> wide = cast<double>(a);
+  return Eigen::Map<const Rows>(wide.data(), wide.extent(0), wide.extent(1));
 }
 
-template <class T, class M>
-Tensor<T> from_eigen(const M& matrix) {
-  Array<T> out(Shape{matrix.rows(), matrix.cols()});
-  Eigen::Map<Rows<T>>(out.writable(), matrix.rows(), matrix.cols()) = matrix;
-  return Tensor<T>(std::move(out));
+template <class T>
+Tensor<T> from_eigen(const Matrix& matrix) {
+  Array<double> out(Shape{matrix.rows(), matrix.cols()});
+  Eigen::Map<Rows>(out.writable(), matrix.rows(), matrix.cols()) = matrix;
+  return cast<T>(out);
 }
-
-// In double for every T: it takes half a minute to compile.
-using Factors = Eigen::BDCSVD<Eigen::MatrixXd>;
-Factors factorise(const Eigen::MatrixXd& a) { return {a, Eigen::ComputeThinU | Eigen::ComputeThinV}; }
 
 }  // namespace
 
@@ -33,20 +31,19 @@ template <class T>
 Tensor<T> qr_orthogonal_rows(const Tensor<T>& a) {
   ATTN_ASSERT(a.rank() == 2 && a.extent(0) <= a.extent(1));
   const index_t m = a.extent(0);
-  const Eigen::HouseholderQR<Rows<T>> qr(to_eigen(a).transpose());
-  Rows<T> q = qr.householderQ() * Rows<T>::Identity(a.extent(1), m);
+  const Eigen::HouseholderQR<Matrix> qr(to_eigen(a).transpose());
+  Matrix q = qr.householderQ() * Matrix::Identity(a.extent(1), m);
   for (index_t j = 0; j < m; ++j) {
-    if (qr.matrixQR()(j, j) < T{0}) q.col(j) = -q.col(j);
+    if (qr.matrixQR()(j, j) < 0) q.col(j) = -q.col(j);
   }
   return from_eigen<T>(q.transpose());
 }
 
 template <class T>
 Svd<T> svd(const Tensor<T>& a) {
-  const Factors factors = factorise(to_eigen(a).template cast<double>());
-  const Eigen::Matrix<T, Eigen::Dynamic, 1> s = factors.singularValues().template cast<T>();
-  return {from_eigen<T>(factors.matrixU().template cast<T>()), Tensor<T>({s.size()}, std::vector<T>(s.data(), s.data() + s.size())),
-          from_eigen<T>(factors.matrixV().template cast<T>())};
+  const Eigen::JacobiSVD<Matrix> factors(to_eigen(a), Eigen::ComputeThinU | Eigen::ComputeThinV);
+  const Matrix s = factors.singularValues();
+  return {from_eigen<T>(factors.matrixU()), Tensor<T>(from_eigen<T>(s).array().reshaped({-1})), from_eigen<T>(factors.matrixV())};
 }
 
 template <class T>

@@ -1,10 +1,9 @@
 #include "attn/algebra/matmul.hpp"
 
-#include <Eigen/Core>
-
 #include "attn/algebra/gradient.hpp"
 #include "attn/algebra/layout.hpp"
 #include "attn/algebra/node.hpp"
+#include "attn/algebra/product.hpp"
 #include "attn/algebra/reduce.hpp"
 #include "attn/algebra/strided.hpp"
 
@@ -17,17 +16,13 @@ namespace {
 
 enum class Op : bool { plain, transposed };
 
-// A matrix of a batch: rows and columns as stored.
-struct Matrix {
-  index_t rows, columns;
-  Op op;
-  index_t outer() const { return op == Op::plain ? rows : columns; }
-  index_t inner() const { return op == Op::plain ? columns : rows; }
-};
-
+// The product for this machine.
 template <class T>
-Matrix matrix_of(const Array<T>& x, Op op) {
-  return {x.extent(-2), x.extent(-1), op};
+detail::Product<T>* best_product() {
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return detail::avx2::product;
+#endif
+  return detail::baseline::product;
 }
 
 Shape batch_of(const Shape& shape) {
@@ -35,54 +30,37 @@ Shape batch_of(const Shape& shape) {
   return Shape(shape.begin(), shape.end() - 2);
 }
 
-// C = op(A) op(B), C [n,m] row-major.
-template <class T>
-void multiply_into(T* c, const T* a, const Matrix& shape_a, const T* b, const Matrix& shape_b) {
-  using Rows = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-  const Eigen::Map<const Rows> left(a, shape_a.rows, shape_a.columns);
-  const Eigen::Map<const Rows> right(b, shape_b.rows, shape_b.columns);
-  Eigen::Map<Rows> out(c, shape_a.outer(), shape_b.op == Op::plain ? shape_b.columns : shape_b.rows);
-  if (shape_a.op == Op::plain && shape_b.op == Op::plain) {
-    out.noalias() = left * right;
-  } else if (shape_a.op == Op::plain) {
-    out.noalias() = left * right.transpose();
-  } else if (shape_b.op == Op::plain) {
-    out.noalias() = left.transpose() * right;
-  } else {
-    out.noalias() = left.transpose() * right.transpose();
-  }
-}
-
 template <class T>
 Array<T> product(const Array<T>& a, Op op_a, const Array<T>& b, Op op_b) {
+  static detail::Product<T>* const multiply = best_product<T>();
   const Shape batch_a = batch_of(a.shape());
   const Shape batch_b = batch_of(b.shape());
-  Shape shape = broadcast_shapes(batch_a, batch_b);
-  const Shape batch = shape;
-  Matrix left = matrix_of(a, op_a);
-  const Matrix right = matrix_of(b, op_b);
-  const index_t columns = op_b == Op::plain ? right.columns : right.rows;
+  const Shape batch = broadcast_shapes(batch_a, batch_b);
+  detail::Factor left{a.extent(-2), a.extent(-1), op_a == Op::transposed};
+  const detail::Factor right{b.extent(-2), b.extent(-1), op_b == Op::transposed};
   ATTN_ASSERT(left.inner() == right.outer());
+  const index_t size_a = left.rows * left.columns;
+  const index_t size_b = right.rows * right.columns;
+  const index_t size_c = left.outer() * right.inner();
+  Shape shape = batch;
   shape.push_back(left.outer());
-  shape.push_back(columns);
+  shape.push_back(right.inner());
   Array<T> c(std::move(shape));
   if (c.size() == 0) return c;
 
   // One weight for the whole batch: one tall product.
   if (volume(batch_b) == 1 && op_a == Op::plain && batch == batch_a) {
     left.rows *= volume(batch);
-    multiply_into(c.writable(), a.data(), left, b.data(), right);
+    multiply(c.writable(), a.data(), left, b.data(), right);
     return c;
   }
-  const index_t size_a = left.rows * left.columns;
-  const index_t size_b = right.rows * right.columns;
   T* out = c.writable();
   detail::for_each_run<2>(batch, {broadcast_strides(batch_a, batch), broadcast_strides(batch_b, batch)},
                           [&](const auto& offsets, const auto& steps, index_t count) {
                             for (index_t i = 0; i < count; ++i) {
-                              multiply_into(out, a.data() + (offsets[0] + i * steps[0]) * size_a, left,
-                                            b.data() + (offsets[1] + i * steps[1]) * size_b, right);
-                              out += left.outer() * columns;
+                              multiply(out, a.data() + (offsets[0] + i * steps[0]) * size_a, left,
+                                       b.data() + (offsets[1] + i * steps[1]) * size_b, right);
+                              out += size_c;
                             }
                           });
   return c;

@@ -51,7 +51,8 @@ class Tensor {
   index_t extent(index_t axis) const { return array_.extent(axis); }
   index_t size() const { return array_.size(); }
   const T* data() const { return array_.data(); }
-  std::span<const T> values() const { return array_.values(); }
+  std::span<const T> values() const& { return array_.values(); }
+  std::span<const T> values() && = delete;  // would dangle: for (auto v : (a + b).values())
   const Array<T>& array() const { return array_; }
 
   template <class... I>

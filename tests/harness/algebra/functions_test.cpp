@@ -19,7 +19,8 @@ TEST_CASE("Normalised vectors have length 1, the zero vector stays", "[algebra]"
   CHECK(largest_difference(sum(square(l2_normalize(x)), -1), Tensor<double>({3}, {1, 1, 0})) < 1e-14);
   check_gradient({random({2, 5})}, [](const auto& in) { return l2_normalize(in[0]); });
   const auto leaf = variable(x);
-  for (const double g : gradients(sum(l2_normalize(leaf)), {leaf})[0].values()) CHECK(std::isfinite(g));
+  const auto gradient = gradients(sum(l2_normalize(leaf)), {leaf})[0];
+  for (const double g : gradient.values()) CHECK(std::isfinite(g));
 }
 
 TEST_CASE("Convolutions agree with loops", "[algebra]") {

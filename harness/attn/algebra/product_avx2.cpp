@@ -1,0 +1,2 @@
+#define ATTN_INSTRUCTIONS avx2
+#include "attn/algebra/product-inl.hpp"

@@ -1,0 +1,2 @@
+#define ATTN_INSTRUCTIONS baseline
+#include "attn/algebra/product-inl.hpp"
