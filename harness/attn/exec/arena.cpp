@@ -16,9 +16,32 @@
 #include "attn/core/assert.hpp"
 #include "attn/exec/topology.hpp"
 
+#if defined(__SANITIZE_THREAD__)
+#define ATTN_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define ATTN_TSAN 1
+#endif
+#endif
+#ifdef ATTN_TSAN
+extern "C" void __tsan_acquire(void*);
+extern "C" void __tsan_release(void*);
+#endif
+
 namespace attn {
 
 namespace {
+
+// Where threads part and meet. TBB makes it true; as the distribution's TBB is not instrumented, ThreadSanitizer must be told.
+struct Handover {
+#ifdef ATTN_TSAN
+  void give() { __tsan_release(this); }
+  void take() { __tsan_acquire(this); }
+#else
+  void give() {}
+  void take() {}
+#endif
+};
 
 class Pinner : public tbb::task_scheduler_observer {
  public:
@@ -78,10 +101,15 @@ void parallel_tasks(index_t count, FunctionRef<void(index_t, int)> body) {
     return;
   }
   std::atomic<index_t> next{0};
+  Handover start, finish;
   const auto work = [&](int worker) {
+    start.take();
     for (index_t task; (task = next.fetch_add(1, std::memory_order_relaxed)) < count;) body(task, worker);
+    finish.give();
   };
+  start.give();
   tbb::parallel_for(0, workers, work, tbb::static_partitioner());
+  finish.take();
 }
 
 int usable_cores() {
