@@ -6,6 +6,7 @@
 #include <span>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "attn/algebra/shape.hpp"
 #include "attn/core/assert.hpp"
@@ -36,7 +37,7 @@ class Array {
   const E* data() const { return elements_.get(); }
   E* writable() { return elements_.get(); }
   std::span<const E> values() const& { return {data(), static_cast<std::size_t>(size_)}; }
-  std::span<const E> values() && = delete;  // would dangle
+  std::vector<E> values() && { return {data(), data() + size_}; }  // a span would dangle
 
   template <class... I>
   E operator()(I... indices) const {

@@ -52,7 +52,7 @@ class Tensor {
   index_t size() const { return array_.size(); }
   const T* data() const { return array_.data(); }
   std::span<const T> values() const& { return array_.values(); }
-  std::span<const T> values() && = delete;  // would dangle: for (auto v : (a + b).values())
+  std::vector<T> values() && { return {data(), data() + size()}; }  // a span would dangle: for (T v : (a + b).values())
   const Array<T>& array() const { return array_; }
 
   template <class... I>
