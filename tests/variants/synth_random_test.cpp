@@ -1,0 +1,73 @@
+#include "run.hpp"
+
+using namespace attn;
+using namespace attn::test;
+
+namespace {
+
+Tensor<float> softmax_table(const Tensor<float>& logits, bool causal) {
+  return softmax(logits, mask({logits.extent(1), logits.extent(2)}, [&](index_t i, index_t j) { return !causal || j <= i; }));
+}
+
+}  // namespace
+
+TEST_CASE("synth_random: every set of options conforms") {
+  for (const char* name : {"synth_random", "synth_random:cached=no", "synth_random:cached=no,max_len=600"}) check_conforms(name);
+}
+
+TEST_CASE("synth_random: the cached table is the softmax that the other one takes") {
+  for (const bool causal : {false, true}) {
+    Problem p = problem(211, 24, causal, 3);
+    p.batch = 2;
+    const Arrays in = arrays(p);
+    const auto logits = normal({3, 211, 211}, "logits");
+    ParameterSet<float> trained, frozen;
+    trained.set("R", logits);
+    frozen.set("P", softmax_table(logits, causal));
+    check_equal(run("synth_random:cached=no", p, in, {.parameters = &trained}),
+                run("synth_random", p, in, {.parameters = &frozen}));
+  }
+}
+
+TEST_CASE("synth_random: the frozen table's rows are weights") {
+  for (const bool causal : {false, true}) {
+    const auto p = problem(70, 16, causal);
+    const auto table = make_parameters(variant("synth_random")->parameters(p), 1)["P"];
+    check_equal(sum(table, -1), ones<float>({2, 70}));
+    if (causal) CHECK(table(1, 10, 11) == 0);
+  }
+}
+
+TEST_CASE("synth_random: equal logits give the mean of V, whatever x is") {
+  for (const bool causal : {false, true}) {
+    const Problem p = problem(150, 16, causal);
+    const Arrays in = arrays(p);
+    ParameterSet<float> flat;
+    flat.set("R", zeros<float>({2, 150, 150}));
+    check_equal(run("synth_random:cached=no", p, in, {.parameters = &flat}), run("mean_v", p, in));
+  }
+}
+
+TEST_CASE("synth_random: one large logit picks one value") {
+  const Problem p = problem(64, 16, false, 1);
+  const Arrays in = arrays(p);
+  ParameterSet<float> one;
+  one.set("R", tabulate<float>({1, 64, 64}, [](index_t, index_t i, index_t j) { return j == (i + 1) % 64 ? 1e4f : 0.0f; }));
+  const auto out = run("synth_random:cached=no", p, in, {.parameters = &one});
+  CHECK(out(0, 0, 3, 5) == in.v(0, 0, 4, 5));
+  CHECK(out(0, 0, 63, 0) == in.v(0, 0, 0, 0));
+}
+
+TEST_CASE("synth_random: a sequence longer than the table is refused with its length") {
+  const Status status = variant("synth_random:max_len=100")->supports(problem(101));
+  REQUIRE(!status);
+  CHECK(status.reason().find("max_len=100") != std::string::npos);
+  CHECK(variant("synth_random:max_len=100")->supports(problem(100)));
+}
+
+TEST_CASE("synth_random: flops are the nonzero weights times V") {
+  for (const bool causal : {false, true}) {
+    const Problem p = problem(37, 8, causal);
+    CHECK(variant("synth_random")->cost(p).flops == 2 * 2 * 8 * pairs_by_definition("synth_random", p));
+  }
+}
