@@ -49,7 +49,8 @@ struct FullUnfused {
       }
     });
     each_tile([&](index_t b, index_t h, index_t first, index_t rows) {
-      const auto v = in.v[b][p_.kv_head(h)], o = out[b][h];
+      const auto v = in.v[b][p_.kv_head(h)];
+      const auto o = out[b][h];
       kernels::sgemm(kernels::Transposed::no, kernels::Transposed::no, rows, p_.value_dim, p_.kv_len, 1, weights[b][h].row(first), p_.kv_len,
                      v.data_handle(), v.stride(0), 0, o.row(first), o.stride(0));
     });
