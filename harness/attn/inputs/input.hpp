@@ -30,8 +30,9 @@ class Input {
   // The whole of what a file of tensors holds; nothing for inputs that take any shape.
   virtual std::optional<Problem> shape() const { return {}; }
 
-  // The problem this input serves for a wish. A file of tensors decides batch, heads and dims; of its rows the first
-  // q_len and kv_len are served, and wishes for more are refused. Every other input takes the wish or refuses it.
+  // The problem this input serves for a wish. A file of tensors decides batch, heads and dims. Of its tokens the first
+  // kv_len are served, and of their queries the last q_len, as far as there are that many; queries and keys of different
+  // sequences are served whole. Every other input takes the wish or refuses it.
   virtual Result<Problem> adapt(const Problem& wish) const;
 
   // What a reader of results must know of this problem's tensors, such as a text that was repeated; mostly empty.

@@ -1,5 +1,6 @@
 #include "attn/inputs/tensor_files.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <span>
 
@@ -42,31 +43,27 @@ class TensorFiles final : public Input {
     Problem p = shape_;
     p.causal = wish.causal;
     p.dtype = wish.dtype;
-    p.q_len = wish.q_len;
-    p.kv_len = wish.kv_len;
-    if (p.q_len > shape_.q_len || p.kv_len > shape_.kv_len) {
-      return refuse("input " + name() + " holds " + std::to_string(shape_.q_len) + " queries and " + std::to_string(shape_.kv_len) +
-                    " keys, not the " + std::to_string(p.q_len) + " and " + std::to_string(p.kv_len) + " asked for");
+    if (shape_.self_attention()) {
+      p.kv_len = std::clamp<index_t>(wish.kv_len, 1, shape_.kv_len);
+      p.q_len = std::clamp<index_t>(wish.q_len, 1, p.kv_len);
     }
-    if (Status fine = check_shape(p); !fine) return fine.refusal();
     return p;
   }
 
  protected:
-  Status fill(const Problem&, std::uint64_t, const Tensors& tensors) const override {
-    const std::array<View<float, 4>, 3> to{tensors.q, tensors.k, tensors.v};
-    for (std::size_t t = 0; t < 3; ++t) {
-      if (Status copied = copy(qkv_[t], to[t]); !copied) return copied;
-    }
-    return {};
+  Status fill(const Problem& p, std::uint64_t, const Tensors& tensors) const override {
+    const index_t first_query = shape_.self_attention() ? p.kv_len - p.q_len : 0;
+    if (Status copied = copy(qkv_[0], first_query, tensors.q); !copied) return copied;
+    if (Status copied = copy(qkv_[1], 0, tensors.k); !copied) return copied;
+    return copy(qkv_[2], 0, tensors.v);
   }
 
  private:
-  static Status copy(const NamedArray& from, const View<float, 4>& to) {
-    const index_t rows = from.array.shape[2];
+  // Rows from `first_row` on of every head.
+  static Status copy(const NamedArray& from, index_t first_row, const View<float, 4>& to) {
     for (index_t task = 0; task < to.extent(0) * to.extent(1); ++task) {
       const auto head = to[task / to.extent(1)][task % to.extent(1)];
-      const index_t first = task * rows * head.extent(1);
+      const index_t first = (task * from.array.shape[2] + first_row) * head.extent(1);
       const std::span out(head.data_handle(), static_cast<std::size_t>(head.size()));
       read_floats(from.array, first, out);
       for (std::size_t i = 0; i < out.size(); ++i) {

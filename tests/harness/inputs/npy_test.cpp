@@ -123,7 +123,7 @@ TEST_CASE("npy: whatever is changed in a valid file, parsing stays inside it") {
   });
 }
 
-TEST_CASE("npy input: axes are optional, lengths may be shortened") {
+TEST_CASE("npy input: axes are optional; queries of another sequence are served whole") {
   const Scratch scratch;
   write(scratch("q.npy"), {10, 8});
   write(scratch("k.npy"), {1, 12, 8}, 1000);
@@ -131,23 +131,34 @@ TEST_CASE("npy input: axes are optional, lengths may be shortened") {
   const std::string name = "npy:" + scratch("q.npy") + "," + scratch("k.npy") + "," + scratch("v.npy");
   const auto source = input(name);
   REQUIRE(source->name() == name);
-  const Problem shape = source->shape().value();
-  REQUIRE(to_string(shape) == "batch=1 heads=1 q_len=10 kv_len=12 head_dim=8 value_dim=4");
-
+  REQUIRE(to_string(source->shape().value()) == "batch=1 heads=1 q_len=10 kv_len=12 head_dim=8 value_dim=4");
   Problem wish = problem(5);
   wish.causal = true;
   const auto served = source->adapt(wish);
   REQUIRE(served);
-  REQUIRE(to_string(*served) == "batch=1 heads=1 q_len=5 head_dim=8 value_dim=4 causal");
+  REQUIRE(to_string(*served) == "batch=1 heads=1 q_len=10 kv_len=12 head_dim=8 value_dim=4 causal");
   const auto t = source->make(*served, 1);
   REQUIRE(t);
-  REQUIRE(values(t->q).size() == 40);
-  REQUIRE(t->q(0, 0, 4, 7) == 39);
+  REQUIRE(t->q(0, 0, 9, 7) == 79);
   REQUIRE(t->k(0, 0, 4, 7) == 1039);
   REQUIRE(t->v(0, 0, 4, 3) == 2019);
+  REQUIRE(source->make(wish, 1).reason().find("serves batch=1 heads=1 q_len=10") != std::string::npos);
+}
 
-  REQUIRE(source->adapt(problem(11)).reason() == "input " + name + " holds 10 queries and 12 keys, not the 11 and 11 asked for");
-  REQUIRE(source->make(wish, 1).reason().find("serves batch=1 heads=1 q_len=5") != std::string::npos);
+TEST_CASE("npy input: a self-attention file serves its first tokens, and the last queries of those") {
+  const Scratch scratch;
+  for (const auto& file : {"q", "k", "v"}) write(scratch(file), {2, 10, 4});
+  const auto source = input("npy:" + scratch("q") + "," + scratch("k") + "," + scratch("v"));
+  REQUIRE(to_string(*source->adapt(problem(4096))) == "batch=1 heads=2 q_len=10 head_dim=4");
+  REQUIRE(to_string(*source->adapt(problem(6))) == "batch=1 heads=2 q_len=6 head_dim=4");
+  Problem wish = problem(6);
+  wish.q_len = 2;
+  const auto served = source->adapt(wish);
+  REQUIRE(to_string(*served) == "batch=1 heads=2 q_len=2 kv_len=6 head_dim=4");
+  const auto t = source->make(*served, 1);
+  REQUIRE(t);
+  REQUIRE(t->q(0, 1, 0, 0) == 40 + 4 * 4);  // tokens 4 and 5
+  REQUIRE(t->k(0, 1, 5, 3) == 40 + 5 * 4 + 3);
 }
 
 TEST_CASE("npy input: heads and layers lie where they should") {
