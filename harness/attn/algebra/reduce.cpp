@@ -195,9 +195,12 @@ Tensor<T> cumsum(const Tensor<T>& x, index_t axis) {
 
 template <class T>
 Tensor<T> logsumexp(const Tensor<T>& x, index_t axis, Keep keep) {
-  // A row of -inf keeps -inf, without inf - inf on the way.
-  const Tensor<T> top = maximum(detach(max(x, axis, Keep::yes)), std::numeric_limits<T>::lowest());
-  return drop(log(sum(exp(x - top), axis, Keep::yes)) + top, axis, keep);
+  // A row of -inf gives -inf and no gradient: -inf - -inf never happens.
+  const auto finite = [](const Tensor<T>& y) { return maximum(y, std::numeric_limits<T>::lowest()); };
+  const Tensor<T> in = detach(x);
+  const Tensor<T> top = finite(max(in, axis, Keep::yes));
+  const Tensor<T> y = log(sum(exp(in - top), axis, Keep::yes)) + top;
+  return drop(record(y.array(), {edge(x, [=](const Tensor<T>& g) { return g * exp(in - finite(y)); })}), axis, keep);
 }
 
 template <class T>

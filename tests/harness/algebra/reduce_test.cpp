@@ -84,6 +84,8 @@ TEST_CASE("A softmax row without allowed elements is zero and so is its gradient
   const auto nothing = full<double>({2, 3}, -std::numeric_limits<double>::infinity());
   CHECK(list(softmax(nothing)) == std::vector<double>(6, 0.0));
   CHECK(list(logsumexp(nothing, -1)) == std::vector<double>(2, -std::numeric_limits<double>::infinity()));
+  const auto inf = variable(nothing);
+  CHECK(list(gradients(sum(logsumexp(inf, -1)), {inf})[0]) == std::vector<double>(6, 0.0));
 }
 
 TEST_CASE("Row numbers are sorted with the lowest first among equals", "[algebra]") {
