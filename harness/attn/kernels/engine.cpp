@@ -117,6 +117,7 @@ SoftmaxEngine::SoftmaxEngine(const Problem& problem, const EngineOptions& option
     seen_ = plan.shared<std::uint64_t>(blocks_ * splits_ * most_tiles * 2);
   }
   weights_ = plan.per_worker<float>(panel_keys * max_lanes);
+  copies_ = plan.per_worker<float>(2 * panel_keys * (problem.head_dim + problem.value_dim));
   panels_ = plan.per_worker<std::byte>(2 * static_cast<index_t>(sizeof(KeyPanel)));
   cost_ = plan.shared<float>(blocks_);
   order_ = plan.shared<std::int32_t>(blocks_);
@@ -210,25 +211,34 @@ void SoftmaxEngine::attend(const EngineArrays& arrays, const Workspace& workspac
 
   const auto q = arrays.q[block.batch][block.head];
   const auto out = arrays.out[block.batch][block.head];
-  for (std::size_t t = 0; t < tile_count; ++t) {
+  const auto start_tile = [&](std::size_t t) {
     const TileQueries& queries = tiles.queries[t];
     const float* rows[max_lanes];
     for (index_t i = 0; i < queries.count; ++i) rows[i] = q.row(block.row(queries.first + i));
     tiles.ops[t]->load(tiles.tile[t], shape_, rows, queries.count, factor_);
-    if (arrays.resume && split == 0) {
-      const float* lse[max_lanes];
-      for (index_t i = 0; i < queries.count; ++i) {
-        const index_t row = block.row(queries.first + i);
-        rows[i] = out.row(row);
-        lse[i] = &arrays.lse(block.batch, block.head, row);
-      }
-      tiles.ops[t]->resume(tiles.tile[t], shape_, rows, queries.count, lse);
+    if (!arrays.resume || split != 0) return;
+    const float* lse[max_lanes];
+    for (index_t i = 0; i < queries.count; ++i) {
+      const index_t row = block.row(queries.first + i);
+      rows[i] = out.row(row);
+      lse[i] = &arrays.lse(block.batch, block.head, row);
     }
-  }
+    tiles.ops[t]->resume(tiles.tile[t], shape_, rows, queries.count, lse);
+  };
+  // The next tile's queries and this tile's output rows, fetched by its first batch: cold, they cost a short window 12 %.
+  const float* soon[2][panel_keys];
+  const auto list_soon = [&](std::size_t t, index_t count) {
+    const TileQueries& own = tiles.queries[t];
+    const TileQueries& next = tiles.queries[std::min(t + 1, tile_count - 1)];
+    for (index_t j = 0; j < count; ++j) {
+      soon[0][j] = q.row(block.row(next.first + std::min(j, next.count - 1)));
+      soon[1][j] = out.row(block.row(own.first + std::min(j, own.count - 1)));
+    }
+  };
 
   const auto k = arrays.k[block.batch][block.kv_head];
   const auto v = arrays.v[block.batch][block.kv_head];
-  const KeyRows rows{k.data_handle(), v.data_handle(), k.stride(0), v.stride(0)};
+  const KeyRows rows{k.data_handle(), v.data_handle(), k.stride(0), v.stride(0), shape_.head_dim, shape_.value_dim};
   KeyList list(problem_.kv_len);
   schedule(block, list);
   const auto [lowest, highest] = position_range(block, 0, block.count);
@@ -237,23 +247,36 @@ void SoftmaxEngine::attend(const EngineArrays& arrays, const Workspace& workspac
   std::byte* memory = workspace.of(worker, panels_).data();
   KeyPanel* panel = new (memory) KeyPanel;
   KeyPanel* next = new (memory + sizeof(KeyPanel)) KeyPanel;
+  float* copies = workspace.of(worker, copies_).data();
+  float* next_copies = copies + copies_.count / 2;
   index_t number = -1;
-  const auto advance = [&](KeyPanel& to) {
+  const auto advance = [&] {
     do {
-      if (!stream.next(rows, to)) return false;
+      if (!stream.next(rows, *next, next_copies)) return false;
     } while (++number % splits_ != split);
     return true;
+  };
+  const auto swap_panels = [&] {
+    std::swap(panel, next);
+    std::swap(copies, next_copies);
   };
 
   float* weights = workspace.of(worker, weights_).data();
   std::uint64_t lanes[panel_keys];
   Sight seen[panel_steps];
-  for (bool more = advance(*panel); more; std::swap(panel, next)) {
-    more = advance(*next);
-    bool fetch = more && next->count >= panel->count;
+  bool more = advance();
+  if (!more) {
+    for (std::size_t t = 0; t < tile_count; ++t) start_tile(t);
+  }
+  for (bool first_panel = true; more; first_panel = false) {
+    swap_panels();
+    more = advance();
+    bool fetch_next = more && next->count >= panel->count;
     const index_t steps = panel->count / key_step;
     for (std::size_t t = 0; t < tile_count; ++t) {
+      if (first_panel) start_tile(t);
       for (index_t s = 0; s < steps; ++s) seen[s] = sight(*panel, s, tiles.queries[t], problem_.causal, lanes + s * key_step);
+      bool fetches_next = false;
       for (index_t s = 0; s < steps;) {
         if (seen[s] == Sight::none) {
           ++s;
@@ -263,16 +286,25 @@ void SoftmaxEngine::attend(const EngineArrays& arrays, const Workspace& workspac
         std::uint64_t cut = 0;
         for (; s < steps && seen[s] != Sight::none; ++s) cut |= std::uint64_t{seen[s] == Sight::some} << (s - begin);
         const index_t from = begin * key_step;
-        const KeyBatch batch{.k = panel->k.data() + from,
-                             .v = panel->v.data() + from,
-                             .lanes = lanes + from,
-                             .cut = cut,
-                             .count = (s - begin) * key_step,
-                             .next_k = fetch ? next->k.data() + from : nullptr,
-                             .next_v = fetch ? next->v.data() + from : nullptr};
+        KeyBatch batch{.k = panel->k.data() + from,
+                       .v = panel->v.data() + from,
+                       .lanes = lanes + from,
+                       .cut = cut,
+                       .count = (s - begin) * key_step,
+                       .fetch = {nullptr, nullptr},
+                       .fetch_floats = {shape_.head_dim, shape_.value_dim}};
+        if (fetch_next) {
+          batch.fetch[0] = next->k.data() + from;
+          batch.fetch[1] = next->v.data() + from;
+          fetches_next = true;
+        } else if (tiles.tile[t].fresh) {
+          list_soon(t, batch.count);
+          batch.fetch[0] = soon[0];
+          batch.fetch[1] = soon[1];
+        }
         tiles.ops[t]->attend(tiles.tile[t], shape_, batch, weights);
-        fetch = false;
       }
+      fetch_next = fetch_next && !fetches_next;  // the first tile that sees a key of this panel has fetched the next
     }
   }
 

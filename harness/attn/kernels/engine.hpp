@@ -89,6 +89,7 @@ class SoftmaxEngine {
   Booking<std::uint64_t> seen_;
   Booking<float> weights_;
   Booking<std::byte> panels_;
+  Booking<float> copies_;
   Booking<float> cost_;
   Booking<std::int32_t> order_;
 };

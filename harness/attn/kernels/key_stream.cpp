@@ -12,6 +12,9 @@ alignas(64) constexpr float padding_row[max_head_dim] = {};
 index_t divide_up(index_t n, index_t step) { return n > 0 ? (n + step - 1) / step : -(-n / step); }
 index_t divide_down(index_t n, index_t step) { return -divide_up(-n, step); }
 
+// Rows that are multiples of 4 KiB apart meet in one set of the first cache (12 ways of 64 sets on Emerald Rapids).
+bool lands_in_few_sets(index_t stride_floats) { return stride_floats % 1024 == 0; }
+
 index_t right_limit(const KeyRun& run, bool causal) { return causal ? std::min<index_t>(run.right, 0) : run.right; }
 
 // Lanes from..to-1 of a word.
@@ -74,40 +77,57 @@ index_t KeyStream::remaining() const {
   return keys;
 }
 
-bool KeyStream::next(const KeyRows& rows, KeyPanel& panel) {
+// Takes keys of the run until it or the panel is full; returns the panel's new length.
+index_t KeyStream::append(const KeyRun& run, const KeyRows& rows, KeyPanel& panel, index_t n) {
+  while (group_ < last_group_ && n < panel_keys) {
+    const index_t base = run.first + run.step * (run.index != nullptr ? run.index[group_] : group_);
+    const index_t first = std::max(base, from_) + offset_;
+    const index_t end = std::min(base + run.width, to_);
+    const index_t take = std::clamp<index_t>(end - first, 0, panel_keys - n);
+    for (index_t i = 0; i < take; ++i, ++n) {
+      const auto at = static_cast<std::size_t>(n);
+      panel.key[at] = first + i;
+      panel.k[at] = rows.k + (first + i) * rows.k_stride;
+      panel.v[at] = rows.v + (first + i) * rows.v_stride;
+    }
+    if (first + take >= end) {
+      ++group_;
+      offset_ = 0;
+    } else {
+      offset_ += take;
+    }
+  }
+  return n;
+}
+
+bool KeyStream::next(const KeyRows& rows, KeyPanel& panel, float* copies) {
   index_t n = 0;
   while (n < panel_keys && run_ < list_.size()) {
     const KeyRun& run = list_[run_];
     const index_t begin = n;
-    while (group_ < last_group_ && n < panel_keys) {
-      const index_t base = run.first + run.step * (run.index != nullptr ? run.index[group_] : group_);
-      const index_t first = std::max(base, from_) + offset_;
-      const index_t end = std::min(base + run.width, to_);
-      const index_t take = std::clamp<index_t>(end - first, 0, panel_keys - n);
-      for (index_t i = 0; i < take; ++i, ++n) {
-        const auto at = static_cast<std::size_t>(n);
-        panel.key[at] = first + i;
-        panel.k[at] = rows.k + (first + i) * rows.k_stride;
-        panel.v[at] = rows.v + (first + i) * rows.v_stride;
-      }
-      if (first + take >= end) {
-        ++group_;
-        offset_ = 0;
-      } else {
-        offset_ += take;
-      }
+    const index_t end = n = append(run, rows, panel, n);
+    if (end - begin > key_step) {
+      const auto copy = [&](auto& row, index_t stride, index_t floats, float* to) {
+        if (!lands_in_few_sets(run.width == 1 ? run.step * stride : stride)) return;
+        for (index_t j = begin; j < end; ++j) {
+          const float*& source = row[static_cast<std::size_t>(j)];
+          source = std::copy_n(source, floats, to + j * floats) - floats;
+        }
+      };
+      copy(panel.k, rows.k_stride, rows.head_dim, copies);
+      copy(panel.v, rows.v_stride, rows.value_dim, copies + panel_keys * rows.head_dim);
     }
-    const index_t end = n;
     for (; n % key_step != 0; ++n) {
       const auto at = static_cast<std::size_t>(n);
       panel.key[at] = 0;
       panel.k[at] = panel.v[at] = padding_row;
     }
+    const bool plain = run.keep == nullptr && run.not_left + run.not_right < 0;
     for (index_t row = begin; row < end; row += key_step) {
       const index_t stop = std::min(row + key_step, end);
       const auto keys = panel.key.begin();
       const auto [low, high] = std::minmax_element(keys + row, keys + stop);
-      panel.steps[static_cast<std::size_t>(row / key_step)] = {&run, *low, *high, (1u << (stop - row)) - 1};
+      panel.steps[static_cast<std::size_t>(row / key_step)] = {&run, *low, *high, (1u << (stop - row)) - 1, plain && stop - row == key_step};
     }
     if (group_ == last_group_) {
       ++run_;
@@ -118,11 +138,10 @@ bool KeyStream::next(const KeyRows& rows, KeyPanel& panel) {
   return n > 0;
 }
 
-Sight sight(const KeyPanel& panel, index_t step, const TileQueries& tile, bool causal, std::uint64_t* lanes) {
+Sight partial_sight(const KeyPanel& panel, index_t step, const TileQueries& tile, bool causal, std::uint64_t* lanes) {
   const KeyPanel::Step& s = panel.steps[static_cast<std::size_t>(step)];
   const KeyRun& run = *s.run;
   const index_t right = right_limit(run, causal);
-  if (s.lowest > tile.highest + right || s.highest < tile.lowest - run.left) return Sight::none;
   const bool excludes = run.not_left + run.not_right >= 0;
   if (excludes && s.lowest >= tile.highest - run.not_left && s.highest <= tile.lowest + run.not_right) return Sight::none;
   const bool all_in = s.highest <= tile.lowest + right && s.lowest >= tile.highest - run.left;

@@ -10,8 +10,8 @@
 
 namespace attn::kernels {
 
-// Keys of a panel. 128 rows of K and V at D = 64 are 64 KB: longer panels gain nothing, 64 loses 1 % to loads and stores of O
-// (Emerald Rapids, g++ 12).
+// Keys of a panel, which all tiles of a block go through before the next. At D = 64, 64 keys lose 1 % to loads and stores of O;
+// 256 keys, K and V then 128 KB beside the next panel's, lose 2 % (Emerald Rapids, g++ 12).
 inline constexpr index_t panel_keys = 128;
 inline constexpr index_t panel_steps = panel_keys / key_step;
 
@@ -21,6 +21,8 @@ struct KeyRows {
   const float* v;
   index_t k_stride;
   index_t v_stride;
+  index_t head_dim;
+  index_t value_dim;
 };
 
 struct KeyPanel {
@@ -28,6 +30,7 @@ struct KeyPanel {
     const KeyRun* run;
     index_t lowest, highest;  // of its keys
     unsigned valid;           // bit r: row r is a key and no padding
+    bool plain;               // nothing but the band restricts it
   };
   index_t count = 0;  // rows, a multiple of key_step
   std::array<const float*, panel_keys> k, v;
@@ -51,11 +54,13 @@ class KeyStream {
   // Keys still to come, about: exact but for listed keys that the restrictions of their run leave out.
   index_t remaining() const;
 
-  // Fills the next panel; false when there are no more keys.
-  bool next(const KeyRows& rows, KeyPanel& panel);
+  // Fills the next panel; false when there are no more keys. Rows that would fall into few cache sets are copied to `copies`:
+  // panel_keys rows of head_dim and as many of value_dim floats.
+  bool next(const KeyRows& rows, KeyPanel& panel, float* copies);
 
  private:
   void enter_run();
+  index_t append(const KeyRun& run, const KeyRows& rows, KeyPanel& panel, index_t n);
 
   const KeyList& list_;
   index_t lowest_, highest_;
@@ -69,6 +74,14 @@ class KeyStream {
 enum class Sight { none, some, all };
 
 // What the tile sees of a step. With Sight::some, lanes[0..key_step) tells which lane sees which key.
-Sight sight(const KeyPanel& panel, index_t step, const TileQueries& tile, bool causal, std::uint64_t* lanes);
+Sight partial_sight(const KeyPanel& panel, index_t step, const TileQueries& tile, bool causal, std::uint64_t* lanes);
+
+inline Sight sight(const KeyPanel& panel, index_t step, const TileQueries& tile, bool causal, std::uint64_t* lanes) {
+  const KeyPanel::Step& s = panel.steps[static_cast<std::size_t>(step)];
+  const index_t right = causal && s.run->right > 0 ? 0 : s.run->right;
+  if (s.lowest > tile.highest + right || s.highest < tile.lowest - s.run->left) return Sight::none;
+  if (s.plain && s.highest <= tile.lowest + right && s.lowest >= tile.highest - s.run->left) return Sight::all;
+  return partial_sight(panel, step, tile, causal, lanes);
+}
 
 }  // namespace attn::kernels

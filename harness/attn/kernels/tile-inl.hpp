@@ -9,6 +9,8 @@
 #include <cmath>
 #include <limits>
 
+#include <hwy/contrib/math/math-inl.h>
+
 #include "attn/kernels/tile.hpp"
 #include "attn/kernels/exp-inl.hpp"
 #include "attn/kernels/transpose-inl.hpp"
@@ -24,8 +26,10 @@ inline constexpr index_t L = hn::MaxLanes(F());
 inline constexpr float infinity = std::numeric_limits<float>::infinity();
 inline constexpr float log2_e = 1.44269504f;
 
-// A weight sum above this moves the reference: keeps exp2(s - ref) and the sums far from overflow.
+// A batch whose weights add up to more moves the reference: keeps the sums far from overflow.
 inline constexpr float move_reference_above = 4096.0f;
+// A lane's first batch that adds up to less moves it too: weights that were flushed to zero would count.
+inline constexpr float vanishing_sum = 0x1p-90f;
 
 template <int W>
 HWY_INLINE void load_row(const float* from, V (&to)[W]) {
@@ -77,14 +81,15 @@ HWY_INLINE void multiply_rows(const float* const* rows, const float* b, index_t 
   }
 }
 
-// c[i] += sum_j rows[j][x + i] * p[j][lanes]. Meanwhile fetches next[j][fetch] unless next is null: one line an iteration, since a
-// burst of prefetches stalls the loads behind it (measured: -2 %).
+// c[i] += sum_j rows[j][x + i] * p[j][lanes]. With kFetch, brings in next[j][fetch] meanwhile: one line an iteration, since a burst
+// of prefetches stalls the loads behind it (measured: -2 %).
 template <int R, int W, bool kFetch>
 HWY_INLINE void multiply_columns(const float* const* rows, index_t x, const float* p, index_t n, V (&c)[R][W],
                                  const float* const* next, index_t fetch) {
   const F d;
   for (index_t j = 0; j < n; ++j) {
     const float* a = rows[j] + x;
+    asm("" : "+r"(a));  // else g++ 12 keeps x, x + 1, ... in registers that it does not have
     if constexpr (kFetch) __builtin_prefetch(next[j] + fetch, 0, 2);
     V lane[W];
     load_row<W>(p, lane);
@@ -96,9 +101,8 @@ HWY_INLINE void multiply_columns(const float* const* rows, index_t x, const floa
   }
 }
 
-// Scores and weights of one step of 8 keys, R at a time. With kCut, lanes[] decides; with kSearch, lanes without a
-// reference get one: the largest score that they see here.
-template <int R, int W, bool kCut, bool kSearch>
+// Scores and weights of R keys. With kCut, lanes[i] says which lanes see key i; the weights of the others are zero.
+template <int R, int W, bool kCut>
 HWY_INLINE void weigh_rows(Tile& t, index_t head_dim, const float* const* k, const std::uint64_t* lanes, float* p) {
   const F d;
   V c[R][W];
@@ -108,26 +112,6 @@ HWY_INLINE void weigh_rows(Tile& t, index_t head_dim, const float* const* k, con
     ATTN_UNROLL for (int i = 0; i < R; ++i) ATTN_UNROLL for (int w = 0; w < W; ++w) c[i][w] = start[w];
   }
   multiply_rows<R, W>(k, t.qt, head_dim, c);
-  if constexpr (kSearch) {
-    for (int w = 0; w < W; ++w) {
-      V top = hn::Set(d, -infinity);
-      for (int i = 0; i < R; ++i) {
-        // A NaN score makes the reference infinite, and with it every weight of the lane NaN.
-        const V score = hn::IfThenElse(hn::Eq(c[i][w], c[i][w]), c[i][w], hn::Set(d, infinity));
-        top = hn::Max(top, kCut ? hn::IfThenElse(lane_mask(lanes[i], w), score, hn::Set(d, -infinity)) : score);
-      }
-      const Mask finds = hn::And(lane_mask(t.unset, w), hn::Gt(top, hn::Set(d, -infinity)));
-      const V shift = hn::IfThenElseZero(finds, top);
-      for (int i = 0; i < R; ++i) c[i][w] = hn::Sub(c[i][w], shift);
-      float* ref = t.minus_ref + w * L;
-      hn::Store(hn::Sub(hn::Load(d, ref), shift), d, ref);
-      std::uint8_t bits[8] = {};
-      hn::StoreMaskBits(d, finds, bits);
-      std::uint64_t found = 0;
-      for (int b = 0; b < 8; ++b) found |= static_cast<std::uint64_t>(bits[b]) << (8 * b);
-      t.unset &= ~(found << (static_cast<std::uint64_t>(w) * L));
-    }
-  }
   V total[W];
   ATTN_UNROLL for (int i = 0; i < R; ++i) ATTN_UNROLL for (int w = 0; w < W; ++w) {
     V e = exp2_lanes(c[i][w]);
@@ -145,16 +129,10 @@ HWY_INLINE void weigh_rows(Tile& t, index_t head_dim, const float* const* k, con
 template <int W>
 inline constexpr int step_rows = HWY_TARGET == HWY_AVX3 ? 8 : W == 1 ? 8 : 4;
 
-template <int W, bool kCut, bool kSearch>
+template <int W, bool kCut>
 HWY_INLINE void weigh_step(Tile& t, index_t head_dim, const float* const* k, const std::uint64_t* lanes, float* p) {
   constexpr int R = step_rows<W>;
-  for (int i = 0; i < key_step; i += R) weigh_rows<R, W, kCut, kSearch>(t, head_dim, k + i, kCut ? lanes + i : lanes, p + i * W * L);
-}
-
-template <int W>
-HWY_NOINLINE void search_step(Tile& t, index_t head_dim, const float* const* k, const std::uint64_t* lanes, bool cut, float* p) {
-  if (cut) weigh_step<W, true, true>(t, head_dim, k, lanes, p);
-  else weigh_step<W, false, true>(t, head_dim, k, lanes, p);
+  for (int i = 0; i < key_step; i += R) weigh_rows<R, W, kCut>(t, head_dim, k + i, lanes + i, p + i * W * L);
 }
 
 template <int W>
@@ -165,10 +143,8 @@ HWY_INLINE void weigh(Tile& t, index_t head_dim, const KeyBatch& batch, float* p
     const float* const* k = batch.k + step * key_step;
     const std::uint64_t* lanes = batch.lanes + step * key_step;
     float* to = p + step * key_step * W * L;
-    const bool cut = batch.cut >> step & 1;
-    if (HWY_UNLIKELY(t.unset != 0)) search_step<W>(t, head_dim, k, lanes, cut, to);
-    else if (cut) weigh_step<W, true, false>(t, head_dim, k, lanes, to);
-    else weigh_step<W, false, false>(t, head_dim, k, lanes, to);
+    if (batch.cut >> step & 1) weigh_step<W, true>(t, head_dim, k, lanes, to);
+    else weigh_step<W, false>(t, head_dim, k, lanes, to);
   }
 }
 
@@ -180,41 +156,78 @@ HWY_NOINLINE void scale_rows(float* rows, index_t n, const float* factor) {
   }
 }
 
-// Moves the reference so that no weight of this batch is far above 1.
-template <int W>
-HWY_NOINLINE void move_reference(Tile& t, const TileShape& shape, const KeyBatch& batch, float* p) {
-  const F d;
-  HWY_ALIGN float shift[max_lanes], factor[max_lanes];
-  bool overflow = false;
-  for (int i = 0; i < W * L; ++i) overflow = overflow || t.batch_sum[i] > 0x1p100f;
-  if (!overflow) {
-    // Powers of two: nothing is rounded.
-    for (int i = 0; i < W * L; ++i) {
-      shift[i] = t.batch_sum[i] > move_reference_above ? static_cast<float>(std::ilogb(t.batch_sum[i])) : 0.0f;
-      factor[i] = std::exp2(-shift[i]);
-    }
-    scale_rows<W>(p, batch.count, factor);
-    scale_rows<W>(t.batch_sum, 1, factor);
-  } else {
-    for (int w = 0; w < W; ++w) {
-      V top = hn::Zero(d);
-      const V start = hn::Load(d, t.minus_ref + w * L);
-      for (index_t j = 0; j < batch.count; ++j) {
-        V s = start;
-        for (index_t x = 0; x < shape.head_dim; ++x) s = hn::MulAdd(hn::Set(d, batch.k[j][x]), hn::Load(d, t.qt + (x * W + w) * L), s);
-        if (batch.cut >> (j / key_step) & 1) s = hn::IfThenElseZero(lane_mask(batch.lanes[j], w), s);
-        top = hn::Max(s, top);
-      }
-      hn::Store(top, d, shift + w * L);
-      hn::Store(exp2_lanes(hn::Neg(top)), d, factor + w * L);
-    }
+// Lanes that see a key of the batch.
+inline std::uint64_t seeing_lanes(const KeyBatch& batch) {
+  std::uint64_t seen = 0;
+  for (index_t step = 0; step * key_step < batch.count; ++step) {
+    if ((batch.cut >> step & 1) == 0) return ~std::uint64_t{0};
+    for (index_t j = step * key_step; j < (step + 1) * key_step; ++j) seen |= batch.lanes[j];
   }
-  for (int w = 0; w < W; ++w) hn::Store(hn::Sub(hn::Load(d, t.minus_ref + w * L), hn::Load(d, shift + w * L)), d, t.minus_ref + w * L);
+  return seen;
+}
+
+// The largest score of each lane over the batch, relative to its reference; -inf where it sees none.
+template <int W>
+HWY_NOINLINE void largest_scores(const Tile& t, index_t head_dim, const KeyBatch& batch, float* top) {
+  const F d;
+  for (int w = 0; w < W; ++w) {
+    V best = hn::Set(d, -infinity);
+    for (index_t j = 0; j < batch.count; ++j) {
+      V s = hn::Load(d, t.minus_ref + w * L);
+      for (index_t x = 0; x < head_dim; ++x) s = hn::MulAdd(hn::Set(d, batch.k[j][x]), hn::Load(d, t.qt + (x * W + w) * L), s);
+      if (batch.cut >> (j / key_step) & 1) s = hn::IfThenElse(lane_mask(batch.lanes[j], w), s, hn::Set(d, -infinity));
+      best = hn::IfThenElse(hn::Gt(s, best), s, best);
+    }
+    hn::Store(best, d, top + w * L);
+  }
+}
+
+// Moves the references so that no weight of this batch is far above 1, nor all those of a lane's first batch far below.
+template <int W>
+HWY_NOINLINE void move_reference(Tile& t, const TileShape& shape, const KeyBatch& batch, std::uint64_t first, float* p) {
+  HWY_ALIGN float top[max_lanes], factor[max_lanes], own[max_lanes];
+  // Each lane decides for itself, so that no row's bits depend on its neighbours'.
+  std::uint64_t lost = 0;  // lanes whose weights over- or underflowed
+  for (int i = 0; i < W * L; ++i) {
+    const bool is_first = (first >> i & 1) != 0;
+    lost |= std::uint64_t{t.batch_sum[i] > 0x1p100f || (is_first && !(t.batch_sum[i] >= vanishing_sum))} << i;
+  }
+  if (lost != 0) largest_scores<W>(t, shape.head_dim, batch, top);
+  for (int i = 0; i < W * L; ++i) {
+    const bool is_first = (first >> i & 1) != 0;
+    float shift = 0.0f;
+    if ((lost >> i & 1) != 0) shift = is_first && top[i] == -infinity ? 0.0f : top[i];
+    else if (t.batch_sum[i] > move_reference_above) shift = static_cast<float>(std::ilogb(t.batch_sum[i]));  // rounds nothing
+    factor[i] = is_first ? 1.0f : std::exp2(-shift);  // the sums of a first batch are zero
+    own[i] = std::exp2(-shift);
+    t.minus_ref[i] -= shift;
+  }
   if (!t.fresh) {
     scale_rows<W>(t.sum, 1, factor);
     scale_rows<W>(t.ot, shape.value_dim, factor);
   }
-  if (overflow) weigh<W>(t, shape.head_dim, batch, p);
+  if (lost != 0) {
+    weigh<W>(t, shape.head_dim, batch, p);
+  } else {
+    scale_rows<W>(p, batch.count, own);
+    scale_rows<W>(t.batch_sum, 1, own);
+  }
+}
+
+// True when the weights just made must not be used as they are. `first`: lanes that see their first keys in this batch.
+template <int W>
+HWY_INLINE bool reference_is_off(const Tile& t, std::uint64_t first) {
+  const F d;
+  V largest = hn::Load(d, t.batch_sum);
+  for (int w = 1; w < W; ++w) largest = hn::Max(largest, hn::Load(d, t.batch_sum + w * L));
+  bool off = !hn::AllFalse(d, hn::Gt(largest, hn::Set(d, move_reference_above)));
+  if (first != 0) {
+    for (int w = 0; w < W; ++w) {
+      const Mask fine = hn::Ge(hn::Load(d, t.batch_sum + w * L), hn::Set(d, vanishing_sum));
+      off = off || !hn::AllFalse(d, hn::AndNot(fine, lane_mask(first, w)));
+    }
+  }
+  return off;
 }
 
 template <int R, int W>
@@ -227,11 +240,11 @@ HWY_INLINE void accumulate_rows(Tile& t, const TileShape& shape, index_t x, cons
   } else {
     ATTN_UNROLL for (int i = 0; i < R; ++i) ATTN_UNROLL for (int w = 0; w < W; ++w) c[i][w] = hn::Load(d, o + (i * W + w) * L);
   }
-  if (batch.next_k != nullptr) {
-    // The first half of the value columns fetches the next keys, the second the next values.
-    const bool keys = 2 * x < shape.value_dim;
-    const index_t from = keys ? 2 * x * shape.head_dim / shape.value_dim : 2 * x - shape.value_dim;
-    multiply_columns<R, W, true>(batch.v, x, p, batch.count, c, keys ? batch.next_k : batch.next_v, from);
+  // The first half of the value columns fetches the first kind of rows, the other half the second.
+  const int kind = 2 * x < shape.value_dim ? 0 : 1;
+  if (batch.fetch[kind] != nullptr) {
+    const index_t from = (2 * x - kind * shape.value_dim) * batch.fetch_floats[kind] / shape.value_dim;
+    multiply_columns<R, W, true>(batch.v, x, p, batch.count, c, batch.fetch[kind], from);
   } else {
     multiply_columns<R, W, false>(batch.v, x, p, batch.count, c, nullptr, 0);
   }
@@ -289,9 +302,9 @@ template <int W>
 void attend(Tile& t, const TileShape& shape, const KeyBatch& batch, float* p) {
   const F d;
   weigh<W>(t, shape.head_dim, batch, p);
-  V largest = hn::Load(d, t.batch_sum);
-  for (int w = 1; w < W; ++w) largest = hn::Max(largest, hn::Load(d, t.batch_sum + w * L));
-  if (HWY_UNLIKELY(!hn::AllFalse(d, hn::Gt(largest, hn::Set(d, move_reference_above))))) move_reference<W>(t, shape, batch, p);
+  const std::uint64_t first = t.unset != 0 ? t.unset & seeing_lanes(batch) : 0;
+  if (HWY_UNLIKELY(reference_is_off<W>(t, first))) move_reference<W>(t, shape, batch, first, p);
+  t.unset &= ~first;
   accumulate<W>(t, shape, batch, p);
   for (int w = 0; w < W; ++w) {
     const V batch_sum = hn::Load(d, t.batch_sum + w * L);
@@ -362,21 +375,24 @@ void merge(Tile& t, const TileShape& shape, const Tile& other) {
 
 template <int W>
 void store(const Tile& t, const TileShape& shape, float* const* rows, index_t count, float* const* lse) {
-  const F d;
   HWY_ALIGN float spare[max_head_dim];
-  HWY_ALIGN float factor[max_lanes];
+  HWY_ALIGN float factor[max_lanes], log_sum[max_lanes];
   float* target[max_lanes];
+  if (lse != nullptr && !t.fresh) {
+    const F d;
+    for (int w = 0; w < W; ++w) hn::Store(hn::Log2(d, hn::Load(d, t.sum + w * L)), d, log_sum + w * L);
+  }
   for (index_t i = 0; i < W * L; ++i) {
     const bool seen = i < count && (t.unset >> i & 1) == 0 && !t.fresh;
     target[i] = seen ? rows[i] : spare;
     factor[i] = seen ? 1.0f / t.sum[i] : 0.0f;
     if (i >= count) continue;
     if (!seen) std::fill_n(rows[i], shape.value_dim, 0.0f);
-    if (lse != nullptr) *lse[i] = seen ? (std::log2(t.sum[i]) - t.minus_ref[i]) / log2_e : -infinity;
+    if (lse != nullptr) *lse[i] = seen ? (log_sum[i] - t.minus_ref[i]) / log2_e : -infinity;
   }
   if (t.fresh) return;
   for (int w = 0; w < W; ++w) {
-    lanes_to_rows(t.ot + w * L, W * L, shape.value_dim, hn::Load(d, factor + w * L), target + w * L);
+    lanes_to_rows(t.ot + w * L, W * L, shape.value_dim, factor + w * L, target + w * L);
   }
 }
 

@@ -2,9 +2,9 @@
 //
 // Queries stand in the vector lanes; keys and values are read by scalar broadcast where they lie, so nothing of K or V is
 // packed and no reduction crosses lanes. Scores never reach memory: a step of 8 keys is multiplied out in registers, becomes
-// weights exp2(s - ref) there, and the weights of a batch then meet V. `ref` is the first score that a lane met; it moves only
-// when the weights of a batch add up to more than 4096, which their sum, needed anyway, tells for free (lazy rescaling after
-// FlashAttention-4 and vLLM, without their running maximum).
+// weights exp2(s - ref) there, and the weights of a batch then meet V. `ref` starts at 0 and moves only when the weights of a
+// batch add up to more than 4096, or those of a lane's first batch to nearly nothing; their sum, needed anyway, tells. So there
+// is no running maximum (lazy rescaling as in FlashAttention-4 and vLLM, one operation a score cheaper).
 #pragma once
 
 #include <cstdint>
@@ -26,8 +26,9 @@ struct KeyBatch {
   const std::uint64_t* lanes;
   std::uint64_t cut;
   index_t count;
-  const float* const* next_k;  // null, or `count` rows that will be needed next: fetched meanwhile
-  const float* const* next_v;
+  // Rows that will be needed soon, brought into L2 meanwhile: `count` of each kind, of fetch_floats floats, or null.
+  const float* const* fetch[2];
+  index_t fetch_floats[2];
 };
 
 // A tile in flight. Query i of the tile is lane i of every vector. The arrays are the caller's, 64-byte aligned.
@@ -37,7 +38,7 @@ struct Tile {
   float* minus_ref;     // [lanes]             minus the reference score
   float* sum;           // [lanes]             sum of exp2(s - ref)
   float* batch_sum;     // [lanes]             the part of the batch at hand
-  std::uint64_t unset;  // lanes that have seen no key, so have no reference yet: their ot and sum are zero
+  std::uint64_t unset;  // lanes that have seen no key yet: their ot and sum are zero
   bool fresh;           // no batch was attended yet: ot and sum are not written
 };
 

@@ -25,15 +25,15 @@ HWY_INLINE hn::Vec<D> load_blocks(D d, const float* const* rows, index_t x) {
   }
 }
 
+// The vector whose 128-bit block b is the 4 floats at from + b * stride.
 template <class D>
-HWY_INLINE void store_blocks(D d, hn::Vec<D> v, float* const* rows, index_t x) {
+HWY_INLINE hn::Vec<D> load_blocks(D d, const float* from, index_t stride) {
   if constexpr (hn::MaxLanes(D()) == 4) {
-    hn::StoreU(v, d, rows[0] + x);
+    return hn::LoadU(d, from);
   } else {
     const hn::Half<D> half;
-    const index_t other = static_cast<index_t>(hn::MaxLanes(half));
-    store_blocks(half, hn::LowerHalf(half, v), rows, x);
-    store_blocks(half, hn::UpperHalf(half, v), rows + other, x);
+    const index_t other = static_cast<index_t>(hn::MaxLanes(half)) / 4 * stride;
+    return hn::Combine(d, load_blocks(half, from + other, stride), load_blocks(half, from, stride));
   }
 }
 
@@ -72,28 +72,27 @@ HWY_INLINE void rows_to_lanes(const float* const* rows, index_t n, V factor, flo
 }
 
 // rows[i][x] = factor[i] * from[x * stride + i] for i < L, x < n.
-HWY_INLINE void lanes_to_rows(const float* from, index_t stride, index_t n, V factor, float* const* rows) {
+HWY_INLINE void lanes_to_rows(const float* from, index_t stride, index_t n, const float* factor, float* const* rows) {
   const F d;
+  const index_t lanes = static_cast<index_t>(hn::Lanes(d));
   index_t x = 0;
 #if HWY_TARGET != HWY_SCALAR
-  for (; x + 4 <= n; x += 4) {
-    V a = hn::Mul(hn::Load(d, from + x * stride), factor);
-    V b = hn::Mul(hn::Load(d, from + (x + 1) * stride), factor);
-    V c = hn::Mul(hn::Load(d, from + (x + 2) * stride), factor);
-    V e = hn::Mul(hn::Load(d, from + (x + 3) * stride), factor);
-    transpose_blocks(a, b, c, e);
-    store_blocks(d, a, rows, x);
-    store_blocks(d, b, rows + 1, x);
-    store_blocks(d, c, rows + 2, x);
-    store_blocks(d, e, rows + 3, x);
+  // Whole vectors of a row at a time: out is written by the cache line.
+  for (; x + lanes <= n; x += lanes) {
+    for (index_t i = 0; i < lanes; i += 4) {
+      const float* at = from + x * stride + i;
+      V a = load_blocks(d, at, 4 * stride), b = load_blocks(d, at + stride, 4 * stride);
+      V c = load_blocks(d, at + 2 * stride, 4 * stride), e = load_blocks(d, at + 3 * stride, 4 * stride);
+      transpose_blocks(a, b, c, e);
+      hn::StoreU(hn::Mul(a, hn::Set(d, factor[i])), d, rows[i] + x);
+      hn::StoreU(hn::Mul(b, hn::Set(d, factor[i + 1])), d, rows[i + 1] + x);
+      hn::StoreU(hn::Mul(c, hn::Set(d, factor[i + 2])), d, rows[i + 2] + x);
+      hn::StoreU(hn::Mul(e, hn::Set(d, factor[i + 3])), d, rows[i + 3] + x);
+    }
   }
 #endif
-  if (x < n) {
-    HWY_ALIGN float f[hn::MaxLanes(F())];
-    hn::Store(factor, d, f);
-    for (; x < n; ++x) {
-      for (size_t i = 0; i < hn::Lanes(d); ++i) rows[i][x] = from[x * stride + static_cast<index_t>(i)] * f[i];
-    }
+  for (; x < n; ++x) {
+    for (index_t i = 0; i < lanes; ++i) rows[i][x] = from[x * stride + i] * factor[i];
   }
 }
 
