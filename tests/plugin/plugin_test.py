@@ -121,7 +121,7 @@ class Uninstalled(Swept):
         with tempfile.TemporaryDirectory(prefix="plugin_test.", dir=BUILD) as folder:
             flags = [f"-DCMAKE_CXX_FLAGS={shlex.join(CXXFLAGS)}"] if CXXFLAGS else []
             configure_stranger(folder, f"-DATTNBENCH_SOURCE={SOURCE}", *flags)
-            must(CMAKE, "--build", folder, "--target", "uniform_window", "attn_sweep")
+            must(CMAKE, "--build", folder, "--target", "uniform_window", "attn_sweep_app")
             self.sweeps(f"{folder}/attnbench/bin/attn_sweep", f"{folder}/uniform_window.so")
 
 
