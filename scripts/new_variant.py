@@ -1,0 +1,130 @@
+#!/usr/bin/env python3
+"""Writes the page of a new variant and its test: new_variant.py ID FAMILY [--root DIR].
+
+They compile, pass and are measured at once: softmax attention over the keys within `reach` of the query. Put your
+formula in `definition`, your fast path in `run`, and properties that need no definition in the test.
+"""
+import argparse
+import re
+import sys
+from pathlib import Path
+
+PAGE = """\
+#include "attn/kernels/engine.hpp"
+#include "attn/variant/variant.hpp"
+
+namespace attn {
+
+// @id@: softmax over the keys within `reach` of the query.
+//   out_i = sum_j softmax_j(q_i.k_j / sqrt(D)) v_j,  |i-j| <= reach;  j <= i when causal
+//   Author et al. YEAR, arXiv:NUMBER, section S
+//   useful flops 2 pairs (D + Dv), pairs ~ N (2 reach + 1); no workspace that grows with N; exact for reach >= N - 1
+struct @Type@ {
+  struct Options {
+    index_t reach = 64;
+  };
+  static OptionTable<Options> options() {
+    return OptionTable<Options>().integer("reach", &Options::reach, 0, unlimited, "keys allowed on either side of the query");
+  }
+
+  static VariantInfo info() {
+    return {.title = "@title@",
+            .formula = "softmax over |i-j| <= reach",
+            .paper = "Author et al. YEAR, arXiv:NUMBER, section S",
+            .cost_in_n = "N (2 reach+1) D",
+            .exactness = Exactness::pattern,
+            .grouped_heads = true,
+            .time_exponent = 1};
+  }
+
+  // Useful work, however it is done: the pairs of query and key that count.
+  static Cost cost(const Problem& p, const Options& o) {
+    return softmax_cost(p, count_pairs(p, [&](index_t i) { return visible_keys(p, i, i - o.reach, i + o.reach); }));
+  }
+
+  // The truth that the fast path is held against, generic over the number type.
+  template <class T>
+  static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>&) {
+    return softmax_attention(p, in, [&](index_t i, index_t j) { return i - j <= o.reach && j - i <= o.reach; });
+  }
+
+  // The plan: everything that allocates or can fail.
+  @Type@(const Problem& p, const Options& o, WorkspacePlan& workspace)
+      : o_(o), engine_(p, {.keys_per_query = 2 * o.reach + 1}, workspace) {}
+
+  // The fast path. The engine asks, one block of queries at a time, which keys they see.
+  void run(const FloatInputs& in, const ParameterSet<float>&, Output out, Workspace& workspace) const {
+    engine_.run({in.q, in.k, in.v, out}, workspace,
+                [&](const kernels::QueryBlock&, kernels::KeyList& keys) { keys.all().band(o_.reach, o_.reach); });
+  }
+
+ private:
+  Options o_;
+  kernels::SoftmaxEngine engine_;
+};
+ATTN_VARIANT(@id@, @Type@)
+
+}  // namespace attn
+"""
+
+TEST = """\
+#include "run.hpp"
+
+using namespace attn;
+using namespace attn::test;
+
+TEST_CASE("@id@: a reach as long as the keys is full attention") {
+  for (const bool causal : {false, true}) {
+    const Problem p = problem(100, 16, causal);
+    const Arrays in = arrays(p);
+    check_equal(run("@id@:reach=99", p, in), run("full", p, in));
+  }
+}
+
+TEST_CASE("@id@: a reach of 0 copies V") {
+  const Problem p = problem(75);
+  const Arrays in = arrays(p);
+  check_equal(run("@id@:reach=0", p, in), in.v, 1e-6);
+}
+
+TEST_CASE("@id@: conforms with a short reach") { check_conforms("@id@:reach=3"); }
+
+TEST_CASE("@id@: the pair count is the definition's") { check_pair_count("@id@:reach=7"); }
+"""
+
+
+def fail(sentence):
+    print(f"new_variant.py: {sentence}", file=sys.stderr)
+    sys.exit(2)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("id", help="such as local or full_unfused: the file's name and the CSV's")
+    parser.add_argument("family", help="folder under variants/: exact, sparse, lowrank, ..., or a new one")
+    parser.add_argument("--root", type=Path, default=Path(__file__).parents[1], help="tree to write to (default: this one)")
+    given = parser.parse_args()
+    for what, name in ("ID", given.id), ("FAMILY", given.family):
+        if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name):
+            fail(f"{what} '{name}' is not lower case letters, digits and single underscores, such as full_unfused")
+
+    page = given.root / "variants" / given.family / f"{given.id}.cpp"
+    test = given.root / "tests/variants" / f"{given.id}_test.cpp"
+    for there in (*given.root.glob(f"variants/*/{given.id}.cpp"), *([test] if test.exists() else [])):
+        fail(f"{there} exists already")
+
+    words = {
+        "@id@": given.id,
+        "@Type@": "".join(word.capitalize() for word in given.id.split("_")),
+        "@title@": given.id.replace("_", " ").capitalize(),
+    }
+    for path, text in (page, PAGE), (test, TEST):
+        for mark, word in words.items():
+            text = text.replace(mark, word)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        print(path)
+
+
+if __name__ == "__main__":
+    main()
