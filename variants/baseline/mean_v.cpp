@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <array>
-#include <span>
 
+#include "attn/kernels/rows.hpp"
 #include "attn/variant/variant.hpp"
 
 namespace attn {
@@ -34,46 +34,48 @@ struct MeanV {
     return matmul(softmax(logits, allowed_pairs(p, in, every_key)), per_query_head(p, in.v));
   }
 
-  // Sums run over blocks of block_rows keys, in double over blocks: a float sum of 2^20 values would lose digits.
+  // Sums over blocks of block_rows keys in float, over blocks in double: a float sum of 2^20 values would lose digits.
   MeanV(const Problem& p, const NoOptions&, WorkspacePlan& workspace)
       : p_(p),
         blocks_((p.kv_len + block_rows - 1) / block_rows),
-        sums_(workspace.shared<double>(p.batch * p.kv_heads * blocks_ * p.value_dim)) {}
+        sums_(workspace.shared<float>(p.batch * p.kv_heads * blocks_ * p.value_dim)) {}
 
   void run(const FloatInputs& in, const ParameterSet<float>&, Output out, Workspace& workspace) const {
-    const std::span<double> sums = workspace.shared(sums_);
-    const auto block_sum = [&](index_t batch, index_t head, index_t block) {
-      return sums.subspan(static_cast<std::size_t>(((batch * p_.kv_heads + head) * blocks_ + block) * p_.value_dim),
-                          static_cast<std::size_t>(p_.value_dim));
-    };
+    const View<float, 4> sums(workspace.shared(sums_).data(), {p_.batch, p_.kv_heads, blocks_, p_.value_dim});
     parallel_tasks(p_.batch * p_.kv_heads * blocks_, [&](index_t task, int) {
       const index_t block = task % blocks_, head = task / blocks_ % p_.kv_heads, batch = task / blocks_ / p_.kv_heads;
-      const std::span<double> sum = block_sum(batch, head, block);
-      std::fill(sum.begin(), sum.end(), 0.0);
-      for (index_t j = block * block_rows; j < std::min(p_.kv_len, (block + 1) * block_rows); ++j)
-        add_row(sum, in.v[batch][head].row(j));
+      const auto v = in.v[batch][head];
+      const index_t first = block * block_rows;
+      float* sum = sums[batch][head].row(block);
+      std::fill_n(sum, p_.value_dim, 0.0f);
+      kernels::add_column_sums(std::min(block_rows, p_.kv_len - first), p_.value_dim, {v.row(first), v.stride(0)}, sum);
     });
-    // Each task writes one block of queries: all of them from the total, or, when causal, from a running sum.
+    // A task writes one block of queries: all of them from the total, or, when causal, from a running sum.
     const index_t tiles = (p_.q_len + block_rows - 1) / block_rows;
     parallel_tasks(p_.batch * p_.heads * tiles, [&](index_t task, int) {
       const index_t tile = task % tiles, head = task / tiles % p_.heads, batch = task / tiles / p_.heads;
       const auto v = in.v[batch][p_.kv_head(head)];
-      std::array<double, 256> running{};
-      const std::span<double> sum(running.data(), static_cast<std::size_t>(p_.value_dim));
+      const auto block_sums = sums[batch][p_.kv_head(head)];
+      std::array<double, 256> sum{};
       index_t keys = 0;
-      const auto advance_to = [&](index_t end) {
-        for (; keys < end && keys % block_rows == 0 && keys + block_rows <= end; keys += block_rows) {
-          const auto whole = block_sum(batch, p_.kv_head(head), keys / block_rows);
-          for (std::size_t d = 0; d < sum.size(); ++d) sum[d] += whole[d];
-        }
-        for (; keys < end; ++keys) add_row(sum, v.row(keys));
+      const auto add_row = [&](const float* row) {
+        for (index_t d = 0; d < p_.value_dim; ++d) sum[static_cast<std::size_t>(d)] += static_cast<double>(row[d]);
       };
-      if (!p_.causal) advance_to(p_.kv_len);
-      for (index_t i = tile * block_rows; i < std::min(p_.q_len, (tile + 1) * block_rows); ++i) {
-        if (p_.causal) advance_to(std::clamp<index_t>(p_.query_position(i) + 1, 0, p_.kv_len));
-        const double scale = keys > 0 ? 1.0 / static_cast<double>(keys) : 0.0;
+      const auto advance_to = [&](index_t end) {
+        for (; keys + block_rows <= end && keys % block_rows == 0; keys += block_rows) add_row(block_sums.row(keys / block_rows));
+        if (end == p_.kv_len && keys % block_rows == 0 && keys < end) keys = end, add_row(block_sums.row(blocks_ - 1));
+        for (; keys < end; ++keys) add_row(v.row(keys));
+      };
+      const index_t first = tile * block_rows, last = std::min(p_.q_len, first + block_rows);
+      for (index_t i = first; i < last; ++i) {
         float* row = out[batch][head].row(i);
-        for (std::size_t d = 0; d < sum.size(); ++d) row[d] = static_cast<float>(sum[d] * scale);
+        if (!p_.causal && i > first) {
+          std::copy_n(out[batch][head].row(first), p_.value_dim, row);
+          continue;
+        }
+        advance_to(p_.causal ? std::clamp<index_t>(p_.query_position(i) + 1, 0, p_.kv_len) : p_.kv_len);
+        const double scale = keys > 0 ? 1.0 / static_cast<double>(keys) : 0.0;
+        for (index_t d = 0; d < p_.value_dim; ++d) row[d] = static_cast<float>(sum[static_cast<std::size_t>(d)] * scale);
       }
     });
   }
@@ -81,13 +83,9 @@ struct MeanV {
  private:
   static constexpr index_t block_rows = 256;
 
-  static void add_row(std::span<double> sum, const float* row) {
-    for (std::size_t d = 0; d < sum.size(); ++d) sum[d] += static_cast<double>(row[d]);
-  }
-
   Problem p_;
   index_t blocks_;
-  Booking<double> sums_;
+  Booking<float> sums_;
 };
 ATTN_VARIANT(mean_v, MeanV)
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "attn/core/text.hpp"
@@ -14,7 +15,7 @@ namespace attn {
 
 namespace {
 
-std::string number(double value) { return std::isfinite(value) ? fmt::format("{:.6g}", value) : format_number(value); }
+std::string number(double value) { return value == std::numeric_limits<double>::max() ? "inf" : fmt::format("{:.6g}", value); }
 std::string whole(index_t value) { return std::to_string(value); }
 
 bool timed(const Row& r) { return r.measurement.outcome == Outcome::ok && !r.measurement.samples_s.empty(); }

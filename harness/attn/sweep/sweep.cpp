@@ -85,8 +85,8 @@ struct Sweep {
   std::vector<Row> rows;                                           // of this run, for the table
   std::vector<std::string> finished;                               // keys that the CSV holds already
 
-  ProcessEnd ask(const std::string& question, double timeout_s) const {
-    return run_worker(worker_arguments, question, timeout_s, memory_limit_bytes, &interrupted);
+  ProcessEnd ask(const std::string& question, double timeout_s, index_t limit_bytes) const {
+    return run_worker(worker_arguments, question, timeout_s, limit_bytes, &interrupted);
   }
 };
 
@@ -99,7 +99,7 @@ Measurement failure(Outcome outcome, std::string reason) {
 
 Measurement measure_in_worker(const Sweep& sweep, const Cell& cell, const Settings& settings) {
   const nlohmann::json question = {{"kind", "cell"}, {"started_s", monotonic_s()}, {"cell", to_json(cell, settings)}};
-  const ProcessEnd end = sweep.ask(question.dump(), sweep.options.timeout_s);
+  const ProcessEnd end = sweep.ask(question.dump(), sweep.options.timeout_s, sweep.memory_limit_bytes);
   const std::string words = end.last_words.empty() ? "" : ": " + end.last_words;
   switch (end.how) {
     case ProcessEnd::How::answered: try { return measurement_from_json(end.answer);
@@ -127,7 +127,7 @@ Status measure_peaks(Sweep& sweep, const std::vector<Block>& blocks) {
     if (sweep.peaks.contains(key) || interrupted) continue;
     const nlohmann::json question = {
         {"kind", "peak"}, {"started_s", monotonic_s()}, {"isa", cell.isa}, {"threads", cell.threads}, {"pin", sweep.options.pin}};
-    const ProcessEnd end = sweep.ask(question.dump(), 120);
+    const ProcessEnd end = sweep.ask(question.dump(), 120, 0);
     if (end.how == ProcessEnd::How::interrupted) return {};
     if (end.how != ProcessEnd::How::answered)
       return refuse("measuring the machine's peaks failed" + (end.last_words.empty() ? "" : ": " + end.last_words));

@@ -1,0 +1,337 @@
+"""attn_sweep as its users meet it: statuses, refusals, interruptions, resumption, golden output."""
+import csv
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import tempfile
+import time
+import unittest
+
+SWEEP = os.environ["ATTN_SWEEP"]
+FAULTY = os.environ["ATTN_FAULTY"]
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+QUICK = ["--samples", "2", "--rounds", "1", "--sample-time", "0.001", "--heads", "2"]
+
+
+def run(*arguments, **options):
+    return subprocess.run([SWEEP, *arguments], capture_output=True, text=True, timeout=300, **options)
+
+
+def rows_of(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+class Case(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
+        self.out = str(self.folder / "a.csv")
+
+    def sweep(self, *arguments):
+        return run(*QUICK, "--out", self.out, *arguments)
+
+    def refused(self, *arguments, say=()):
+        """Exit 2, one sentence on stderr, nothing on stdout, no file."""
+        done = run("--out", self.out, *arguments)
+        self.assertEqual(done.returncode, 2, done.stderr)
+        self.assertEqual(done.stdout, "")
+        self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+        for words in say:
+            self.assertIn(words, done.stderr)
+        self.assertFalse(os.path.exists(self.out))
+        return done.stderr
+
+
+class Statuses(Case):
+    def outcome(self, variant, *arguments):
+        done = self.sweep("--plugin", FAULTY, "--variants", variant, "--n", "64", *arguments)
+        (row,) = rows_of(self.out)
+        return done, row
+
+    def test_a_sound_cell_is_ok_and_has_its_figures(self):
+        done, row = self.outcome("faulty")
+        self.assertEqual((done.returncode, row["status"]), (0, "ok"), done.stderr)
+        self.assertGreater(float(row["time_median_s"]), 0)
+        self.assertEqual(row["family"], "test")
+        self.assertEqual(len(row["samples_s"].split(";")), 2)
+
+    def test_a_crash_ends_one_row(self):
+        done, row = self.outcome("faulty:how=crash")
+        self.assertEqual((done.returncode, row["status"]), (1, "crashed"))
+        self.assertIn("signal 11", row["reason"])
+        self.assertEqual(row["time_median_s"], "")
+
+    def test_an_exception_is_a_crash_with_its_words(self):
+        done, row = self.outcome("faulty:how=raise")
+        self.assertEqual((done.returncode, row["status"]), (1, "crashed"))
+        self.assertIn("thrown on purpose", row["reason"])
+
+    def test_leaving_the_process_is_a_crash(self):
+        done, row = self.outcome("faulty:how=leave")
+        self.assertEqual((done.returncode, row["status"]), (1, "crashed"))
+        self.assertIn("no answer", row["reason"])
+
+    def test_a_hang_is_timed_out(self):
+        begin = time.monotonic()
+        done, row = self.outcome("faulty:how=hang", "--timeout", "1")
+        self.assertEqual(row["status"], "timed_out")
+        self.assertLess(time.monotonic() - begin, 60)
+
+    def test_endless_allocation_is_out_of_memory(self):
+        done, row = self.outcome("faulty:how=hog", "--memory-limit", "1G")
+        self.assertEqual(row["status"], "out_of_memory")
+
+    def test_a_wrong_result_is_inaccurate_and_has_no_time(self):
+        done, row = self.outcome("faulty:how=wrong")
+        self.assertEqual((done.returncode, row["status"]), (1, "inaccurate"))
+        self.assertAlmostEqual(float(row["err_max_abs"]), 0.5, places=5)
+        self.assertEqual(row["time_median_s"], "")
+
+    def test_a_forgotten_row_is_inaccurate(self):
+        done, row = self.outcome("faulty:how=forget")
+        self.assertEqual((done.returncode, row["status"]), (1, "inaccurate"))
+        self.assertEqual(row["err_max_abs"], "inf")
+
+    def test_a_child_left_behind_does_not_hold_the_sweep(self):
+        done, row = self.outcome("faulty:how=fork")
+        self.assertEqual(row["status"], "ok")
+
+    def test_an_undefined_problem_is_unsupported_with_the_reason(self):
+        done = self.sweep("--variants", "linformer,full", "--n", "32", "--causal", "yes")
+        rows = {row["variant"]: row for row in rows_of(self.out)}
+        self.assertEqual((rows["linformer"]["status"], rows["full"]["status"]), ("unsupported", "ok"))
+        self.assertIn("no causal form", rows["linformer"]["reason"])
+        self.assertEqual(done.returncode, 0)
+
+    def test_only_refused_cells_is_exit_5(self):
+        self.assertEqual(self.sweep("--variants", "linformer", "--n", "32", "--causal", "yes").returncode, 5)
+
+    def test_the_budget_skips_what_it_does_not_reach(self):
+        self.sweep("--variants", "copy_v,mean_v", "--n", "64..512*2", "--budget", "0.0001")
+        statuses = {row["status"] for row in rows_of(self.out)}
+        self.assertIn("skipped_budget", statuses)
+        self.assertEqual(len(rows_of(self.out)), 8)
+
+    def test_a_broken_variant_does_not_disturb_its_neighbours(self):
+        done = self.sweep("--plugin", FAULTY, "--variants", "faulty:how=crash,copy_v,full", "--n", "64")
+        self.assertEqual({row["variant"]: row["status"] for row in rows_of(self.out)},
+                         {"faulty": "crashed", "copy_v": "ok", "full": "ok"})
+
+
+class Refusals(Case):
+    def test_an_unknown_variant_names_the_nearest(self):
+        self.refused("--variants", "linformr", say=("linformr", "linformer"))
+
+    def test_an_unknown_option_names_the_nearest(self):
+        self.refused("--variants", "local:lft=3", say=("lft", "left"))
+
+    def test_values_out_of_range(self):
+        self.refused("--variants", "local:left=-1", say=("left=-1", "0.."))
+        self.refused("--n", "0", say=("--n", "0"))
+        self.refused("--n", "128..64*2", say=("128..64*2",))
+        self.refused("--n", "many", say=("many",))
+        self.refused("--causal", "maybe", say=("maybe", "both"))
+        self.refused("--samples", "0", say=("samples",))
+        self.refused("--isa", "mmx", say=("mmx", "scalar"))
+        self.refused("--memory-limit", "lots", say=("lots",))
+
+    def test_an_unknown_flag_names_the_nearest(self):
+        self.refused("--variant", "full", say=("--variant", "--variants"))
+
+    def test_an_unsupported_head_dim_is_a_row(self):
+        self.sweep("--variants", "full", "--n", "64", "--head-dim", "300")
+        (row,) = rows_of(self.out)
+        self.assertEqual(row["status"], "unsupported")
+        self.assertIn("256", row["reason"])
+
+    def test_a_missing_text(self):
+        self.refused("--input", "text:/no/such/file", say=("/no/such/file",))
+
+    def test_missing_truncated_and_strange_npy(self):
+        import numpy
+        good = self.folder / "q.npy"
+        numpy.save(good, numpy.zeros((2, 8, 4), numpy.float32))
+        cut = self.folder / "cut.npy"
+        cut.write_bytes(good.read_bytes()[:-20])
+        fortran = self.folder / "f.npy"
+        numpy.save(fortran, numpy.asfortranarray(numpy.zeros((2, 8, 4), numpy.float32)))
+        longer = self.folder / "longer.npy"
+        numpy.save(longer, numpy.zeros((2, 9, 4), numpy.float32))
+        other = self.folder / "objects.npy"
+        numpy.save(other, numpy.array([{}, {}]), allow_pickle=True)
+        for bad in (self.folder / "none.npy", cut, fortran, other):
+            self.refused("--input", f"npy:{bad},{good},{good}", say=(bad.name,))
+        self.refused("--input", f"npy:{good},{good},{longer}", say=("longer.npy",))
+
+    def test_an_unwritable_output(self):
+        done = run("--out", "/proc/none/a.csv", "--variants", "copy_v", "--n", "64")
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("/proc/none/a.csv", done.stderr)
+
+    def test_an_existing_output_is_not_overwritten(self):
+        pathlib.Path(self.out).write_text("precious\n")
+        done = self.sweep("--variants", "copy_v", "--n", "64")
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("--force", done.stderr)
+        self.assertEqual(pathlib.Path(self.out).read_text(), "precious\n")
+
+    def test_resuming_a_file_of_another_schema(self):
+        pathlib.Path(self.out).write_text("a,b\n1,2\n")
+        done = self.sweep("--variants", "copy_v", "--n", "64", "--resume")
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("columns", done.stderr)
+        self.assertEqual(pathlib.Path(self.out).read_text(), "a,b\n1,2\n")
+
+    def test_a_config_file_that_is_not_toml(self):
+        config = self.folder / "c.toml"
+        config.write_text("n = = 3\n")
+        self.refused("--config", str(config), say=("c.toml", "line 1"))
+        config.write_text("nn = 3\n")
+        self.refused("--config", str(config), say=("nn",))
+
+
+class Sources(Case):
+    def dry(self, *arguments, **environment):
+        done = run("--dry-run", "--variants", "copy_v", *arguments, env={**os.environ, **environment})
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return done.stdout
+
+    def test_flags_beat_variables_beat_the_config_file(self):
+        config = self.folder / "c.toml"
+        config.write_text('n = [64, 96]\nthreads = 1\n')
+        self.assertIn("q_len=96", self.dry("--config", str(config)))
+        self.assertIn("q_len=32", self.dry("--config", str(config), ATTN_N="32"))
+        self.assertNotIn("q_len=96", self.dry("--config", str(config), ATTN_N="32"))
+        self.assertIn("q_len=16", self.dry("--config", str(config), "--n", "16", ATTN_N="32"))
+
+    def test_a_dry_run_writes_nothing(self):
+        self.dry("--out", self.out)
+        self.assertEqual(os.listdir(self.folder), [])
+
+
+class Interruptions(Case):
+    GRID = ["--variants", "copy_v,mean_v,full", "--n", "64..512*2", "--seed", "1"]
+    SLOW = ["--samples", "9", "--rounds", "3", "--sample-time", "0.02", "--heads", "2"]
+
+    def interrupted_by(self, number, rows=4):
+        process = subprocess.Popen([SWEEP, *self.SLOW, *self.GRID, "--out", self.out], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            if os.path.exists(self.out) and len(rows_of(self.out)) >= rows:
+                break
+            time.sleep(0.02)
+        process.send_signal(number)
+        return process.wait(60)
+
+    def check_resumed(self):
+        before = pathlib.Path(self.out).read_text()
+        done = run(*self.SLOW, *self.GRID, "--out", self.out, "--resume")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        after = pathlib.Path(self.out).read_text()
+        self.assertTrue(after.startswith(before[:before.rfind("\n") + 1]))
+        whole = str(self.folder / "whole.csv")
+        run(*self.SLOW, *self.GRID, "--out", whole)
+        key = lambda row: (row["variant"], row["q_len"], row["status"])
+        self.assertEqual(sorted(map(key, rows_of(self.out))), sorted(map(key, rows_of(whole))))
+        self.assertEqual(len(rows_of(self.out)), 12)
+        self.assertFalse(os.path.exists(self.out + ".journal"))
+
+    def test_ctrl_c_keeps_finished_rows_and_exits_130(self):
+        self.assertEqual(self.interrupted_by(signal.SIGINT), 130)
+        self.assertGreaterEqual(len(rows_of(self.out)), 4)
+        self.check_resumed()
+
+    def test_sigkill_loses_at_most_the_running_cell(self):
+        self.interrupted_by(signal.SIGKILL)
+        self.assertGreaterEqual(len(rows_of(self.out)), 4)
+        # Rounds that were finished are not measured again: they wait in the journal.
+        lines = pathlib.Path(self.out + ".journal").read_text().splitlines(keepends=True)
+        journalled = [json.loads(line)["cell"] for line in lines if line.endswith("}\n")]
+        self.assertGreaterEqual(len(journalled), 4)
+        self.check_resumed()
+
+    def test_a_torn_last_line_is_repaired(self):
+        self.sweep("--variants", "copy_v,mean_v", "--n", "64")
+        text = pathlib.Path(self.out).read_text()
+        pathlib.Path(self.out).write_text(text[:-30])
+        done = self.sweep("--variants", "copy_v,mean_v", "--n", "64", "--resume")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(sorted(row["variant"] for row in rows_of(self.out)), ["copy_v", "mean_v"])
+
+    def test_two_sweeps_cannot_share_an_output(self):
+        first = subprocess.Popen([SWEEP, *self.SLOW, *self.GRID, "--out", self.out], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while not os.path.exists(self.out):
+            time.sleep(0.01)
+        done = self.sweep("--variants", "copy_v", "--n", "64", "--resume")
+        first.terminate()
+        self.assertEqual(first.wait(60), 130)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("another sweep", done.stderr)
+
+
+class Output(Case):
+    def golden(self, name, text):
+        path = ROOT / "tests" / "golden" / name
+        if os.environ.get("ATTN_APPROVE"):
+            path.write_text(text)
+        self.assertEqual(text, path.read_text(), f"ATTN_APPROVE=1 accepts the new {name}")
+
+    def test_the_columns_are_golden_and_head_the_csv(self):
+        self.sweep("--variants", "copy_v", "--n", "64")
+        header = pathlib.Path(self.out).read_text().splitlines(keepends=True)[0]
+        self.golden("header.csv", header)
+        self.assertEqual(header.strip().split(","), [line.split()[0] for line in run("--columns").stdout.splitlines()])
+
+    def test_the_family_table_is_the_readme(self):
+        text = (ROOT / "variants" / "README.md").read_text()
+        self.assertIn(run("--list=md").stdout, text, "variants/README.md: paste the output of attn_sweep --list=md")
+
+    def test_the_list_is_json_on_request(self):
+        ids = [entry["id"] for entry in json.loads(run("--list=json").stdout)]
+        self.assertEqual(len(ids), len(set(ids)))
+        self.assertEqual(sorted(ids), sorted(path.stem for path in (ROOT / "variants").glob("*/*.cpp")))
+
+    def test_every_row_carries_the_command_that_repeats_it(self):
+        self.sweep("--variants", "local:left=3", "--n", "64")
+        (row,) = rows_of(self.out)
+        again = str(self.folder / "again.csv")
+        command = row["command"].replace("attn_sweep", SWEEP, 1) + f" --out {again}"
+        self.assertEqual(subprocess.run(command, shell=True, capture_output=True).returncode, 0)
+        (repeated,) = rows_of(again)
+        for column in ("variant", "options", "q_len", "heads", "input", "seed", "threads", "isa", "err_max_abs"):
+            self.assertEqual(row[column], repeated[column])
+
+    def test_json_lines_hold_the_same_rows(self):
+        jsonl = self.folder / "a.jsonl"
+        self.sweep("--variants", "copy_v,full", "--n", "64", "--jsonl", str(jsonl))
+        lines = [json.loads(line) for line in jsonl.read_text().splitlines()]
+        rows = rows_of(self.out)
+        self.assertEqual([line["variant"] for line in lines], [row["variant"] for row in rows])
+        self.assertEqual(lines[0]["q_len"], 64)
+        self.assertEqual(list(lines[0]), list(rows[0]))
+
+    def test_the_context_stands_beside_the_csv(self):
+        self.sweep("--variants", "copy_v", "--n", "64")
+        context = json.loads((self.folder / "a.context.json").read_text())
+        self.assertGreater(context["peaks"][0]["fma_gflops"], 0)
+        for part in ("machine", "build", "libraries", "command_line", "date"):
+            self.assertIn(part, context)
+
+    def test_the_three_meters_agree(self):
+        self.sweep("--variants", "default", "--n", "1024", "--heads", "8")
+        for row in rows_of(self.out):
+            self.assertEqual((row["variant"], row["status"], row["meters_agree"]), (row["variant"], "ok", "1"))
+
+    def test_stdout_is_quiet_on_request_and_stderr_has_a_line_a_cell(self):
+        done = self.sweep("--variants", "copy_v", "--n", "64", "--quiet")
+        self.assertEqual((done.stderr, done.stdout.count("\n")), ("", 1))
+        done = self.sweep("--variants", "copy_v", "--n", "64,128", "--force")
+        self.assertEqual(done.stderr.count("\n"), 2)
+
+
+if __name__ == "__main__":
+    unittest.main()
