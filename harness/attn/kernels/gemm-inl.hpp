@@ -65,15 +65,7 @@ template <int R, int W>
 HWY_NOINLINE void tile(const Tile& t) {
   const F d;
   V c[R][W];
-  if (t.add) {
-    ATTN_EACH(i, R) {
-      const float* from = t.c + i * t.c_row;
-      ATTN_EACH(w, W - 1) c[i][w] = hn::LoadU(d, from + w * lanes);
-      c[i][W - 1] = load_first(from + (W - 1) * lanes, t.last);
-    }
-  } else {
-    ATTN_EACH(i, R) ATTN_EACH(w, W) c[i][w] = hn::Zero(d);
-  }
+  ATTN_EACH(i, R) ATTN_EACH(w, W) c[i][w] = hn::Zero(d);
 
   const float* a[R];
   ATTN_EACH(i, R) a[i] = t.a + i * t.a_row;
@@ -88,6 +80,14 @@ HWY_NOINLINE void tile(const Tile& t) {
     }
   }
 
+  // What is there is added last: a block is summed by itself, so that errors grow with the blocks, not with their depth.
+  if (t.add) {
+    ATTN_EACH(i, R) {
+      const float* from = t.c + i * t.c_row;
+      ATTN_EACH(w, W - 1) c[i][w] = hn::Add(c[i][w], hn::LoadU(d, from + w * lanes));
+      c[i][W - 1] = hn::Add(c[i][W - 1], load_first(from + (W - 1) * lanes, t.last));
+    }
+  }
   if (t.row_scale != nullptr) {
     ATTN_EACH(i, R) {
       const V scale = hn::Set(d, t.row_scale[i]);

@@ -9,7 +9,7 @@
 
 namespace attn {
 
-// Median of the repeats for each figure, the largest beside it; all threads of the arena at once.
+// The largest of seven repeats for each figure; all threads of the arena at once.
 struct Peak {
   std::string isa;
   int threads = 1;
@@ -17,7 +17,7 @@ struct Peak {
   double exp_gexps = 0;
   double read_gbs = 0;   // sum over an array larger than the caches: DRAM's
   double triad_gbs = 0;  // a = b + 3c, larger than the caches, STREAM's bytes
-  double fma_gflops_max = 0;
+  double fma_gflops_median = 0;  // far below fma_gflops: the machine was busy
   std::vector<double> read_bytes;      // working sets, ascending, the last one as for read_gbs
   std::vector<double> read_bytes_gbs;  // read rate for each: caches are faster than DRAM
 

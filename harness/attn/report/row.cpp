@@ -110,7 +110,7 @@ const std::vector<Column>& columns() {
       {"roof_fraction", "ideal_time_s over time_median_s",
        [](R r) { return if_timed(r, [](R x) { return roof_of(x).seconds / time_s(x); }); }},
       {"roof_binds", "which peak the ideal time comes from", [](R r) { return ran(r) ? roof_of(r).binds : ""; }, true},
-      {"peak_fma_gflops", "FMA peak of this machine at the start, same isa and threads",
+      {"peak_fma_gflops", "FMA peak of this machine at the start or beside this cell, the larger; same isa and threads",
        [](R r) { return r.peak.fma_gflops > 0 ? number(r.peak.fma_gflops) : ""; }},
       {"cell_fma_gflops", "FMA rate beside this cell's samples: shows a drift of the clock",
        [](R r) { return if_timed(r, [](R x) { return x.measurement.fma_gflops; }); }},

@@ -165,6 +165,8 @@ Row make_row(const Sweep& sweep, const Cell& cell, Measurement measurement) {
   row.exactness = to_string(type->info.exactness);
   row.measurement = std::move(measurement);
   if (const auto peak = sweep.peaks.find({cell.isa, cell.threads}); peak != sweep.peaks.end()) row.peak = peak->second;
+  // A clock that has risen since the start must not turn into a fraction above one.
+  row.peak.fma_gflops = std::max(row.peak.fma_gflops, row.measurement.fma_gflops);
   row.started = utc_now();
   row.commit = source_commit();
   row.command = repeat_command(cell, sweep.options);
