@@ -30,15 +30,17 @@ struct FullUnfused {
   }
 
   FullUnfused(const Problem& p, const NoOptions&, WorkspacePlan& workspace)
-      : p_(p), weights_(workspace.shared<float>(p.batch * p.heads * p.q_len * p.kv_len)) {}
+      : p_(p), weights_(workspace.shared<float>(p.batch * p.heads * p.q_len * p.kv_len)) {
+    kernels::prepare_sgemm();
+  }
 
   void run(const FloatInputs& in, const ParameterSet<float>&, Output out, Workspace& workspace) const {
     const auto scale = static_cast<float>(p_.scale());
     const View<float, 4> weights(workspace.shared(weights_).data(), {p_.batch, p_.heads, p_.q_len, p_.kv_len});
     each_tile([&](index_t b, index_t h, index_t first, index_t rows) {
       const auto q = in.q[b][h], k = in.k[b][p_.kv_head(h)];
-      kernels::sgemm(kernels::Transposed::no, kernels::Transposed::yes, rows, p_.kv_len, p_.head_dim, scale, q.row(first), q.stride(0),
-                     k.data_handle(), k.stride(0), 0, weights[b][h].row(first), p_.kv_len);
+      kernels::sgemm(kernels::Transposed::no, kernels::Transposed::yes, rows, p_.kv_len, p_.head_dim, scale, q.row(first),
+                     q.stride(0), k.data_handle(), k.stride(0), 0, weights[b][h].row(first), p_.kv_len);
     });
     each_tile([&](index_t b, index_t h, index_t first, index_t rows) {
       for (index_t i = first; i < first + rows; ++i) {
@@ -51,8 +53,8 @@ struct FullUnfused {
     each_tile([&](index_t b, index_t h, index_t first, index_t rows) {
       const auto v = in.v[b][p_.kv_head(h)];
       const auto o = out[b][h];
-      kernels::sgemm(kernels::Transposed::no, kernels::Transposed::no, rows, p_.value_dim, p_.kv_len, 1, weights[b][h].row(first), p_.kv_len,
-                     v.data_handle(), v.stride(0), 0, o.row(first), o.stride(0));
+      kernels::sgemm(kernels::Transposed::no, kernels::Transposed::no, rows, p_.value_dim, p_.kv_len, 1, weights[b][h].row(first),
+                     p_.kv_len, v.data_handle(), v.stride(0), 0, o.row(first), o.stride(0));
     });
   }
 

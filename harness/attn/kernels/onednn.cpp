@@ -2,6 +2,8 @@
 
 #include <dnnl.h>
 
+#include <vector>
+
 #include "attn/core/assert.hpp"
 
 // Present when oneDNN runs on OpenMP.
@@ -28,6 +30,14 @@ void sgemm(Transposed ta, Transposed tb, index_t m, index_t n, index_t k, float 
   const auto letter = [](Transposed t) { return t == Transposed::yes ? 'T' : 'N'; };
   const auto status = dnnl_sgemm(letter(ta), letter(tb), m, n, k, alpha, a, a_stride, b, b_stride, beta, c, c_stride);
   ATTN_ASSERT(status == dnnl_success);
+}
+
+void prepare_sgemm() {
+  constexpr index_t n = 64;
+  std::vector<float> a(n * n), b(n * n), c(n * n);
+  for (const Transposed tb : {Transposed::no, Transposed::yes}) {
+    sgemm(Transposed::no, tb, n, n, n, 1, a.data(), n, b.data(), n, 0, c.data(), n);
+  }
 }
 
 std::string onednn_version() {

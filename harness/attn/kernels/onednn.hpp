@@ -13,6 +13,9 @@ enum class Transposed : bool { no, yes };
 void sgemm(Transposed ta, Transposed tb, index_t m, index_t n, index_t k, float alpha, const float* a, index_t a_stride,
            const float* b, index_t b_stride, float beta, float* c, index_t c_stride);
 
+// Has oneDNN generate its code now (about 7 MB), so that no run pays for it: for the plan of whoever calls sgemm.
+void prepare_sgemm();
+
 std::string onednn_version();  // "2.6.3"
 std::string onednn_runtime();  // "openmp", "tbb", "sequential" or "threadpool"
 

@@ -63,7 +63,7 @@ struct Measurement {
   Cost cost;
   index_t workspace_bytes = 0;
   index_t parameter_bytes = 0;
-  index_t peak_rss_bytes = 0;  // above the level just before parameters, workspace and the first run; -1: unreadable
+  index_t peak_rss_bytes = 0;  // above the level after planning, before parameters, workspace and the first run; -1: unreadable
   double setup_s = 0;          // process start to first timed sample, gate excluded
   double fma_gflops = 0;       // FMA probe beside the samples, same ISA and threads
 };

@@ -51,12 +51,14 @@ Measurement measure(const Registry& registry, const Cell& cell, const Settings& 
   const Parameters specs = (*variant)->parameters(p);
   m.parameter_bytes = parameter_bytes(specs);
 
-  const bool peak_readable = reset_peak_resident();
-  const index_t level = resident_bytes();
-  const ParameterSet<float> parameters = make_parameters(specs, cell.seed);
   WorkspacePlan booked(cell.threads);
   const auto plan = (*variant)->plan(p, booked);
   m.workspace_bytes = booked.bytes();
+
+  // What the plan left behind (generated code, small tables) is not the run's; parameters and workspace are.
+  const bool peak_readable = reset_peak_resident();
+  const index_t level = resident_bytes();
+  const ParameterSet<float> parameters = make_parameters(specs, cell.seed);
   Workspace workspace(booked);
   const auto run = [&] { plan->run(in, parameters, output, workspace); };
   const auto run_in_arena = [&] { arena.execute(run); };

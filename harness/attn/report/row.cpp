@@ -118,7 +118,7 @@ const std::vector<Column>& columns() {
        [](R r) { return ran(r) ? whole(r.measurement.workspace_bytes) : ""; }},
       {"parameter_bytes", "learned tensors and random tables",
        [](R r) { return ran(r) ? whole(r.measurement.parameter_bytes) : ""; }},
-      {"peak_rss_bytes", "peak of resident memory over parameters, plan and first run, above the level before",
+      {"peak_rss_bytes", "peak of resident memory over parameters, workspace and first run, above the level after planning",
        [](R r) { return ran(r) && r.measurement.peak_rss_bytes >= 0 ? whole(r.measurement.peak_rss_bytes) : ""; }},
       {"meters_agree", "1: peak_rss_bytes is workspace_bytes + parameter_bytes within 10 % + 4 MiB",
        [](R r) { return ran(r) && r.measurement.peak_rss_bytes >= 0 ? std::to_string(meters_agree(r.measurement)) : ""; }},

@@ -79,6 +79,11 @@ void declare(CLI::App& app, SweepOptions& o) {
       ->multi_option_policy(last);
   app.add_flag("-q,--quiet", o.quiet, "no progress, no table")->group(output)->multi_option_policy(last);
   text("baseline", o.baseline, "variant that the table's times are relative to", output);
+  app.add_option("--table", o.table, "the table on stdout: text or md")
+      ->multi_option_policy(last)
+      ->check(CLI::IsMember({"text", "md"}))
+      ->group(output)
+      ->capture_default_str();
 
   const char* instead = "Instead of a sweep";
   app.add_option("--list", o.list, "variants, options, inputs: text, md or json")

@@ -41,6 +41,7 @@ struct SweepOptions {
   bool resume = false;
   bool quiet = false;
   std::string baseline = "full";
+  std::string table = "text";  // or "md"
   // Instead of a sweep
   std::string list;  // "text", "md" or "json"
   bool columns = false;

@@ -389,7 +389,7 @@ int run(Sweep& sweep) {
     }
   }
   if (!interrupted) ::unlink(sweep.journal->path().c_str());
-  if (!o.quiet) fmt::print("{}", table(sweep.rows, o.baseline, TableStyle::terminal));
+  if (!o.quiet) fmt::print("{}", table(sweep.rows, o.baseline, o.table == "md" ? TableStyle::markdown : TableStyle::terminal));
   fmt::print("{} rows in {}\n", sweep.rows.size(), o.out);
   if (interrupted) fmt::print(stderr, "attn_sweep: interrupted; finished rows are kept, --resume goes on\n");
   return exit_code(sweep);
