@@ -102,7 +102,7 @@ void run_engine(benchmark::State& state, const EngineCase& c) {
                                 .k = {k.data(), {p.batch, p.kv_heads, p.kv_len, p.head_dim}},
                                 .v = {v.data(), {p.batch, p.kv_heads, p.kv_len, p.value_dim}},
                                 .out = {out.data(), {p.batch, p.heads, p.q_len, p.value_dim}},
-                                .lse = {lse.data(), {p.batch, p.heads, p.q_len}},
+                                .lse = {engines.size() > 1 ? lse.data() : nullptr, {p.batch, p.heads, p.q_len}},
                                 .resume = pass.resume};
       if (pass.rows.empty()) engines[i].run(arrays, workspace, pass.schedule);
       else engines[i].run(arrays, workspace, [&](index_t, index_t, index_t) { return std::span(pass.rows); }, pass.schedule);

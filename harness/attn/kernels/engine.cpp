@@ -231,8 +231,8 @@ void SoftmaxEngine::attend(const EngineArrays& arrays, const Workspace& workspac
     const TileQueries& own = tiles.queries[t];
     const TileQueries& next = tiles.queries[std::min(t + 1, tile_count - 1)];
     for (index_t j = 0; j < count; ++j) {
-      soon[0][j] = q.row(block.row(next.first + std::min(j, next.count - 1)));
-      soon[1][j] = out.row(block.row(own.first + std::min(j, own.count - 1)));
+      soon[0][j] = j < next.count ? q.row(block.row(next.first + j)) : soon[0][j - next.count];
+      soon[1][j] = j < own.count ? out.row(block.row(own.first + j)) : soon[1][j - own.count];
     }
   };
 
@@ -272,6 +272,7 @@ void SoftmaxEngine::attend(const EngineArrays& arrays, const Workspace& workspac
     swap_panels();
     more = advance();
     bool fetch_next = more && next->count >= panel->count;
+    std::optional<bool> finite;
     const index_t steps = panel->count / key_step;
     for (std::size_t t = 0; t < tile_count; ++t) {
       if (first_panel) start_tile(t);
@@ -286,10 +287,12 @@ void SoftmaxEngine::attend(const EngineArrays& arrays, const Workspace& workspac
         std::uint64_t cut = 0;
         for (; s < steps && seen[s] != Sight::none; ++s) cut |= std::uint64_t{seen[s] == Sight::some} << (s - begin);
         const index_t from = begin * key_step;
+        if (cut != 0 && !finite) finite = ops_[0]->finite(panel->v.data(), panel->count, shape_.value_dim);
         KeyBatch batch{.k = panel->k.data() + from,
                        .v = panel->v.data() + from,
                        .lanes = lanes + from,
                        .cut = cut,
+                       .finite = finite.value_or(true),
                        .count = (s - begin) * key_step,
                        .fetch = {nullptr, nullptr},
                        .fetch_floats = {shape_.head_dim, shape_.value_dim}};

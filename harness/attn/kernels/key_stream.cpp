@@ -8,14 +8,20 @@ namespace {
 
 alignas(64) constexpr float padding_row[max_head_dim] = {};
 
-// Smallest and largest integers q with q * step >= n and q * step <= n; step >= 1.
-index_t divide_up(index_t n, index_t step) { return n > 0 ? (n + step - 1) / step : -(-n / step); }
-index_t divide_down(index_t n, index_t step) { return -divide_up(-n, step); }
-
 // Rows that are multiples of 4 KiB apart meet in one set of the first cache (12 ways of 64 sets on Emerald Rapids).
 bool lands_in_few_sets(index_t stride_floats) { return stride_floats % 1024 == 0; }
 
 index_t right_limit(const KeyRun& run, bool causal) { return causal ? std::min<index_t>(run.right, 0) : run.right; }
+
+// n / step rounded down; a product of doubles takes a fifth of the time of a division and the half keeps it from rounding wrong.
+index_t divide_down(index_t n, index_t step) {
+  constexpr index_t far = index_t{1} << 40;
+  const double quotient = (static_cast<double>(std::clamp(n, -far, far)) + 0.5) * (1.0 / static_cast<double>(step));
+  const auto towards_zero = static_cast<index_t>(quotient);
+  return towards_zero - (quotient < 0);
+}
+
+index_t divide_up(index_t n, index_t step) { return divide_down(n - 1, step) + 1; }
 
 // Lanes from..to-1 of a word.
 std::uint64_t lane_range(index_t from, index_t to) {

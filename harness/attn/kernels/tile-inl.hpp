@@ -252,22 +252,23 @@ HWY_INLINE void accumulate_rows(Tile& t, const TileShape& shape, index_t x, cons
   ATTN_UNROLL for (int i = 0; i < R; ++i) ATTN_UNROLL for (int w = 0; w < W; ++w) hn::Store(c[i][w], d, o + (i * W + w) * L);
 }
 
-// True when a value row that some lane must not see holds an infinity or a NaN: then 0 * v would leak.
-template <int W>
-HWY_INLINE bool hidden_nonfinite(const KeyBatch& batch, index_t value_dim) {
+inline bool finite(const float* const* rows, index_t count, index_t n) {
   const F d;
-  constexpr std::uint64_t all = (std::uint64_t{1} << (W * L)) - 1;
-  V worst = hn::Zero(d);
+  V worst[4] = {hn::Zero(d), hn::Zero(d), hn::Zero(d), hn::Zero(d)};
   float rest = 0;
-  for (index_t j = 0; j < batch.count; ++j) {
-    if ((batch.cut >> (j / key_step) & 1) == 0 || (batch.lanes[j] & all) == all) continue;
+  for (index_t j = 0; j < count; ++j) {
     index_t x = 0;
-    for (; x + L <= value_dim; x += L) worst = hn::MulAdd(hn::LoadU(d, batch.v[j] + x), hn::Zero(d), worst);
-    for (; x < value_dim; ++x) rest += batch.v[j][x] * 0.0f;
+    for (; x + 4 * L <= n; x += 4 * L) {
+      ATTN_UNROLL for (int c = 0; c < 4; ++c) worst[c] = hn::MulAdd(hn::LoadU(d, rows[j] + x + c * L), hn::Zero(d), worst[c]);
+    }
+    for (; x + L <= n; x += L) worst[0] = hn::MulAdd(hn::LoadU(d, rows[j] + x), hn::Zero(d), worst[0]);
+    for (; x < n; ++x) rest += rows[j][x] * 0.0f;
   }
-  return !hn::AllTrue(d, hn::Eq(worst, worst)) || rest != rest;
+  const V all = hn::Add(hn::Add(worst[0], worst[1]), hn::Add(worst[2], worst[3]));
+  return hn::AllTrue(d, hn::Eq(all, all)) && rest == rest;
 }
 
+// As `accumulate`, but what a lane must not see is not even multiplied by zero.
 template <int W>
 HWY_NOINLINE void accumulate_guarded(Tile& t, const TileShape& shape, const KeyBatch& batch, const float* p) {
   const F d;
@@ -286,7 +287,7 @@ HWY_NOINLINE void accumulate_guarded(Tile& t, const TileShape& shape, const KeyB
 
 template <int W>
 HWY_INLINE void accumulate(Tile& t, const TileShape& shape, const KeyBatch& batch, const float* p) {
-  if (batch.cut != 0 && HWY_UNLIKELY(hidden_nonfinite<W>(batch, shape.value_dim))) return accumulate_guarded<W>(t, shape, batch, p);
+  if (HWY_UNLIKELY(batch.cut != 0 && !batch.finite)) return accumulate_guarded<W>(t, shape, batch, p);
   constexpr int R = W == 1 && HWY_TARGET == HWY_AVX3 ? 16 : step_rows<W>;
   index_t x = 0;
   for (; x + R <= shape.value_dim; x += R) accumulate_rows<R, W>(t, shape, x, batch, p);
@@ -398,7 +399,7 @@ void store(const Tile& t, const TileShape& shape, float* const* rows, index_t co
 }
 
 template <int W>
-inline constexpr TileOps ops_of{W * L, load<W>, resume<W>, attend<W>, merge<W>, store<W>};
+inline constexpr TileOps ops_of{W * L, load<W>, resume<W>, finite, attend<W>, merge<W>, store<W>};
 
 inline const TileOps* ops_for(int vectors) { return vectors == 1 ? &ops_of<1> : vectors == 2 ? &ops_of<2> : &ops_of<3>; }
 

@@ -25,6 +25,7 @@ struct KeyBatch {
   const float* const* v;
   const std::uint64_t* lanes;
   std::uint64_t cut;
+  bool finite;  // all value rows are; read only where cut is not 0
   index_t count;
   // Rows that will be needed soon, brought into L2 meanwhile: `count` of each kind, of fetch_floats floats, or null.
   const float* const* fetch[2];
@@ -54,6 +55,8 @@ struct TileOps {
   void (*load)(Tile& tile, const TileShape&, const float* const* rows, index_t count, float factor);
   // Goes on where `store` left off: rows and lse are what it wrote. After `load`.
   void (*resume)(Tile& tile, const TileShape&, const float* const* rows, index_t count, const float* const* lse);
+  // No infinity and no NaN in rows[0..count), each of n floats.
+  bool (*finite)(const float* const* rows, index_t count, index_t n);
   // Adds a batch. `weights`: scratch of batch.count * lanes floats.
   void (*attend)(Tile& tile, const TileShape&, const KeyBatch& batch, float* weights);
   // Adds what another tile of the same queries found among other keys.
