@@ -1,6 +1,7 @@
 #include "attn/exec/topology.hpp"
 
 #include <hwloc.h>
+#include <sched.h>
 
 #include <algorithm>
 #include <memory>
@@ -49,17 +50,25 @@ const Topology& topology() {
 }
 
 std::vector<int> cores_spread_first() {
+  // The process's own mask, read before any of its threads is pinned.
+  static const auto allowed = [] {
+    cpu_set_t mask;
+    CPU_ZERO(&mask);
+    ::sched_getaffinity(0, sizeof mask, &mask);
+    return mask;
+  }();
   const Handle handle = load();
   std::vector<int> order;
   if (!handle) return order;
-  for (unsigned sibling = 0; static_cast<int>(order.size()) < hwloc_get_nbobjs_by_type(handle.get(), HWLOC_OBJ_PU); ++sibling) {
-    const std::size_t before = order.size();
+  bool found = true;
+  for (unsigned sibling = 0; found; ++sibling) {
+    found = false;
     for (hwloc_obj_t core = nullptr; (core = hwloc_get_next_obj_by_type(handle.get(), HWLOC_OBJ_CORE, core)) != nullptr;) {
       int processor = hwloc_bitmap_first(core->cpuset);
       for (unsigned skip = 0; skip < sibling && processor >= 0; ++skip) processor = hwloc_bitmap_next(core->cpuset, processor);
-      if (processor >= 0) order.push_back(processor);
+      found = found || processor >= 0;
+      if (processor >= 0 && CPU_ISSET(static_cast<std::size_t>(processor), &allowed)) order.push_back(processor);
     }
-    if (order.size() == before) break;
   }
   return order;
 }
