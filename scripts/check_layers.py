@@ -12,7 +12,7 @@ from pathlib import Path
 LIBRARIES = {
     "TBB::tbb": ("tbb/", "oneapi/tbb"),
     "PkgConfig::hwloc": ("hwloc",),
-    "PkgConfig::hwy": ("hwy/", "immintrin.h", "x86intrin.h", "arm_neon.h"),  # SIMD in any form lives in one place
+    "PkgConfig::hwy": ("hwy/", "immintrin.h", "xmmintrin.h", "emmintrin.h", "x86intrin.h", "arm_neon.h"),  # SIMD in any form lives in one place
     "attn_dnnl": ("dnnl", "oneapi/dnnl"),
     "Eigen3::Eigen": ("Eigen/", "unsupported/Eigen/"),
     "benchmark::benchmark": ("benchmark/",),
