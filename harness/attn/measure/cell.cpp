@@ -38,7 +38,7 @@ Outcome outcome_from(std::string_view name) {
   for (const auto& [value, candidate] : outcome_names) {
     if (candidate == name) return value;
   }
-  ATTN_ASSERT(!"a known outcome");
+  ATTN_ASSERT(false && "a known outcome");
   return Outcome::crashed;
 }
 

@@ -230,7 +230,7 @@ std::size_t column_index(std::string_view name) {
   for (std::size_t c = 0; c < columns().size(); ++c) {
     if (columns()[c].name == name) return c;
   }
-  ATTN_ASSERT(!"a column of this schema");
+  ATTN_ASSERT(false && "a column of this schema");
   return 0;
 }
 
