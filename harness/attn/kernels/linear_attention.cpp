@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "attn/kernels/gemm.hpp"
 #include "attn/kernels/rows.hpp"
@@ -27,6 +28,8 @@ struct LinearAttention::Scratch {
   float* weights;     // [panel, panel]
   float* scale;       // [panel]
   float* peak;        // [panel]
+  float* gate;        // [panel]
+  float* kept;        // [panel]: products of gates
 };
 
 LinearAttention::LinearAttention(const Problem& p, index_t features, Guard guard, WorkspacePlan& workspace)
@@ -41,14 +44,15 @@ LinearAttention::LinearAttention(const Problem& p, index_t features, Guard guard
     const index_t panels = std::max<index_t>(1, p.kv_len / (16 * panel_));
     segments_ = std::clamp<index_t>((4 * threads + heads - 1) / heads, 1, panels);
   }
-  scratch_ = workspace.per_worker<float>(state_size() + 3 * panel_ * stride_ + panel_ * panel_ + 2 * panel_);
+  scratch_ = workspace.per_worker<float>(state_size() + 3 * panel_ * stride_ + panel_ * panel_ + 4 * panel_);
   states_ = workspace.shared<float>(segments_ > 1 ? heads * segments_ * state_size() : 0);
 }
 
 class LinearAttention::Run {
  public:
-  Run(const LinearAttention& plan, const Arrays& x, const Workspace& workspace, FeatureMap query, FeatureMap key)
-      : plan_(plan), p_(plan.p_), x_(x), workspace_(workspace), query_(query), key_(key) {}
+  Run(const LinearAttention& plan, const Arrays& x, const Workspace& workspace, FeatureMap query, FeatureMap key,
+      const GateMap* gate)
+      : plan_(plan), p_(plan.p_), x_(x), workspace_(workspace), query_(query), key_(key), gate_(gate) {}
 
   void all() const {
     if (plan_.segments_ > 1) {
@@ -128,8 +132,9 @@ class LinearAttention::Run {
     for (index_t t = first; t < end; t += plan_.panel_) {
       const index_t count = std::min(plan_.panel_, end - t);
       std::fill_n(s.peak, count, lowest);
-      key_({batch, head, t, count, rows_of(x_.k, batch, head, t), {s.key, plan_.stride_}, s.peak, worker});
+      key_({batch, head, t, count, rows_of(x_.k, batch, head, t), {s.key, plan_.stride_}, s.peak, nullptr, worker});
       *state.peak = std::max(*state.peak, *std::max_element(s.peak, s.peak + count));
+      if (gate_ != nullptr) forget(batch, head, t, count, state, s);
       add_column_sums(count, plan_.features_, {s.key, plan_.stride_}, state.total);
       gemm(plan_.features_, p_.value_dim, count, {s.key, 1, plan_.stride_}, values(batch, head, t), sums(state),
            {.add = true, .fetch = {next(x_.k, batch, head, t + count, end), next(x_.v, batch, head, t + count, end)}});
@@ -142,7 +147,7 @@ class LinearAttention::Run {
     for (index_t i = first; i < end; i += plan_.panel_) {
       const index_t count = std::min(plan_.panel_, end - i);
       std::fill_n(s.peak, count, *state.peak);
-      query_({batch, head, i, count, rows_of(x_.q, batch, head, i), {s.query, plan_.stride_}, s.peak, worker});
+      query_({batch, head, i, count, rows_of(x_.q, batch, head, i), {s.query, plan_.stride_}, s.peak, state.total, worker});
       denominators(count, s, state);
       invert(count, s.scale);
       gemm(count, p_.value_dim, plan_.features_, {s.query, plan_.stride_}, {state.sums, p_.value_dim}, output(batch, head, i),
@@ -162,7 +167,7 @@ class LinearAttention::Run {
       const index_t count = std::min(plan_.panel_, end - t);
       const float before = *state.peak;
       std::fill_n(s.peak, count, lowest);
-      key_({batch, kv_head, t, count, rows_of(x_.k, batch, kv_head, t), {s.key, plan_.stride_}, s.peak, worker});
+      key_({batch, kv_head, t, count, rows_of(x_.k, batch, kv_head, t), {s.key, plan_.stride_}, s.peak, nullptr, worker});
       for (index_t j = 0; j < count; ++j) s.peak[j] = std::max(s.peak[j], j == 0 ? before : s.peak[j - 1]);
       *state.peak = s.peak[count - 1];
 
@@ -171,6 +176,7 @@ class LinearAttention::Run {
       if (skip < count && t + skip - offset < p_.q_len) {
         causal_answer(batch, head, t, skip, count, state, s, worker);
       }
+      if (gate_ != nullptr) forget(batch, kv_head, t, count, state, s);
       add_column_sums(count, plan_.features_, {s.key, plan_.stride_}, state.total);
       gemm(plan_.features_, p_.value_dim, count, {s.key, 1, plan_.stride_}, values(batch, kv_head, t), sums(state), {.add = true});
     }
@@ -181,10 +187,11 @@ class LinearAttention::Run {
                      int worker) const {
     const index_t row = t + skip - p_.query_position(0), rows = count - skip;
     float* const query = s.query;
-    query_({batch, head, row, rows, rows_of(x_.q, batch, head, row), {query, plan_.stride_}, s.peak + skip, worker});
+    query_({batch, head, row, rows, rows_of(x_.q, batch, head, row), {query, plan_.stride_}, s.peak + skip, nullptr, worker});
     transpose(count, plan_.features_, {s.key, plan_.stride_}, {s.transposed, plan_.panel_});
     gemm(rows, count, plan_.features_, {query, plan_.stride_}, {s.transposed, plan_.panel_}, {s.weights, plan_.panel_},
          {.lower = Lower::result, .diagonal = skip});
+    if (gate_ != nullptr) gate_weights(batch, head, t, count, s);
     denominators(rows, s, state);
     if (plan_.guard_ != nullptr) add_row_sums(rows, count, {s.weights, plan_.panel_}, s.scale);
     invert(rows, s.scale);
@@ -193,6 +200,34 @@ class LinearAttention::Run {
          {.fetch = {next(x_.q, batch, head, row + rows, p_.q_len), next(x_.out, batch, head, row + rows, p_.q_len)}});
     gemm(rows, p_.value_dim, count, {s.weights, plan_.panel_}, values(batch, p_.kv_head(head), t), out,
          {.add = true, .row_scale = guarded(s.scale), .lower = Lower::left, .diagonal = skip});
+  }
+
+  // Before the keys of a panel join the state: fades the state, and each key by the gates after it.
+  void forget(index_t batch, index_t head, index_t t, index_t count, const State& state, const Scratch& s) const {
+    (*gate_)(batch, head, rows_of(x_.k, batch, head, t), count, s.gate);
+    float kept = 1;
+    for (index_t j = count - 1; j >= 0; --j) {
+      s.kept[j] = (1 - s.gate[j]) * kept;
+      kept *= s.gate[j];
+    }
+    scale_rows(count, plan_.features_, {s.key, plan_.stride_}, s.kept, {s.key, plan_.stride_});
+    const index_t size = plan_.stride_ * (p_.value_dim + 1);
+    scale_rows(1, size, {state.sums, size}, &kept, {state.sums, size});
+    *state.decay *= kept;
+  }
+
+  // Within a panel: weight (i, j) fades by the gates j+1 .. i, the state as query i sees it by the gates up to i.
+  void gate_weights(index_t batch, index_t head, index_t t, index_t count, const Scratch& s) const {
+    (*gate_)(batch, head, rows_of(x_.k, batch, head, t), count, s.gate);
+    float* const faded = s.transposed;
+    float kept = 1;
+    for (index_t i = 0; i < count; ++i) {
+      float* row = s.weights + i * plan_.panel_;
+      for (index_t j = 0; j < i; ++j) row[j] *= faded[j] *= s.gate[i];
+      row[i] *= faded[i] = 1 - s.gate[i];
+      s.kept[i] = kept *= s.gate[i];
+    }
+    scale_rows(count, plan_.features_, {s.query, plan_.stride_}, s.kept, {s.query, plan_.stride_});
   }
 
   void denominators(index_t count, const Scratch& s, const State& state) const {
@@ -206,10 +241,12 @@ class LinearAttention::Run {
   void clear(const State& state) const {
     std::fill_n(state.sums, plan_.state_size(), 0.0f);
     *state.peak = lowest;
+    *state.decay = 1;
   }
+  // `to` holds the keys that follow those of `from`, or any others where there are no gates.
   void merge(const State& from, const State& to) const {
     const index_t size = plan_.stride_ * (p_.value_dim + 1);
-    add(1, size, {from.sums, size}, {to.sums, size});
+    add(1, size, {from.sums, size}, {to.sums, size}, gate_ != nullptr ? *to.decay : 1);
     *to.peak = std::max(*to.peak, *from.peak);
   }
 
@@ -224,18 +261,18 @@ class LinearAttention::Run {
     return {x[batch][head].row(first), x.stride(2), count, x.extent(3)};
   }
 
-  State state_at(float* at) const { return {at, at + plan_.stride_ * p_.value_dim, at + plan_.stride_ * (p_.value_dim + 1)}; }
+  State state_at(float* at) const {
+    float* const total = at + plan_.stride_ * p_.value_dim;
+    return {at, total, total + plan_.stride_, total + plan_.stride_ + 1};
+  }
   State segment_state(index_t i) const { return state_at(workspace_.shared(plan_.states_).data() + i * plan_.state_size()); }
   State own_state(int worker) const { return state_at(workspace_.of(worker, plan_.scratch_).data()); }
   Scratch scratch(int worker) const {
     float* at = workspace_.of(worker, plan_.scratch_).data() + plan_.state_size();
-    const index_t features = plan_.panel_ * plan_.stride_, square = plan_.panel_ * plan_.panel_;
-    return {at,
-            at + features,
-            at + 2 * features,
-            at + 3 * features,
-            at + 3 * features + square,
-            at + 3 * features + square + plan_.panel_};
+    const auto take = [&](index_t count) { return std::exchange(at, at + count); };
+    const index_t panel = plan_.panel_, features = panel * plan_.stride_;
+    return {take(features), take(features), take(features), take(panel * panel),
+            take(panel),    take(panel),    take(panel),    take(panel)};
   }
 
   const LinearAttention& plan_;
@@ -243,10 +280,12 @@ class LinearAttention::Run {
   const Arrays& x_;
   const Workspace& workspace_;
   FeatureMap query_, key_;
+  const GateMap* gate_;
 };
 
-void LinearAttention::run(const Arrays& arrays, const Workspace& workspace, FeatureMap query, FeatureMap key) const {
-  Run(*this, arrays, workspace, query, key).all();
+void LinearAttention::run(const Arrays& arrays, const Workspace& workspace, FeatureMap query, FeatureMap key,
+                          const GateMap* gate) const {
+  Run(*this, arrays, workspace, query, key, gate).all();
 }
 
 }  // namespace attn::kernels

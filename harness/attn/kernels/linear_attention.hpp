@@ -17,6 +17,8 @@ struct TokenPanel {
   Into to;
   // Keys may write a number for each token here; queries read the largest one among the keys that they see.
   float* peak;
+  // Queries, when not causal: the sum of the features of all keys.
+  const float* total;
   int worker;
 };
 
@@ -24,6 +26,9 @@ class LinearAttention {
  public:
   using FeatureMap = FunctionRef<void(const TokenPanel&)>;
   using Guard = float (*)(float);
+  // Writes the gates of `count` tokens: g_t in S_t = g_t S_(t-1) + (1 - g_t) phi_k(k_t) v_t, and so for z. Causal only, one
+  // kv head for each head.
+  using GateMap = FunctionRef<void(index_t batch, index_t head, Rows keys, index_t count, float* to)>;
 
   static constexpr index_t max_panel = 64;  // tokens
 
@@ -34,14 +39,15 @@ class LinearAttention {
     View<const float, 4> q, k, v;
     View<float, 4> out;
   };
-  void run(const Arrays& arrays, const Workspace& workspace, FeatureMap query, FeatureMap key) const;
+  void run(const Arrays& arrays, const Workspace& workspace, FeatureMap query, FeatureMap key, const GateMap* gate = nullptr) const;
 
  private:
-  // S [features, value_dim], z [features] and the peak of some keys.
+  // S [features, value_dim], z [features], the peak and the product of gates of some keys.
   struct State {
     float* sums;
     float* total;
     float* peak;
+    float* decay;
   };
   struct Scratch;
   class Run;

@@ -80,9 +80,10 @@ void Transpose(index_t m, index_t n, Rows from, Into to) {
   }
 }
 
-void Add(index_t m, index_t n, Rows from, Into to) {
+void Add(index_t m, index_t n, Rows from, Into to, float factor) {
+  const V f = hn::Set(F(), factor);
   MapRows(m, n, from, to, [&](V x, index_t i, index_t j, index_t count) HWY_ATTR {
-    return hn::Add(load_first(to.data + i * to.stride + j, count), x);
+    return hn::MulAdd(x, f, load_first(to.data + i * to.stride + j, count));
   });
 }
 
@@ -110,6 +111,11 @@ void ReluPlus(index_t m, index_t n, Rows from, float plus, Into to) {
 void ExpMinus(index_t m, index_t n, Rows from, const float* shift, Into to) {
   MapRows(m, n, from, to,
           [&](V x, index_t, index_t j, index_t count) HWY_ATTR { return ExpLanes(hn::Sub(x, load_first(shift + j, count))); });
+}
+
+void DivideColumns(index_t m, index_t n, Rows from, const float* divisor, Into to) {
+  MapRows(m, n, from, to,
+          [&](V x, index_t, index_t j, index_t count) HWY_ATTR { return hn::Div(x, load_first(divisor + j, count)); });
 }
 
 void ExpFeatures(index_t m, index_t n, Rows from, const float* shift, float factor, float plus, Into to) {
@@ -260,12 +266,13 @@ namespace attn::kernels {
 
 ATTN_ROWS(copy, Copy, (index_t m, index_t n, Rows from, Into to), m, n, from, to)
 ATTN_ROWS(transpose, Transpose, (index_t m, index_t n, Rows from, Into to), m, n, from, to)
-ATTN_ROWS(add, Add, (index_t m, index_t n, Rows from, Into to), m, n, from, to)
+ATTN_ROWS(add, Add, (index_t m, index_t n, Rows from, Into to, float factor), m, n, from, to, factor)
 ATTN_ROWS(scale_rows, ScaleRows, (index_t m, index_t n, Rows from, const float* factor, Into to), m, n, from, factor, to)
 ATTN_ROWS(elu_plus_one, EluPlusOne, (index_t m, index_t n, Rows from, Into to), m, n, from, to)
 ATTN_ROWS(relu, Relu, (index_t m, index_t n, Rows from, const float* factor, Into to), m, n, from, factor, to)
 ATTN_ROWS(relu_plus, ReluPlus, (index_t m, index_t n, Rows from, float plus, Into to), m, n, from, plus, to)
 ATTN_ROWS(exp_minus, ExpMinus, (index_t m, index_t n, Rows from, const float* shift, Into to), m, n, from, shift, to)
+ATTN_ROWS(divide_columns, DivideColumns, (index_t m, index_t n, Rows from, const float* divisor, Into to), m, n, from, divisor, to)
 ATTN_ROWS(exp_features, ExpFeatures, (index_t m, index_t n, Rows from, const float* shift, float factor, float plus, Into to), m, n,
           from, shift, factor, plus, to)
 ATTN_ROWS(sin_cos, SinCos, (index_t m, index_t n, Rows from, float factor, Into sines, Into cosines), m, n, from, factor, sines,

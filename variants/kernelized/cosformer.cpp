@@ -1,0 +1,74 @@
+#include <cmath>
+#include <numbers>
+#include <vector>
+
+#include "attn/kernels/linear_attention.hpp"
+#include "attn/kernels/rows.hpp"
+#include "attn/variant/variant.hpp"
+
+namespace attn {
+
+// cosformer: weights of rectified queries and keys that fall with the distance as a cosine.
+//   out_i = sum_j w_ij v_j / max(sum_j w_ij, 1e-6),  w_ij = relu(q_i).relu(k_j) cos(pi (i - j) / (2 L)),  L = max(N, M);  j <= i
+//   when causal. By cos(a - b) = cos a cos b + sin a sin b these are 2 D features of each token. Qin et al. 2022, arXiv:2202.08791,
+//   section 3.3; the clamp: OpenNLPLab/cosFormer useful flops 8 N D Dv; workspace a state of 2 D (Dv + 1) a worker
+struct Cosformer {
+  static VariantInfo info() {
+    return {.title = "cosFormer",
+            .formula = "out_i = sum_j w_ij v_j / sum_j w_ij, w_ij = relu(q_i).relu(k_j) cos(pi (i - j) / (2 L))",
+            .paper = "Qin et al. 2022, arXiv:2202.08791, section 3.3",
+            .cost_in_n = "N D^2",
+            .exactness = Exactness::different,
+            .grouped_heads = true,
+            .time_exponent = 1};
+  }
+
+  static Cost cost(const Problem& p, const NoOptions&) {
+    const double tokens = static_cast<double>(p.batch * (p.heads * p.q_len + p.kv_heads * p.kv_len));
+    return {.flops = 4 * tokens * static_cast<double>(p.head_dim * (p.value_dim + 1)), .bytes = tensor_bytes(p), .exps = 0};
+  }
+
+  template <class T>
+  static Tensor<T> definition(const Problem& p, const NoOptions&, const Inputs<T>& in, const ParameterSet<T>&) {
+    const Tensor<T> near = tabulate<T>({static_cast<index_t>(in.position.size()), p.kv_len}, [&](index_t row, index_t j) {
+      return std::cos(angle(p, in.position[static_cast<std::size_t>(row)] - j));
+    });
+    const Tensor<T> products = matmul_transposed(relu(in.q), relu(per_query_head(p, in.k))) * near;
+    const Tensor<T> weights = where(allowed_pairs(p, in, every_key), products, T{0});
+    return matmul(weights, per_query_head(p, in.v)) / maximum(sum(weights, -1, Keep::yes), static_cast<T>(1e-6));
+  }
+
+  Cosformer(const Problem& p, const NoOptions&, WorkspacePlan& workspace)
+      : p_(p),
+        engine_(
+            p, 2 * p.head_dim, [](float n) { return std::max(n, 1e-6f); }, workspace) {
+    for (index_t i = first_position(); i < p.kv_len; ++i) {
+      sin_.push_back(static_cast<float>(std::sin(angle(p, i))));
+      cos_.push_back(static_cast<float>(std::cos(angle(p, i))));
+    }
+  }
+
+  void run(const FloatInputs& in, const ParameterSet<float>&, Output out, Workspace& workspace) const {
+    const auto features = [&](const kernels::TokenPanel& t, index_t position) {
+      const auto at = static_cast<std::size_t>(position - first_position());
+      kernels::relu(t.count, p_.head_dim, t.from, &sin_[at], t.to);
+      kernels::relu(t.count, p_.head_dim, t.from, &cos_[at], {t.to.data + p_.head_dim, t.to.stride});
+    };
+    engine_.run(
+        {in.q, in.k, in.v, out}, workspace, [&](const kernels::TokenPanel& t) { features(t, p_.query_position(t.first)); },
+        [&](const kernels::TokenPanel& t) { features(t, t.first); });
+  }
+
+ private:
+  static double angle(const Problem& p, index_t distance) {
+    return std::numbers::pi * static_cast<double>(distance) / static_cast<double>(2 * std::max(p.q_len, p.kv_len));
+  }
+  index_t first_position() const { return std::min<index_t>(0, p_.query_position(0)); }
+
+  Problem p_;
+  kernels::LinearAttention engine_;
+  std::vector<float> sin_, cos_;  // of the angle of each position
+};
+ATTN_VARIANT(cosformer, Cosformer)
+
+}  // namespace attn

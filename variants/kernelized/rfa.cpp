@@ -1,0 +1,134 @@
+#include <algorithm>
+#include <cmath>
+
+#include "attn/kernels/linear_attention.hpp"
+#include "attn/kernels/rows.hpp"
+#include "attn/variant/variant.hpp"
+
+namespace attn {
+
+// rfa: exp(q.k / tau^2) of unit queries and keys by random Fourier features, which may be negative; optionally with a gate that
+// forgets.
+//   out_i = sum_j w_ij v_j / n_i,  w_ij = phi(q_i).phi(k_j),  phi(x) = a [sin(W x^), cos(W x^)],  x^ = x / (|x| + 1e-3);  j <= i
+//   when causal. W = w sigma / tau, w ~ N(0, 1), sigma learned for each head no gate: a = 0.1, n_i = max(sum_j w_ij, 1) when
+//   causal, else max(|sum_j w_ij|, 1), as in Noahs-ARK/RFA gate: S_t = g_t S_(t-1) + (1 - g_t) phi(k_t) v_t, and so n, g_t =
+//   sigmoid(w_g.k_t + b_g); a = 1/sqrt(m), n_i = max(.., 0.1), which
+//         are ours: the paper names no guard. The gate reads k_t for the token's state.
+//   Peng et al. 2021, arXiv:2103.02143, sections 3.1 and 3.2
+//   useful flops 4 N D m + 8 N m Dv, 4 N m sines; workspace a state of 2 m (Dv + 1) a worker
+struct Rfa {
+  struct Options {
+    index_t m = 64;
+    double tau = 1;
+    bool gate = false;
+  };
+  static OptionTable<Options> options() {
+    return OptionTable<Options>()
+        .integer("m", &Options::m, 1, 65536, "random frequencies; features are twice as many")
+        .number("tau", &Options::tau, 1e-3, 1e3, "temperature: the kernel is exp(q^.k^ / tau^2)")
+        .flag("gate", &Options::gate, "forget by a learned gate; causal only");
+  }
+
+  static VariantInfo info() {
+    return {.title = "Random feature attention",
+            .formula = "out_i = sum_j w_ij v_j / sum_j w_ij, w_ij = phi(q_i).phi(k_j), phi(x) = a [sin(W x/|x|), cos(W x/|x|)]",
+            .paper = "Peng et al. 2021, arXiv:2103.02143, section 3.1",
+            .cost_in_n = "N m D",
+            .exactness = Exactness::approximation,
+            .randomised = true,
+            .time_exponent = 1};
+  }
+
+  static Parameters parameters(const Problem& p, const Options& o) {
+    Parameters list{{.name = "w", .shape = {o.m, p.head_dim}, .init = init::normal(1), .trainable = false},
+                    {.name = "sigma", .shape = {p.heads, p.head_dim}, .init = init::constant(1)}};
+    if (o.gate) {
+      list.push_back({.name = "gate_w", .shape = {p.heads, p.head_dim}, .init = init::zeros()});
+      list.push_back({.name = "gate_b", .shape = {p.heads}, .init = init::zeros()});
+    }
+    return list;
+  }
+
+  static Status supports(const Problem& p, const Options& o) {
+    if (o.gate && !p.causal) return refuse("gate=yes needs a causal problem: the state forgets in the order of the tokens");
+    return {};
+  }
+
+  static Cost cost(const Problem& p, const Options& o) {
+    const double tokens = static_cast<double>(p.batch * p.heads * (p.q_len + p.kv_len)), m = static_cast<double>(o.m);
+    return {.flops = 2 * tokens * m * static_cast<double>(p.head_dim + 2 * (p.value_dim + 1)),
+            .bytes = tensor_bytes(p),
+            .exps = 2 * tokens * m};
+  }
+
+  template <class T>
+  static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>& parameters) {
+    const Tensor<T> w = parameters["w"] * unsqueeze(parameters["sigma"], 1) / static_cast<T>(o.tau);  // [H,m,D]
+    const auto phi = [&](const Tensor<T>& x) {
+      const Tensor<T> angle = matmul_transposed(x / (sqrt(sum(square(x), -1, Keep::yes)) + static_cast<T>(1e-3)), w);
+      return concat<T>({sin(angle), cos(angle)}, -1) * static_cast<T>(amplitude(o));
+    };
+    Tensor<T> weights = where(allowed_pairs(p, in, every_key), matmul_transposed(phi(in.q), phi(in.k)), T{0});
+    if (o.gate) {
+      const Tensor<T> logit = sum(in.k * unsqueeze(parameters["gate_w"], 1), -1) + unsqueeze(parameters["gate_b"], 1);  // [B,H,M]
+      // Products of gates j+1 .. i from running sums of their logarithms.
+      const Tensor<T> kept = unsqueeze(cumsum(-softplus(-logit), 2), 2);
+      const Indices at = Indices::from({static_cast<index_t>(in.position.size())},
+                                       [&](index_t i) { return std::max<index_t>(0, in.position[static_cast<std::size_t>(i)]); });
+      weights = weights * exp(minimum(transpose(take(kept, at, 3)) - kept, T{0})) * unsqueeze(sigmoid(-logit), 2);
+    }
+    const Tensor<T> n = sum(weights, -1, Keep::yes);
+    return matmul(weights, in.v) / maximum(p.causal ? n : abs(n), static_cast<T>(o.gate ? 0.1 : 1.0));
+  }
+
+  Rfa(const Problem& p, const Options& o, WorkspacePlan& workspace)
+      : p_(p),
+        o_(o),
+        engine_(p, 2 * o.m,
+                o.gate     ? guard_gated
+                : p.causal ? guard_causal
+                           : guard,
+                workspace),
+        w_(workspace.shared<float>(p.heads * p.head_dim * o.m)),
+        inverse_(workspace.per_worker<float>(kernels::LinearAttention::max_panel)) {}
+
+  void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
+    const index_t size = p_.head_dim * o_.m;
+    parallel_tasks(p_.heads, [&](index_t head, int) {
+      float* const w = workspace.shared(w_).data() + head * size;
+      kernels::transpose(o_.m, p_.head_dim, {parameters["w"].data(), p_.head_dim}, {w, o_.m});
+      for (index_t x = 0; x < p_.head_dim; ++x) {
+        const float factor = parameters["sigma"](head, x) / static_cast<float>(o_.tau);
+        kernels::scale_rows(1, o_.m, {w + x * o_.m, o_.m}, &factor, {w + x * o_.m, o_.m});
+      }
+    });
+    const auto phi = [&](const kernels::TokenPanel& t) {
+      float* const inverse = workspace.of(t.worker, inverse_).data();
+      kernels::row_squares(t.count, p_.head_dim, t.from, inverse);
+      for (index_t i = 0; i < t.count; ++i) inverse[i] = 1 / (std::sqrt(inverse[i]) + 1e-3f);
+      kernels::gemm(t.count, o_.m, p_.head_dim, {t.from.data, t.from.stride}, {workspace.shared(w_).data() + t.head * size, o_.m},
+                    t.to, {.row_scale = inverse});
+      kernels::sin_cos(t.count, o_.m, t.to, static_cast<float>(amplitude(o_)), t.to, {t.to.data + o_.m, t.to.stride});
+    };
+    const auto gates = [&](index_t, index_t head, kernels::Rows keys, index_t count, float* to) {
+      kernels::row_dots(count, p_.head_dim, keys, parameters["gate_w"].data() + head * p_.head_dim, to);
+      for (index_t i = 0; i < count; ++i) to[i] = 1 / (1 + std::exp(-(to[i] + parameters["gate_b"](head))));
+    };
+    const kernels::LinearAttention::GateMap gate(gates);
+    engine_.run({in.q, in.k, in.v, out}, workspace, phi, phi, o_.gate ? &gate : nullptr);
+  }
+
+ private:
+  static double amplitude(const Options& o) { return o.gate ? 1 / std::sqrt(static_cast<double>(o.m)) : 0.1; }
+  static float guard(float n) { return std::max(std::abs(n), 1.0f); }
+  static float guard_causal(float n) { return std::max(n, 1.0f); }
+  static float guard_gated(float n) { return std::max(n, 0.1f); }
+
+  Problem p_;
+  Options o_;
+  kernels::LinearAttention engine_;
+  Booking<float> w_, inverse_;
+};
+ATTN_VARIANT(rfa, Rfa)
+
+}  // namespace attn
