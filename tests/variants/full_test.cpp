@@ -19,7 +19,8 @@ TEST_CASE("full: equal keys give the mean of the values") {
 
 TEST_CASE("full: two keys by hand") {
   const Problem p = problem(2, 1, false, 1);
-  const Arrays in{Tensor<float>({1, 1, 2, 1}, {0.0f, 2.0f}), Tensor<float>({1, 1, 2, 1}, {1.0f, 0.0f}), Tensor<float>({1, 1, 2, 1}, {10.0f, 20.0f})};
+  const Arrays in{Tensor<float>({1, 1, 2, 1}, {0.0f, 2.0f}), Tensor<float>({1, 1, 2, 1}, {1.0f, 0.0f}),
+                  Tensor<float>({1, 1, 2, 1}, {10.0f, 20.0f})};
   const Tensor<float> out = run("full", p, in);
   CHECK(out(0, 0, 0, 0) == Approx(15.0));
   CHECK(out(0, 0, 1, 0) == Approx((10 * std::exp(2.0) + 20) / (std::exp(2.0) + 1)));

@@ -37,7 +37,10 @@ struct Efficient {
   }
 
   Efficient(const Problem& p, const NoOptions&, WorkspacePlan& workspace)
-      : p_(p), engine_(p, p.head_dim, nullptr, workspace), top_(workspace.shared<float>(p.batch * p.kv_heads * p.head_dim)) {}
+      : p_(p),
+        engine_(p, p.head_dim, nullptr, workspace),
+        top_(workspace.shared<float>(p.batch * p.kv_heads * p.head_dim)),
+        share_(workspace.per_worker<float>(p.head_dim)) {}
 
   void run(const FloatInputs& in, const ParameterSet<float>&, Output out, Workspace& workspace) const {
     const auto top = [&](index_t batch, index_t head) {
@@ -53,7 +56,9 @@ struct Efficient {
         {in.q, in.k, in.v, out}, workspace,
         [&](const kernels::TokenPanel& t) {
           kernels::softmax(t.count, p_.head_dim, t.from, 1, t.to);
-          kernels::divide_columns(t.count, p_.head_dim, t.to, t.total, t.to);
+          float* const share = workspace.of(t.worker, share_).data();
+          for (index_t x = 0; x < p_.head_dim; ++x) share[x] = 1 / t.total[x];
+          kernels::scale_columns(t.count, p_.head_dim, t.to, share, t.to);
         },
         [&](const kernels::TokenPanel& t) { kernels::exp_minus(t.count, p_.head_dim, t.from, top(t.batch, t.head), t.to); });
   }
@@ -61,7 +66,8 @@ struct Efficient {
  private:
   Problem p_;
   kernels::LinearAttention engine_;
-  Booking<float> top_;  // of each column of K
+  Booking<float> top_;    // of each column of K
+  Booking<float> share_;  // of a column in its sum
 };
 ATTN_VARIANT(efficient, Efficient)
 

@@ -9,7 +9,7 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
+#include <limits>
 #include <utility>
 
 #include "attn/kernels/gemm.hpp"
@@ -56,6 +56,8 @@ struct Tile {
   index_t last = lanes;  // lanes of the last vector that belong to C
   bool add = false;      // start from C, not from zero
   const float* row_scale = nullptr;
+  const float* fetch = nullptr;  // a line to fetch at each step of k
+  index_t fetch_step = 0;
   index_t diagonal = 0;  // C(i, j) with j > i + diagonal becomes zero
 };
 
@@ -70,8 +72,13 @@ HWY_NOINLINE void tile(const Tile& t) {
   const float* a[R];
   ATTN_EACH(i, R) a[i] = t.a + i * t.a_row;
   const float* b = t.b;
+  const float* ahead = t.fetch;
   index_t at = 0;
   for (index_t k = 0; k < t.depth; ++k, at += t.a_step, b += t.b_row) {
+    if constexpr (W >= 3) {
+      __builtin_prefetch(ahead, 0, 2);
+      ahead += t.fetch_step;
+    }
     V row[W];
     ATTN_EACH(w, W) row[w] = hn::LoadU(d, b + w * lanes);
     ATTN_EACH(i, R) {
@@ -126,16 +133,24 @@ HWY_NOINLINE void pack(const float* from, index_t row, index_t depth, index_t la
   }
 }
 
-// The part of `f` that falls to rows from..to of m.
-HWY_INLINE void fetch_share(const Fetch& f, index_t from, index_t to, index_t m) {
-  for (index_t i = f.rows * from / m; i < f.rows * to / m; ++i) {
-    for (index_t x = 0; x < f.columns; x += 16) __builtin_prefetch(f.data + i * f.stride + x, 0, 2);
+// Line number `line` of the rows to be fetched; of nothing new when they are done.
+HWY_INLINE void aim_fetch(Tile& t, const GemmOptions& o, index_t line) {
+  for (const Fetch& f : o.fetch) {
+    const index_t lines = (f.columns + 15) / 16;
+    if (line < lines) {
+      t.fetch = f.data + line * 16;
+      t.fetch_step = f.stride;
+      return;
+    }
+    line -= lines;
   }
+  t.fetch = t.b;
+  t.fetch_step = 0;
 }
 
 // Columns `at` .. `at` + W vectors of one block of the result.
 template <int W>
-void strip(index_t m, index_t k, Left a, Rows b, Into c, const GemmOptions& o, const Block& block, index_t at, index_t last) {
+void strip(index_t k, Left a, Rows b, Into c, const GemmOptions& o, const Block& block, index_t at, index_t last) {
   constexpr index_t rows = tile_rows[W];
   HWY_ALIGN float packed[block_depth * W * lanes];
   Tile t{
@@ -156,9 +171,7 @@ void strip(index_t m, index_t k, Left a, Rows b, Into c, const GemmOptions& o, c
     t.depth = o.lower == Lower::left ? std::clamp<index_t>(i + count + o.diagonal - block.k, 0, block.depth) : block.depth;
     t.diagonal = o.lower == Lower::result ? i + o.diagonal - at : W * lanes;
     if (t.diagonal + count <= 0) t.depth = 0;
-    if (at == 0 && block.k == 0) {
-      for (const Fetch& f : o.fetch) fetch_share(f, i, i + count, m);
-    }
+    aim_fetch(t, o, block.k + at == 0 ? i / rows : std::numeric_limits<index_t>::max());
     tiles<W>[static_cast<size_t>(count - 1)](t);
   }
 }
@@ -180,13 +193,13 @@ inline void run(index_t m, index_t n, index_t k, Left a, Rows b, Into c, const G
         const int width = next_width((n - at + lanes - 1) / lanes);
         const index_t last = std::min(lanes, n - at - (width - 1) * lanes);
         switch (width) {
-          case 1: strip<1>(m, k, a, b, c, o, block, at, last); break;
-          case 2: strip<2>(m, k, a, b, c, o, block, at, last); break;
+          case 1: strip<1>(k, a, b, c, o, block, at, last); break;
+          case 2: strip<2>(k, a, b, c, o, block, at, last); break;
 #if HWY_TARGET <= HWY_AVX2
-          case 3: strip<3>(m, k, a, b, c, o, block, at, last); break;
+          case 3: strip<3>(k, a, b, c, o, block, at, last); break;
 #endif
 #if HWY_TARGET <= HWY_AVX3
-          case 4: strip<4>(m, k, a, b, c, o, block, at, last); break;
+          case 4: strip<4>(k, a, b, c, o, block, at, last); break;
 #endif
           default: HWY_ABORT("gemm: width %d", width);
         }

@@ -178,7 +178,8 @@ class LinearAttention::Run {
       }
       if (gate_ != nullptr) forget(batch, kv_head, t, count, state, s);
       add_column_sums(count, plan_.features_, {s.key, plan_.stride_}, state.total);
-      gemm(plan_.features_, p_.value_dim, count, {s.key, 1, plan_.stride_}, values(batch, kv_head, t), sums(state), {.add = true});
+      gemm(plan_.features_, p_.value_dim, count, {s.key, 1, plan_.stride_}, values(batch, kv_head, t), sums(state),
+           {.add = true, .fetch = {next(x_.k, batch, kv_head, t + count, end), next(x_.v, batch, kv_head, t + count, end)}});
     }
   }
 
@@ -197,9 +198,13 @@ class LinearAttention::Run {
     invert(rows, s.scale);
     const Into out = output(batch, head, row);
     gemm(rows, p_.value_dim, plan_.features_, {query, plan_.stride_}, {state.sums, p_.value_dim}, out,
-         {.fetch = {next(x_.q, batch, head, row + rows, p_.q_len), next(x_.out, batch, head, row + rows, p_.q_len)}});
+         {.fetch = {next(x_.q, batch, head, row + rows, p_.q_len)}});
     gemm(rows, p_.value_dim, count, {s.weights, plan_.panel_}, values(batch, p_.kv_head(head), t), out,
-         {.add = true, .row_scale = guarded(s.scale), .lower = Lower::left, .diagonal = skip});
+         {.add = true,
+          .row_scale = guarded(s.scale),
+          .lower = Lower::left,
+          .diagonal = skip,
+          .fetch = {next(x_.out, batch, head, row + rows, p_.q_len)}});
   }
 
   // Before the keys of a panel join the state: fades the state, and each key by the gates after it.
@@ -256,9 +261,9 @@ class LinearAttention::Run {
   }
   Rows values(index_t batch, index_t head, index_t t) const { return rows_of(x_.v, batch, head, t); }
   Into output(index_t batch, index_t head, index_t i) const { return {x_.out[batch][head].row(i), x_.out.stride(2)}; }
-  Fetch next(const View<const float, 4>& x, index_t batch, index_t head, index_t first, index_t end) const {
-    const index_t count = std::clamp<index_t>(end - first, 0, plan_.panel_);
-    return {x[batch][head].row(first), x.stride(2), count, x.extent(3)};
+  // The panel that follows, if there is one.
+  static Fetch next(const View<const float, 4>& x, index_t batch, index_t head, index_t first, index_t end) {
+    return first < end ? Fetch{x[batch][head].row(first), x.stride(2), x.extent(3)} : Fetch{};
   }
 
   State state_at(float* at) const {

@@ -113,9 +113,9 @@ void ExpMinus(index_t m, index_t n, Rows from, const float* shift, Into to) {
           [&](V x, index_t, index_t j, index_t count) HWY_ATTR { return ExpLanes(hn::Sub(x, load_first(shift + j, count))); });
 }
 
-void DivideColumns(index_t m, index_t n, Rows from, const float* divisor, Into to) {
+void ScaleColumns(index_t m, index_t n, Rows from, const float* factor, Into to) {
   MapRows(m, n, from, to,
-          [&](V x, index_t, index_t j, index_t count) HWY_ATTR { return hn::Div(x, load_first(divisor + j, count)); });
+          [&](V x, index_t, index_t j, index_t count) HWY_ATTR { return hn::Mul(x, load_first(factor + j, count)); });
 }
 
 void ExpFeatures(index_t m, index_t n, Rows from, const float* shift, float factor, float plus, Into to) {
@@ -234,9 +234,27 @@ void RaiseColumnMax(index_t m, index_t n, Rows from, float* to) {
   FoldColumns(m, n, from, to, [](V x, V top) HWY_ATTR { return hn::Max(x, top); });
 }
 
+// Rows of 4 vectors stay in registers.
+void SoftmaxOfFour(index_t m, Rows from, V factor, Into to) {
+  const F d;
+  for (index_t i = 0; i < m; ++i) {
+    const float* x = from.data + i * from.stride;
+    float* y = to.data + i * to.stride;
+    V a = hn::LoadU(d, x), b = hn::LoadU(d, x + kLanes), c = hn::LoadU(d, x + 2 * kLanes), e = hn::LoadU(d, x + 3 * kLanes);
+    const V top = hn::MaxOfLanes(d, hn::Max(hn::Max(a, b), hn::Max(c, e)));
+    a = exp2_lanes(hn::Mul(hn::Sub(a, top), factor)), b = exp2_lanes(hn::Mul(hn::Sub(b, top), factor));
+    c = exp2_lanes(hn::Mul(hn::Sub(c, top), factor)), e = exp2_lanes(hn::Mul(hn::Sub(e, top), factor));
+    const float sum = hn::GetLane(hn::SumOfLanes(d, hn::Add(hn::Add(a, b), hn::Add(c, e))));
+    const V inverse = hn::Set(d, 1.0f / sum);
+    hn::StoreU(hn::Mul(a, inverse), d, y), hn::StoreU(hn::Mul(b, inverse), d, y + kLanes);
+    hn::StoreU(hn::Mul(c, inverse), d, y + 2 * kLanes), hn::StoreU(hn::Mul(e, inverse), d, y + 3 * kLanes);
+  }
+}
+
 void Softmax(index_t m, index_t n, Rows from, float scale, Into to) {
   const F d;
   const V factor = hn::Set(d, scale * kLog2e);
+  if (n == 4 * kLanes) return SoftmaxOfFour(m, from, factor, to);
   for (index_t i = 0; i < m; ++i) {
     const float* x = from.data + i * from.stride;
     float* y = to.data + i * to.stride;
@@ -272,7 +290,7 @@ ATTN_ROWS(elu_plus_one, EluPlusOne, (index_t m, index_t n, Rows from, Into to), 
 ATTN_ROWS(relu, Relu, (index_t m, index_t n, Rows from, const float* factor, Into to), m, n, from, factor, to)
 ATTN_ROWS(relu_plus, ReluPlus, (index_t m, index_t n, Rows from, float plus, Into to), m, n, from, plus, to)
 ATTN_ROWS(exp_minus, ExpMinus, (index_t m, index_t n, Rows from, const float* shift, Into to), m, n, from, shift, to)
-ATTN_ROWS(divide_columns, DivideColumns, (index_t m, index_t n, Rows from, const float* divisor, Into to), m, n, from, divisor, to)
+ATTN_ROWS(scale_columns, ScaleColumns, (index_t m, index_t n, Rows from, const float* factor, Into to), m, n, from, factor, to)
 ATTN_ROWS(exp_features, ExpFeatures, (index_t m, index_t n, Rows from, const float* shift, float factor, float plus, Into to), m, n,
           from, shift, factor, plus, to)
 ATTN_ROWS(sin_cos, SinCos, (index_t m, index_t n, Rows from, float factor, Into sines, Into cosines), m, n, from, factor, sines,

@@ -16,7 +16,7 @@ void elu_plus_one(index_t m, index_t n, Rows from, Into to);                   /
 void relu(index_t m, index_t n, Rows from, const float* factor, Into to);      // max(x, 0) * factor[row]
 void relu_plus(index_t m, index_t n, Rows from, float plus, Into to);          // max(x, 0) + plus
 void exp_minus(index_t m, index_t n, Rows from, const float* shift, Into to);  // e^(x - shift[column])
-void divide_columns(index_t m, index_t n, Rows from, const float* divisor, Into to);
+void scale_columns(index_t m, index_t n, Rows from, const float* factor, Into to);
 // factor * (e^(x - shift[row]) + plus)
 void exp_features(index_t m, index_t n, Rows from, const float* shift, float factor, float plus, Into to);
 // factor * sin x and factor * cos x, to 1e-6 for |x| <= 1000

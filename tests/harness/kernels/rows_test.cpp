@@ -87,8 +87,8 @@ TEST_CASE("feature maps") {
     CHECK(worst(m, n, to, [&](index_t i, index_t j) { return std::max(at(x, i, j), 0.0) + 0.5; }) < 1e-6);
     exp_minus(m, n, x.rows(), factor.data(), to.into());
     CHECK(worst(m, n, to, [&](index_t i, index_t j) { return std::exp(at(x, i, j) - row(j)); }) < 3e-6);
-    divide_columns(m, n, x.rows(), factor.data() + 1, to.into());
-    CHECK((n > 8 || worst(m, n, to, [&](index_t i, index_t j) { return at(x, i, j) / row(j + 1); }) < 1e-6));
+    scale_columns(m, n, x.rows(), factor.data() + 1, to.into());
+    CHECK((n > 8 || worst(m, n, to, [&](index_t i, index_t j) { return at(x, i, j) * row(j + 1); }) < 1e-6));
     exp_features(m, n, x.rows(), factor.data(), 2.0f, 0.125f, to.into());
     CHECK(worst(m, n, to, [&](index_t i, index_t j) { return 2 * (std::exp(at(x, i, j) - row(i)) + 0.125); }) < 3e-6);
     Matrix wide = random(m, n, 30);

@@ -1,0 +1,56 @@
+#include "trial.hpp"
+
+using namespace attn;
+using namespace attn::test;
+
+TEST_CASE("nystrom: the fast path is its definition") {
+  for (const char* options : {"landmarks=16", "landmarks=7,conv=5", "landmarks=64", "landmarks=33,iterations=0", "landmarks=1"}) {
+    for (const index_t n : {1, 2, 63, 65, 300}) {
+      Problem p = square(n, 40, false, 2);
+      p.value_dim = 24;
+      p.batch = 2;
+      const Trial t("nystrom:" + std::string(options), p);
+      INFO(t.variant->name() << " " << to_string(p));
+      CHECK(distance(t.run(), t.definition()) < 1e-3);
+    }
+  }
+  Problem p = square(100, 64, false, 2);
+  p.kv_len = 257;
+  const Trial t("nystrom:landmarks=16", p);
+  CHECK(distance(t.run(), t.definition()) < 1e-3);
+}
+
+TEST_CASE("nystrom: up to as many tokens as landmarks it is full attention") {
+  CHECK(distance(Trial("nystrom", square(64)).run(), Trial("full", square(64)).definition()) < 1e-5);
+  CHECK(distance(Trial("nystrom", square(64)).definition(), Trial("full", square(64)).definition()) < 1e-12);
+}
+
+TEST_CASE("nystrom: with the inverse converged, segments of equal tokens lose nothing") {
+  // Every token four times: landmarks are the tokens, and the method is exact.
+  Trial t("nystrom:landmarks=16,iterations=30", square(64, 32, false, 1));
+  const auto fourfold = [](const Tensor<float>& x) { return repeat(slice(x, 2, 0, 16), 2, 4); };
+  t.q = fourfold(t.q), t.k = fourfold(t.k);
+  const auto out = t.run();
+  t.variant = configure("full");
+  CHECK(distance(out, t.definition()) < 1e-3);
+}
+
+TEST_CASE("nystrom: the convolution alone, by hand") {
+  // One landmark and zero queries: attention gives the mean of V. A filter with a one at its first tap adds the token before the
+  // last one.
+  Trial t("nystrom:landmarks=1,conv=3", square(4, 1, false, 1));
+  t.q = t.q * 0.0f;
+  t.v = Tensor<float>({1, 1, 4, 1}, {1, 2, 3, 6});
+  t.parameters.set("conv", Tensor<float>({1, 3, 1}, {1, 0, 0}));
+  const auto out = t.run();
+  const double expected[] = {3, 4, 5, 6};
+  for (index_t i = 0; i < 4; ++i) CHECK(static_cast<double>(out(0, 0, i, 0)) == Approx(expected[i]));
+}
+
+TEST_CASE("nystrom: refusals name the limit") {
+  CHECK(refusal("nystrom:conv=4", square(100)).find("conv=4") != std::string::npos);
+  Problem p = square(100);
+  p.kv_len = 200;
+  CHECK(refusal("nystrom:conv=3", p).find("kv_len=200") != std::string::npos);
+  CHECK(refusal("nystrom", square(100, 64, true)) != "");
+}
