@@ -1,8 +1,8 @@
 #include <algorithm>
+#include <cmath>
 #include <span>
 
-#include "attn/kernels/gemm.hpp"
-#include "attn/kernels/rows.hpp"
+#include "attn/kernels/weighted_sum.hpp"
 #include "attn/variant/variant.hpp"
 
 namespace attn {
@@ -40,13 +40,13 @@ struct SynthRandom {
   static Parameters parameters(const Problem& p, const Options& o) {
     const index_t l = length(p, o);
     if (!o.cached) return {{.name = "R", .shape = {p.heads, l, l}, .init = init::xavier_uniform(l, l)}};
-    // Over the N x N that count: what softmax normalises depends on N.
+    // Of the N x N that count: what softmax normalises depends on N.
     return {{.name = "P", .shape = {p.heads, p.q_len, p.q_len}, .init = softmax_of_glorot(l, p.causal), .trainable = false}};
   }
 
   static Status supports(const Problem& p, const Options& o) {
     if (p.q_len <= length(p, o)) return {};
-    return refuse("q_len=" + std::to_string(p.q_len) + " exceeds the table, max_len=" + std::to_string(o.max_len));
+    return refuse("is learned for max_len=" + std::to_string(o.max_len) + " positions at most");
   }
 
   static Cost cost(const Problem& p, const Options& o) {
@@ -65,50 +65,18 @@ struct SynthRandom {
   }
 
   SynthRandom(const Problem& p, const Options& o, WorkspacePlan& workspace)
-      : p_(p), o_(o), weights_(workspace.per_worker<float>(o.cached ? 0 : block_rows * p.q_len)) {}
+      : cached_(o.cached),
+        engine_(p, cached_ ? kernels::WeightedSum::Kind::table : kernels::WeightedSum::Kind::softmax,
+                kernels::WeightedSum::Sharing::batch, workspace) {}
 
   void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
-    const auto table = parameters.view<3>(o_.cached ? "P" : "R");
-    const index_t n = p_.q_len, blocks = (n + block_rows - 1) / block_rows;
-    parallel_tasks(p_.heads * blocks, [&](index_t task, int worker) {
-      const index_t head = task % p_.heads, first = (blocks - 1 - task / p_.heads) * block_rows;  // the longest first
-      const index_t rows = std::min(block_rows, n - first);
-      kernels::Rows weights{table[head].row(first), table.stride(1)};
-      if (!o_.cached) {
-        const kernels::Into scratch{workspace.of(worker, weights_).data(), n};
-        take_softmax(weights, first, rows, scratch);
-        weights = scratch;
-      }
-      multiply(weights, first, rows, head, in.v, out);
+    const auto table = parameters.view<3>(cached_ ? "P" : "R");
+    engine_.run(in.v, out, workspace, [&](const kernels::WeightBlock& block) {
+      return kernels::Rows{table[block.head].row(block.first), table.stride(1)};
     });
   }
 
  private:
-  static constexpr index_t block_rows = 96;   // of the table at a time
-  static constexpr index_t block_keys = 128;  // 48 KB of the table, which then meet V of every batch item
-
-  void take_softmax(kernels::Rows logits, index_t first, index_t rows, kernels::Into to) const {
-    for (index_t i = 0; i < rows; ++i) {
-      const index_t keys = p_.causal ? first + i + 1 : p_.kv_len;
-      float* row = to.data + i * to.stride;
-      kernels::softmax(1, keys, {logits.data + i * logits.stride, logits.stride}, 1, {row, to.stride});
-      std::fill(row + keys, row + (p_.causal ? first + rows : p_.kv_len), 0.0f);
-    }
-  }
-
-  void multiply(kernels::Rows weights, index_t first, index_t rows, index_t head, View<const float, 4> v, Output out) const {
-    const index_t keys = p_.causal ? first + rows : p_.kv_len;
-    for (index_t j = 0; j < keys; j += block_keys) {
-      for (index_t b = 0; b < p_.batch; ++b) {
-        const auto values = v[b][head];
-        const auto to = out[b][head];
-        kernels::gemm(rows, p_.value_dim, std::min(block_keys, keys - j), {weights.data + j, weights.stride},
-                      {values.row(j), values.stride(0)}, {to.row(first), to.stride(0)},
-                      {.add = j > 0, .lower = p_.causal ? kernels::Lower::left : kernels::Lower::none, .diagonal = first - j});
-      }
-    }
-  }
-
   static Init softmax_of_glorot(index_t length, bool causal) {
     return [=](std::span<float> values, const Shape& shape, const Rng& rng) {
       init::xavier_uniform(length, length)(values, shape, rng);
@@ -116,9 +84,9 @@ struct SynthRandom {
       for (index_t row = 0; row * n < static_cast<index_t>(values.size()); ++row) {
         const auto weights = values.subspan(static_cast<std::size_t>(row * n), static_cast<std::size_t>(n));
         const auto visible = weights.first(static_cast<std::size_t>(causal ? row % n + 1 : n));
-        double sum = 0;  // logits are below 1 in size: no maximum is needed
-        for (float& w : visible) sum += w = std::exp(w);
-        for (float& w : visible) w = static_cast<float>(w / sum);
+        double sum = 0;  // Glorot's logits are below 2 in size: no maximum is needed
+        for (float& w : visible) sum += static_cast<double>(w = std::exp(w));
+        for (float& w : visible) w = static_cast<float>(static_cast<double>(w) / sum);
         std::fill(weights.begin() + static_cast<std::ptrdiff_t>(visible.size()), weights.end(), 0.0f);
       }
     };
@@ -126,9 +94,8 @@ struct SynthRandom {
 
   static index_t length(const Problem& p, const Options& o) { return o.max_len == 0 ? p.q_len : o.max_len; }
 
-  Problem p_;
-  Options o_;
-  Booking<float> weights_;
+  bool cached_;
+  kernels::WeightedSum engine_;
 };
 ATTN_VARIANT(synth_random, SynthRandom)
 

@@ -1,0 +1,83 @@
+#include "attn/kernels/weighted_sum.hpp"
+
+#include <algorithm>
+
+#include "attn/kernels/rows.hpp"
+
+namespace attn::kernels {
+
+namespace {
+
+// A block of 96 x 128 weights, 48 KB, stays near while it meets the values of every batch item.
+constexpr index_t block_rows = 96;
+constexpr index_t block_keys = 128;
+
+// Longer rows come in fewer at a time, so that a block written and read again stays in L2; below 24 rows the values, read
+// once for each block, would cost more than that saves.
+index_t rows_of_block(index_t keys, bool scratch) {
+  constexpr index_t floats = 1 << 18;
+  return scratch ? std::clamp<index_t>(floats / keys / 12 * 12, 24, block_rows) : block_rows;
+}
+
+}  // namespace
+
+WeightedSum::WeightedSum(const Problem& p, Kind kind, Sharing sharing, WorkspacePlan& workspace)
+    : p_(p),
+      kind_(kind),
+      sharing_(sharing),
+      rows_(rows_of_block(p.kv_len, kind != Kind::table)),
+      scratch_(workspace.per_worker<float>(kind == Kind::table ? 0 : rows_ * p.kv_len)) {}
+
+void WeightedSum::run(const View<const float, 4>& values, const View<float, 4>& out, const Workspace& workspace,
+                      Weights weights) const {
+  const index_t blocks = (p_.q_len + rows_ - 1) / rows_;
+  const index_t heads = p_.heads * (sharing_ == Sharing::batch ? 1 : p_.batch);
+  parallel_tasks(heads * blocks, [&](index_t task, int worker) {
+    // Blocks of a head one after the other: its values stay in L2. Causal ones end sooner: the longest first.
+    const index_t first = (blocks - 1 - task % blocks) * rows_, rows = std::min(rows_, p_.q_len - first);
+    const index_t position = p_.query_position(first);
+    const index_t keys = p_.causal ? std::clamp<index_t>(position + rows, 0, p_.kv_len) : p_.kv_len;
+    const WeightBlock block{.batch = task / blocks / p_.heads,
+                            .head = task / blocks % p_.heads,
+                            .first = first,
+                            .rows = rows,
+                            .keys = keys,
+                            .position = position,
+                            .to = {workspace.of(worker, scratch_).data(), p_.kv_len},
+                            .worker = worker};
+    if (keys == 0) return multiply(block, {}, values, out);
+    const Rows given = weights(block);
+    if (kind_ != Kind::table) finish(block, given);
+    multiply(block, kind_ == Kind::table ? given : block.to, values, out);
+  });
+}
+
+// What stands in block.to from here on may be multiplied: zeros for hidden keys.
+void WeightedSum::finish(const WeightBlock& block, Rows from) const {
+  if (!p_.causal) {
+    if (kind_ == Kind::softmax) softmax(block.rows, block.keys, from, 1, block.to);
+    return;
+  }
+  for (index_t i = 0; i < block.rows; ++i) {
+    const index_t seen = std::clamp<index_t>(block.position + i + 1, 0, block.keys);
+    float* row = block.to.data + i * block.to.stride;
+    if (kind_ == Kind::softmax && seen > 0) softmax(1, seen, {from.data + i * from.stride, from.stride}, 1, {row, block.to.stride});
+    std::fill(row + seen, row + block.keys, 0.0f);
+  }
+}
+
+void WeightedSum::multiply(const WeightBlock& block, Rows weights, const View<const float, 4>& values,
+                           const View<float, 4>& out) const {
+  const index_t b_end = sharing_ == Sharing::batch ? p_.batch : block.batch + 1;
+  for (index_t j = 0; j == 0 || j < block.keys; j += block_keys) {
+    for (index_t b = block.batch; b < b_end; ++b) {
+      const auto v = values[b][p_.kv_head(block.head)];
+      const auto o = out[b][block.head];
+      gemm(block.rows, p_.value_dim, std::min(block_keys, block.keys - j), {weights.data + j, weights.stride},
+           {v.row(j), v.stride(0)}, {o.row(block.first), o.stride(0)},
+           {.add = j > 0, .lower = p_.causal ? Lower::left : Lower::none, .diagonal = block.position - j});
+    }
+  }
+}
+
+}  // namespace attn::kernels

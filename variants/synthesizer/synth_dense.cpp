@@ -1,0 +1,89 @@
+#include "attn/kernels/engine.hpp"
+#include "attn/kernels/rows.hpp"
+#include "attn/variant/variant.hpp"
+
+namespace attn {
+
+// synth_dense: Synthesizer whose logits are computed from the query's token alone: attention with learned, static keys.
+//   out_i = sum_j softmax_j(h_i.k_j) v_j,  h_i = relu(x_i W1),  k_j row j of W2;  j <= i when causal
+//   Tay et al. 2020, arXiv:2005.00743, section 3.1.1 (Dense Synthesizer); per head, W1 [D,D], W2 [L,D], no 1/sqrt(D), no biases,
+//   as in the authors' code (mesh_tensorflow, "dense_minus")
+//   useful flops 2 N D^2 + 2 N^2 (D + Dv) a head, the second half of it when causal; workspace N D a head
+struct SynthDense {
+  struct Options {
+    index_t max_len = 0;
+  };
+  static OptionTable<Options> options() {
+    return OptionTable<Options>().integer("max_len", &Options::max_len, 0, unlimited,
+                                          "positions with a learned key, of which the first N are used; 0: N");
+  }
+
+  static VariantInfo info() {
+    return {.title = "Dense Synthesizer",
+            .formula = "out_i = sum_j softmax_j(relu(x_i W1).w2_j) v_j",
+            .paper = "Tay et al. 2020, arXiv:2005.00743, section 3.1.1",
+            .cost_in_n = "N^2 D",
+            .exactness = Exactness::different,
+            .reads = Reads::xv,
+            .cross = false};
+  }
+
+  static Parameters parameters(const Problem& p, const Options& o) {
+    const index_t h = p.heads, d = p.head_dim, l = length(p, o);
+    return {{.name = "W1", .shape = {h, d, d}, .init = init::xavier_uniform(d, d)},
+            {.name = "W2", .shape = {h, l, d}, .init = init::xavier_uniform(d, l)}};
+  }
+
+  static Status supports(const Problem& p, const Options& o) {
+    if (p.q_len <= length(p, o)) return {};
+    return refuse("is learned for max_len=" + std::to_string(o.max_len) + " positions at most");
+  }
+
+  static Cost cost(const Problem& p, const Options&) {
+    Cost c = softmax_cost(p, count_pairs(p, [&](index_t i) { return visible_keys(p, i, 0, p.kv_len - 1); }));
+    const auto rows = static_cast<double>(p.heads * p.q_len), d = static_cast<double>(p.head_dim);
+    c.flops += 2 * static_cast<double>(p.batch) * rows * d * d;
+    c.bytes = sizeof(float) * (static_cast<double>(p.batch) * rows * (d + 2 * static_cast<double>(p.value_dim)) +
+                               static_cast<double>(p.heads) * d * d + rows * d);
+    return c;
+  }
+
+  template <class T>
+  static Tensor<T> definition(const Problem& p, const Options&, const Inputs<T>& in, const ParameterSet<T>& parameters) {
+    const Tensor<T> keys = slice(parameters["W2"], 1, 0, p.kv_len);
+    const Tensor<T> logits = matmul_transposed(relu(matmul(in.x(), parameters["W1"])), keys);
+    return matmul(softmax(logits, allowed_pairs(p, in, every_key)), in.v);
+  }
+
+  SynthDense(const Problem& p, const Options&, WorkspacePlan& workspace)
+      : p_(p), hidden_(workspace.shared<float>(p.batch * p.heads * p.q_len * p.head_dim)), engine_(p, {.scale = 1.0}, workspace) {}
+
+  void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
+    const auto w1 = parameters.view<3>("W1"), w2 = parameters.view<3>("W2");
+    const View<float, 4> hidden(workspace.shared(hidden_).data(), {p_.batch, p_.heads, p_.q_len, p_.head_dim});
+    const index_t tiles = (p_.q_len + tile_rows - 1) / tile_rows;
+    parallel_tasks(p_.batch * p_.heads * tiles, [&](index_t task, int) {
+      const index_t first = task % tiles * tile_rows, rows = std::min(tile_rows, p_.q_len - first);
+      const index_t h = task / tiles % p_.heads, b = task / tiles / p_.heads;
+      const auto x = in.x()[b][h];
+      const kernels::Into to{hidden[b][h].row(first), p_.head_dim};
+      kernels::gemm(rows, p_.head_dim, p_.head_dim, {x.row(first), x.stride(0)}, {w1[h].data_handle(), p_.head_dim}, to);
+      kernels::relu_plus(rows, p_.head_dim, to, 0, to);
+    });
+    // The whole batch has the same keys: stride 0.
+    const View<const float, 4> keys(w2.data_handle(), {p_.batch, p_.heads, p_.kv_len, p_.head_dim},
+                                    {0, w2.stride(0), p_.head_dim, 1});
+    engine_.run({hidden, keys, in.v, out}, workspace, [](const kernels::QueryBlock&, kernels::KeyList& list) { list.all(); });
+  }
+
+ private:
+  static constexpr index_t tile_rows = 192;
+  static index_t length(const Problem& p, const Options& o) { return o.max_len == 0 ? p.q_len : o.max_len; }
+
+  Problem p_;
+  Booking<float> hidden_;
+  kernels::SoftmaxEngine engine_;
+};
+ATTN_VARIANT(synth_dense, SynthDense)
+
+}  // namespace attn
