@@ -19,6 +19,8 @@ struct WeightBlock {
 
 class WeightedSum {
  public:
+  static constexpr index_t max_rows = 96;  // of a block
+
   enum class Kind {
     softmax,  // the caller gives logits: their softmax over the keys that a row sees
     weights,  // the caller writes weights to `to`: they count for the keys that a row sees
@@ -44,5 +46,8 @@ class WeightedSum {
   index_t rows_;  // of a block
   Booking<float> scratch_;
 };
+
+// Every head of x [B,H,M,D] transposed to `to` [B,H,D,M], in parallel: keys as the right operand of a product.
+void transpose_heads(const View<const float, 4>& x, const View<float, 4>& to);
 
 }  // namespace attn::kernels
