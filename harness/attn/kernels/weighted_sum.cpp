@@ -30,7 +30,7 @@ WeightedSum::WeightedSum(const Problem& p, Kind kind, Sharing sharing, Workspace
 void WeightedSum::run(const View<const float, 4>& values, const View<float, 4>& out, const Workspace& workspace,
                       Weights weights) const {
   const index_t blocks = (p_.q_len + rows_ - 1) / rows_;
-  const index_t heads = p_.heads * (sharing_ == Sharing::batch ? 1 : p_.batch);
+  const index_t heads = (sharing_ == Sharing::all ? 1 : p_.heads) * (sharing_ == Sharing::none ? p_.batch : 1);
   parallel_tasks(heads * blocks, [&](index_t task, int worker) {
     // Blocks of a head one after the other: its values stay in L2. Causal ones end sooner: the longest first.
     const index_t first = (blocks - 1 - task % blocks) * rows_, rows = std::min(rows_, p_.q_len - first);
@@ -67,23 +67,25 @@ void WeightedSum::finish(const WeightBlock& block, Rows from) const {
 
 void WeightedSum::multiply(const WeightBlock& block, Rows weights, const View<const float, 4>& values,
                            const View<float, 4>& out) const {
-  const index_t b_end = sharing_ == Sharing::batch ? p_.batch : block.batch + 1;
+  // The heads that have these weights, numbered over batch items and heads.
+  const index_t first = block.batch * p_.heads + block.head, step = sharing_ == Sharing::batch ? p_.heads : 1;
+  const index_t end = sharing_ == Sharing::none ? first + 1 : p_.batch * p_.heads;
   for (index_t j = 0; j == 0 || j < block.keys; j += block_keys) {
-    // A table's element is read once for each batch item, too late for the hardware to see a stream coming: the next block is
-    // fetched while this one is multiplied (synth_random, N=2048, B=1: 0.53 to 0.65 of peak).
+    // A table's element is read once for each head, too late for the hardware to see a stream coming: the next block is fetched
+    // while this one is multiplied (synth_random, N=2048, B=1: 0.53 to 0.65 of peak).
     const Fetch next{.data = weights.data + j + block_keys,
                      .stride = weights.stride,
                      .rows = kind_ == Kind::table ? block.rows : 0,
                      .columns = std::clamp<index_t>(block.keys - j - block_keys, 0, block_keys)};
-    for (index_t b = block.batch; b < b_end; ++b) {
-      const auto v = values[b][p_.kv_head(block.head)];
-      const auto o = out[b][block.head];
+    for (index_t head = first; head < end; head += step) {
+      const auto v = values[head / p_.heads][p_.kv_head(head % p_.heads)];
+      const auto o = out[head / p_.heads][head % p_.heads];
       gemm(block.rows, p_.value_dim, std::min(block_keys, block.keys - j), {weights.data + j, weights.stride},
            {v.row(j), v.stride(0)}, {o.row(block.first), o.stride(0)},
            {.add = j > 0,
             .lower = p_.causal ? Lower::left : Lower::none,
             .diagonal = block.position - j,
-            .fetch = {b == block.batch ? next : Fetch{}}});
+            .fetch = {head == first ? next : Fetch{}}});
     }
   }
 }

@@ -26,7 +26,12 @@ class WeightedSum {
     weights,  // the caller writes weights to `to`: they count for the keys that a row sees
     table,    // the caller points at weights, zeros for keys that a row does not see
   };
-  enum class Sharing { none, batch };  // batch: the whole batch has the same weights, so each block is asked for once
+  // Who has the same weights, so that each block is asked for once and read while it is near.
+  enum class Sharing {
+    none,
+    batch,  // a head of every batch item
+    all,    // every head of every batch item
+  };
 
   // Of the problem: batch, heads, kv_heads, q_len, kv_len, value_dim and causal.
   WeightedSum(const Problem& p, Kind kind, Sharing sharing, WorkspacePlan& workspace);

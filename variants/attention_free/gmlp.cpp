@@ -1,0 +1,102 @@
+#include <algorithm>
+
+#include "attn/kernels/activations.hpp"
+#include "attn/kernels/rows.hpp"
+#include "attn/kernels/weighted_sum.hpp"
+#include "attn/variant/variant.hpp"
+
+namespace attn {
+
+// gmlp: the spatial gating unit of gMLP: one half of the channels, mixed over positions by a learned matrix, gates the other.
+//   out = v * (W norm(x) + b),  W [L,L] and b [L], of which the first N count;  W lower triangular when causal
+//   Liu et al. 2021, arXiv:2105.08050, section 2.1. The paper's halves Z1, Z2 are v and x; norm is over the channels of a head,
+//   without gain and bias; all heads share W, as all channels do in the paper. The two channel projections belong to the layer.
+//   useful flops 2 N^2 D a head, half when causal; workspace N D a head, and when causal some rows of W a worker
+struct Gmlp {
+  struct Options {
+    index_t max_len = 0;
+  };
+  static OptionTable<Options> options() {
+    return OptionTable<Options>().integer("max_len", &Options::max_len, 0, 65536,
+                                          "rows and columns of W, of which the first N are used; 0: N");
+  }
+
+  static VariantInfo info() {
+    return {.title = "gMLP, spatial gating unit",
+            .formula = "out = v * (W norm(x) + b)",
+            .paper = "Liu et al. 2021, arXiv:2105.08050, section 2.1",
+            .cost_in_n = "N^2 D",
+            .exactness = Exactness::different,
+            .reads = Reads::xv,
+            .cross = false,
+            .row_wise = false};
+  }
+
+  // W near zero and b = 1: the unit starts as v.
+  static Parameters parameters(const Problem& p, const Options& o) {
+    const index_t l = length(p, o);
+    return {{.name = "W", .shape = {l, l}, .init = init::uniform(1e-3 / static_cast<double>(l))},
+            {.name = "b", .shape = {l}, .init = init::constant(1)}};
+  }
+
+  static Status supports(const Problem& p, const Options& o) {
+    if (p.head_dim != p.value_dim) return refuse("gates v by x channel by channel and needs value_dim equal to head_dim");
+    if (p.q_len > length(p, o)) return refuse("is learned for max_len=" + std::to_string(o.max_len) + " positions at most");
+    return {};
+  }
+
+  static Cost cost(const Problem& p, const Options&) {
+    const double pairs = count_pairs(p, [&](index_t i) { return visible_keys(p, i, 0, p.kv_len - 1); });
+    const auto channels = static_cast<double>(p.batch * p.heads * p.head_dim);
+    return {.flops = 2 * channels * pairs, .bytes = sizeof(float) * (3 * channels * static_cast<double>(p.q_len) + pairs)};
+  }
+
+  template <class T>
+  static Tensor<T> definition(const Problem& p, const Options&, const Inputs<T>& in, const ParameterSet<T>& parameters) {
+    const Tensor<T> square = slice(slice(parameters["W"], 0, 0, p.q_len), 1, 0, p.q_len);
+    const Tensor<T> bias = unsqueeze(slice(parameters["b"], 0, 0, p.q_len), 1);
+    return in.v * (matmul(p.causal ? tril(square) : square, layer_norm(in.x())) + bias);
+  }
+
+  Gmlp(const Problem& p, const Options&, WorkspacePlan& workspace)
+      : p_(p),
+        normalised_(workspace.shared<float>(p.batch * p.heads * p.q_len * p.head_dim)),
+        mixed_(workspace.shared<float>(p.batch * p.heads * p.q_len * p.head_dim)),
+        engine_(p, p.causal ? kernels::WeightedSum::Kind::weights : kernels::WeightedSum::Kind::table,
+                kernels::WeightedSum::Sharing::all, workspace) {}
+
+  void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
+    const auto w = parameters.view<2>("W");
+    const float* bias = parameters["b"].data();
+    const index_t n = p_.q_len, d = p_.head_dim, heads = p_.batch * p_.heads;
+    const View<float, 4> normalised(workspace.shared(normalised_).data(), {p_.batch, p_.heads, n, d});
+    const View<float, 4> mixed(workspace.shared(mixed_).data(), {p_.batch, p_.heads, n, d});
+    parallel_tasks(heads, [&](index_t task, int) {
+      const auto x = in.x()[task / p_.heads][task % p_.heads];
+      kernels::layer_norm(n, d, {x.data_handle(), x.stride(0)}, 1e-5f,
+                          {normalised[task / p_.heads][task % p_.heads].data_handle(), d});
+    });
+    engine_.run(normalised, mixed, workspace, [&](const kernels::WeightBlock& block) -> kernels::Rows {
+      const kernels::Rows rows{w.row(block.first), w.stride(0)};
+      if (!p_.causal) return rows;
+      kernels::copy(block.rows, block.keys, rows, block.to);
+      return block.to;
+    });
+    parallel_tasks(heads, [&](index_t task, int) {
+      const auto v = in.v[task / p_.heads][task % p_.heads];
+      const auto to = out[task / p_.heads][task % p_.heads];
+      kernels::gate(n, d, {mixed[task / p_.heads][task % p_.heads].data_handle(), d}, bias, {v.data_handle(), v.stride(0)},
+                    {to.data_handle(), to.stride(0)});
+    });
+  }
+
+ private:
+  static index_t length(const Problem& p, const Options& o) { return o.max_len == 0 ? p.q_len : o.max_len; }
+
+  Problem p_;
+  Booking<float> normalised_, mixed_;
+  kernels::WeightedSum engine_;
+};
+ATTN_VARIANT(gmlp, Gmlp)
+
+}  // namespace attn
