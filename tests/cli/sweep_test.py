@@ -290,6 +290,11 @@ class Output(Case):
         text = (ROOT / "variants" / "README.md").read_text()
         self.assertIn(run("--list=md").stdout, text, "variants/README.md: paste the output of attn_sweep --list=md")
 
+    def test_the_page_in_the_readme_runs_as_a_plugin(self):
+        self.sweep("--plugin", os.environ["ATTN_README_PAGE"], "--variants", "my_window:width=9", "--n", "200")
+        (row,) = rows_of(self.out)
+        self.assertEqual((row["status"], row["family"]), ("ok", "plugin"))
+
     def test_the_list_is_json_on_request(self):
         ids = [entry["id"] for entry in json.loads(run("--list=json").stdout)]
         self.assertEqual(len(ids), len(set(ids)))
