@@ -68,6 +68,7 @@ class SoftmaxEngine {
   Tiles cut_into_tiles(const QueryBlock&, std::span<float> scratch) const;
   std::span<float> tile_scratch(const Workspace&, index_t slot, int worker) const;
   void order_tasks(std::span<std::int32_t> order, std::span<float> cost, const RowSchedule* rows, KeySchedule) const;
+  bool attend_keys(const EngineArrays&, const Workspace&, KeySchedule, const QueryBlock&, Tiles&, index_t split, int worker, bool guard) const;
   void attend(const EngineArrays&, const Workspace&, KeySchedule, const QueryBlock&, index_t slot, int worker) const;
   void merge(const EngineArrays&, const Workspace&, const QueryBlock&, index_t number) const;
   void store(const EngineArrays&, const Tiles&, const QueryBlock&) const;

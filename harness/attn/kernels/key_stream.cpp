@@ -15,6 +15,7 @@ index_t right_limit(const KeyRun& run, bool causal) { return causal ? std::min<i
 
 // n / step rounded down; a product of doubles takes a fifth of the time of a division and the half keeps it from rounding wrong.
 index_t divide_down(index_t n, index_t step) {
+  if (step == 1) return n;
   constexpr index_t far = index_t{1} << 40;
   const double quotient = (static_cast<double>(std::clamp(n, -far, far)) + 0.5) * (1.0 / static_cast<double>(step));
   const auto towards_zero = static_cast<index_t>(quotient);
@@ -25,24 +26,42 @@ index_t divide_up(index_t n, index_t step) { return divide_down(n - 1, step) + 1
 
 // Lanes from..to-1 of a word.
 std::uint64_t lane_range(index_t from, index_t to) {
-  const auto below = [](index_t n) { return n >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << std::max<index_t>(n, 0)) - 1; };
-  return to > from ? below(to) & ~below(from) : 0;
+  const auto from_lane = [](index_t n) { return n >= 64 ? 0 : ~std::uint64_t{0} << std::max<index_t>(n, 0); };
+  return from_lane(from) & ~from_lane(to);
 }
 
-// Lanes whose query stands from `low` to `high`.
-std::uint64_t lanes_between(const TileQueries& tile, index_t low, index_t high) {
-  const QueryBlock& block = *tile.block;
-  if (block.rows == nullptr) {
-    if (block.step == 1) return lane_range(low - tile.lowest, high - tile.lowest + 1);
-    return lane_range(divide_up(low - tile.lowest, block.step), divide_down(high - tile.lowest, block.step) + 1);
+// Lanes of the tile that stand from key - back to key + ahead, for one key after the other.
+class LanesAround {
+ public:
+  LanesAround(const TileQueries& tile, index_t first_key, index_t back, index_t ahead)
+      : tile_(tile), first_key_(first_key), back_(back), ahead_(ahead) {
+    if (tile.block->rows != nullptr) return;
+    low_ = divide_up(first_key - back - tile.lowest, tile.block->step);
+    high_ = divide_down(first_key + ahead - tile.lowest, tile.block->step) + 1;
   }
-  std::uint64_t lanes = 0;
-  for (index_t i = 0; i < tile.count; ++i) {
-    const index_t at = block.position(tile.first + i);
-    lanes |= std::uint64_t{at >= low && at <= high} << i;
+
+  // `r` is the number of keys since the first: keys as far apart as the queries, the common case, need no division.
+  std::uint64_t operator()(index_t key, index_t r) const {
+    const QueryBlock& block = *tile_.block;
+    if (block.rows != nullptr) return search(key - back_, key + ahead_);
+    if (key - first_key_ == r * block.step) return lane_range(low_ + r, high_ + r);
+    return lane_range(divide_up(key - back_ - tile_.lowest, block.step), divide_down(key + ahead_ - tile_.lowest, block.step) + 1);
   }
-  return lanes;
-}
+
+ private:
+  std::uint64_t search(index_t low, index_t high) const {
+    std::uint64_t lanes = 0;
+    for (index_t i = 0; i < tile_.count; ++i) {
+      const index_t at = tile_.block->position(tile_.first + i);
+      lanes |= std::uint64_t{at >= low && at <= high} << i;
+    }
+    return lanes;
+  }
+
+  const TileQueries& tile_;
+  index_t first_key_, back_, ahead_;
+  index_t low_ = 0, high_ = 0;
+};
 
 }  // namespace
 
@@ -141,6 +160,16 @@ bool KeyStream::next(const KeyRows& rows, KeyPanel& panel, float* copies) {
     }
   }
   panel.count = n;
+  panel.lowest = anywhere;
+  panel.highest = -anywhere;
+  panel.left = panel.right = -anywhere;
+  for (index_t step = 0; step < n / key_step; ++step) {
+    const KeyPanel::Step& s = panel.steps[static_cast<std::size_t>(step)];
+    panel.lowest = std::min(panel.lowest, s.lowest);
+    panel.highest = std::max(panel.highest, s.highest);
+    panel.left = std::max(panel.left, s.run->left);
+    panel.right = std::max(panel.right, right_limit(*s.run, causal_));
+  }
   return n > 0;
 }
 
@@ -158,12 +187,15 @@ Sight partial_sight(const KeyPanel& panel, index_t step, const TileQueries& tile
   // Lanes past the tile's queries may see what they like: their results are not written.
   const std::uint64_t spare = ~lane_range(0, tile.count);
   std::uint64_t seen = 0;
+  const index_t first_key = panel.key[static_cast<std::size_t>(step * key_step)];
+  const LanesAround inside(tile, first_key, right, run.left);
+  const LanesAround excluded(tile, first_key, run.not_right, run.not_left);
   for (index_t r = 0; r < key_step; ++r) {
     lanes[r] = 0;
     if ((s.valid >> r & 1) == 0) continue;
     const index_t key = panel.key[static_cast<std::size_t>(step * key_step + r)];
-    std::uint64_t own = lanes_between(tile, key - right, key + run.left);
-    if (excludes) own &= ~lanes_between(tile, key - run.not_right, key + run.not_left);
+    std::uint64_t own = inside(key, r);
+    if (excludes) own &= ~excluded(key, r);
     if (run.keep != nullptr) {
       for (index_t i = 0; i < tile.count; ++i) {
         if ((own >> i & 1) != 0 && !run.keep(run.context, tile.block->row(tile.first + i), key)) own &= ~(std::uint64_t{1} << i);

@@ -32,7 +32,9 @@ struct KeyPanel {
     unsigned valid;           // bit r: row r is a key and no padding
     bool plain;               // nothing but the band restricts it
   };
-  index_t count = 0;  // rows, a multiple of key_step
+  index_t count = 0;        // rows, a multiple of key_step
+  index_t lowest, highest;  // of all keys
+  index_t left, right;      // the widest band of its runs
   std::array<const float*, panel_keys> k, v;
   std::array<index_t, panel_keys> key;
   std::array<Step, panel_steps> steps;
@@ -70,6 +72,11 @@ class KeyStream {
   index_t offset_ = 0;                  // in the group
   index_t from_ = 0, to_ = 0;           // keys that any query may see
 };
+
+// False when the tile surely sees no key of the panel.
+inline bool may_see(const KeyPanel& panel, const TileQueries& tile) {
+  return panel.lowest <= tile.highest + panel.right && panel.highest >= tile.lowest - panel.left;
+}
 
 enum class Sight { none, some, all };
 

@@ -252,22 +252,6 @@ HWY_INLINE void accumulate_rows(Tile& t, const TileShape& shape, index_t x, cons
   ATTN_UNROLL for (int i = 0; i < R; ++i) ATTN_UNROLL for (int w = 0; w < W; ++w) hn::Store(c[i][w], d, o + (i * W + w) * L);
 }
 
-inline bool finite(const float* const* rows, index_t count, index_t n) {
-  const F d;
-  V worst[4] = {hn::Zero(d), hn::Zero(d), hn::Zero(d), hn::Zero(d)};
-  float rest = 0;
-  for (index_t j = 0; j < count; ++j) {
-    index_t x = 0;
-    for (; x + 4 * L <= n; x += 4 * L) {
-      ATTN_UNROLL for (int c = 0; c < 4; ++c) worst[c] = hn::MulAdd(hn::LoadU(d, rows[j] + x + c * L), hn::Zero(d), worst[c]);
-    }
-    for (; x + L <= n; x += L) worst[0] = hn::MulAdd(hn::LoadU(d, rows[j] + x), hn::Zero(d), worst[0]);
-    for (; x < n; ++x) rest += rows[j][x] * 0.0f;
-  }
-  const V all = hn::Add(hn::Add(worst[0], worst[1]), hn::Add(worst[2], worst[3]));
-  return hn::AllTrue(d, hn::Eq(all, all)) && rest == rest;
-}
-
 // As `accumulate`, but what a lane must not see is not even multiplied by zero.
 template <int W>
 HWY_NOINLINE void accumulate_guarded(Tile& t, const TileShape& shape, const KeyBatch& batch, const float* p) {
@@ -275,11 +259,12 @@ HWY_NOINLINE void accumulate_guarded(Tile& t, const TileShape& shape, const KeyB
   for (index_t x = 0; x < shape.value_dim; ++x) {
     for (int w = 0; w < W; ++w) {
       float* o = t.ot + (x * W + w) * L;
-      V c = t.fresh ? hn::Zero(d) : hn::Load(d, o);
+      V c = hn::Zero(d);
       for (index_t j = 0; j < batch.count; ++j) {
         const V next = hn::MulAdd(hn::Set(d, batch.v[j][x]), hn::Load(d, p + (j * W + w) * L), c);
         c = batch.cut >> (j / key_step) & 1 ? hn::IfThenElse(lane_mask(batch.lanes[j], w), next, c) : next;
       }
+      if (!t.fresh) c = hn::Add(c, hn::Load(d, o));
       hn::Store(c, d, o);
     }
   }
@@ -287,7 +272,7 @@ HWY_NOINLINE void accumulate_guarded(Tile& t, const TileShape& shape, const KeyB
 
 template <int W>
 HWY_INLINE void accumulate(Tile& t, const TileShape& shape, const KeyBatch& batch, const float* p) {
-  if (HWY_UNLIKELY(batch.cut != 0 && !batch.finite)) return accumulate_guarded<W>(t, shape, batch, p);
+  if (HWY_UNLIKELY(batch.guard && batch.cut != 0)) return accumulate_guarded<W>(t, shape, batch, p);
   constexpr int R = W == 1 && HWY_TARGET == HWY_AVX3 ? 16 : step_rows<W>;
   index_t x = 0;
   for (; x + R <= shape.value_dim; x += R) accumulate_rows<R, W>(t, shape, x, batch, p);
@@ -348,6 +333,20 @@ void resume(Tile& t, const TileShape& shape, const float* const* rows, index_t c
 }
 
 template <int W>
+bool finite(const Tile& t, const TileShape& shape) {
+  const F d;
+  V worst[W];
+  for (int w = 0; w < W; ++w) worst[w] = hn::Zero(d);
+  if (!t.fresh) {
+    for (index_t x = 0; x < shape.value_dim; ++x) {
+      for (int w = 0; w < W; ++w) worst[w] = hn::MulAdd(hn::Load(d, t.ot + (x * W + w) * L), hn::Zero(d), worst[w]);
+    }
+  }
+  for (int w = 1; w < W; ++w) worst[0] = hn::Add(worst[0], worst[w]);
+  return hn::AllTrue(d, hn::Eq(worst[0], worst[0]));
+}
+
+template <int W>
 void merge(Tile& t, const TileShape& shape, const Tile& other) {
   const F d;
   if (other.fresh) return;
@@ -399,7 +398,7 @@ void store(const Tile& t, const TileShape& shape, float* const* rows, index_t co
 }
 
 template <int W>
-inline constexpr TileOps ops_of{W * L, load<W>, resume<W>, finite, attend<W>, merge<W>, store<W>};
+inline constexpr TileOps ops_of{W * L, load<W>, resume<W>, attend<W>, finite<W>, merge<W>, store<W>};
 
 inline const TileOps* ops_for(int vectors) { return vectors == 1 ? &ops_of<1> : vectors == 2 ? &ops_of<2> : &ops_of<3>; }
 

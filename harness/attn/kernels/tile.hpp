@@ -19,13 +19,15 @@ inline constexpr index_t max_head_dim = 256;  // of head_dim and value_dim
 
 // Keys as rows: k[j] points at head_dim floats, v[j] at value_dim floats. `count` is a multiple of key_step, at most 512.
 // Bit s of `cut` marks step s (keys 8s..8s+7) as seen by some lanes only; then bit i of lanes[8s+r] says whether lane i sees
-// key 8s+r. `lanes` is read in cut steps only. What a lane does not see never touches its result, not even a NaN.
+// key 8s+r. `lanes` is read in cut steps only. A key that a lane does not see has weight zero there, whatever its score; `guard`
+// says to keep its value away too, which zero times infinity or NaN would not: half as fast, so only for tiles that came out
+// with such a value.
 struct KeyBatch {
   const float* const* k;
   const float* const* v;
   const std::uint64_t* lanes;
   std::uint64_t cut;
-  bool finite;  // all value rows are; read only where cut is not 0
+  bool guard;
   index_t count;
   // Rows that will be needed soon, brought into L2 meanwhile: `count` of each kind, of fetch_floats floats, or null.
   const float* const* fetch[2];
@@ -55,10 +57,10 @@ struct TileOps {
   void (*load)(Tile& tile, const TileShape&, const float* const* rows, index_t count, float factor);
   // Goes on where `store` left off: rows and lse are what it wrote. After `load`.
   void (*resume)(Tile& tile, const TileShape&, const float* const* rows, index_t count, const float* const* lse);
-  // No infinity and no NaN in rows[0..count), each of n floats.
-  bool (*finite)(const float* const* rows, index_t count, index_t n);
   // Adds a batch. `weights`: scratch of batch.count * lanes floats.
   void (*attend)(Tile& tile, const TileShape&, const KeyBatch& batch, float* weights);
+  // No infinity and no NaN in ot.
+  bool (*finite)(const Tile& tile, const TileShape&);
   // Adds what another tile of the same queries found among other keys.
   void (*merge)(Tile& tile, const TileShape&, const Tile& other);
   // Writes rows[i] = ot/sum, zeros for a lane that saw no key, and unless null *lse[i] = ln(sum exp(logit)), -inf for none.
