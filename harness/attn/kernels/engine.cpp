@@ -270,13 +270,12 @@ bool SoftmaxEngine::attend_keys(const EngineArrays& arrays, const Workspace& wor
   for (bool first_panel = true; more; first_panel = false) {
     swap_panels();
     more = advance();
-    bool fetch_next = more && next->count >= panel->count;
+    index_t fetched = 0;  // rows of the next panel
     const index_t steps = panel->count / key_step;
     for (std::size_t t = 0; t < tile_count; ++t) {
       if (first_panel) start_tile(t);
       if (!may_see(*panel, tiles.queries[t])) continue;
       for (index_t s = 0; s < steps; ++s) seen[s] = sight(*panel, s, tiles.queries[t], problem_.causal, lanes + s * key_step);
-      bool fetches_next = false;
       for (index_t s = 0; s < steps;) {
         if (seen[s] == Sight::none) {
           ++s;
@@ -295,18 +294,18 @@ bool SoftmaxEngine::attend_keys(const EngineArrays& arrays, const Workspace& wor
                        .count = (s - begin) * key_step,
                        .fetch = {nullptr, nullptr},
                        .fetch_floats = {shape_.head_dim, shape_.value_dim}};
-        if (fetch_next) {
-          batch.fetch[0] = next->k.data() + from;
-          batch.fetch[1] = next->v.data() + from;
-          fetches_next = true;
-        } else if (tiles.tile[t].fresh) {
+        if (tiles.tile[t].fresh && t > 0) {
           list_soon(t, batch.count);
           batch.fetch[0] = soon[0];
           batch.fetch[1] = soon[1];
+        } else if (more && fetched < next->count) {
+          const index_t first = std::min(fetched, panel_keys - batch.count);  // of the array: what lies past the keys does no harm
+          batch.fetch[0] = next->k.data() + first;
+          batch.fetch[1] = next->v.data() + first;
+          fetched = first + batch.count;
         }
         tiles.ops[t]->attend(tiles.tile[t], shape_, batch, weights);
       }
-      fetch_next = fetch_next && !fetches_next;  // the first tile that sees a key of this panel has fetched the next
     }
   }
 
