@@ -70,7 +70,7 @@ HWY_INLINE void multiply_rows(const float* const* rows, const float* b, index_t 
     }
     ATTN_UNROLL for (int i = 0; i < R; ++i) c[i][0] = hn::Add(c[i][0], odd[i]);
   }
-  for (; x < n; ++x) {
+  _Pragma("GCC unroll 4") for (; x < n; ++x) {
     V lane[W];
     load_row<W>(b, lane);
     b += W * L;
