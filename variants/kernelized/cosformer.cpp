@@ -39,9 +39,7 @@ struct Cosformer {
   }
 
   Cosformer(const Problem& p, const NoOptions&, WorkspacePlan& workspace)
-      : p_(p),
-        engine_(
-            p, 2 * p.head_dim, [](float n) { return std::max(n, 1e-6f); }, workspace) {
+      : p_(p), engine_(p, 2 * p.head_dim, kernels::reciprocals<guard>, workspace) {
     for (index_t i = first_position(); i < p.kv_len; ++i) {
       sin_.push_back(static_cast<float>(std::sin(angle(p, i))));
       cos_.push_back(static_cast<float>(std::cos(angle(p, i))));
@@ -60,6 +58,7 @@ struct Cosformer {
   }
 
  private:
+  static float guard(float n) { return std::max(n, 1e-6f); }
   static double angle(const Problem& p, index_t distance) {
     return std::numbers::pi * static_cast<double>(distance) / static_cast<double>(2 * std::max(p.q_len, p.kv_len));
   }

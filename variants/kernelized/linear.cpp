@@ -35,9 +35,7 @@ struct Linear {
   }
 
   Linear(const Problem& p, const NoOptions&, WorkspacePlan& workspace)
-      : p_(p),
-        engine_(
-            p, p.head_dim, [](float n) { return n + 1e-6f; }, workspace) {}
+      : p_(p), engine_(p, p.head_dim, kernels::reciprocals<guard>, workspace) {}
 
   void run(const FloatInputs& in, const ParameterSet<float>&, Output out, Workspace& workspace) const {
     const auto phi = [&](const kernels::TokenPanel& t) { kernels::elu_plus_one(t.count, p_.head_dim, t.from, t.to); };
@@ -45,6 +43,8 @@ struct Linear {
   }
 
  private:
+  static float guard(float n) { return n + 1e-6f; }
+
   // e^x itself below zero: elu(x) + 1 would round to 0 from x = -17 on.
   template <class T>
   static Tensor<T> phi(const Tensor<T>& x) {

@@ -89,7 +89,7 @@ struct Performer {
   Performer(const Problem& p, const Options& o, WorkspacePlan& workspace)
       : p_(p),
         o_(o),
-        engine_(p, o.m + (o.kernel == Kernel::positive), guard, workspace),
+        engine_(p, o.m + (o.kernel == Kernel::positive), kernels::reciprocals<guard>, workspace, o.kernel == Kernel::positive),
         w_(workspace.shared<float>(p.head_dim * o.m)),
         rows_(workspace.per_worker<float>(2 * kernels::LinearAttention::max_panel)) {}
 

@@ -84,11 +84,7 @@ struct Rfa {
   Rfa(const Problem& p, const Options& o, WorkspacePlan& workspace)
       : p_(p),
         o_(o),
-        engine_(p, 2 * o.m,
-                o.gate     ? guard_gated
-                : p.causal ? guard_causal
-                           : guard,
-                workspace),
+        engine_(p, 2 * o.m, denominators(p, o), workspace),
         w_(workspace.shared<float>(p.heads * p.head_dim * o.m)),
         inverse_(workspace.per_worker<float>(kernels::LinearAttention::max_panel)) {}
 
@@ -119,6 +115,10 @@ struct Rfa {
   }
 
  private:
+  static kernels::LinearAttention::Denominators denominators(const Problem& p, const Options& o) {
+    if (o.gate) return kernels::reciprocals<guard_gated>;
+    return p.causal ? kernels::reciprocals<guard_causal> : kernels::reciprocals<guard>;
+  }
   static double amplitude(const Options& o) { return o.gate ? 1 / std::sqrt(static_cast<double>(o.m)) : 0.1; }
   static float guard(float n) { return std::max(std::abs(n), 1.0f); }
   static float guard_causal(float n) { return std::max(n, 1.0f); }

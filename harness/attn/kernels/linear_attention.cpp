@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <utility>
 
 #include "attn/kernels/gemm.hpp"
@@ -32,13 +33,15 @@ struct LinearAttention::Scratch {
   float* kept;        // [panel]: products of gates
 };
 
-LinearAttention::LinearAttention(const Problem& p, index_t features, Guard guard, WorkspacePlan& workspace)
+LinearAttention::LinearAttention(const Problem& p, index_t features, Denominators denominators, WorkspacePlan& workspace,
+                                 bool peaks)
     : p_(p),
       features_(features),
       stride_(round_up(features, 16)),
       panel_(p.causal ? causal_panel : max_panel),
       segments_(1),
-      guard_(guard) {
+      denominators_(denominators),
+      peaks_(peaks) {
   const index_t heads = p.batch * p.kv_heads, threads = workspace.threads();
   if (threads > 1 && heads < 2 * threads) {
     const index_t panels = std::max<index_t>(1, p.kv_len / (16 * panel_));
@@ -133,7 +136,7 @@ class LinearAttention::Run {
       const index_t count = std::min(plan_.panel_, end - t);
       std::fill_n(s.peak, count, lowest);
       key_({batch, head, t, count, rows_of(x_.k, batch, head, t), {s.key, plan_.stride_}, s.peak, nullptr, worker});
-      *state.peak = std::max(*state.peak, *std::max_element(s.peak, s.peak + count));
+      if (plan_.peaks_) *state.peak = std::max(*state.peak, *std::max_element(s.peak, s.peak + count));
       if (gate_ != nullptr) forget(batch, head, t, count, state, s);
       add_column_sums(count, plan_.features_, {s.key, plan_.stride_}, state.total);
       gemm(plan_.features_, p_.value_dim, count, {s.key, 1, plan_.stride_}, values(batch, head, t), sums(state),
@@ -148,8 +151,10 @@ class LinearAttention::Run {
       const index_t count = std::min(plan_.panel_, end - i);
       std::fill_n(s.peak, count, *state.peak);
       query_({batch, head, i, count, rows_of(x_.q, batch, head, i), {s.query, plan_.stride_}, s.peak, state.total, worker});
-      denominators(count, s, state);
-      invert(count, s.scale);
+      if (plan_.denominators_ != nullptr) {
+        denominators(count, s, state);
+        plan_.denominators_(count, s.scale);
+      }
       gemm(count, p_.value_dim, plan_.features_, {s.query, plan_.stride_}, {state.sums, p_.value_dim}, output(batch, head, i),
            {.row_scale = guarded(s.scale),
             .fetch = {next(x_.q, batch, head, i + count, end), next(x_.out, batch, head, i + count, end)}});
@@ -165,46 +170,56 @@ class LinearAttention::Run {
     }
     for (index_t t = first; t < end; t += plan_.panel_) {
       const index_t count = std::min(plan_.panel_, end - t);
-      const float before = *state.peak;
-      std::fill_n(s.peak, count, lowest);
       key_({batch, kv_head, t, count, rows_of(x_.k, batch, kv_head, t), {s.key, plan_.stride_}, s.peak, nullptr, worker});
-      for (index_t j = 0; j < count; ++j) s.peak[j] = std::max(s.peak[j], j == 0 ? before : s.peak[j - 1]);
-      *state.peak = s.peak[count - 1];
-
-      // Queries at positions t + skip .. t + count - 1.
+      if (plan_.peaks_) {
+        s.peak[0] = std::max(s.peak[0], *state.peak);
+        std::partial_sum(s.peak, s.peak + count, s.peak, [](float a, float b) { return std::max(a, b); });
+        *state.peak = s.peak[count - 1];
+      }
+      // Row r of the panel of queries stands at position t + skip + r: the state holds the keys before t, the triangle of
+      // weights those of the panel. The state is read and raised at a stroke, while it is in L1.
       const index_t skip = std::clamp<index_t>(offset - t, 0, count);
-      if (skip < count && t + skip - offset < p_.q_len) {
-        causal_answer(batch, head, t, skip, count, state, s, worker);
+      const index_t row = t + skip - offset, rows = std::clamp<index_t>(p_.q_len - row, 0, count - skip);
+      if (rows > 0) {
+        query_({batch, head, row, rows, rows_of(x_.q, batch, head, row), {s.query, plan_.stride_}, s.peak + skip, nullptr, worker});
+        weigh(rows, count, skip, s);
+        if (gate_ != nullptr) gate_weights(batch, head, t, count, s);
+        causal_denominators(rows, count, skip, s, state);
+        gemm(rows, p_.value_dim, plan_.features_, {s.query, plan_.stride_}, {state.sums, p_.value_dim}, output(batch, head, row),
+             {.fetch = {next(x_.q, batch, head, row + rows, p_.q_len)}});
       }
       if (gate_ != nullptr) forget(batch, kv_head, t, count, state, s);
-      add_column_sums(count, plan_.features_, {s.key, plan_.stride_}, state.total);
+      if (gate_ != nullptr || rows == 0) add_column_sums(count, plan_.features_, {s.key, plan_.stride_}, state.total);
       gemm(plan_.features_, p_.value_dim, count, {s.key, 1, plan_.stride_}, values(batch, kv_head, t), sums(state),
            {.add = true, .fetch = {next(x_.k, batch, kv_head, t + count, end), next(x_.v, batch, kv_head, t + count, end)}});
+      if (rows > 0) {
+        gemm(rows, p_.value_dim, count, {s.weights, plan_.panel_}, values(batch, kv_head, t), output(batch, head, row),
+             {.add = true,
+              .row_scale = guarded(s.scale),
+              .lower = Lower::left,
+              .diagonal = skip,
+              .fetch = {next(x_.out, batch, head, row + rows, p_.q_len)}});
+      }
     }
   }
 
-  // Row r of the panel answers for position t + r: the state holds the keys before t, the triangle those of the panel.
-  void causal_answer(index_t batch, index_t head, index_t t, index_t skip, index_t count, const State& state, const Scratch& s,
-                     int worker) const {
-    const index_t row = t + skip - p_.query_position(0), rows = count - skip;
-    float* const query = s.query;
-    query_({batch, head, row, rows, rows_of(x_.q, batch, head, row), {query, plan_.stride_}, s.peak + skip, nullptr, worker});
+  void weigh(index_t rows, index_t count, index_t skip, const Scratch& s) const {
     transpose(count, plan_.features_, {s.key, plan_.stride_}, {s.transposed, plan_.panel_});
-    gemm(rows, count, plan_.features_, {query, plan_.stride_}, {s.transposed, plan_.panel_}, {s.weights, plan_.panel_},
+    gemm(rows, count, plan_.features_, {s.query, plan_.stride_}, {s.transposed, plan_.panel_}, {s.weights, plan_.panel_},
          {.lower = Lower::result, .diagonal = skip});
-    if (gate_ != nullptr) gate_weights(batch, head, t, count, s);
-    denominators(rows, s, state);
-    if (plan_.guard_ != nullptr) add_row_sums(rows, count, {s.weights, plan_.panel_}, s.scale);
-    invert(rows, s.scale);
-    const Into out = output(batch, head, row);
-    gemm(rows, p_.value_dim, plan_.features_, {query, plan_.stride_}, {state.sums, p_.value_dim}, out,
-         {.fetch = {next(x_.q, batch, head, row + rows, p_.q_len)}});
-    gemm(rows, p_.value_dim, count, {s.weights, plan_.panel_}, values(batch, p_.kv_head(head), t), out,
-         {.add = true,
-          .row_scale = guarded(s.scale),
-          .lower = Lower::left,
-          .diagonal = skip,
-          .fetch = {next(x_.out, batch, head, row + rows, p_.q_len)}});
+  }
+
+  // Without gates the sum of row i is phi_q(q_i) . sum_(j <= i) phi_k(k_j), and the sum of all goes to the state.
+  void causal_denominators(index_t rows, index_t count, index_t skip, const Scratch& s, const State& state) const {
+    if (plan_.denominators_ == nullptr) return;
+    if (gate_ == nullptr) {
+      running_dots(skip + rows, plan_.features_, {s.key, plan_.stride_}, skip, {s.query, plan_.stride_}, state.total, s.scale);
+      add_column_sums(count - skip - rows, plan_.features_, {s.key + (skip + rows) * plan_.stride_, plan_.stride_}, state.total);
+    } else {
+      denominators(rows, s, state);
+      add_row_sums(rows, count, {s.weights, plan_.panel_}, s.scale);
+    }
+    plan_.denominators_(rows, s.scale);
   }
 
   // Before the keys of a panel join the state: fades the state, and each key by the gates after it.
@@ -236,12 +251,9 @@ class LinearAttention::Run {
   }
 
   void denominators(index_t count, const Scratch& s, const State& state) const {
-    if (plan_.guard_ != nullptr) row_dots(count, plan_.features_, {s.query, plan_.stride_}, state.total, s.scale);
+    row_dots(count, plan_.features_, {s.query, plan_.stride_}, state.total, s.scale);
   }
-  void invert(index_t count, float* scale) const {
-    for (index_t i = 0; plan_.guard_ != nullptr && i < count; ++i) scale[i] = 1.0f / plan_.guard_(scale[i]);
-  }
-  const float* guarded(const float* scale) const { return plan_.guard_ != nullptr ? scale : nullptr; }
+  const float* guarded(const float* scale) const { return plan_.denominators_ != nullptr ? scale : nullptr; }
 
   void clear(const State& state) const {
     std::fill_n(state.sums, plan_.state_size(), 0.0f);

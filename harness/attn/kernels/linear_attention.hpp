@@ -15,7 +15,7 @@ struct TokenPanel {
   index_t batch, head, first, count;
   Rows from;
   Into to;
-  // Keys may write a number for each token here; queries read the largest one among the keys that they see.
+  // Keys write a number for each token here; queries read the largest one among the keys that they see.
   float* peak;
   // Queries, when not causal: the sum of the features of all keys.
   const float* total;
@@ -25,15 +25,15 @@ struct TokenPanel {
 class LinearAttention {
  public:
   using FeatureMap = FunctionRef<void(const TokenPanel&)>;
-  using Guard = float (*)(float);
+  using Denominators = void (*)(index_t count, float* n);  // n_i becomes 1 / guard(n_i)
   // Writes the gates of `count` tokens: g_t in S_t = g_t S_(t-1) + (1 - g_t) phi_k(k_t) v_t, and so for z. Causal only, one
   // kv head for each head.
   using GateMap = FunctionRef<void(index_t batch, index_t head, Rows keys, index_t count, float* to)>;
 
   static constexpr index_t max_panel = 64;  // tokens
 
-  // A null guard: no denominator.
-  LinearAttention(const Problem& p, index_t features, Guard guard, WorkspacePlan& workspace);
+  // No denominators: null. `peaks`: the maps use TokenPanel::peak.
+  LinearAttention(const Problem& p, index_t features, Denominators denominators, WorkspacePlan& workspace, bool peaks = false);
 
   struct Arrays {
     View<const float, 4> q, k, v;
@@ -59,9 +59,15 @@ class LinearAttention {
   index_t stride_;    // features, to a multiple of 16
   index_t panel_;     // tokens
   index_t segments_;  // of each head's tokens, when heads alone do not fill the threads
-  Guard guard_;
+  Denominators denominators_;
+  bool peaks_;
   Booking<float> scratch_;  // of a worker: its state and panels
   Booking<float> states_;   // of the segments
 };
+
+template <auto guard>
+void reciprocals(index_t count, float* n) {
+  for (index_t i = 0; i < count; ++i) n[i] = 1 / guard(n[i]);
+}
 
 }  // namespace attn::kernels

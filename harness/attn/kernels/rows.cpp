@@ -190,10 +190,75 @@ void RowSquares(index_t m, index_t n, Rows from, float* to) {
   }
 }
 
+// Sums of the lanes of four vectors, added in pairs: a third of the shuffles of four sums alone.
+HWY_INLINE void StoreSums(V a, V b, V c, V e, float* to) {
+  const F d;
+#if HWY_TARGET <= HWY_AVX2
+  const hn::RepartitionToWide<hn::RebindToUnsigned<F>> d64;
+  const auto ab = hn::BitCast(d64, hn::Add(hn::InterleaveLower(d, a, b), hn::InterleaveUpper(d, a, b)));
+  const auto ce = hn::BitCast(d64, hn::Add(hn::InterleaveLower(d, c, e), hn::InterleaveUpper(d, c, e)));
+  const V blocks = hn::Add(hn::BitCast(d, hn::InterleaveLower(d64, ab, ce)), hn::BitCast(d, hn::InterleaveUpper(d64, ab, ce)));
+  const hn::Half<F> half;
+  const auto two = hn::Add(hn::LowerHalf(half, blocks), hn::UpperHalf(half, blocks));
+  if constexpr (kLanes == 16) {
+    const hn::Half<decltype(half)> quarter;
+    hn::StoreU(hn::Add(hn::LowerHalf(quarter, two), hn::UpperHalf(quarter, two)), quarter, to);
+  } else {
+    hn::StoreU(two, half, to);
+  }
+#else
+  const V all[] = {a, b, c, e};
+  for (int i = 0; i < 4; ++i) to[i] = hn::GetLane(hn::SumOfLanes(d, all[i]));
+#endif
+}
+
 void RowDots(index_t m, index_t n, Rows from, const float* weights, float* to) {
-  for (index_t i = 0; i < m; ++i) {
+  const F d;
+  index_t i = 0;
+  const auto dot = [&](const float* x) HWY_ATTR {
+    V product = hn::Zero(d);
+    for (index_t j = 0; j < n; j += kLanes) product = hn::MulAdd(load_first(x + j, n - j), load_first(weights + j, n - j), product);
+    return product;
+  };
+  for (; i + 4 <= m; i += 4) {
+    const float* x = from.data + i * from.stride;
+    StoreSums(dot(x), dot(x + from.stride), dot(x + 2 * from.stride), dot(x + 3 * from.stride), to + i);
+  }
+  for (; i < m; ++i) {
     to[i] = SumRow(n, from.data + i * from.stride,
                    [&](V x, index_t j, index_t count) HWY_ATTR { return hn::Mul(x, load_first(weights + j, count)); });
+  }
+}
+
+void RunningDots(index_t m, index_t n, Rows from, index_t skip, Rows of, float* sums, float* to) {
+  const F d;
+  index_t i = 0;
+  const auto raise = [&]() HWY_ATTR {
+    const float* x = from.data + i++ * from.stride;
+    for (index_t j = 0; j < n; j += kLanes)
+      store_first(hn::Add(load_first(sums + j, n - j), load_first(x + j, n - j)), sums + j, n - j);
+  };
+  const auto dot = [&]() HWY_ATTR {
+    const float* x = from.data + i * from.stride;
+    const float* y = of.data + (i - skip) * of.stride;
+    ++i;
+    V product = hn::Zero(d);
+    for (index_t j = 0; j < n; j += kLanes) {
+      const V sum = hn::Add(load_first(sums + j, n - j), load_first(x + j, n - j));
+      store_first(sum, sums + j, n - j);
+      product = hn::MulAdd(sum, load_first(y + j, n - j), product);
+    }
+    return product;
+  };
+  while (i < skip) raise();
+  while (i + 4 <= m) {
+    float* const four = to + i - skip;
+    const V a = dot(), b = dot(), c = dot(), e = dot();
+    StoreSums(a, b, c, e, four);
+  }
+  while (i < m) {
+    float* const one = to + i - skip;
+    *one = hn::GetLane(hn::SumOfLanes(d, dot()));
   }
 }
 
@@ -299,6 +364,8 @@ ATTN_ROWS(softmax, Softmax, (index_t m, index_t n, Rows from, float scale, Into 
 ATTN_ROWS(row_max, RowMax, (index_t m, index_t n, Rows from, float* to), m, n, from, to)
 ATTN_ROWS(row_squares, RowSquares, (index_t m, index_t n, Rows from, float* to), m, n, from, to)
 ATTN_ROWS(row_dots, RowDots, (index_t m, index_t n, Rows from, const float* weights, float* to), m, n, from, weights, to)
+ATTN_ROWS(running_dots, RunningDots, (index_t m, index_t n, Rows from, index_t skip, Rows of, float* sums, float* to), m, n, from,
+          skip, of, sums, to)
 ATTN_ROWS(add_row_sums, AddRowSums, (index_t m, index_t n, Rows from, float* to), m, n, from, to)
 ATTN_ROWS(add_column_sums, AddColumnSums, (index_t m, index_t n, Rows from, float* to), m, n, from, to)
 ATTN_ROWS(raise_column_max, RaiseColumnMax, (index_t m, index_t n, Rows from, float* to), m, n, from, to)

@@ -154,6 +154,18 @@ TEST_CASE("sums, maxima, transposes") {
       CHECK(static_cast<double>(column_top[c]) == t);
       CHECK(column_sums[c] == Approx(sum).margin(1e-4));
     }
+    std::vector<float> running(columns, 0.5f), running_dot(rows, unset);
+    const index_t skip = m / 3;
+    running_dots(m, n, x.rows(), skip, x.rows(), running.data(), running_dot.data());
+    for (index_t i = skip; i < m; ++i) {
+      double dot = 0;
+      for (index_t j = 0; j < n; ++j) {
+        double sum = 0.5;
+        for (index_t r = 0; r <= i; ++r) sum += at(x, r, j);
+        dot += sum * at(x, i - skip, j);
+      }
+      CHECK(running_dot[static_cast<std::size_t>(i - skip)] == Approx(dot).margin(1e-3));
+    }
     scale_rows(m, n, x.rows(), squares.data(), scaled.into());
     CHECK(worst(m, n, scaled, [&](index_t i, index_t j) {
             return at(x, i, j) * static_cast<double>(squares[static_cast<std::size_t>(i)]);
