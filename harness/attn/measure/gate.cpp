@@ -60,7 +60,7 @@ GateResult check_rows(const Variant& variant, const Problem& p, const FloatInput
     truth2 += expected * expected;
   }
   gate.relative = truth2 > 0 ? std::sqrt(difference2 / truth2) : std::sqrt(difference2);
-  gate.allowance_abs = 2 * rounding + 4 * static_cast<double>(std::numeric_limits<float>::epsilon()) * largest;
+  gate.allowance_abs = 2 * rounding + 16 * static_cast<double>(std::numeric_limits<float>::epsilon()) * largest;
   return gate;
 }
 
