@@ -1,0 +1,388 @@
+"""What the reports share: sweep and training CSVs as typed tables, their context, refusals, output formats.
+
+A file that cannot be used is refused with one sentence and an exit code, never a traceback: 2 bad input, 3 regression,
+4 ambiguous, 5 nothing measured or nothing comparable.
+"""
+import json
+import shlex
+import sys
+from pathlib import Path
+
+try:
+    import numpy as np
+    import pandas as pd
+    import scipy  # noqa: F401 - missing here, it would be a traceback later
+except ImportError as missing:
+    sys.exit(f"{Path(sys.argv[0]).name}: {missing.name} is missing for {sys.executable}; "
+             "scripts/setup.sh installs it for /usr/bin/python3")
+
+SCHEMA = 1  # the newest that these scripts read: csv_schema in harness/attn/report/row.hpp
+
+TEXT = {"variant", "options", "family", "exactness", "dtype", "input", "isa", "status", "reason", "roof_binds", "err_scope",
+        "fid_reason", "samples_s", "started", "commit", "command", "pass", "scope", "task", "verdict"}
+NEEDED = ["variant", "options", "family", "exactness", "batch", "heads", "kv_heads", "q_len", "kv_len", "head_dim", "value_dim",
+          "causal", "dtype", "input", "seed", "threads", "isa", "status", "reason", "time_median_s", "samples", "unstable",
+          "roof_fraction", "workspace_bytes", "parameter_bytes", "peak_rss_bytes", "meters_agree", "fid_skill", "samples_s",
+          "started", "command"]
+# What makes two cells comparable, beside the variant and its length. A sweep of one pass or scope has no such column.
+AXES = ["batch", "heads", "kv_heads", "kv", "head_dim", "value_dim", "causal", "dtype", "input", "seed", "threads", "isa",
+        "pass", "scope"]
+# A training CSV's columns by the names used here, each with the names it may have in the file.
+TRAIN = {"n": ["n", "q_len", "seq_len"], "accuracy": ["accuracy", "task_accuracy"],
+         "low": ["accuracy_ci_low", "task_ci_low", "ci_low"], "high": ["accuracy_ci_high", "task_ci_high", "ci_high"],
+         "floor": ["floor", "task_floor"], "skill": ["skill", "task_skill"], "verdict": ["verdict", "task_verdict", "status"]}
+PAGE = 4096  # bytes: memory smaller than a page is drawn as one, since a logarithm has no zero
+
+
+class Refusal(Exception):
+    def __init__(self, sentence, code=2):
+        super().__init__(sentence)
+        self.code = code
+
+
+def script(main):
+    """Runs a script's main() and turns refusals into a sentence on stderr and an exit code."""
+    name = Path(sys.argv[0]).name
+    try:
+        code = main()
+        sys.stdout.flush()
+        sys.exit(code)
+    except Refusal as refusal:
+        print(f"{name}: {refusal}", file=sys.stderr)
+        sys.exit(refusal.code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        sys.stderr.close()
+        sys.exit(0)
+    except OSError as error:
+        print(f"{name}: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
+        sys.exit(2)
+
+
+class Run:
+    """One CSV: its rows, its context ({} where the file is missing) and what a reader of its figures must know."""
+
+    def __init__(self, path, rows, context, notes):
+        self.path, self.rows, self.context, self.notes = path, rows, context, notes
+
+    @property
+    def trains(self):
+        return "task" in self.rows
+
+    @property
+    def machine(self):
+        """The facts that decide whether two runs may be compared. Host names are not among them: containers change theirs."""
+        machine = self.context.get("machine", {})
+        return {fact: machine[fact] for fact in ("cpu", "packages", "cores", "usable_cores", "caches") if fact in machine}
+
+
+def context_path(csv):
+    csv = Path(csv)
+    return csv.with_name((csv.name[:-4] if csv.name.endswith(".csv") else csv.name) + ".context.json")
+
+
+def read_context(csv, notes):
+    path = context_path(csv)
+    try:
+        context = json.loads(path.read_text())
+        if not isinstance(context, dict):
+            raise ValueError
+        return context
+    except FileNotFoundError:
+        notes.append(f"{path.name} is missing: nobody can tell which machine and build {Path(csv).name} comes from")
+    except (ValueError, UnicodeDecodeError):
+        notes.append(f"{path.name} is not readable JSON: nobody can tell which machine and build {Path(csv).name} comes from")
+    return {}
+
+
+def read_text_table(path):
+    """The CSV as text fields; a torn last line of an interrupted sweep is left out."""
+    try:
+        data = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise Refusal(f"'{path}' does not exist") from None
+    except OSError as error:
+        raise Refusal(f"'{path}' cannot be read: {error.strerror}") from None
+    if not data.strip():
+        raise Refusal(f"'{path}' is empty", 5)
+    torn = not data.endswith(b"\n")
+    if torn and b"\n" in data:
+        data = data[:data.rindex(b"\n") + 1]
+    try:
+        from io import BytesIO
+        table = pd.read_csv(BytesIO(data), dtype=str, keep_default_na=False, na_filter=False, encoding="utf-8",
+                            encoding_errors="replace")
+    except (ValueError, pd.errors.ParserError) as error:
+        raise Refusal(f"'{path}' is not a CSV: {' '.join(str(error).split())}") from None
+    return table, torn
+
+
+def typed(table, notes):
+    """Numbers where the column holds numbers. Infinities and words are not figures, so they count as not measured."""
+    wrong = []
+    for column in table:
+        if column in TEXT:
+            continue
+        figures = pd.to_numeric(table[column], errors="coerce").replace([np.inf, -np.inf], np.nan)
+        lost = (table[column] != "") & figures.isna()
+        known = column in NEEDED or any(column in names for names in TRAIN.values()) or figures.notna().any()
+        if lost.any() and not known:
+            continue  # a text column of a later attnbench
+        if lost.any():
+            wrong.append(f"{int(lost.sum())} of {column}")
+        table[column] = figures
+    if wrong:
+        notes.append("fields that are no finite numbers count as not measured: " + ", ".join(wrong))
+    return table
+
+
+def read(path):
+    """A sweep's or a training's CSV."""
+    notes = []
+    table, torn = read_text_table(path)
+    if torn:
+        notes.append(f"the last line of {Path(path).name} is torn (the sweep was interrupted) and left out")
+    if "schema" in table:
+        newest = pd.to_numeric(table["schema"], errors="coerce").max()
+        if newest > SCHEMA:
+            raise Refusal(f"'{path}' has schema {newest:g}, these scripts read schema {SCHEMA}: "
+                          "use those of the attnbench that wrote it")
+    needed = ["variant", "task"] if "task" in table else NEEDED
+    missing = [column for column in needed if column not in table]
+    if missing:
+        raise Refusal(f"'{path}' lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}: is it a CSV of attn_sweep?")
+    if table.empty:
+        raise Refusal(f"'{path}' has a header and no rows", 5)
+    table = typed(table, notes)
+    for column in ("options", "family"):
+        if column not in table:
+            table[column] = ""
+    table["name"] = np.where(table["options"] == "", table["variant"], table["variant"] + ":" + table["options"])
+    table["file"] = Path(path).name
+    rows = train_rows(path, table) if "task" in table else sweep_rows(path, table, notes)
+    return Run(str(path), rows, read_context(path, notes), notes)
+
+
+def train_rows(path, table):
+    for name, choices in TRAIN.items():
+        found = [choice for choice in choices if choice in table]
+        if not found and name in ("n", "accuracy"):
+            raise Refusal(f"'{path}' lacks the column {choices[0]}: is it a CSV of attn_train?")
+        table[name] = table[found[0]] if found else ("" if name == "verdict" else np.nan)
+    return table
+
+
+def sweep_rows(path, table, notes):
+    name = Path(path).name
+    bad = table[["q_len", "threads", "head_dim"]].isna().any(axis=1) | (table["q_len"] <= 0)
+    if bad.any():
+        notes.append(f"{int(bad.sum())} rows of {name} without q_len, threads or head_dim are left out")
+        table = table[~bad]
+    if table.empty:
+        raise Refusal(f"no row of '{path}' says its q_len, threads and head_dim", 5)
+    table = table.rename(columns={"q_len": "n"})
+    table["n"] = table["n"].astype(int)
+    same_length = table["kv_len"] == table["n"]
+    table["kv"] = np.where(same_length, "N", table["kv_len"].map(lambda v: f"{v:g}"))
+
+    timed = (table["status"] == "ok") & (table["time_median_s"] > 0)
+    untimed = (table["status"] == "ok") & ~timed
+    if untimed.any():
+        notes.append(f"{int(untimed.sum())} rows of {name} say ok but have no time: they count as not measured")
+    table["ok"] = timed
+    # Booked bytes are exact, the resident set comes in pages and with slack: where both agree the booked ones are finer,
+    # and where they do not the resident set is the truth.
+    booked = table["workspace_bytes"] + table["parameter_bytes"]
+    trust = (table["meters_agree"] == 1) | table["peak_rss_bytes"].isna()
+    table["memory_bytes"] = booked.where(trust, table["peak_rss_bytes"]).clip(lower=0)
+
+    keys = ["name", "n"] + axes_of(table)
+    twice = table.duplicated(keys, keep="last")
+    if twice.any():
+        notes.append(f"{int(twice.sum())} cells of {name} were measured more than once: the last counts")
+        table = table[~twice]
+    if "peak_fma_gflops" in table:
+        spread = table.groupby(["isa", "threads"])["peak_fma_gflops"].agg(lambda v: v.max() / v.min())
+        if (spread > 1.25).any():
+            notes.append(f"the FMA peak within {name} differs by {spread.max():.2f} times: rows of several machines or states")
+    return table.reset_index(drop=True)
+
+
+def axes_of(rows):
+    return [axis for axis in AXES if axis in rows]
+
+
+def read_all(paths, any_machine=False):
+    """(sweep rows, training rows or None, runs); refuses when the sweeps come from several machines."""
+    runs = [read(path) for path in paths]
+    sweeps = [run for run in runs if not run.trains]
+    if not sweeps:
+        raise Refusal("none of the files is a CSV of attn_sweep")
+    for run in sweeps[1:]:
+        if not any_machine and sweeps[0].machine != run.machine:
+            raise Refusal(f"mixed machines: '{sweeps[0].path}' and '{run.path}' {machine_difference(sweeps[0], run)}; "
+                          "--any-machine takes them together nevertheless")
+    rows = pd.concat([run.rows for run in sweeps], ignore_index=True)
+    if "pass" in rows:
+        rows["pass"] = rows["pass"].fillna("")
+    if "scope" in rows:
+        rows["scope"] = rows["scope"].fillna("")
+    twice = rows.duplicated(["name", "n"] + axes_of(rows), keep="last")
+    if twice.any():
+        runs[-1].notes.append(f"{int(twice.sum())} cells stand in more than one file: the last file's count")
+        rows = rows[~twice].reset_index(drop=True)
+    trained = [run.rows for run in runs if run.trains]
+    return rows, (pd.concat(trained, ignore_index=True) if trained else None), runs
+
+
+def machine_difference(a, b):
+    for run in (a, b):
+        if not run.machine:
+            return f"cannot be told apart or together, since {context_path(run.path).name} does not say the machine"
+    for fact in a.machine.keys() | b.machine.keys():
+        if a.machine.get(fact) != b.machine.get(fact):
+            return f"differ in {fact}: {short(a.machine.get(fact))} and {short(b.machine.get(fact))}"
+    return "are of one machine"
+
+
+def short(fact):
+    if isinstance(fact, list):
+        return "/".join(size(c.get("bytes", 0)) for c in fact)
+    return f"'{fact}'"
+
+
+def measured(rows, paths="the files"):
+    """The rows with a time; refuses when there is none."""
+    ok = rows[rows["ok"]]
+    if ok.empty:
+        counts = ", ".join(f"{count} {status}" for status, count in rows["status"].value_counts().items())
+        raise Refusal(f"no cell of {paths} was measured ({counts}); first reason: {first_reason(rows)}", 5)
+    return ok
+
+
+def first_reason(rows):
+    reasons = [reason for reason in rows["reason"] if reason]
+    return reasons[0] if reasons else "none given"
+
+
+def groups(rows):
+    """(axes as a dict, rows) for each combination of the axes."""
+    axes = axes_of(rows)
+    for values, part in rows.groupby(axes, sort=True, dropna=False):
+        yield dict(zip(axes, values)), part
+
+
+def group_title(axes, rows):
+    """Names only the axes that vary, and always those that a reader asks for first."""
+    words = []
+    for axis, value in axes.items():
+        if axis in ("threads", "causal", "head_dim", "input") or rows[axis].nunique() > 1:
+            words.append(("causal" if value else "not causal") if axis == "causal" else f"{axis} {plain(value)}")
+    return ", ".join(words)
+
+
+def plain(value):
+    return f"{value:g}" if isinstance(value, (int, float, np.number)) else str(value)
+
+
+def labels(names):
+    """Short labels: the id alone where a file has it with one set of options, else with those options that differ."""
+    by_id = {}
+    for name in sorted(set(names)):
+        by_id.setdefault(name.split(":")[0], []).append(name)
+    short_names = {}
+    for variant, full_names in by_id.items():
+        if len(full_names) == 1:
+            short_names[full_names[0]] = variant
+            continue
+        sets = [set(filter(None, name.partition(":")[2].split(","))) for name in full_names]
+        common = set.intersection(*sets)
+        for name in full_names:
+            rest = [option for option in name.partition(":")[2].split(",") if option and option not in common]
+            short_names[name] = variant + (":" + ",".join(rest) if rest else "")
+    return short_names
+
+
+def samples(row):
+    """Every timed sample of a row, seconds; figures that are no positive numbers are dropped."""
+    values = []
+    for field in str(row["samples_s"]).split(";"):
+        try:
+            value = float(field)
+        except ValueError:
+            continue
+        if np.isfinite(value) and value > 0:
+            values.append(value)
+    return np.array(values) if values else np.array([row["time_median_s"]])
+
+
+def rounds(row):
+    """In how many rounds the samples were taken, from the command that repeats the row; 1 where it does not say."""
+    try:
+        words = shlex.split(str(row["command"]))
+        return max(1, int(words[words.index("--rounds") + 1]))
+    except (ValueError, IndexError):
+        return 1
+
+
+def seconds(value):
+    if not np.isfinite(value):
+        return ""
+    for unit, scale in (("s", 1), ("ms", 1e-3), ("us", 1e-6)):
+        if value >= scale:
+            return f"{value / scale:.3g} {unit}"
+    return f"{value / 1e-9:.3g} ns"
+
+
+def size(value):
+    if not np.isfinite(value):
+        return ""
+    for unit, scale in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if value >= scale:
+            return f"{value / scale:.3g} {unit}"
+    return f"{value:.0f} B"
+
+
+def parse_size(text):
+    units = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+    word = text.strip().lower().removesuffix("b").removesuffix("i")
+    try:
+        value = float(word[:-1]) * units[word[-1]] if word[-1:] in units else float(word)
+    except ValueError:
+        value = -1
+    if not value > 0:
+        raise Refusal(f"'{text}' is not a size such as 512M or 2G")
+    return value
+
+
+def parse_percent(text):
+    try:
+        value = float(text.removesuffix("%")) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value < 10:
+        raise Refusal(f"'{text}' is not a share such as 5% or 0.05")
+    return value
+
+
+def render(records, columns, style):
+    """Records as text, md, csv or json. `columns` are the keys in order; json and csv keep raw figures."""
+    if style == "json":
+        return json.dumps([{c: jsonable(r.get(c)) for c in columns} for r in records], indent=2) + "\n"
+    if style == "csv":
+        return pd.DataFrame(records, columns=columns).to_csv(index=False)
+    cells = [[str(r.get(c, "")) for c in columns] for r in records]
+    if style == "md":
+        lines = [columns, ["---"] * len(columns)] + [[c.replace("|", "\\|") for c in row] for row in cells]
+        return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+    widths = [max(len(line[i]) for line in [columns, *cells]) for i in range(len(columns))]
+    return "".join("  ".join(c.ljust(w) for c, w in zip(line, widths)).rstrip() + "\n" for line in [columns, *cells])
+
+
+def jsonable(value):
+    if isinstance(value, (float, np.floating)):
+        return float(value) if np.isfinite(value) else None
+    if isinstance(value, np.generic):
+        return value.item()
+    return value
