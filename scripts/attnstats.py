@@ -116,16 +116,13 @@ def last_crossing(n, log_ratio):
     return result
 
 
-def crossover(n, variant, reference, factor=1.0, draws=1000, confidence=0.95, seed=1):
-    """(N*, low, high) from the samples at each length; 0 is below the shortest, infinity above the longest."""
-    rng = np.random.default_rng(seed)
-    estimate = last_crossing(n, [np.median(np.log(v)) - np.median(np.log(r)) for v, r in zip(variant, reference)])[0]
-    drawn = np.column_stack([
-        bootstrap_log_medians(v, draws, factor, rng) - bootstrap_log_medians(r, draws, factor, rng)
-        for v, r in zip(variant, reference)])
+def crossover(n, log_ratio, drawn, confidence=0.95):
+    """(N*, low, high) from the log ratio at each length and its bootstrap draws (draws x lengths); 0 is below the shortest
+    length, infinity above the longest."""
     crossings = np.sort(last_crossing(n, drawn))
-    tail = (1 - confidence) / 2 * (draws - 1)
-    return float(estimate), float(crossings[int(np.floor(tail))]), float(crossings[int(np.ceil(draws - 1 - tail))])
+    tail = (1 - confidence) / 2 * (len(crossings) - 1)
+    low, high = crossings[int(np.floor(tail))], crossings[int(np.ceil(len(crossings) - 1 - tail))]
+    return float(last_crossing(n, log_ratio)[0]), float(low), float(high)
 
 
 def exponent(n, values, confidence=0.95):

@@ -17,7 +17,7 @@ from attncsv import (Refusal, axes_of, jsonable, labels, parse_percent, plain, r
                      machine_difference, seconds)
 import attnstats as stats
 import numpy as np
-from scipy.stats import norm
+from scipy.stats import t as t_distribution
 
 ALPHA = 0.05
 BROKEN = ("inaccurate", "crashed", "timed_out", "out_of_memory", "unsupported")
@@ -62,15 +62,19 @@ def noise_floor(path, run):
 def judge(cells, min_effect):
     """A verdict for each (base samples, new samples, rounds), and the factor by which rounds widen the intervals."""
     factor = stats.round_factor([(values, number) for *sides, number in cells for values in sides])
-    limit, z = np.log1p(min_effect), norm.isf(0.025)
+    limit = np.log1p(min_effect)
     records = []
     for base, new, _ in cells:
         middle, low, high = stats.hodges_lehmann(base, new)
-        low, high = middle + factor * (low - middle), middle + factor * (high - middle)
-        error = (high - low) / (2 * z)
         p = stats.mann_whitney(base, new)
+        # Samples that resemble each other are worth fewer independent ones: a larger error, known with less certainty.
+        freedom = len(base) + len(new) - 2
+        fewer = max(1, (freedom + 2) / factor**2 - 2)
+        t, wider_t = t_distribution.isf(0.025, [max(1, freedom), fewer])
+        error = factor * (high - low) / (2 * t)
+        low, high = (middle + factor * wider_t / t * (end - middle) for end in (low, high))
         if factor > 1 and 0 < error < np.inf:
-            p = max(p, 2 * norm.sf(abs(middle) / error))
+            p = max(p, 2 * t_distribution.sf(abs(middle) / error, fewer))
         records.append({"effect": middle, "low": low, "high": high, "p": p,
                         "claimable": max(min_effect, stats.smallest_effect(error, len(cells)))})
     for r, p in zip(records, stats.holm([r["p"] for r in records])):

@@ -1,0 +1,266 @@
+#!/usr/bin/python3
+"""One self-contained page from sweep CSVs, and training CSVs beside them: report.py results/a.csv [b.train.csv ...]
+
+The page opens without a network. --figures writes the same curves for papers, --summary prints ten lines.
+
+exit codes: 0 written, 2 bad input, 5 nothing measured
+"""
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from attncsv import AXES, Refusal, group_title, groups, jsonable, labels, measured, plain, read_all, script, seconds, size
+from crossover import contracts, crossovers, describe, find_sweep, listing
+
+PAGE = Path(__file__).resolve().parent / "page"
+CHARTJS = ["/usr/share/javascript/chart.js/chart.min.js", "/usr/share/nodejs/chart.js/dist/chart.min.js"]
+ALWAYS = ["threads", "causal", "head_dim", "dtype", "input"]  # filters that are shown even with one value
+# Raw columns that the page shows or sorts by; the samples themselves stay in the CSV.
+SHOWN = ["n", "name", "family", "exactness", "status", "reason", "time_median_s", "time_mad_s", "time_ci_low_s", "time_ci_high_s", "unstable",
+         "roof_fraction", "roof_binds", "gflops_per_s", "memory_bytes", "peak_rss_bytes", "err_relative", "fid_skill", "command"]
+REFERENCE = "full"
+DRAWS = 400  # of the bootstrap: enough for the two or three digits that are shown
+
+
+def encoded(column):
+    """Numbers with six digits; words as a dictionary and codes, which keeps a page of a thousand rows small."""
+    if column.dtype == object:
+        words = {}
+        codes = [words.setdefault(str(value), len(words)) for value in column]
+        return {"words": list(words), "codes": codes}
+    return [None if not np.isfinite(v) else int(v) if float(v).is_integer() else float(f"{v:.6g}") for v in column.astype(float)]
+
+
+def page_columns(rows):
+    """The columns of the page, and the stem that most commands share, written once."""
+    table = rows[[c for c in dict.fromkeys([*SHOWN, *AXES]) if c in rows]].copy()
+    # A cell that ended badly in a late round still has samples: its time is not to be trusted, so it is not drawn.
+    table.loc[~rows["ok"] & (rows["status"] == "ok"), "status"] = "no time"
+    for column in ("time_median_s", "roof_fraction", "memory_bytes"):
+        table.loc[~rows["ok"], column] = np.nan
+    stem = "attn_sweep --variants "
+    table["command"] = table["command"].map(lambda c: "\1" + c[len(stem):] if c.startswith(stem) else c)
+    return {column: encoded(table[column]) for column in table}, stem
+
+
+def main_group(rows):
+    """Axes of the combination that the page opens with: most measured cells, then structured input, most threads."""
+    def weight(group):
+        axes, part = group
+        return len(part), not axes["input"].startswith("iid"), axes["threads"], not axes["causal"]
+    return max(groups(rows[rows["ok"]]), key=weight)[0]
+
+
+def in_group(rows, axes):
+    return rows[(rows[list(axes)] == list(axes.values())).all(axis=1)]
+
+
+def interval_width(row):
+    return (row["time_ci_high_s"] - row["time_ci_low_s"]) / row["time_median_s"]
+
+
+def spans(pairs):
+    """[(128, a), (256, a), (512, b)] as [("128..256", a), ("512", b)]."""
+    runs = []
+    for n, who in pairs:
+        if runs and runs[-1][2] == who:
+            runs[-1][1] = n
+        else:
+            runs.append([n, n, who])
+    return [(f"{a}" if a == b else f"{a}..{b}", who) for a, b, who in runs]
+
+
+def summary(rows, found):
+    """At most ten lines: who wins at each N, crossovers, what was unstable, what was refused."""
+    ok, short = rows[rows["ok"]], labels(rows["name"])
+    axes = main_group(rows)
+    here = in_group(ok, axes)
+    lines = [f"{len(ok)} of {len(rows)} cells measured: {ok['name'].nunique()} variants, N={ok['n'].min()}..{ok['n'].max()}"
+             + (f"; below: {group_title(axes, ok)}" if len(list(groups(ok))) > 1 else f", {group_title(axes, ok)}")]
+    real = here[here["family"] != "baseline"]
+    for title, part in (("fastest", real), ("fastest with skill 0.9", real[real["fid_skill"] >= 0.9]),
+                        ("least memory", real.dropna(subset=["memory_bytes"]).rename(columns={"time_median_s": "t", "memory_bytes": "time_median_s"}))):
+        if part.empty:
+            continue
+        wins = part.loc[part.groupby("n")["time_median_s"].idxmin()].sort_values("n")
+        lines.append(f"{title}: " + "; ".join(f"{short[who]} at N={span}" for span, who in spans(list(zip(wins["n"], wins["name"])))[:6]))
+    families = dict(zip(rows["name"], rows["family"]))
+    for metric in ("time", "memory"):
+        mine = [r for r in found if r["axes"] == axes and r["reference"] == REFERENCE and r["metric"] == metric
+                and families[r["name"]] != "baseline"]
+        if mine:
+            mine.sort(key=lambda r: r["n_star"])
+            beaten = [f"{short[r['name']]} {describe(r)}" for r in mine if np.isfinite(r["n_star"])]
+            lines.append(f"ahead of {REFERENCE} in {metric}: " + ("; ".join(beaten[:8]) or f"none up to N={max(r['longest'] for r in mine)}")
+                         + (f"; {len(beaten) - 8} more" if len(beaten) > 8 else ""))
+    shaky = ok[ok["unstable"] == 1]
+    lines.append("unstable: " + (f"{len(shaky)} of {len(ok)} cells, most in " + ", ".join(
+        f"{short[name]} ({count})" for name, count in shaky["name"].value_counts().head(4).items()) if len(shaky) else "none"))
+    failed = rows[~rows["ok"]]
+    if len(failed):
+        lines.append("not measured: " + ", ".join(f"{count} {status}" for status, count in failed["status"].value_counts().items())
+                     + f"; the first: {short[failed.iloc[0]['name']]} at N={failed.iloc[0]['n']}, {failed.iloc[0]['reason'][:120]}")
+    return lines
+
+
+def refused_records(rows):
+    """Failed cells gathered by variant, status and reason."""
+    failed = rows[~rows["ok"]]
+    return [{"name": name, "status": status, "reason": reason, "n": ", ".join(str(n) for n in sorted(set(part["n"]))), "cells": len(part)}
+            for (name, status, reason), part in failed.groupby(["name", "status", "reason"], sort=False)]
+
+
+def unstable_records(rows):
+    shaky = rows[rows["ok"] & (rows["unstable"] == 1)].copy()
+    if shaky.empty or "time_ci_low_s" not in shaky:
+        return []
+    shaky["width"] = interval_width(shaky)
+    varying = [axis for axis in AXES if axis in rows and rows[axis].nunique() > 1]
+    return [{"name": r["name"], "n": r["n"], "where": ", ".join(f"{a} {plain(r[a])}" for a in varying), "width": jsonable(r["width"]),
+             "command": r["command"], "status": "ok", "reason": "", "time_median_s": r["time_median_s"], "unstable": 1,
+             "time_ci_low_s": jsonable(r["time_ci_low_s"]), "time_ci_high_s": jsonable(r["time_ci_high_s"])}
+            for r in shaky.sort_values("width", ascending=False).to_dict("records")]
+
+
+def caveats(rows, runs, train):
+    ok = rows[rows["ok"]]
+    lines = [note[0].upper() + note[1:] + "." for run in runs for note in run.notes]
+    shaky = int((ok["unstable"] == 1).sum())
+    if shaky:
+        lines.append(f"{shaky} of {len(ok)} measured cells are unstable: the 95 % interval of their median is wider than 10 %. Their "
+                     "place among the others may be chance.")
+    if "meters_agree" in rows and (ok["meters_agree"] == 0).any():
+        lines.append(f"In {int((ok['meters_agree'] == 0).sum())} cells booked memory and resident set differ by more than 10 % + 4 MiB: "
+                     "these show the resident set.")
+    for run in runs:
+        load = str(run.context.get("machine", {}).get("load_average", "")).split(" ")[0]
+        cores = run.context.get("machine", {}).get("usable_cores")
+        try:
+            if float(load) > 0.5 * float(cores):
+                lines.append(f"When {Path(run.path).name} began, the load average was {load} on {cores} cores: other programs ran beside it.")
+        except (TypeError, ValueError):
+            pass
+    if "commit" in rows and rows["commit"].nunique() > 1:
+        lines.append(f"The rows come from {rows['commit'].nunique()} commits: {', '.join(sorted(set(rows['commit'])))}.")
+    if REFERENCE not in set(ok["name"]):
+        lines.append(f"'{REFERENCE}' was not measured: there are no times relative to it and no crossovers.")
+    lines.append("Fidelity is the distance to softmax attention on these Q, K, V; it says nothing about operators that are trained as "
+                 "something else, which therefore have none.")
+    if train is not None and (train["verdict"] == "inconclusive").any():
+        lines.append("Task points whose full-attention control missed its bar are inconclusive.")
+    return lines
+
+
+def context_sections(runs):
+    def flat(value, prefix=""):
+        for key, item in value.items():
+            if isinstance(item, dict):
+                yield from flat(item, f"{prefix}{key}.")
+            elif key == "caches":
+                yield prefix + key, ", ".join(f"L{c.get('level')} {size(c.get('bytes', 0))} for {c.get('shared_by')}" for c in item)
+            elif key == "peaks":
+                for peak in item:
+                    yield (f"peaks, {peak.get('isa')}, {peak.get('threads')} threads", ", ".join(
+                        f"{k} {v:.4g}" for k, v in peak.items() if isinstance(v, (int, float)) and k != "threads"))
+            else:
+                yield prefix + key, ", ".join(map(str, item)) if isinstance(item, list) else str(item)
+    return [{"title": Path(run.path).name, "facts": list(flat(run.context)) or [("context", "no context file")]} for run in runs]
+
+
+def task_records(train):
+    if train is None:
+        return []
+    return [{"name": r["name"], "family": r["family"], "task": r["task"], "n": int(r["n"]), "accuracy": jsonable(r["accuracy"]),
+             "floor": jsonable(r["floor"]), "verdict": str(r["verdict"]), "hollow": int(str(r["verdict"]) == "inconclusive"),
+             "command": str(r.get("command", ""))} for r in train.dropna(subset=["n"]).to_dict("records")]
+
+
+def group_values(axes):
+    return [jsonable(value) for value in axes.values()]
+
+
+def page_data(rows, train, runs, found, kept):
+    ok = rows[rows["ok"]]
+    columns, stem = page_columns(rows)
+    task = task_records(train)
+    families = {r["name"]: (r["family"], r.get("exactness", "")) for r in task}
+    families.update({name: (family, exact) for name, family, exact in zip(rows["name"], rows["family"], rows["exactness"])})
+    short = labels(families)
+    order = ["exact", "sparse", "clustered", "lowrank", "kernelized", "synthesizer", "attention_free", "baseline"]
+    place = lambda name: (order.index(families[name][0]) if families[name][0] in order else len(order), families[name][0], name)  # noqa: E731
+    crossing_order = lambda r: jsonable(r["n_star"]) if np.isfinite(r["n_star"]) else 1e18  # noqa: E731
+    axes = main_group(rows)
+    host = runs[0].context.get("machine", {})
+    return {
+        "columns": columns, "command_stem": stem, "axes": list(axes), "always": ALWAYS, "reference": REFERENCE,
+        "start": {axis: jsonable(value) for axis, value in axes.items()},
+        "variants": {name: {"label": short[name], "family": families[name][0] or "other", "exactness": families[name][1]}
+                     for name in sorted(families, key=place)},
+        "crossovers": [{"name": r["name"], "reference": r["reference"], "metric": r["metric"], "says": describe(r),
+                        "order": crossing_order(r), "group": group_values(r["axes"])} for r in found],
+        "exponents": [{"name": r["name"], "group": group_values(r["axes"]), "contract": r["contract"], "declared": r["declared"],
+                       **{k: round(r[k], 3) for k in ("exponent", "low", "high")}} for r in kept if np.isfinite(r["exponent"])],
+        "train": task, "tasks": sorted({r["task"] for r in task}),
+        "refused": refused_records(rows), "unstable": unstable_records(rows), "caveats": caveats(rows, runs, train),
+        "summary": summary(rows, found), "context": context_sections(runs),
+        "subtitle": " · ".join(filter(None, [host.get("cpu", "machine unknown"), f"{host['usable_cores']} cores" if "usable_cores" in host else "",
+                                             str(runs[0].context.get("date", "")), f"{len(ok)} of {len(rows)} cells measured"])),
+    }
+
+
+def chartjs(given):
+    for path in [given] if given else CHARTJS:
+        if Path(path).exists():
+            return Path(path).read_text()
+    raise Refusal(f"Chart.js was not found at {given or ' or '.join(CHARTJS)}: install libjs-chart.js or name it with --chartjs")
+
+
+def page(data, title, library):
+    # "<" never appears inside the JSON, so no row can close the script element that carries it.
+    parts = {"TITLE": title.replace("<", "&lt;"), "STYLE": (PAGE / "style.css").read_text(), "CHARTJS": library.replace("</script", "<\\/script"),
+             "DATA": json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"), "SCRIPT": (PAGE / "page.js").read_text()}
+    text = (PAGE / "page.html").read_text()
+    head, *tail = text.split("@")
+    # Split once: what is inserted may itself contain the markers' sign.
+    return head + "".join(parts.get(piece, "@" + piece if i % 2 == 0 else piece) for i, piece in enumerate(tail))
+
+
+def arguments():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("csv", nargs="+")
+    p.add_argument("-o", "--out", help="the page (default: the first CSV's name with .html)")
+    p.add_argument("--figures", metavar="DIR", help="write the curves as SVG and PNG")
+    p.add_argument("--summary", action="store_true", help="print the path and a ten-line summary")
+    p.add_argument("--any-machine", action="store_true", help="take runs of several machines together")
+    p.add_argument("--attn-sweep", metavar="PROGRAM", help="whose --list=json has the declared exponents")
+    p.add_argument("--chartjs", metavar="FILE", help="chart.min.js of Chart.js 3")
+    return p.parse_args()
+
+
+def main():
+    args = arguments()
+    rows, train, runs = read_all(args.csv, args.any_machine)
+    measured(rows, ", ".join(args.csv))
+    library = chartjs(args.chartjs)
+    found = crossovers(rows, draws=DRAWS)
+    declared, _ = listing(find_sweep(args.attn_sweep, runs))
+    data = page_data(rows, train, runs, found, contracts(rows, declared, 0.25))
+    first = Path(args.csv[0])
+    out = Path(args.out) if args.out else first.with_suffix(".html")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(page(data, first.name, library), encoding="utf-8")
+    if args.figures:
+        from figures import write_figures
+        write_figures(Path(args.figures), rows, train)
+    if args.summary:
+        print("\n".join([f"report: {out}", *data["summary"]][:10]))
+    else:
+        print(out)
+    return 0
+
+
+if __name__ == "__main__":
+    script(main)
