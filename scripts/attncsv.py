@@ -273,6 +273,18 @@ def groups(rows):
         yield dict(zip(axes, values)), part
 
 
+def main_group(rows):
+    """The axes that stand for a file where none are asked for: most cells, then structured input, most threads."""
+    def weight(group):
+        axes, part = group
+        return len(part), not axes["input"].startswith("iid"), axes["threads"], not axes["causal"]
+    return max(groups(rows), key=weight)[0]
+
+
+def in_group(rows, axes):
+    return rows[(rows[list(axes)] == list(axes.values())).all(axis=1)]
+
+
 def group_title(axes, rows):
     """Names only the axes that vary, and always those that a reader asks for first."""
     words = []

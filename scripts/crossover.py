@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from attncsv import (PAGE, Refusal, group_title, groups, jsonable, labels, measured, read, read_all, render, rounds, samples,
+from attncsv import (PAGE, Refusal, group_title, groups, in_group, jsonable, labels, measured, read, read_all, render, rounds, samples,
                      script)
 import attnstats as stats
 
@@ -186,9 +186,8 @@ def key_of(record):
 
 def next_length(rows, record):
     """The geometric middle of the measured lengths around N*, on the 16-grid that kernels like; None when none is left."""
-    same = (rows[list(record["axes"])] == list(record["axes"].values())).all(axis=1)
-    common = set(rows[same & rows["ok"] & (rows["name"] == record["name"])]["n"])
-    common &= set(rows[same & rows["ok"] & (rows["name"] == record["reference"])]["n"])
+    here = in_group(rows[rows["ok"]], record["axes"])
+    common = set(here[here["name"] == record["name"]]["n"]) & set(here[here["name"] == record["reference"]]["n"])
     below = max((n for n in common if n <= record["n_star"]), default=None)
     above = min((n for n in common if n > record["n_star"]), default=None)
     if below is None or above is None:
@@ -199,9 +198,8 @@ def next_length(rows, record):
 
 def measure(rows, binary, records, n, extra):
     """The rows of one attn_sweep over these variants and the reference at N."""
-    axes = records[0]["axes"]
-    same = (rows[list(axes)] == list(axes.values())).all(axis=1)
-    command = shlex.split(rows[same & rows["ok"] & (rows["name"] == "full")].iloc[-1]["command"])
+    here = in_group(rows[rows["ok"]], records[0]["axes"])
+    command = shlex.split(here[here["name"] == "full"].iloc[-1]["command"])
     command[0] = binary
     command[command.index("--variants") + 1] = ",".join([*(r["name"] for r in records), "full"])
     command[command.index("--n") + 1] = str(n)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from attncsv import AXES, Refusal, group_title, groups, jsonable, labels, measured, plain, read_all, script, seconds, size
+from attncsv import AXES, Refusal, group_title, groups, in_group, jsonable, labels, main_group, measured, plain, read_all, script, size
 from crossover import contracts, crossovers, describe, find_sweep, listing
 
 PAGE = Path(__file__).resolve().parent / "page"
@@ -46,18 +46,6 @@ def page_columns(rows):
     return {column: encoded(table[column]) for column in table}, stem
 
 
-def main_group(rows):
-    """Axes of the combination that the page opens with: most measured cells, then structured input, most threads."""
-    def weight(group):
-        axes, part = group
-        return len(part), not axes["input"].startswith("iid"), axes["threads"], not axes["causal"]
-    return max(groups(rows[rows["ok"]]), key=weight)[0]
-
-
-def in_group(rows, axes):
-    return rows[(rows[list(axes)] == list(axes.values())).all(axis=1)]
-
-
 def interval_width(row):
     return (row["time_ci_high_s"] - row["time_ci_low_s"]) / row["time_median_s"]
 
@@ -76,7 +64,7 @@ def spans(pairs):
 def summary(rows, found):
     """At most ten lines: who wins at each N, crossovers, what was unstable, what was refused."""
     ok, short = rows[rows["ok"]], labels(rows["name"])
-    axes = main_group(rows)
+    axes = main_group(rows[rows["ok"]])
     here = in_group(ok, axes)
     lines = [f"{len(ok)} of {len(rows)} cells measured: {ok['name'].nunique()} variants, N={ok['n'].min()}..{ok['n'].max()}"
              + (f"; below: {group_title(axes, ok)}" if len(list(groups(ok))) > 1 else f", {group_title(axes, ok)}")]
@@ -192,7 +180,7 @@ def page_data(rows, train, runs, found, kept):
     order = ["exact", "sparse", "clustered", "lowrank", "kernelized", "synthesizer", "attention_free", "baseline"]
     place = lambda name: (order.index(families[name][0]) if families[name][0] in order else len(order), families[name][0], name)  # noqa: E731
     crossing_order = lambda r: jsonable(r["n_star"]) if np.isfinite(r["n_star"]) else 1e18  # noqa: E731
-    axes = main_group(rows)
+    axes = main_group(rows[rows["ok"]])
     host = runs[0].context.get("machine", {})
     return {
         "columns": columns, "command_stem": stem, "axes": list(axes), "always": ALWAYS, "reference": REFERENCE,

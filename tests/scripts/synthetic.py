@@ -133,7 +133,7 @@ def zoo(lengths=(128, 256, 512, 1024, 2048, 4096), inputs=("text",), threads=(2,
                             continue
                         x = n / 1024
                         time_s = (seconds * x**power + 2e-5) * (0.55 if is_causal else 1) * 1.9 / count**0.9
-                        shown = None if skill is None else (1.0 if skill == 1.0 else skill + INPUTS.get(source, 0) - 0.03 * np.log2(x))
+                        shown = None if skill is None else (1.0 if skill == 1.0 else min(0.99, skill + INPUTS.get(source, 0) - 0.03 * np.log2(x)))
                         rows.append(row(name, n, noisy(time_s, rng, noise * (6 if name == "gmlp" else 1)),
                                         memory=memory * x**memory_power, skill=shown,
                                         roof_fraction=round(0.8 * x / (x + 0.2) * (0.3 + 0.7 * (power - 1)), 4), **axes))

@@ -1,0 +1,165 @@
+#!/usr/bin/python3
+"""Which measured variant to take: advise.py results/a.csv --n 16384 --head-dim 64 --causal --skill 0.9 --input local
+
+Ranks by time the variants that satisfy what is asked. Figures at a length between two measured ones are interpolated in
+log-log and say so; beyond the measured lengths there is no guess, only "unmeasured".
+
+exit codes: 0 an answer, 2 bad input, 5 nothing measured satisfies it
+"""
+import argparse
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+
+from attncsv import (PAGE, Refusal, group_title, in_group, jsonable, labels, main_group, measured, parse_size, plain, read_all, render, script,
+                     seconds, size)
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def arguments():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("csv", nargs="*", help="default: every CSV of results/ with a context")
+    p.add_argument("--n", type=int, required=True)
+    p.add_argument("--head-dim", type=int)
+    p.add_argument("--threads", type=int)
+    p.add_argument("--batch", type=int)
+    p.add_argument("--heads", type=int)
+    p.add_argument("--causal", action=argparse.BooleanOptionalAction, default=False)
+    p.add_argument("--input", help="as in the CSV, or its kind: local stands for local:...")
+    p.add_argument("--skill", type=float, help="least fidelity to softmax attention on this input")
+    p.add_argument("--memory", help="most memory beyond inputs and output, such as 512M")
+    p.add_argument("--time", type=float, help="most seconds a run")
+    p.add_argument("--any-machine", action="store_true")
+    p.add_argument("--format", choices=["text", "md", "csv", "json"], default="text")
+    return p.parse_args()
+
+
+def available(rows, axis):
+    return ", ".join(plain(v) for v in sorted(set(rows[axis]), key=str))
+
+
+def select(rows, args):
+    """The rows of what is asked; refuses with what was measured instead."""
+    part = rows[rows["causal"] == int(args.causal)]
+    if part.empty:
+        raise Refusal(f"unmeasured: no {'causal' if args.causal else 'non-causal'} cell in these files", 5)
+    for axis in ("head_dim", "threads", "batch", "heads"):
+        wanted = getattr(args, axis)
+        if wanted is None:
+            continue
+        if not (part[axis] == wanted).any():
+            raise Refusal(f"unmeasured: no cell with {axis} {wanted}; measured: {available(part, axis)}", 5)
+        part = part[part[axis] == wanted]
+    if args.input is not None:
+        match = (part["input"] == args.input) | part["input"].str.startswith(args.input + ":")
+        if not match.any():
+            raise Refusal(f"unmeasured: no cell with input {args.input}; measured: {available(part, 'input')}", 5)
+        part = part[match]
+    # What was not asked must not mix: the case with most cells is taken, and named.
+    axes = main_group(part)
+    return in_group(part, axes), axes
+
+
+def at_length(lengths, values, n, logarithmic):
+    """(value, 'measured' | 'interpolated between A and B'), or (nan, why not)."""
+    known = [(x, y) for x, y in zip(lengths, values) if np.isfinite(y)]
+    if not known:
+        return np.nan, "unmeasured"
+    x, y = np.array([k[0] for k in known], dtype=float), np.array([k[1] for k in known], dtype=float)
+    if n in x:
+        return float(y[list(x).index(n)]), "measured"
+    if n < x[0] or n > x[-1]:
+        return np.nan, f"unmeasured: measured from N={x[0]:.0f} to {x[-1]:.0f}"
+    i = int(np.searchsorted(x, n))
+    y0, y1 = (np.log(np.maximum(y[i - 1:i + 1], PAGE * 1e-12)) if logarithmic else y[i - 1:i + 1])
+    value = y0 + (y1 - y0) * np.log(n / x[i - 1]) / np.log(x[i] / x[i - 1])
+    return float(np.exp(value) if logarithmic else value), f"interpolated between N={x[i - 1]:.0f} and {x[i]:.0f}"
+
+
+def candidates(rows, args):
+    """A record for each variant: figures at N, and why it is not among the answers where it is not."""
+    memory = parse_size(args.memory) if args.memory else None
+    records = []
+    for name, part in rows.groupby("name"):
+        part = part.sort_values("n")
+        ok = part[part["ok"]]
+        exactly = part[part["n"] == args.n]
+        time_s, basis = at_length(ok["n"], ok["time_median_s"], args.n, True)
+        used, memory_basis = at_length(ok["n"], ok["memory_bytes"].clip(lower=PAGE), args.n, True)
+        skill, skill_basis = at_length(ok["n"], ok["fid_skill"], args.n, False)
+        why = []
+        if len(exactly) and not exactly["ok"].any():
+            first = exactly.iloc[0]
+            time_s, basis = np.nan, f"{first['status']} at N={args.n}: {first['reason']}"
+        if not np.isfinite(time_s):
+            why.append(basis)
+        elif args.time is not None and time_s > args.time:
+            why.append(f"takes {seconds(time_s)}")
+        if memory is not None and not why:
+            if not np.isfinite(used):
+                why.append(f"memory {memory_basis}")
+            elif used > memory:
+                why.append(f"needs {size(used)}")
+        if args.skill is not None and not (why and not np.isfinite(time_s)):
+            if not np.isfinite(skill):
+                reasons = [r for r in part.get("fid_reason", []) if r]
+                why.append(f"skill unmeasured{': ' + reasons[0] if reasons else ''}")
+            elif skill < args.skill:
+                why.append(f"skill {skill:.3f}")
+        used_n = {args.n} if basis == "measured" else {ok["n"][ok["n"] < args.n].max(), ok["n"][ok["n"] > args.n].min()}
+        shaky = bool((ok[ok["n"].isin(used_n)]["unstable"] == 1).any())
+        records.append({"name": name, "time_s": time_s, "basis": basis, "memory_bytes": used, "skill": skill, "unstable": shaky,
+                        "exactness": part.iloc[0]["exactness"], "family": part.iloc[0]["family"], "why_not": "; ".join(why),
+                        "command": (exactly if len(exactly) else part).iloc[-1]["command"]})
+    return sorted(records, key=lambda r: (bool(r["why_not"]), r["time_s"] if np.isfinite(r["time_s"]) else np.inf))
+
+
+def main():
+    args = arguments()
+    if args.n < 1:
+        raise Refusal("--n must be at least 1")
+    if args.skill is not None and not args.skill <= 1:
+        raise Refusal("--skill is at most 1, which is softmax attention itself")
+    paths = args.csv or [str(p) for p in sorted((ROOT / "results").glob("*.csv")) if p.with_suffix(".context.json").exists()]
+    if not paths:
+        raise Refusal("no CSV given and none in results/: run scripts/run_sweep.sh first")
+    rows, _, runs = read_all(paths, args.any_machine)
+    measured(rows, ", ".join(paths))
+    part, axes = select(rows, args)
+    records = [r for r in candidates(part, args) if r["family"] != "baseline"]
+    answers, others = [r for r in records if not r["why_not"]], [r for r in records if r["why_not"]]
+    short = labels(rows["name"])
+    full = next((r["time_s"] for r in records if r["name"] == "full"), np.nan)
+
+    if args.format == "json":
+        clean = lambda r: {k: jsonable(v) for k, v in r.items()}  # noqa: E731
+        print(json.dumps({"n": args.n, "case": {k: jsonable(v) for k, v in axes.items()}, "answers": [clean(r) for r in answers],
+                          "not": [clean(r) for r in others]}, indent=2))
+        return 0 if answers else 5
+    table = [{"rank": i, "variant": short[r["name"]], "time": seconds(r["time_s"]) + (" (unstable)" if r["unstable"] else ""),
+              "over full": f"{r['time_s'] / full:.2f}" if np.isfinite(full) else "", "memory": size(r["memory_bytes"]),
+              "skill": f"{r['skill']:.3f}" if np.isfinite(r["skill"]) else "", "kind": r["exactness"], "basis": r["basis"]}
+             for i, r in enumerate(answers, 1)]
+    if args.format == "csv":
+        print(render([{**r, "rank": i} for i, r in enumerate(answers, 1)], ["rank", "name", "time_s", "memory_bytes", "skill", "exactness",
+                                                                            "basis", "unstable", "command"], "csv"), end="")
+        return 0 if answers else 5
+    print(f"N={args.n}, {group_title(axes, rows)}\n")
+    if table:
+        print(render(table, list(table[0]), args.format))
+        command = re.sub(r"--n \d+", f"--n {args.n}", answers[0]["command"])
+        print(f"{'Repeat' if answers[0]['basis'] == 'measured' else 'Measure'} the first: {command}\n")
+    else:
+        print("No measured variant satisfies this.\n")
+    if others:
+        print(render([{"not": short[r["name"]], "because": r["why_not"]} for r in others], ["not", "because"], args.format), end="")
+    for note in [note for run in runs for note in run.notes]:
+        print(f"{note}.")
+    return 0 if answers else 5
+
+
+if __name__ == "__main__":
+    script(main)

@@ -1,0 +1,110 @@
+"""The report's curves as SVG and PNG for papers: one set of files for each combination of the axes that vary."""
+import re
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402
+from matplotlib.ticker import FuncFormatter, NullFormatter  # noqa: E402
+import numpy as np  # noqa: E402
+
+from attncsv import PAGE, axes_of, groups, labels, plain, seconds, size  # noqa: E402
+
+HUES = {"exact": "#16181d", "sparse": "#1f6fd0", "clustered": "#7b3fbf", "lowrank": "#1a8a4a", "kernelized": "#d2600a",
+        "synthesizer": "#c2185b", "attention_free": "#8a6d00", "baseline": "#8a8f98"}
+MARKS = "o^sD*XPv"
+DASHES = ["-", "--", ":", "-."]
+
+
+class Looks:
+    """A family's colour, and marks and dashes that tell its members apart."""
+
+    def __init__(self, rows):
+        self.labels = labels(rows["name"])
+        self.family = dict(zip(rows["name"], rows["family"]))
+        self.order = sorted(self.family, key=lambda n: (list(HUES).index(self.family[n]) if self.family[n] in HUES else 99, n))
+        self.place = {}
+        for name in self.order:
+            self.place[name] = sum(self.family[other] == self.family[name] for other in self.place)
+
+    def of(self, name):
+        i = self.place[name]
+        return {"color": HUES.get(self.family[name], "#008b8b"), "marker": MARKS[i % len(MARKS)], "linestyle": DASHES[i % len(DASHES)],
+                "label": self.labels[name], "linewidth": 1.2, "markersize": 4}
+
+
+def curves(rows, looks, column, title, logarithmic, words=None, floor=None):
+    figure, ax = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
+    for name in looks.order:
+        part = rows[(rows["name"] == name) & rows[column].notna()].sort_values("n")
+        if len(part):
+            ax.plot(part["n"], part[column].clip(lower=floor), **looks.of(name))
+    ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.0f}"))
+    if logarithmic:
+        ax.set_yscale("log")
+        ax.yaxis.set_minor_formatter(NullFormatter())
+    if words:
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: words(v)))
+    ax.set_xlabel("N (sequence length)")
+    ax.set_ylabel(title)
+    ax.grid(True, linewidth=0.4, alpha=0.5)
+    handles, names = ax.get_legend_handles_labels()
+    if handles:
+        ax.legend(handles, names, loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=7, frameon=False, ncols=1 + len(names) // 24)
+    return figure
+
+
+def bubbles(rows, looks):
+    """Speed relative to full against skill at the longest length that both have, bubble area is memory."""
+    full = rows[rows["name"] == "full"].set_index("n")["time_median_s"]
+    scored = rows[rows["fid_skill"].notna() & rows["n"].isin(full.index)]
+    if scored.empty:
+        return None
+    n = scored["n"].max()
+    part = scored[scored["n"] == n].assign(speed=lambda r: full[n] / r["time_median_s"])
+    figure, ax = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
+    largest = max(part["memory_bytes"].max(), 1)
+    for row in part.sort_values("memory_bytes", ascending=False).to_dict("records"):
+        colour = HUES.get(row["family"], "#008b8b")
+        ax.scatter(row["speed"], max(-1, row["fid_skill"]), s=20 + 900 * np.nan_to_num(row["memory_bytes"]) / largest, color=colour, alpha=0.5)
+        ax.annotate(looks.labels[row["name"]], (row["speed"], max(-1, row["fid_skill"])), fontsize=7, color=colour, xytext=(4, 4),
+                    textcoords="offset points")
+    front, best = [], -np.inf
+    for row in part[part["family"] != "baseline"].sort_values("speed", ascending=False).to_dict("records"):
+        if row["fid_skill"] > best:
+            best = row["fid_skill"]
+            front.append((row["speed"], max(-1, best)))
+    if front:
+        ax.plot(*zip(*front), "--", color="#1f6fd0", linewidth=1)
+    ax.set_xscale("log")
+    ax.set_xlabel(f"speed relative to full, N={n}")
+    ax.set_ylabel("fidelity skill")
+    ax.grid(True, linewidth=0.4, alpha=0.5)
+    return figure
+
+
+def save(figure, path):
+    if figure is None:
+        return
+    for kind in ("svg", "png"):
+        figure.savefig(path.with_name(f"{path.name}.{kind}"), dpi=200, metadata={"Date": None} if kind == "svg" else None)
+    plt.close(figure)
+
+
+def write_figures(folder, rows, train):
+    folder.mkdir(parents=True, exist_ok=True)
+    ok, looks = rows[rows["ok"]], Looks(rows)
+    varying = [axis for axis in axes_of(rows) if rows[axis].nunique() > 1]
+    for axes, part in groups(ok):
+        suffix = "".join(f"-{axis}_{plain(axes[axis])}" for axis in varying)
+        path = lambda what: folder / re.sub(r"[^\w.=-]", "_", what + suffix)  # noqa: E731
+        save(curves(part, looks, "time_median_s", "time", True, seconds), path("time"))
+        save(curves(part, looks, "memory_bytes", "memory beyond inputs and output", True, size, PAGE), path("memory"))
+        save(curves(part, looks, "roof_fraction", "fraction of the roof", False), path("roof"))
+        save(curves(part, looks, "fid_skill", "fidelity skill", False, floor=-1), path("skill"))
+        save(bubbles(part, looks), path("bubble"))
+    if train is not None:
+        looks = Looks(train)
+        for task, part in train.groupby("task"):
+            save(curves(part, looks, "accuracy", f"accuracy, {task}", False), folder / re.sub(r"[^\w.=-]", "_", f"task-{task}"))
