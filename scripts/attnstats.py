@@ -3,6 +3,7 @@ from functools import lru_cache
 
 import numpy as np
 from scipy import stats
+from scipy.special import ndtri
 
 EXACT_UP_TO = 60  # samples of both sides together; above it the normal approximation is as good
 
@@ -88,7 +89,7 @@ def round_factor(cells):
 
 def smallest_effect(standard_error, comparisons, alpha=0.05, power=0.8):
     """Ratio - 1 that `comparisons` tests corrected at alpha would find with this power."""
-    z = stats.norm.isf(alpha / (2 * max(1, comparisons))) + stats.norm.isf(1 - power)
+    z = ndtri(1 - alpha / (2 * max(1, comparisons))) + ndtri(power)
     return float(np.expm1(z * standard_error))
 
 

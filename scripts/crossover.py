@@ -107,7 +107,7 @@ def describe(record):
         return f"every length from {record['shortest']}"
     if low == high == np.inf:
         return f"not up to N={record['longest']}"
-    return f"from N={length(star, record)} ({length(low, record)}..{length(high, record)})"
+    return f"from N{'=' if 0 < star < np.inf else ''}{length(star, record)} ({length(low, record)}..{length(high, record)})"
 
 
 def listing(binary):

@@ -1,31 +1,16 @@
 """compare.py: its statistics against scipy and closed forms, its verdicts on planted data, its exit codes."""
 import itertools
 import json
-import os
-import subprocess
-import sys
-import tempfile
 import unittest
-from pathlib import Path
 
 import numpy as np
 from scipy import stats as scipy_stats
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-sys.path.insert(0, str(SCRIPTS))
-import attnstats  # noqa: E402
-import compare  # noqa: E402
-from attncsv import read  # noqa: E402
+import synthetic
+from testing import ScriptTest
 
-import synthetic  # noqa: E402
-
-VARIANTS = synthetic.ZOO[:8]
-
-
-def run(script, *arguments):
-    done = subprocess.run([sys.executable, SCRIPTS / script, *map(str, arguments)], capture_output=True, text=True)
-    assert "Traceback" not in done.stderr, done.stderr
-    return done.returncode, done.stdout, done.stderr
+import attnstats
+import compare
 
 
 class Statistics(unittest.TestCase):
@@ -109,3 +94,79 @@ class Verdicts(unittest.TestCase):
             found = sum(self.verdicts(rng, 1.10, **noise)[0] == "slower" for _ in range(200))
             print(f"10 % slowdown of one cell in {self.CELLS} found, {noise}: {found / 2:.1f} %")
             self.assertGreaterEqual(found, 190, noise)
+
+
+class ExitCodes(ScriptTest):
+    def sweep(self, name, slower=1.0, noise=0.01, status=None, seed=1, **more):
+        rng = np.random.default_rng(seed)
+        rows = []
+        for variant in ("full", "linear", "local:left=64,right=64"):
+            for n in (256, 512, 1024):
+                factor = slower if (variant, n) == ("linear", 512) else 1
+                broken = status and (variant, n) == ("linear", 512)
+                rows.append(synthetic.row(variant, n, [] if broken else synthetic.noisy(factor * n * 1e-6, rng, noise),
+                                          status=status if broken else "ok", reason="it broke" if broken else ""))
+        return synthetic.write(self.folder / name, rows, **more)
+
+    def setUp(self):
+        super().setUp()
+        self.base = self.sweep("base.csv")
+
+    def test_same(self):
+        said = self.run_script("compare.py", self.base, self.sweep("new.csv", seed=2), "--fail-on", "slower:5%").stdout
+        self.assertIn("9 cells: 0 slower, 0 faster, 9 same, 0 ambiguous", said)
+        self.assertIn("Smallest effect that can be claimed", said)
+
+    def test_slower(self):
+        new = self.sweep("new.csv", 1.2, seed=2)
+        self.assertIn("slower", self.run_script("compare.py", self.base, new).stdout)
+        self.run_script("compare.py", self.base, new, "--fail-on", "slower:5%", code=3)
+        self.run_script("compare.py", self.base, new, "--fail-on", "slower:50%")
+        self.run_script("compare.py", new, self.base, "--fail-on", "slower:5%")
+        self.run_script("compare.py", new, self.base, "--fail-on", "faster:5%", code=3)
+
+    def test_ambiguous(self):
+        self.run_script("compare.py", self.base, self.sweep("new.csv", noise=0.3, seed=2), "--fail-on", "slower:5%", code=4)
+
+    def test_a_cell_that_broke_is_a_regression(self):
+        new = self.sweep("new.csv", status="crashed", seed=2)
+        said = self.run_script("compare.py", self.base, new, "--fail-on", "slower:5%", code=3).stdout
+        self.assertIn("no longer measured: linear N=512: crashed (it broke)", said)
+        skipped = self.sweep("skipped.csv", status="skipped_budget", seed=2)
+        self.run_script("compare.py", self.base, skipped, "--fail-on", "slower:5%")
+
+    def test_nothing_comparable(self):
+        other = synthetic.write(self.folder / "other.csv", [synthetic.row("fnet", 256, [1e-3] * 9)])
+        self.refused(5, "no cell was measured in both", "compare.py", self.base, other)
+
+    def test_too_few_samples_say_so(self):
+        rows = [synthetic.row("full", n, [1e-3, 1.1e-3]) for n in (256, 512)]
+        few = synthetic.write(self.folder / "few.csv", rows)
+        said = self.run_script("compare.py", few, few).stdout
+        self.assertIn("no test can tell one of 2 cells apart", said)
+
+    def test_formats(self):
+        new = self.sweep("new.csv", 1.2, seed=2)
+        told = json.loads(self.run_script("compare.py", self.base, new, "--format", "json").stdout)
+        self.assertEqual(told["verdicts"], {"slower": 1, "faster": 0, "same": 8, "ambiguous": 0})
+        slow = next(c for c in told["cells"] if c["verdict"] == "slower")
+        self.assertTrue(slow["low"] < 1.2 < slow["high"])
+        self.assertEqual(len(self.run_script("compare.py", self.base, new, "--format", "csv").stdout.splitlines()), 10)
+        self.assertIn("| slower | linear | 512 |", self.run_script("compare.py", self.base, new, "--format", "md").stdout)
+
+    def test_noise_floor(self):
+        floor = self.folder / "aa.json"
+        said = self.run_script("compare.py", self.base, self.sweep("new.csv", seed=2), "--aa", floor).stdout
+        self.assertIn("Noise floor", said)
+        told = json.loads(floor.read_text())
+        self.assertEqual(told["false_verdicts"], 0)
+        floor.write_text(json.dumps({**told, "noise_floor": 0.25}))
+        said = self.run_script("compare.py", self.base, self.sweep("slow.csv", 1.2, seed=2), "--noise", floor).stdout
+        self.assertIn("0 slower", said)
+        self.assertIn("noise floor of this machine 25.0%", said)
+        floor.write_text(json.dumps({**told, "machine": {}}))
+        self.refused(2, "measured on another machine", "compare.py", self.base, self.base, "--noise", floor)
+
+
+if __name__ == "__main__":
+    unittest.main()

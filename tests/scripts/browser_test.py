@@ -1,0 +1,137 @@
+"""The page in a headless Chromium. Skipped with exit code 77 where Debian's chromium and chromium-driver are absent."""
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+import subprocess
+
+import browser
+import synthetic
+from testing import SCRIPTS
+
+# How many pixels of a canvas are not background: a chart that was drawn has thousands.
+INK = """const c = document.getElementById(arguments[0]), d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
+let ink = 0; for (let i = 3; i < d.length; i += 4) ink += d[i] > 0; return ink;"""
+PICTURE = "return document.getElementById(arguments[0]).toDataURL()"
+CHARTS = ["time", "memory", "roof", "skill", "inputs", "bubble", "task"]
+
+
+class Page(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.TemporaryDirectory()
+        folder = Path(cls.folder.name)
+        rows = synthetic.zoo((128, 512, 2048), inputs=("text", "iid:1"), threads=(1, 2), causal=(0, 1))
+        sweep = synthetic.write(folder / "zoo.csv", rows)
+        cls.path = folder / "zoo.html"
+        subprocess.run([sys.executable, SCRIPTS / "report.py", sweep, synthetic.train(folder / "zoo.train.csv"), "-o", cls.path],
+                       check=True, capture_output=True)
+        cls.page = browser.Browser()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.page.__exit__()
+        cls.folder.cleanup()
+
+    def setUp(self):
+        self.page.log("performance"), self.page.log("browser")
+        self.page.open(self.path)
+
+    def tearDown(self):
+        # Reading pixels back is what this test does, not the page.
+        errors = [e for e in self.page.log("browser") if e["level"] in ("SEVERE", "WARNING") and "readback" not in e["message"]]
+        self.assertEqual(errors, [])
+
+    def choose(self, axis, value):
+        self.page.run("""const s = document.getElementById('filter-' + arguments[0]);
+            s.selectedIndex = [...s.options].findIndex(o => o.textContent === arguments[1]); s.dispatchEvent(new Event('change'));""",
+                      axis, value)
+
+    def test_charts_are_drawn(self):
+        for chart in CHARTS:
+            self.assertGreater(self.page.run(INK, chart), 5000, chart)
+
+    def test_no_network(self):
+        asked = [e["message"] for e in self.page.log("performance") if '"Network.requestWillBeSent"' in e["message"]]
+        self.assertEqual([a for a in asked if '"url":"file://' not in a], [])
+        self.assertEqual(self.page.run("return performance.getEntriesByType('resource').length"), 0)
+
+    def test_toggle_changes_the_charts(self):
+        before = {chart: self.page.run(PICTURE, chart) for chart in CHARTS}
+        for name in ("full", "linformer:k=256"):
+            self.page.run("document.querySelector(`.chip[data-key='${arguments[0]}']`).click()", name)
+            self.assertEqual(self.page.run("return document.querySelector(`.chip[data-key='${arguments[0]}']`).ariaPressed", name), "false")
+        for chart in CHARTS:
+            self.assertNotEqual(before[chart], self.page.run(PICTURE, chart), chart)
+        self.page.run("document.getElementById('show-all').click()")
+        self.assertEqual(before["time"], self.page.run(PICTURE, "time"))
+
+    def test_filters(self):
+        cells = "return [...document.querySelectorAll('#cells tbody tr')].map(r => r.textContent).join()"
+        for axis, value in (("threads", "1"), ("causal", "yes"), ("input", "iid:1")):
+            picture, table = self.page.run(PICTURE, "time"), self.page.run(cells)
+            self.choose(axis, value)
+            self.assertNotEqual(picture, self.page.run(PICTURE, "time"), axis)
+            self.assertNotEqual(table, self.page.run(cells), axis)
+        commands = self.page.run("return [...document.querySelectorAll('#cells tbody tr')].map(r => { r.click(); return document.getElementById('drawer-command').textContent; })")
+        self.assertTrue(commands)
+        for command in commands:
+            for word in ("--threads 1 ", "--causal yes ", "--input iid:1 "):
+                self.assertIn(word, command)
+        for axis in ("head_dim", "dtype"):
+            self.assertTrue(self.page.run("return document.getElementById('filter-' + arguments[0]).disabled", axis))
+
+    def test_relative_and_choices(self):
+        for action, chart in [("document.getElementById('relative').click()", "time"),
+                              ("const s = document.getElementById('bubble-n'); s.selectedIndex = 0; s.dispatchEvent(new Event('change'))", "bubble"),
+                              ("const s = document.getElementById('bubble-y'); s.selectedIndex = 1; s.dispatchEvent(new Event('change'))", "bubble"),
+                              ("const s = document.getElementById('inputs-n'); s.selectedIndex = 0; s.dispatchEvent(new Event('change'))", "inputs"),
+                              ("const s = document.getElementById('task-name'); s.selectedIndex = 1; s.dispatchEvent(new Event('change'))", "task"),
+                              ("document.getElementById('theme').click()", "time")]:
+            before = self.page.run(PICTURE, chart)
+            self.page.run(action)
+            self.assertNotEqual(before, self.page.run(PICTURE, chart), action)
+            self.assertGreater(self.page.run(INK, chart), 3000, action)
+
+    def test_hover_shows_row_and_command(self):
+        self.page.run("""const p = charts.time.getDatasetMeta(0).data[1], r = charts.time.canvas.getBoundingClientRect();
+            charts.time.canvas.dispatchEvent(new MouseEvent('mousemove', { clientX: r.left + p.x, clientY: r.top + p.y, bubbles: true }));""")
+        self.page.run("charts.time.draw()")
+        self.assertFalse(self.page.run("return document.getElementById('drawer').hidden"))
+        self.assertIn("N=512", self.page.run("return document.getElementById('drawer-facts').textContent"))
+        self.assertIn("attn_sweep --variants", self.page.run("return document.getElementById('drawer-command').textContent"))
+
+    def test_keyboard(self):
+        facts = []
+        for _ in range(2):
+            self.page.run("document.getElementById('time').dispatchEvent(new KeyboardEvent('keydown', { key: 'ArrowRight', bubbles: true, cancelable: true }))")
+            facts.append(self.page.run("return document.getElementById('drawer-facts').textContent"))
+        self.assertIn("N=128", facts[0])
+        self.assertIn("N=512", facts[1])
+        self.page.run("document.dispatchEvent(new KeyboardEvent('keydown', { key: 'Escape' }))")
+        self.assertTrue(self.page.run("return document.getElementById('drawer').hidden"))
+        self.page.run("document.querySelector('#cells tbody tr').focus()")
+        self.page.run("document.activeElement.dispatchEvent(new KeyboardEvent('keydown', { key: 'Enter', bubbles: true }))")
+        self.assertFalse(self.page.run("return document.getElementById('drawer').hidden"))
+
+    def test_tables_sort(self):
+        column = "return [...document.querySelectorAll('#cells tbody tr')].map(r => +r.children[2].textContent)"
+        self.page.run("document.querySelectorAll('#cells th button')[2].click()")
+        up = self.page.run(column)
+        self.assertEqual(up, sorted(up))
+        self.page.run("document.querySelectorAll('#cells th button')[2].click()")
+        self.assertEqual(self.page.run(column), sorted(up, reverse=True))
+
+    def test_phone(self):
+        with browser.Browser(390, 844, phone=True) as phone:
+            phone.open(self.path)
+            self.assertLessEqual(phone.run("return document.documentElement.scrollWidth"), 390)
+            self.assertGreater(phone.run(INK, "time"), 3000)
+            self.assertEqual([e for e in phone.log("browser") if e["level"] == "SEVERE"], [])
+
+
+if __name__ == "__main__":
+    if not browser.available():
+        print("skipped: the page's test needs Debian's chromium and chromium-driver, which are not installed")
+        sys.exit(77)
+    unittest.main()

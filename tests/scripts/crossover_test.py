@@ -1,0 +1,163 @@
+"""crossover.py and advise.py: planted crossings and exponents come back; what is unmeasured is said to be."""
+import json
+import os
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+
+import numpy as np
+
+import synthetic
+from testing import ScriptTest
+
+import attnstats
+from attncsv import read
+from crossover import contracts, crossovers
+
+LENGTHS = (128, 256, 512, 1024, 2048, 4096)
+FAKE = Path(__file__).resolve().with_name("fake_sweep.py")
+
+
+class Planted(ScriptTest):
+    def sweep(self, rng, crossing, power=1.0, **noise):
+        """full ~ N^2 and a variant ~ N^power that meet at `crossing`."""
+        rows = []
+        for n in LENGTHS:
+            rows.append(synthetic.row("full", n, synthetic.noisy(1e-8 * n**2, rng, **noise)))
+            rows.append(synthetic.row("linear", n, synthetic.noisy(1e-8 * crossing**(2 - power) * n**power, rng, **noise)))
+        return read(synthetic.write(self.folder / "planted.csv", rows)).rows
+
+    def test_recovered(self):
+        rng = np.random.default_rng(1)
+        for noise in ({"noise": 0.02}, {"noise": 0.05}, {"noise": 0.02, "round_noise": 0.04}):
+            hit = 0
+            for _ in range(100):
+                crossing = float(np.exp(rng.uniform(np.log(150), np.log(3500))))
+                found = crossovers(self.sweep(rng, crossing, **noise), ["full"], ["time"], draws=400)
+                record = next(r for r in found if r["name"] == "linear")
+                hit += record["low"] <= crossing <= record["high"]
+            print(f"planted crossovers within their interval, {noise}: {hit} of 100")
+            self.assertGreaterEqual(hit, 90, noise)
+
+    def test_beyond_the_lengths(self):
+        rng = np.random.default_rng(2)
+        for crossing, star in ((20, 0), (1e6, np.inf)):
+            record = crossovers(self.sweep(rng, crossing, noise=0.01), ["full"], ["time"], draws=200)[0]
+            self.assertEqual((record["n_star"], record["low"], record["high"]), (star, star, star))
+
+    def test_exponent_covers(self):
+        rng = np.random.default_rng(3)
+        hit = 0
+        for _ in range(400):
+            values = np.exp(rng.normal(0, 0.03, 5)) * np.array(LENGTHS[:5])**1.5
+            _, low, high = attnstats.exponent(LENGTHS[:5], values)
+            hit += low <= 1.5 <= high
+        self.assertGreater(hit, 368)
+
+    def test_contract(self):
+        rng = np.random.default_rng(4)
+        kept = contracts(self.sweep(rng, 700, 1.0, noise=0.01), {"full": 2.0, "linear": 1.0}, 0.25)
+        self.assertEqual([r["contract"] for r in kept], ["OK", "OK"])
+        broken = contracts(self.sweep(rng, 700, 1.6, noise=0.01), {"full": 2.0, "linear": 1.0}, 0.25)
+        self.assertEqual({r["name"]: r["contract"] for r in broken}, {"full": "OK", "linear": "BROKEN"})
+
+
+class ByHand(unittest.TestCase):
+    def test_last_crossing(self):
+        n = [100, 200, 400]
+        cases = [([1, -1, -1], 141.42), ([1, 1, -1], 282.84), ([-1, -1, -1], 0), ([-1, 1, 1], np.inf), ([-1, 3, -1], 336.36),
+                 ([0, -1, -1], 100), ([1, 1, 0], np.inf)]
+        for ratio, star in cases:
+            self.assertAlmostEqual(attnstats.last_crossing(n, ratio)[0], star, places=1, msg=ratio)
+
+    def test_draws_at_once_are_draws_one_by_one(self):
+        rng = np.random.default_rng(5)
+        ratios = rng.normal(0, 1, (200, 5))
+        n = [1, 2, 4, 8, 16]
+        one_by_one = [attnstats.last_crossing(n, row)[0] for row in ratios]
+        np.testing.assert_array_equal(attnstats.last_crossing(n, ratios), one_by_one)
+
+
+class Program(ScriptTest):
+    def sweep(self):
+        path = self.folder / "sweep.csv"
+        subprocess.run([sys.executable, FAKE, "--out", path], check=True)
+        return path
+
+    def test_text_and_json(self):
+        path = self.sweep()
+        said = self.run_script("crossover.py", path, "--attn-sweep", FAKE).stdout
+        self.assertRegex(said, r"linear +full +time +from N=\d+ \(\d+\.\.\d+\)")
+        self.assertRegex(said, r"2\.0\d \(.*\) +2 +OK")
+        told = json.loads(self.run_script("crossover.py", path, "--format", "json", "--attn-sweep", FAKE).stdout)
+        record = next(r for r in told["crossovers"] if r["name"] == "linear" and r["metric"] == "time")
+        self.assertTrue(record["low"] <= 710 and 690 <= record["high"])
+        self.assertEqual({e["name"]: e["contract"] for e in told["exponents"]}, {"full": "OK", "linear": "OK"})
+        self.run_script("crossover.py", path, "--format", "csv", "--attn-sweep", FAKE)
+        self.run_script("crossover.py", path, "--format", "md", "--attn-sweep", FAKE)
+
+    def test_refine(self):
+        os.environ["FAKE_NOISE"] = "0.08"
+        self.addCleanup(os.environ.pop, "FAKE_NOISE")
+        path = self.sweep()
+        os.environ["FAKE_NOISE"] = "0.003"
+        done = self.run_script("crossover.py", path, "--refine", "--width", "1.02", "--metric", "time", "--format", "json", "--attn-sweep", FAKE)
+        self.assertIn("refine 1/5: N=720", done.stderr)
+        record = next(r for r in json.loads(done.stdout)["crossovers"] if r["name"] == "linear")
+        self.assertLess(record["high"] / record["low"], 1.05)
+        self.assertTrue(660 < record["n_star"] < 740, record)
+
+    def test_noise_floor_script(self):
+        environment = {**os.environ, "ATTN_SWEEP": str(FAKE), "ATTN_AA_OUT": str(self.folder / "aa.json")}
+        script = FAKE.parents[2] / "scripts/aa.sh"
+        done = subprocess.run([script], capture_output=True, text=True, env=environment)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("Noise floor", done.stdout)
+        self.assertLess(json.loads((self.folder / "aa.json").read_text())["noise_floor"], 0.05)
+        done = subprocess.run([script], capture_output=True, text=True, env={**environment, "ATTN_SWEEP": "/none"})
+        self.assertEqual((done.returncode, done.stderr.count("\n")), (2, 1))
+
+
+class Advice(ScriptTest):
+    def setUp(self):
+        super().setUp()
+        self.path = synthetic.write(self.folder / "zoo.csv", synthetic.zoo(inputs=("text", "local:0.9"), causal=(0, 1)))
+
+    def ask(self, *arguments, code=0):
+        return self.run_script("advise.py", self.path, "--format", "json", *arguments, code=code)
+
+    def test_ranks_what_satisfies(self):
+        told = json.loads(self.ask("--n", 2048, "--skill", 0.8, "--input", "local", "--memory", "1M").stdout)
+        self.assertTrue(told["answers"])
+        self.assertEqual(told["case"]["input"], "local:0.9")
+        times = [r["time_s"] for r in told["answers"]]
+        self.assertEqual(times, sorted(times))
+        for record in told["answers"]:
+            self.assertGreaterEqual(record["skill"], 0.8)
+            self.assertLessEqual(record["memory_bytes"], 2**20)
+            self.assertEqual(record["basis"], "measured")
+        because = {r["name"]: r["why_not"] for r in told["not"]}
+        self.assertIn("different operator", because["linear"])
+
+    def test_interpolates_between_lengths(self):
+        told = json.loads(self.ask("--n", 1500, "--input", "text").stdout)
+        full = next(r for r in told["answers"] if r["name"] == "full")
+        self.assertEqual(full["basis"], "interpolated between N=1024 and 2048")
+        self.assertAlmostEqual(full["time_s"], 10e-3 * (1500 / 1024)**2 * 1.9 / 2**0.9, delta=0.0015)
+
+    def test_never_guesses(self):
+        told = json.loads(self.ask("--n", 16384, "--input", "text", code=5).stdout)
+        self.assertTrue(all("unmeasured" in r["why_not"] for r in told["not"]))
+        self.refused(5, "no cell with head_dim 80; measured: 64", "advise.py", self.path, "--n", 512, "--head-dim", 80)
+        self.refused(5, "no cell with threads 7", "advise.py", self.path, "--n", 512, "--threads", 7)
+        told = json.loads(self.ask("--n", 2048, "--causal", "--input", "text").stdout)
+        self.assertIn("unsupported at N=2048", next(r["why_not"] for r in told["not"] if r["name"] == "reformer"))
+
+    def test_text(self):
+        self.assertIn("Repeat the first: attn_sweep", self.run_script("advise.py", self.path, "--n", 512).stdout)
+        self.assertIn("--n 600 ", self.run_script("advise.py", self.path, "--n", 600).stdout)
+
+
+if __name__ == "__main__":
+    unittest.main()

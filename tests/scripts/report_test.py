@@ -1,0 +1,94 @@
+"""report.py: the page's size, speed and self-containment, the figures, the summary."""
+import json
+import os
+import re
+import time
+import unittest
+from pathlib import Path
+
+import synthetic
+from testing import SCRIPTS, ScriptTest
+
+
+def data_of(page):
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S).group(1))
+
+
+class Report(ScriptTest):
+    def page(self, *arguments):
+        out = self.folder / "page.html"
+        done = self.run_script("report.py", *arguments, "-o", out)
+        return done, out.read_text()
+
+    def test_forty_variants(self):
+        """40 variants x 8 lengths x 3 inputs: below 5 s of processor time and 3 MB."""
+        path = synthetic.write(self.folder / "forty.csv", synthetic.forty())
+        before, begin = os.times(), time.monotonic()
+        _, page = self.page(path)
+        after, wall = os.times(), time.monotonic() - begin
+        cpu = after.children_user + after.children_system - before.children_user - before.children_system
+        print(f"40 variants x 8 lengths x 3 inputs: {wall:.1f} s ({cpu:.1f} s of processor), {len(page.encode()) / 1e6:.2f} MB")
+        self.assertLess(cpu, 5)  # the wall clock is at the mercy of what else the machine does
+        self.assertLess(len(page.encode()), 3e6)
+        self.assertEqual(len(data_of(page)["columns"]["n"]), 40 * 8 * 3)
+
+    def test_everything_is_inside(self):
+        path = synthetic.write(self.folder / "zoo.csv", synthetic.zoo())
+        train = synthetic.train(self.folder / "zoo.train.csv")
+        _, page = self.page(path, train)
+        self.assertNotRegex(page, r'(?i)<(script|link|img)[^>]+(src|href)\s*=')
+        self.assertNotRegex(page, r"url\(|@import")
+        data = data_of(page)
+        self.assertEqual(data["tasks"], ["majority", "mqar_packed"])
+        rows = data["columns"]
+        commands = [rows["command"]["words"][c].replace("\1", data["command_stem"]) for c in rows["command"]["codes"]]
+        self.assertTrue(all(c.startswith("attn_sweep --variants ") for c in commands))
+        self.assertEqual({(r["name"], r["status"]) for r in data["refused"]}, {("full_unfused", "timed_out")})
+        self.assertTrue(any("unstable" in c for c in data["caveats"]))
+        self.assertIn(["machine.cpu", "Test CPU"], data["context"][0]["facts"])
+
+    def test_crossovers_are_those_of_crossover(self):
+        path = synthetic.write(self.folder / "zoo.csv", synthetic.zoo())
+        told = json.loads(self.run_script("crossover.py", path, "--format", "json", "--draws", 400).stdout)
+        _, page = self.page(path)
+        says = {(c["name"], c["reference"], c["metric"]): c["says"] for c in data_of(page)["crossovers"]}
+        self.assertEqual(says, {(c["name"], c["reference"], c["metric"]): c["says"] for c in told["crossovers"]})
+
+    def test_summary_is_ten_lines(self):
+        path = synthetic.write(self.folder / "zoo.csv", synthetic.zoo(threads=(1, 2), causal=(0, 1), inputs=("text", "iid:1")))
+        done, _ = self.page(path, "--summary")
+        lines = done.stdout.splitlines()
+        self.assertLessEqual(len(lines), 10)
+        self.assertTrue(lines[0].startswith("report: "))
+        for word in ("fastest: ", "ahead of full in time: ", "unstable: ", "not measured: "):
+            self.assertTrue(any(line.startswith(word) for line in lines), word)
+
+    def test_without_a_reference(self):
+        path = synthetic.write(self.folder / "alone.csv", [r for r in synthetic.zoo() if not r["variant"].startswith("full")])
+        done, page = self.page(path, "--summary")
+        self.assertEqual(data_of(page)["crossovers"], [])
+        self.assertTrue(any("'full' was not measured" in c for c in data_of(page)["caveats"]))
+
+    def test_one_cell(self):
+        path = synthetic.write(self.folder / "one.csv", [synthetic.row("full", 512, [1e-3] * 9, skill=1.0)])
+        self.page(path, "--summary", "--figures", self.folder / "one")
+
+    def test_figures(self):
+        path = synthetic.write(self.folder / "zoo.csv", synthetic.zoo((256, 512, 1024)))
+        self.page(path, synthetic.train(self.folder / "zoo.train.csv"), "--figures", self.folder / "figures")
+        names = {p.name for p in (self.folder / "figures").iterdir()}
+        for what in ("time", "memory", "roof", "skill", "bubble", "task-majority"):
+            for kind in ("svg", "png"):
+                self.assertIn(f"{what}.{kind}", names)
+        self.assertGreater((self.folder / "figures/time.png").stat().st_size, 20_000)
+
+    def test_families_have_a_colour(self):
+        """The page and the figures colour the folders of variants/."""
+        script, figures = (SCRIPTS / "page/page.js").read_text(), (SCRIPTS / "figures.py").read_text()
+        for family in (p.name for p in (Path(SCRIPTS).parent / "variants").iterdir() if p.is_dir()):
+            self.assertRegex(script, rf"\b{family}: \[")
+            self.assertIn(f'"{family}"', figures)
+
+
+if __name__ == "__main__":
+    unittest.main()
