@@ -49,8 +49,8 @@ HWY_INLINE Mask lane_mask(std::uint64_t lanes, int w) {
 #endif
 }
 
-// c[i] += rows[i][0..n) * b[0..n)[lanes]: R scalar broadcasts against W vectors.
-template <int R, int W>
+// c[i] += rows[i][0..n) * b[0..n)[lanes]: R scalar broadcasts against W vectors, which follow each other every `stride` vectors.
+template <int R, int W, int kStride>
 HWY_INLINE void multiply_rows(const float* const* rows, const float* b, index_t n, V (&c)[R][W]) {
   const F d;
   const float* row[R];
@@ -61,8 +61,8 @@ HWY_INLINE void multiply_rows(const float* const* rows, const float* b, index_t 
     V odd[R];
     ATTN_UNROLL for (int i = 0; i < R; ++i) odd[i] = hn::Zero(d);
     for (; x + 2 <= n; x += 2) {
-      const V b0 = hn::Load(d, b), b1 = hn::Load(d, b + L);
-      b += 2 * L;
+      const V b0 = hn::Load(d, b), b1 = hn::Load(d, b + kStride * L);
+      b += 2 * kStride * L;
       ATTN_UNROLL for (int i = 0; i < R; ++i) {
         c[i][0] = hn::MulAdd(hn::Set(d, row[i][x]), b0, c[i][0]);
         odd[i] = hn::MulAdd(hn::Set(d, row[i][x + 1]), b1, odd[i]);
@@ -73,7 +73,7 @@ HWY_INLINE void multiply_rows(const float* const* rows, const float* b, index_t 
   _Pragma("GCC unroll 4") for (; x < n; ++x) {
     V lane[W];
     load_row<W>(b, lane);
-    b += W * L;
+    b += kStride * L;
     ATTN_UNROLL for (int i = 0; i < R; ++i) {
       const V a = hn::Set(d, row[i][x]);
       ATTN_UNROLL for (int w = 0; w < W; ++w) c[i][w] = hn::MulAdd(a, lane[w], c[i][w]);
@@ -101,26 +101,27 @@ HWY_INLINE void multiply_columns(const float* const* rows, index_t x, const floa
   }
 }
 
-// Scores and weights of R keys. With kCut, lanes[i] says which lanes see key i; the weights of the others are zero.
-template <int R, int W, bool kCut>
-HWY_INLINE void weigh_rows(Tile& t, index_t head_dim, const float* const* k, const std::uint64_t* lanes, float* p) {
+// Scores and weights of R keys, in W vectors of lanes out of the tile's kTile: `t`'s from vector `from` on. With kCut, lanes[i]
+// says which lanes see key i; the weights of the others are zero.
+template <int R, int W, int kTile, bool kCut>
+HWY_INLINE void weigh_rows(Tile& t, index_t head_dim, const float* const* k, const std::uint64_t* lanes, int from, float* p) {
   const F d;
   V c[R][W];
   {
     V start[W];
-    load_row<W>(t.minus_ref, start);
+    load_row<W>(t.minus_ref + from * L, start);
     ATTN_UNROLL for (int i = 0; i < R; ++i) ATTN_UNROLL for (int w = 0; w < W; ++w) c[i][w] = start[w];
   }
-  multiply_rows<R, W>(k, t.qt, head_dim, c);
+  multiply_rows<R, W, kTile>(k, t.qt + from * L, head_dim, c);
   V total[W];
   ATTN_UNROLL for (int i = 0; i < R; ++i) ATTN_UNROLL for (int w = 0; w < W; ++w) {
     V e = exp2_lanes(c[i][w]);
-    if constexpr (kCut) e = hn::IfThenElseZero(lane_mask(lanes[i], w), e);
-    hn::Store(e, d, p + (i * W + w) * L);
+    if constexpr (kCut) e = hn::IfThenElseZero(lane_mask(lanes[i], from + w), e);
+    hn::Store(e, d, p + (i * kTile + from + w) * L);
     total[w] = i == 0 ? e : hn::Add(total[w], e);
   }
   ATTN_UNROLL for (int w = 0; w < W; ++w) {
-    float* sum = t.batch_sum + w * L;
+    float* sum = t.batch_sum + (from + w) * L;
     hn::Store(hn::Add(hn::Load(d, sum), total[w]), d, sum);
   }
 }
@@ -129,10 +130,35 @@ HWY_INLINE void weigh_rows(Tile& t, index_t head_dim, const float* const* k, con
 template <int W>
 inline constexpr int step_rows = HWY_TARGET == HWY_AVX3 ? 8 : W == 1 ? 8 : 4;
 
-template <int W, bool kCut>
-HWY_INLINE void weigh_step(Tile& t, index_t head_dim, const float* const* k, const std::uint64_t* lanes, float* p) {
+template <int W, int kTile, bool kCut>
+HWY_INLINE void weigh_step(Tile& t, index_t head_dim, const float* const* k, const std::uint64_t* lanes, int from, float* p) {
   constexpr int R = step_rows<W>;
-  for (int i = 0; i < key_step; i += R) weigh_rows<R, W, kCut>(t, head_dim, k + i, lanes + i, p + i * W * L);
+  for (int i = 0; i < key_step; i += R) {
+    weigh_rows<R, W, kTile, kCut>(t, head_dim, k + i, lanes + i, from, p + i * kTile * L);
+  }
+}
+
+// A step that some lanes do not see. At the edge of a window whole vectors see nothing: theirs is not computed.
+template <int W>
+HWY_NOINLINE void weigh_cut_step(Tile& t, index_t head_dim, const float* const* k, const std::uint64_t* lanes, float* p) {
+  const F d;
+  if constexpr (W > 1) {
+    std::uint64_t seen = 0;
+    for (index_t i = 0; i < key_step; ++i) seen |= lanes[i];
+    constexpr std::uint64_t vector = (std::uint64_t{1} << L) - 1;
+    int from = 0, end = W;
+    while (from < W && (seen >> (from * L) & vector) == 0) ++from;
+    while (end > from && (seen >> ((end - 1) * L) & vector) == 0) --end;
+    if (end - from < W) {
+      for (index_t i = 0; i < key_step; ++i) {
+        for (int w = 0; w < W; ++w) hn::Store(hn::Zero(d), d, p + (i * W + w) * L);
+      }
+      if (end - from == 1) weigh_step<1, W, true>(t, head_dim, k, lanes, from, p);
+      if (W == 3 && end - from == 2) weigh_step<2, W, true>(t, head_dim, k, lanes, from, p);
+      return;
+    }
+  }
+  weigh_step<W, W, true>(t, head_dim, k, lanes, 0, p);
 }
 
 template <int W>
@@ -143,8 +169,8 @@ HWY_INLINE void weigh(Tile& t, index_t head_dim, const KeyBatch& batch, float* p
     const float* const* k = batch.k + step * key_step;
     const std::uint64_t* lanes = batch.lanes + step * key_step;
     float* to = p + step * key_step * W * L;
-    if (batch.cut >> step & 1) weigh_step<W, true>(t, head_dim, k, lanes, to);
-    else weigh_step<W, false>(t, head_dim, k, lanes, to);
+    if (batch.cut >> step & 1) weigh_cut_step<W>(t, head_dim, k, lanes, to);
+    else weigh_step<W, W, false>(t, head_dim, k, lanes, 0, to);
   }
 }
 
