@@ -81,9 +81,9 @@ HWY_INLINE void multiply_rows(const float* const* rows, const float* b, index_t 
   }
 }
 
-// c[i] += sum_j rows[j][x + i] * p[j][lanes]. With kFetch, brings in next[j][fetch] meanwhile: one line an iteration, since a burst
-// of prefetches stalls the loads behind it (measured: -2 %).
-template <int R, int W, bool kFetch>
+// c[i][w] += sum_j rows[j][x + i] * p[j][vector w] for kFrom <= w < kEnd. With kFetch, brings in next[j][fetch] meanwhile: one line
+// an iteration, since a burst of prefetches stalls the loads behind it (measured: -2 %).
+template <int R, int W, int kFrom, int kEnd, bool kFetch>
 HWY_INLINE void multiply_columns(const float* const* rows, index_t x, const float* p, index_t n, V (&c)[R][W],
                                  const float* const* next, index_t fetch) {
   const F d;
@@ -96,7 +96,7 @@ HWY_INLINE void multiply_columns(const float* const* rows, index_t x, const floa
     p += W * L;
     ATTN_UNROLL for (int i = 0; i < R; ++i) {
       const V value = hn::Set(d, a[i]);
-      ATTN_UNROLL for (int w = 0; w < W; ++w) c[i][w] = hn::MulAdd(value, lane[w], c[i][w]);
+      ATTN_UNROLL for (int w = kFrom; w < kEnd; ++w) c[i][w] = hn::MulAdd(value, lane[w], c[i][w]);
     }
   }
 }
@@ -256,8 +256,31 @@ HWY_INLINE bool reference_is_off(const Tile& t, std::uint64_t first) {
   return off;
 }
 
+// Keys at the ends of a batch that the tile's last vector does not see (before), or its first (after).
+struct Edges {
+  index_t before = 0, after = 0;
+};
+
+template <int W>
+HWY_INLINE Edges find_edges(const KeyBatch& batch) {
+  Edges edges;
+  if (W == 1 || batch.cut == 0) return edges;
+  constexpr std::uint64_t vector = (std::uint64_t{1} << L) - 1;
+  const auto sees = [&](index_t step, int w) {
+    if ((batch.cut >> step & 1) == 0) return true;
+    std::uint64_t seen = 0;
+    for (index_t i = 0; i < key_step; ++i) seen |= batch.lanes[step * key_step + i];
+    return (seen >> (w * L) & vector) != 0;
+  };
+  const index_t steps = batch.count / key_step;
+  index_t first = 0, end = steps;
+  while (first < steps && !sees(first, W - 1)) ++first;
+  while (end > first && !sees(end - 1, 0)) --end;
+  return {first * key_step, (steps - end) * key_step};
+}
+
 template <int R, int W>
-HWY_INLINE void accumulate_rows(Tile& t, const TileShape& shape, index_t x, const KeyBatch& batch, const float* p) {
+HWY_INLINE void accumulate_rows(Tile& t, const TileShape& shape, index_t x, const KeyBatch& batch, const Edges& edges, const float* p) {
   const F d;
   V c[R][W];
   float* o = t.ot + x * W * L;
@@ -266,12 +289,20 @@ HWY_INLINE void accumulate_rows(Tile& t, const TileShape& shape, index_t x, cons
   ATTN_UNROLL for (int i = 0; i < R; ++i) ATTN_UNROLL for (int w = 0; w < W; ++w) c[i][w] = hn::Zero(d);
   // The first half of the value columns fetches the first kind of rows, the other half the second.
   const int kind = 2 * x < shape.value_dim ? 0 : 1;
+  const float* const* v = batch.v;
+  if constexpr (W > 1) {
+    multiply_columns<R, W, 0, W - 1, false>(v, x, p, edges.before, c, nullptr, 0);
+    v += edges.before;
+    p += edges.before * W * L;
+  }
+  const index_t middle = batch.count - edges.before - edges.after;
   if (batch.fetch[kind] != nullptr) {
     const index_t from = (2 * x - kind * shape.value_dim) * batch.fetch_floats[kind] / shape.value_dim;
-    multiply_columns<R, W, true>(batch.v, x, p, batch.count, c, batch.fetch[kind], from);
+    multiply_columns<R, W, 0, W, true>(v, x, p, middle, c, batch.fetch[kind], from);
   } else {
-    multiply_columns<R, W, false>(batch.v, x, p, batch.count, c, nullptr, 0);
+    multiply_columns<R, W, 0, W, false>(v, x, p, middle, c, nullptr, 0);
   }
+  if constexpr (W > 1) multiply_columns<R, W, 1, W, false>(v + middle, x, p + middle * W * L, edges.after, c, nullptr, 0);
   if (!t.fresh) {
     ATTN_UNROLL for (int i = 0; i < R; ++i) ATTN_UNROLL for (int w = 0; w < W; ++w) c[i][w] = hn::Add(c[i][w], hn::Load(d, o + (i * W + w) * L));
   }
@@ -299,16 +330,17 @@ HWY_NOINLINE void accumulate_guarded(Tile& t, const TileShape& shape, const KeyB
 template <int W>
 HWY_INLINE void accumulate(Tile& t, const TileShape& shape, const KeyBatch& batch, const float* p) {
   if (HWY_UNLIKELY(batch.guard && batch.cut != 0)) return accumulate_guarded<W>(t, shape, batch, p);
+  const Edges edges = find_edges<W>(batch);
   constexpr int R = W == 1 && HWY_TARGET == HWY_AVX3 ? 16 : step_rows<W>;
   index_t x = 0;
-  for (; x + R <= shape.value_dim; x += R) accumulate_rows<R, W>(t, shape, x, batch, p);
+  for (; x + R <= shape.value_dim; x += R) accumulate_rows<R, W>(t, shape, x, batch, edges, p);
   if constexpr (R > 8) {
-    if (x + 8 <= shape.value_dim) accumulate_rows<8, W>(t, shape, x, batch, p), x += 8;
+    if (x + 8 <= shape.value_dim) accumulate_rows<8, W>(t, shape, x, batch, edges, p), x += 8;
   }
   if constexpr (R > 4) {
-    if (x + 4 <= shape.value_dim) accumulate_rows<4, W>(t, shape, x, batch, p), x += 4;
+    if (x + 4 <= shape.value_dim) accumulate_rows<4, W>(t, shape, x, batch, edges, p), x += 4;
   }
-  for (; x < shape.value_dim; ++x) accumulate_rows<1, W>(t, shape, x, batch, p);
+  for (; x < shape.value_dim; ++x) accumulate_rows<1, W>(t, shape, x, batch, edges, p);
 }
 
 template <int W>
