@@ -77,6 +77,8 @@ SoftmaxEngine::SoftmaxEngine(const Problem& problem, const EngineOptions& option
   for (int vectors = 1; vectors <= 3; ++vectors) ops_[vectors - 1] = &tile_ops(vectors);
   widest_ = choose_width(std::min(options.keys_per_query, problem.kv_len), ops_);
 
+  panel_limit_ = options.keys_per_query <= panel_keys ? panel_keys : usual_panel_keys;
+
   unit_rows_ = problem.q_len;
   switch (queries_.kind) {
     case QueryBlocks::Kind::contiguous:
@@ -106,7 +108,7 @@ SoftmaxEngine::SoftmaxEngine(const Problem& problem, const EngineOptions& option
   parts_ = std::max<index_t>(1, ceil_div(unit_rows_, part_rows_));
   blocks_ = units * parts_;
   if (plan.threads() > 1 && blocks_ > 0 && blocks_ < 2 * plan.threads()) {
-    splits_ = std::clamp<index_t>(ceil_div(2 * plan.threads(), blocks_), 1, std::max<index_t>(1, problem.kv_len / (2 * panel_keys)));
+    splits_ = std::clamp<index_t>(ceil_div(2 * plan.threads(), blocks_), 1, std::max<index_t>(1, problem.kv_len / (2 * usual_panel_keys)));
   }
 
   const index_t tile_floats = (round_up(part_rows_, lanes) + lanes) * (problem.head_dim + problem.value_dim + 3);
@@ -116,8 +118,8 @@ SoftmaxEngine::SoftmaxEngine(const Problem& problem, const EngineOptions& option
     tiles_ = plan.shared<float>(blocks_ * splits_ * round_up(tile_floats, 32));
     seen_ = plan.shared<std::uint64_t>(blocks_ * splits_ * most_tiles * 2);
   }
-  weights_ = plan.per_worker<float>(panel_keys * max_lanes);
-  copies_ = plan.per_worker<float>(2 * panel_keys * (problem.head_dim + problem.value_dim));
+  weights_ = plan.per_worker<float>(batch_keys * max_lanes);
+  copies_ = plan.per_worker<float>(2 * usual_panel_keys * (problem.head_dim + problem.value_dim));
   panels_ = plan.per_worker<std::byte>(2 * static_cast<index_t>(sizeof(KeyPanel)));
   cost_ = plan.shared<float>(blocks_);
   order_ = plan.shared<std::int32_t>(blocks_);
@@ -187,22 +189,21 @@ std::span<float> SoftmaxEngine::tile_scratch(const Workspace& workspace, index_t
   return workspace.shared(tiles_).subspan(static_cast<std::size_t>(slot) * floats, floats);
 }
 
-void SoftmaxEngine::store(const EngineArrays& arrays, const Tiles& tiles, const QueryBlock& block) const {
+void SoftmaxEngine::store(const EngineArrays& arrays, const Tiles& tiles, const QueryBlock& block, std::size_t t) const {
   const auto out = arrays.out[block.batch][block.head];
+  const bool with_lse = arrays.lse.data_handle() != nullptr;
   float* rows[max_lanes];
   float* lse[max_lanes];
-  for (std::size_t t = 0; t < static_cast<std::size_t>(tiles.size); ++t) {
-    const TileQueries& queries = tiles.queries[t];
-    for (index_t i = 0; i < queries.count; ++i) {
-      const index_t row = block.row(queries.first + i);
-      rows[i] = out.row(row);
-      if (arrays.lse.data_handle() != nullptr) lse[i] = &arrays.lse(block.batch, block.head, row);
-    }
-    tiles.ops[t]->store(tiles.tile[t], shape_, rows, queries.count, arrays.lse.data_handle() != nullptr ? lse : nullptr);
+  const TileQueries& queries = tiles.queries[t];
+  for (index_t i = 0; i < queries.count; ++i) {
+    const index_t row = block.row(queries.first + i);
+    rows[i] = out.row(row);
+    if (with_lse) lse[i] = &arrays.lse(block.batch, block.head, row);
   }
+  tiles.ops[t]->store(tiles.tile[t], shape_, rows, queries.count, with_lse ? lse : nullptr);
 }
 
-// Takes the tiles from load to the last key; true when some batch was cut.
+// Takes the tiles from load to the last key and, unless they resume or are parts, to the output; true when some batch was cut.
 bool SoftmaxEngine::attend_keys(const EngineArrays& arrays, const Workspace& workspace, KeySchedule schedule, const QueryBlock& block,
                                 Tiles& tiles, index_t split, int worker, bool guard) const {
   const auto tile_count = static_cast<std::size_t>(tiles.size);
@@ -224,7 +225,7 @@ bool SoftmaxEngine::attend_keys(const EngineArrays& arrays, const Workspace& wor
     tiles.ops[t]->resume(tiles.tile[t], shape_, rows, queries.count, lse);
   };
   // The next tile's queries and this tile's output rows, fetched by its first batch: cold, they cost a short window 12 %.
-  const float* soon[2][panel_keys];
+  const float* soon[2][batch_keys];
   const auto list_soon = [&](std::size_t t, index_t count) {
     const TileQueries& own = tiles.queries[t];
     const TileQueries& next = tiles.queries[std::min(t + 1, tile_count - 1)];
@@ -240,7 +241,7 @@ bool SoftmaxEngine::attend_keys(const EngineArrays& arrays, const Workspace& wor
   KeyList list(problem_.kv_len);
   schedule(block, list);
   const auto [lowest, highest] = position_range(block, 0, block.count);
-  KeyStream stream(list, lowest, highest, problem_.causal);
+  KeyStream stream(list, lowest, highest, problem_.causal, panel_limit_);
 
   std::byte* memory = workspace.of(worker, panels_).data();
   KeyPanel* panel = new (memory) KeyPanel;
@@ -262,36 +263,42 @@ bool SoftmaxEngine::attend_keys(const EngineArrays& arrays, const Workspace& wor
   float* weights = workspace.of(worker, weights_).data();
   std::uint64_t lanes[panel_keys];
   Sight seen[panel_steps];
+  const bool store_early = splits_ == 1 && !arrays.resume;  // while the tile is hot; what resumes may have to start again
   bool any_cut = false;
   bool more = advance();
   if (!more) {
-    for (std::size_t t = 0; t < tile_count; ++t) start_tile(t);
+    for (std::size_t t = 0; t < tile_count; ++t) {
+      start_tile(t);
+      if (store_early) store(arrays, tiles, block, t);
+    }
   }
   for (bool first_panel = true; more; first_panel = false) {
     swap_panels();
     more = advance();
     index_t fetched = 0;  // rows of the next panel
-    const index_t steps = panel->count / key_step;
     for (std::size_t t = 0; t < tile_count; ++t) {
       if (first_panel) start_tile(t);
-      if (!may_see(*panel, tiles.queries[t])) continue;
+      const index_t steps = may_see(*panel, tiles.queries[t]) ? panel->count / key_step : 0;
       for (index_t s = 0; s < steps; ++s) seen[s] = sight(*panel, s, tiles.queries[t], problem_.causal, lanes + s * key_step);
       for (index_t s = 0; s < steps;) {
         if (seen[s] == Sight::none) {
           ++s;
           continue;
         }
-        const index_t begin = s;
+        // A stretch of seen steps, in batches of nearly equal length.
+        index_t stretch = s;
+        while (stretch < steps && seen[stretch] != Sight::none) ++stretch;
+        const index_t end = s + ceil_div(stretch - s, ceil_div((stretch - s) * key_step, batch_keys));
+        const index_t from = s * key_step;
         std::uint64_t cut = 0;
-        for (; s < steps && seen[s] != Sight::none; ++s) cut |= std::uint64_t{seen[s] == Sight::some} << (s - begin);
-        const index_t from = begin * key_step;
+        for (index_t bit = 0; s < end; ++s, ++bit) cut |= std::uint64_t{seen[s] == Sight::some} << bit;
         any_cut = any_cut || cut != 0;
         KeyBatch batch{.k = panel->k.data() + from,
                        .v = panel->v.data() + from,
                        .lanes = lanes + from,
                        .cut = cut,
                        .guard = guard,
-                       .count = (s - begin) * key_step,
+                       .count = s * key_step - from,
                        .fetch = {nullptr, nullptr},
                        .fetch_floats = {shape_.head_dim, shape_.value_dim}};
         if (tiles.tile[t].fresh && t > 0) {
@@ -306,6 +313,7 @@ bool SoftmaxEngine::attend_keys(const EngineArrays& arrays, const Workspace& wor
         }
         tiles.ops[t]->attend(tiles.tile[t], shape_, batch, weights);
       }
+      if (!more && store_early) store(arrays, tiles, block, t);
     }
   }
 
@@ -324,7 +332,10 @@ void SoftmaxEngine::attend(const EngineArrays& arrays, const Workspace& workspac
     for (std::size_t t = 0; t < tile_count; ++t) finite = finite && tiles.ops[t]->finite(tiles.tile[t], shape_);
     if (!finite) attend_keys(arrays, workspace, schedule, block, tiles, split, worker, true);
   }
-  if (splits_ == 1) return store(arrays, tiles, block);
+  if (splits_ == 1) {
+    for (std::size_t t = 0; arrays.resume && t < tile_count; ++t) store(arrays, tiles, block, t);
+    return;
+  }
   const auto flags = workspace.shared(seen_).subspan(static_cast<std::size_t>(slot * most_tiles * 2));
   for (std::size_t t = 0; t < tile_count; ++t) {
     flags[2 * t] = tiles.tile[t].unset;
@@ -347,7 +358,7 @@ void SoftmaxEngine::merge(const EngineArrays& arrays, const Workspace& workspace
     }
     if (split == 0) sum = part;
   }
-  store(arrays, sum, block);
+  for (std::size_t t = 0; t < static_cast<std::size_t>(sum.size); ++t) store(arrays, sum, block, t);
 }
 
 void SoftmaxEngine::order_tasks(std::span<std::int32_t> order, std::span<float> cost, const RowSchedule* rows,

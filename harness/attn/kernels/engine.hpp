@@ -71,7 +71,7 @@ class SoftmaxEngine {
   bool attend_keys(const EngineArrays&, const Workspace&, KeySchedule, const QueryBlock&, Tiles&, index_t split, int worker, bool guard) const;
   void attend(const EngineArrays&, const Workspace&, KeySchedule, const QueryBlock&, index_t slot, int worker) const;
   void merge(const EngineArrays&, const Workspace&, const QueryBlock&, index_t number) const;
-  void store(const EngineArrays&, const Tiles&, const QueryBlock&) const;
+  void store(const EngineArrays&, const Tiles&, const QueryBlock&, std::size_t tile) const;
   void run(const EngineArrays&, const Workspace&, const RowSchedule* rows, KeySchedule) const;
 
   Problem problem_;
@@ -80,6 +80,7 @@ class SoftmaxEngine {
   float factor_;            // on q: scores in log2 units
   const TileOps* ops_[3];   // by vectors - 1
   int widest_ = 3;          // vectors of the widest tile in use
+  index_t panel_limit_ = 0; // keys taken at a time
   index_t units_ = 1;       // of a head: the whole, aligned stretches, residue classes or listed blocks
   index_t unit_rows_ = 0;   // rows of a unit, at most
   index_t parts_ = 1;       // blocks that a unit is cut into

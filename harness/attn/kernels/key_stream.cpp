@@ -65,8 +65,8 @@ class LanesAround {
 
 }  // namespace
 
-KeyStream::KeyStream(const KeyList& list, index_t lowest, index_t highest, bool causal)
-    : list_(list), lowest_(lowest), highest_(highest), causal_(causal) {
+KeyStream::KeyStream(const KeyList& list, index_t lowest, index_t highest, bool causal, index_t panel_limit)
+    : list_(list), lowest_(lowest), highest_(highest), causal_(causal), limit_(panel_limit) {
   enter_run();
 }
 
@@ -103,12 +103,12 @@ index_t KeyStream::remaining() const {
 }
 
 // Takes keys of the run until it or the panel is full; returns the panel's new length.
-index_t KeyStream::append(const KeyRun& run, const KeyRows& rows, KeyPanel& panel, index_t n) {
-  while (group_ < last_group_ && n < panel_keys) {
+index_t KeyStream::append(const KeyRun& run, const KeyRows& rows, KeyPanel& panel, index_t n, index_t limit) {
+  while (group_ < last_group_ && n < limit) {
     const index_t base = run.first + run.step * (run.index != nullptr ? run.index[group_] : group_);
     const index_t first = std::max(base, from_) + offset_;
     const index_t end = std::min(base + run.width, to_);
-    const index_t take = std::clamp<index_t>(end - first, 0, panel_keys - n);
+    const index_t take = std::clamp<index_t>(end - first, 0, limit - n);
     for (index_t i = 0; i < take; ++i, ++n) {
       const auto at = static_cast<std::size_t>(n);
       panel.key[at] = first + i;
@@ -127,20 +127,24 @@ index_t KeyStream::append(const KeyRun& run, const KeyRows& rows, KeyPanel& pane
 
 bool KeyStream::next(const KeyRows& rows, KeyPanel& panel, float* copies) {
   index_t n = 0;
-  while (n < panel_keys && run_ < list_.size()) {
+  while (n < limit_ && run_ < list_.size()) {
     const KeyRun& run = list_[run_];
+    const auto few_sets = [&](index_t stride) { return lands_in_few_sets(run.width == 1 ? run.step * stride : stride); };
+    const bool copies_some = few_sets(rows.k_stride) || few_sets(rows.v_stride);
+    const index_t limit = copies_some ? std::min(limit_, usual_panel_keys) : limit_;
+    if (n >= limit) break;
     const index_t begin = n;
-    const index_t end = n = append(run, rows, panel, n);
-    if (end - begin > key_step) {
+    const index_t end = n = append(run, rows, panel, n, limit);
+    if (copies_some && end - begin > key_step) {
       const auto copy = [&](auto& row, index_t stride, index_t floats, float* to) {
-        if (!lands_in_few_sets(run.width == 1 ? run.step * stride : stride)) return;
+        if (!few_sets(stride)) return;
         for (index_t j = begin; j < end; ++j) {
           const float*& source = row[static_cast<std::size_t>(j)];
           source = std::copy_n(source, floats, to + j * floats) - floats;
         }
       };
       copy(panel.k, rows.k_stride, rows.head_dim, copies);
-      copy(panel.v, rows.v_stride, rows.value_dim, copies + panel_keys * rows.head_dim);
+      copy(panel.v, rows.v_stride, rows.value_dim, copies + usual_panel_keys * rows.head_dim);
     }
     for (; n % key_step != 0; ++n) {
       const auto at = static_cast<std::size_t>(n);

@@ -10,9 +10,12 @@
 
 namespace attn::kernels {
 
-// Keys of a panel, which all tiles of a block go through before the next. At D = 64, 64 keys lose 1 % to loads and stores of O;
-// 256 keys, K and V then 128 KB beside the next panel's, lose 2 % (Emerald Rapids, g++ 12).
-inline constexpr index_t panel_keys = 128;
+// Keys of a panel, which all tiles of a block go through before the next. Long lists take panels of 128: at D = 64, 64 lose 1 % to
+// loads and stores of O, 256 lose 2 % to the caches. For short windows a panel holds all that a block sees, so that a tile is
+// done in one go. `batch_keys`: of a batch, at most (Emerald Rapids, g++ 12).
+inline constexpr index_t usual_panel_keys = 128;
+inline constexpr index_t panel_keys = 512;
+inline constexpr index_t batch_keys = 160;
 inline constexpr index_t panel_steps = panel_keys / key_step;
 
 // The rows of one kv head.
@@ -51,22 +54,23 @@ struct TileQueries {
 class KeyStream {
  public:
   // Positions of the block's queries lie in [lowest, highest].
-  KeyStream(const KeyList& list, index_t lowest, index_t highest, bool causal);
+  KeyStream(const KeyList& list, index_t lowest, index_t highest, bool causal, index_t panel_limit = usual_panel_keys);
 
   // Keys still to come, about: exact but for listed keys that the restrictions of their run leave out.
   index_t remaining() const;
 
   // Fills the next panel; false when there are no more keys. Rows that would fall into few cache sets are copied to `copies`:
-  // panel_keys rows of head_dim and as many of value_dim floats.
+  // usual_panel_keys rows of head_dim and as many of value_dim floats.
   bool next(const KeyRows& rows, KeyPanel& panel, float* copies);
 
  private:
   void enter_run();
-  index_t append(const KeyRun& run, const KeyRows& rows, KeyPanel& panel, index_t n);
+  index_t append(const KeyRun& run, const KeyRows& rows, KeyPanel& panel, index_t n, index_t limit);
 
   const KeyList& list_;
   index_t lowest_, highest_;
   bool causal_;
+  index_t limit_;
   std::size_t run_ = 0;
   index_t group_ = 0, last_group_ = 0;  // of the run
   index_t offset_ = 0;                  // in the group
