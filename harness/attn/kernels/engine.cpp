@@ -278,9 +278,9 @@ bool SoftmaxEngine::attend_keys(const EngineArrays& arrays, const Workspace& wor
     index_t fetched = 0;  // rows of the next panel
     for (std::size_t t = 0; t < tile_count; ++t) {
       if (first_panel) start_tile(t);
-      const index_t steps = may_see(*panel, tiles.queries[t]) ? panel->count / key_step : 0;
-      for (index_t s = 0; s < steps; ++s) seen[s] = sight(*panel, s, tiles.queries[t], problem_.causal, lanes + s * key_step);
-      for (index_t s = 0; s < steps;) {
+      const auto [first_step, steps] = steps_in_reach(*panel, tiles.queries[t]);
+      for (index_t s = first_step; s < steps; ++s) seen[s] = sight(*panel, s, tiles.queries[t], problem_.causal, lanes + s * key_step);
+      for (index_t s = first_step; s < steps;) {
         if (seen[s] == Sight::none) {
           ++s;
           continue;

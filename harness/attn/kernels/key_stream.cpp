@@ -167,14 +167,25 @@ bool KeyStream::next(const KeyRows& rows, KeyPanel& panel, float* copies) {
   panel.lowest = anywhere;
   panel.highest = -anywhere;
   panel.left = panel.right = -anywhere;
+  panel.ascending = true;
   for (index_t step = 0; step < n / key_step; ++step) {
     const KeyPanel::Step& s = panel.steps[static_cast<std::size_t>(step)];
+    panel.ascending = panel.ascending && s.lowest >= panel.highest;
     panel.lowest = std::min(panel.lowest, s.lowest);
     panel.highest = std::max(panel.highest, s.highest);
     panel.left = std::max(panel.left, s.run->left);
     panel.right = std::max(panel.right, right_limit(*s.run, causal_));
   }
   return n > 0;
+}
+
+std::pair<index_t, index_t> steps_in_reach(const KeyPanel& panel, const TileQueries& tile) {
+  const index_t low = tile.lowest - panel.left, high = tile.highest + panel.right;
+  if (panel.lowest > high || panel.highest < low) return {0, 0};
+  const auto begin = panel.steps.begin(), end = begin + panel.count / key_step;
+  if (!panel.ascending) return {0, end - begin};
+  const auto first = std::partition_point(begin, end, [&](const KeyPanel::Step& s) { return s.highest < low; });
+  return {first - begin, std::partition_point(first, end, [&](const KeyPanel::Step& s) { return s.lowest <= high; }) - begin};
 }
 
 Sight partial_sight(const KeyPanel& panel, index_t step, const TileQueries& tile, bool causal, std::uint64_t* lanes) {

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <utility>
 
 #include "attn/kernels/keys.hpp"
 #include "attn/kernels/tile.hpp"
@@ -38,6 +39,7 @@ struct KeyPanel {
   index_t count = 0;        // rows, a multiple of key_step
   index_t lowest, highest;  // of all keys
   index_t left, right;      // the widest band of its runs
+  bool ascending;           // no step holds a key below one of the step before
   std::array<const float*, panel_keys> k, v;
   std::array<index_t, panel_keys> key;
   std::array<Step, panel_steps> steps;
@@ -77,10 +79,8 @@ class KeyStream {
   index_t from_ = 0, to_ = 0;           // keys that any query may see
 };
 
-// False when the tile surely sees no key of the panel.
-inline bool may_see(const KeyPanel& panel, const TileQueries& tile) {
-  return panel.lowest <= tile.highest + panel.right && panel.highest >= tile.lowest - panel.left;
-}
+// Steps [first, end) outside which the tile surely sees nothing.
+std::pair<index_t, index_t> steps_in_reach(const KeyPanel& panel, const TileQueries& tile);
 
 enum class Sight { none, some, all };
 
