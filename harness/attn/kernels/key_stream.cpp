@@ -1,6 +1,9 @@
 #include "attn/kernels/key_stream.hpp"
 
 #include <algorithm>
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 
 namespace attn::kernels {
 
@@ -30,6 +33,23 @@ std::uint64_t lane_range(index_t from, index_t to) {
   return from_lane(from) & ~from_lane(to);
 }
 
+// Lanes whose row is from `low` to `high`, numbers that fit 32 bits. Once for each key and tile: element by element it took as
+// long as the key's products.
+std::uint64_t listed_between(const std::int32_t* rows, index_t count, index_t low, index_t high) {
+  std::uint64_t lanes = 0;
+  index_t i = 0;
+#if defined(__SSE2__)
+  const __m128i least = _mm_set1_epi32(static_cast<int>(low)), most = _mm_set1_epi32(static_cast<int>(high));
+  for (; i + 4 <= count; i += 4) {
+    const __m128i row = _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows + i));
+    const __m128i out = _mm_or_si128(_mm_cmplt_epi32(row, least), _mm_cmpgt_epi32(row, most));
+    lanes |= static_cast<std::uint64_t>(~_mm_movemask_ps(_mm_castsi128_ps(out)) & 15) << i;
+  }
+#endif
+  for (; i < count; ++i) lanes |= std::uint64_t{rows[i] >= low && rows[i] <= high} << i;
+  return lanes;
+}
+
 // Lanes of the tile that stand from key - back to key + ahead, for one key after the other.
 class LanesAround {
  public:
@@ -50,12 +70,10 @@ class LanesAround {
 
  private:
   std::uint64_t search(index_t low, index_t high) const {
-    std::uint64_t lanes = 0;
-    for (index_t i = 0; i < tile_.count; ++i) {
-      const index_t at = tile_.block->position(tile_.first + i);
-      lanes |= std::uint64_t{at >= low && at <= high} << i;
-    }
-    return lanes;
+    if (low <= tile_.lowest && high >= tile_.highest) return lane_range(0, tile_.count);
+    const index_t shift = tile_.block->shift;
+    return listed_between(tile_.block->rows + tile_.first, tile_.count, std::max(low, tile_.lowest) - shift,
+                          std::min(high, tile_.highest) - shift);
   }
 
   const TileQueries& tile_;
@@ -156,7 +174,8 @@ bool KeyStream::next(const KeyRows& rows, KeyPanel& panel, float* copies) {
       const index_t stop = std::min(row + key_step, end);
       const auto keys = panel.key.begin();
       const auto [low, high] = std::minmax_element(keys + row, keys + stop);
-      panel.steps[static_cast<std::size_t>(row / key_step)] = {&run, *low, *high, (1u << (stop - row)) - 1, plain && stop - row == key_step};
+      panel.steps[static_cast<std::size_t>(row / key_step)] = {&run, *low, *high, (1u << (stop - row)) - 1,
+                                                               plain && stop - row == key_step};
     }
     if (group_ == last_group_) {
       ++run_;

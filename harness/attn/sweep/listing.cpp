@@ -41,8 +41,10 @@ std::string list_markdown(const Registry& registry) {
     const VariantInfo& i = type->info;
     std::string options;
     for (const auto& o : type->options) options += (options.empty() ? "`" : ", `") + o.name + "=" + o.default_value + "`";
+    const std::string causal =
+        std::string(to_string(i.causality)) + (i.membership_sees_future ? ", membership sees the future" : "");
     text += fmt::format("| {} | `{}` | {} | {} | {} | {} | {} | {} |\n", type->family, type->id, cell(i.formula), cell(i.paper),
-                        cell(i.cost_in_n), to_string(i.exactness), to_string(i.causality), options);
+                        cell(i.cost_in_n), to_string(i.exactness), causal, options);
   }
   return text;
 }
@@ -68,6 +70,7 @@ std::string list_json(const Registry& registry) {
                     {"cross", i.cross},
                     {"grouped_heads", i.grouped_heads},
                     {"randomised", i.randomised},
+                    {"membership_sees_future", i.membership_sees_future},
                     {"options", options}});
   }
   return list.dump(2) + "\n";

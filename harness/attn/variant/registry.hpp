@@ -59,6 +59,7 @@ struct VariantInfo {
   bool heads_independent = true;  // false: parameters or the operator mix heads
   bool row_wise = true;           // output row i depends on no other row of Q: sampled rows can be checked alone
   bool randomised = false;        // parameters hold random features or tables
+  bool membership_sees_future = false;  // who attends to whom is chosen from all tokens, even when causal
   bool in_default_sweep = false;  // one of the few that a sweep without --variants measures
   double time_exponent = 2;       // declared growth of time in N at fixed options
 };

@@ -1,0 +1,68 @@
+#include "attn/kernels/grouping.hpp"
+
+#include <algorithm>
+
+#include "attn/core/assert.hpp"
+#include "attn/kernels/rows.hpp"
+
+namespace attn::kernels {
+
+void sort_by_group(std::span<const std::int32_t> group, std::span<std::int32_t> order, std::span<std::int32_t> begin) {
+  ATTN_ASSERT(order.size() == group.size() && !begin.empty());
+  std::fill(begin.begin(), begin.end(), 0);
+  // Two places on, so that a group's counter is where its next item goes and ends as the begin of the next group.
+  const auto counter = begin.subspan(1);
+  for (const std::int32_t g : group) {
+    if (const auto at = static_cast<std::size_t>(g) + 1; at < counter.size()) ++counter[at];
+  }
+  for (std::size_t g = 1; g < counter.size(); ++g) counter[g] += counter[g - 1];
+  for (std::size_t i = 0; i < group.size(); ++i) {
+    order[static_cast<std::size_t>(counter[static_cast<std::size_t>(group[i])]++)] = static_cast<std::int32_t>(i);
+  }
+}
+
+namespace {
+
+// Of AngularHash::block rows at a time, lanes along the rows. y [columns, block].
+void argmax_of_both_signs(index_t columns, const float* y, std::int32_t* at) {
+  constexpr index_t block = AngularHash::block;
+  float best[block];
+  std::copy_n(y, block, best);
+  std::fill_n(at, block, 0);
+  for (index_t c = 1; c < 2 * columns; ++c) {
+    const float* column = y + c % columns * block;
+    const float sign = c < columns ? 1.0f : -1.0f;
+    const auto number = static_cast<std::int32_t>(c);
+    for (index_t i = 0; i < block; ++i) {
+      const float value = sign * column[i];
+      const bool more = value > best[i];
+      best[i] = more ? value : best[i];
+      at[i] = more ? number : at[i];
+    }
+  }
+}
+
+}  // namespace
+
+void AngularHash::operator()(index_t n, index_t dim, Rows x, const float* rotations, float* scratch, std::int32_t* bucket,
+                             index_t stride) const {
+  const index_t all = rounds * columns();
+  float* projected = scratch;
+  float* turned = scratch + block * all;
+  std::fill_n(turned, block * all, 0.0f);
+  std::int32_t low[block], high[block];
+  for (index_t row = 0; row < n; row += block) {
+    const index_t count = std::min(block, n - row);
+    gemm(count, all, dim, {x.data + row * x.stride, x.stride}, {rotations, all}, {projected, all});
+    transpose(count, all, {projected, all}, {turned, block});
+    for (index_t r = 0; r < rounds; ++r) {
+      const float* y = turned + r * columns() * block;
+      argmax_of_both_signs(first / 2, y, low);
+      std::fill_n(high, block, 0);
+      if (second > 0) argmax_of_both_signs(second / 2, y + first / 2 * block, high);
+      for (index_t i = 0; i < count; ++i) bucket[r * stride + row + i] = low[i] + static_cast<std::int32_t>(first) * high[i];
+    }
+  }
+}
+
+}  // namespace attn::kernels

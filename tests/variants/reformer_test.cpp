@@ -1,0 +1,89 @@
+#include "run.hpp"
+#include "trial.hpp"
+
+using namespace attn;
+using namespace attn::test;
+
+namespace {
+
+// Full attention without the diagonal, keys x / |x|, logits not scaled; a row that sees nothing keeps its own value.
+Tensor<float> full_without_self(const Problem& p, const Arrays& in) {
+  const Tensor<double> x = cast<double>(in.q), v = cast<double>(in.v);
+  const Mask others = mask({p.q_len, p.q_len}, [&](index_t i, index_t j) { return i != j && (!p.causal || j < i); });
+  const Tensor<double> out = matmul(softmax(matmul_transposed(x, l2_normalize(x)), others), v);
+  const Mask alone = mask({p.q_len, 1}, [&](index_t i, index_t) { return p.q_len == 1 || (p.causal && i == 0); });
+  return cast<float>(where(alone, v, out));
+}
+
+}  // namespace
+
+TEST_CASE("reformer: one chunk is full attention without the diagonal, whatever the rounds and the ring") {
+  for (const index_t n : {1, 2, 50}) {
+    for (const bool causal : {false, true}) {
+      const Problem p = problem(n, 16, causal);
+      const Arrays in = arrays(p);
+      for (const char* name : {"reformer:chunk=64,rounds=1", "reformer:chunk=64,rounds=3", "reformer:chunk=50,rounds=2,wrap=none",
+                               "reformer:chunk=64,before=3,after=2"}) {
+        INFO(name << " at " << n);
+        check_equal(run(name, p, in), full_without_self(p, in));
+      }
+    }
+  }
+}
+
+TEST_CASE("reformer: keys of its own, in one chunk, are full attention") {
+  for (const bool causal : {false, true}) {
+    const Problem p = problem(50, 16, causal);
+    const Arrays in = arrays(p);
+    check_equal(run("reformer:chunk=64,keys=own", p, in), run("full", p, in));
+  }
+}
+
+TEST_CASE("reformer: bidirectional chunks that see all others are full attention without the diagonal") {
+  const Problem p = problem(64);
+  const Arrays in = arrays(p);
+  check_equal(run("reformer:chunk=16,rounds=1,before=2,after=1", p, in), full_without_self(p, in));
+}
+
+TEST_CASE("reformer: tokens in separate directions find their own kind") {
+  // Four directions, of which every token is one: equal tokens share every bucket, so a query sees its kind only when each kind
+  // fills a chunk; values are the kind's number.
+  const Problem p = problem(64, 16, false, 1);
+  Arrays in = arrays(p);
+  in.q = tabulate<float>({1, 1, 64, 16}, [](index_t, index_t, index_t i, index_t d) { return d == i % 4 ? 60.0f : 0.0f; });
+  in.v = tabulate<float>({1, 1, 64, 16}, [](index_t, index_t, index_t i, index_t) { return static_cast<float>(i % 4); });
+  const Tensor<float> out = run("reformer:chunk=16,rounds=4,buckets=64", p, in);
+  for (index_t i = 0; i < 64; ++i) CHECK(out(0, 0, i, 0) == Approx(static_cast<double>(i % 4)).margin(1e-5));
+}
+
+TEST_CASE("reformer: conforms with other options") {
+  for (const char* name : {"reformer:chunk=7,rounds=3,before=1,after=1", "reformer:chunk=16,rounds=1,wrap=none,buckets=6",
+                           "reformer:chunk=16,rounds=2,buckets=24,factors=two", "reformer:chunk=32,factors=one,logit_scale=0.25",
+                           "reformer:chunk=16,keys=own,after=1"}) {
+    check_conforms(name);
+  }
+}
+
+TEST_CASE("reformer: odd bucket counts are refused") {
+  CHECK(refusal("reformer:buckets=5", problem(100)).find("odd") != std::string::npos);
+  CHECK(refusal("reformer:buckets=6", problem(100)) == "");
+}
+
+TEST_CASE("reformer: equal tokens, zero tokens and NaN are survived") {
+  const Problem p = problem(200);
+  Arrays in = arrays(p);
+  in.v = ones<float>(in.v.shape());
+  for (const double value : {0.0, 1.0, 1e-30, 1e18}) {
+    in.q = full<float>(in.q.shape(), static_cast<float>(value));
+    check_equal(run("reformer:chunk=16", p, in), in.v);
+  }
+  in.q = full<float>(in.q.shape(), std::nanf(""));
+  run("reformer:chunk=16", p, in);
+}
+
+TEST_CASE("reformer: the bidirectional pair count of one round is the definition's") {
+  for (const index_t n : {40, 64, 100}) {
+    const Problem p = problem(n, 4);
+    CHECK(pairs_of_head("reformer:chunk=16,rounds=1", p) == pairs_by_definition("reformer:chunk=16,rounds=1", p));
+  }
+}

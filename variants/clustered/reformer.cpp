@@ -1,0 +1,272 @@
+#include <bit>
+#include <cmath>
+#include <limits>
+
+#include "attn/kernels/engine.hpp"
+#include "attn/kernels/grouping.hpp"
+#include "attn/kernels/rows.hpp"
+#include "attn/variant/variant.hpp"
+
+namespace attn {
+
+// reformer: tokens hashed into buckets, sorted by bucket, cut into chunks; a query sees its own chunk and those beside it.
+//   out_i = sum_j C_ij e^(x_i.k_j) v_j / sum_j C_ij e^(x_i.k_j),  k_j = x_j / |x_j|;  j <= i when causal
+//   C_ij counts how often j != i stands in a chunk that i sees, over all rounds; C_ii = 1 where the row is otherwise empty
+//   h(x) = argmax([x M; -x M]), M ~ N(0, 1) for each head and round
+//   Kitaev et al. 2020, arXiv:2001.04451, section 2, in the form of its authors' code (trax, LSHSelfAttention): chunks are not
+//   cut at bucket borders, rounds form one list that closes to a ring, rounds are merged as one softmax over the multiset
+//   useful flops 2 pairs (D + Dv) + 2 N D (columns of M), pairs ~ rounds N chunk (1 + before + after), half when causal;
+//   workspace 8 rounds N bytes and the unit keys
+// Membership depends on every token, later ones too, even when causal. keys=own is not the paper's: K hashed with the same M
+// and sorted by itself, chunk u of the queries against chunks around u of K, logits q.k / sqrt(D), nothing excluded; with it
+// the distance to softmax attention over q, k, v means something when k is not q.
+struct Reformer {
+  enum class Keys { shared, own };
+  enum class Wrap { ring, none };
+  enum class Factors { one, two };
+  struct Options {
+    index_t chunk = 64, rounds = 2, before = 1, after = 0, buckets = 0;
+    Factors factors = Factors::two;
+    Wrap wrap = Wrap::ring;
+    Keys keys = Keys::shared;
+    double logit_scale = 1;
+  };
+  static OptionTable<Options> options() {
+    return OptionTable<Options>()
+        .integer("chunk", &Options::chunk, 1, 1 << 20, "tokens in a chunk; the last one may be shorter")
+        .integer("rounds", &Options::rounds, 1, 64, "independent hashes")
+        .integer("before", &Options::before, 0, 15, "chunks seen before the own one")
+        .integer("after", &Options::after, 0, 15, "chunks seen after the own one")
+        .integer("buckets", &Options::buckets, 0, 1 << 20, "even; 0: the largest power of two up to 2 N / chunk")
+        .choice("factors", &Options::factors, {{"one", Factors::one}, {"two", Factors::two}},
+                "two: where buckets / 4 is whole, two hashes into about sqrt(buckets) each, for less work")
+        .choice("wrap", &Options::wrap, {{"ring", Wrap::ring}, {"none", Wrap::none}},
+                "ring: the chunks of all rounds form one ring; none: neighbours end with the round")
+        .choice("keys", &Options::keys, {{"shared", Keys::shared}, {"own", Keys::own}}, "shared: from the queries; own: K itself")
+        .number("logit_scale", &Options::logit_scale, 0, 1000, "factor on the logits");
+  }
+
+  static VariantInfo info() {
+    return {.title = "Reformer: locality-sensitive hashing",
+            .formula = "softmax over the tokens of the own and the previous chunk, sorted by hash; k = x / |x|",
+            .paper = "Kitaev et al. 2020, arXiv:2001.04451, section 2",
+            .cost_in_n = "rounds N chunk D",
+            .exactness = Exactness::pattern,
+            .cross = false,
+            .row_wise = false,
+            .randomised = true,
+            .membership_sees_future = true,
+            .time_exponent = 1};
+  }
+
+  // All rounds side by side, the columns of the factors in turn.
+  static Parameters parameters(const Problem& p, const Options& o) {
+    const auto hash = hash_of(p, o);
+    return {{"rotations", {p.heads, p.head_dim, hash.rounds * hash.columns()}, init::normal(1), false}};
+  }
+
+  static Status supports(const Problem& p, const Options& o) {
+    if (o.buckets % 2 != 0)
+      return refuse("buckets=" + std::to_string(o.buckets) + " is odd: each rotation makes two, give an even number");
+    if (p.q_len > index_t{1} << 30) return refuse("numbers tokens in 32 bits: q_len is above 2^30");
+    return {};
+  }
+
+  // Pairs as in a random order: causality leaves half. Tokens that meet themselves across rounds are not known and not deducted.
+  static Cost cost(const Problem& p, const Options& o) {
+    const Chunks chunks(p, o);
+    double pairs = 0;
+    for (index_t u = 0; u < chunks.all(); ++u) {
+      const auto rows = static_cast<double>(chunks.length(u));
+      chunks.for_each_seen(u, [&](index_t w) {
+        const bool self = w == u && o.keys == Keys::shared;
+        pairs += rows * (static_cast<double>(chunks.length(w)) - (self ? 1 : 0)) * (p.causal ? 0.5 : 1);
+      });
+    }
+    Cost cost = softmax_cost(p, pairs);
+    const auto hash = hash_of(p, o);
+    const double hashed = static_cast<double>(p.batch * p.heads * p.q_len * (o.keys == Keys::own ? 2 : 1));
+    cost.flops += 2 * hashed * static_cast<double>(p.head_dim * hash.rounds * hash.columns());
+    return cost;
+  }
+
+  template <class T>
+  static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>& parameters) {
+    const bool shared = o.keys == Keys::shared;
+    const Tensor<float> x = cast<float>(in.q), k = shared ? x : cast<float>(in.k), rotations = cast<float>(parameters["rotations"]);
+    Array<T> counts({p.batch, p.heads, p.q_len, p.q_len});
+    for (index_t head = 0; head < p.batch * p.heads; ++head) {
+      T* c = counts.writable() + head * p.q_len * p.q_len;
+      count_meetings(p, o, order_of(p, o, x, rotations, head), order_of(p, o, k, rotations, head), c);
+    }
+    const Tensor<T> c(counts);
+    const Tensor<T> logits = matmul_transposed(in.q, shared ? l2_normalize(in.q) : in.k) * static_cast<T>(scale(p, o));
+    return matmul(softmax(logits + log(maximum(c, 1)), c > Tensor<T>(0)), in.v);
+  }
+
+  Reformer(const Problem& p, const Options& o, WorkspacePlan& workspace)
+      : p_(p),
+        o_(o),
+        chunks_(p, o),
+        hash_(hash_of(p, o)),
+        sides_(o.keys == Keys::own ? 2 : 1),
+        engine_(p, {kernels::QueryBlocks::listed(chunks_.in_round, o.chunk), kernels::anywhere, scale(p, o)}, workspace),
+        bucket_(workspace.shared<std::int32_t>(sides_ * p.batch * p.heads * o.rounds * p.q_len)),
+        order_(workspace.shared<std::int32_t>(bucket_.count)),
+        unit_keys_(workspace.shared<float>(o.keys == Keys::shared ? p.batch * p.heads * p.q_len * p.head_dim : 0)),
+        lse_(workspace.shared<float>(p.batch * p.heads * p.q_len)),
+        scratch_(workspace.per_worker<float>(hash_.scratch_floats())),
+        begin_(workspace.per_worker<std::int32_t>(hash_.buckets() + 1)) {}
+
+  // Hash and sort all rounds (the ring leads from the first to the last), then attend round by round: within one the chunks
+  // hold different rows. Own and previous chunk are neighbours in the sorted list.
+  void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
+    sort_tokens(in, parameters, workspace);
+    const bool shared = o_.keys == Keys::shared;
+    const View<const float, 4> unit(workspace.shared(unit_keys_).data(), {p_.batch, p_.heads, p_.q_len, p_.head_dim});
+    const View<float, 3> lse(workspace.shared(lse_).data(), {p_.batch, p_.heads, p_.q_len});
+    const std::int32_t* order = workspace.shared(order_).data();
+    for (index_t round = 0; round < o_.rounds; ++round) {
+      const auto rows = [&](index_t b, index_t h, index_t u) {
+        return chunks_.tokens(order + (b * p_.heads + h) * o_.rounds * p_.q_len, round * chunks_.in_round + u);
+      };
+      engine_.run({in.q, shared ? unit : in.k, in.v, out, lse, round > 0}, workspace, rows,
+                  [&](const kernels::QueryBlock& queries, kernels::KeyList& keys) {
+                    const std::int32_t* list =
+                        order +
+                        ((sides_ - 1) * p_.batch * p_.heads + queries.batch * p_.heads + queries.head) * o_.rounds * p_.q_len;
+                    const index_t own = round * chunks_.in_round + queries.block;
+                    chunks_.for_each_seen(own, [&](index_t u) {
+                      const auto tokens = chunks_.tokens(list, u);
+                      auto& run = keys.listed(tokens.data(), static_cast<index_t>(tokens.size()));
+                      // Other chunks of the same round hold other tokens.
+                      if (shared && (u == own || u / chunks_.in_round != round)) run.outside(0, 0);
+                    });
+                  });
+    }
+    if (!shared) return;
+    parallel_tasks(p_.batch * p_.heads, [&](index_t head, int) {
+      const index_t b = head / p_.heads, h = head % p_.heads;
+      for (index_t i = 0; i < p_.q_len; ++i) {
+        if (lse(b, h, i) == -std::numeric_limits<float>::infinity()) std::copy_n(in.v[b][h].row(i), p_.value_dim, out[b][h].row(i));
+      }
+    });
+  }
+
+ private:
+  // Chunk u of all rounds is chunk u % in_round of round u / in_round.
+  struct Chunks {
+    index_t tokens_in_round, chunk, in_round, rounds, before, after;
+    bool ring;
+
+    Chunks(const Problem& p, const Options& o)
+        : tokens_in_round(p.q_len),
+          chunk(o.chunk),
+          in_round((p.q_len + o.chunk - 1) / o.chunk),
+          rounds(o.rounds),
+          before(o.before),
+          after(o.after),
+          ring(o.wrap == Wrap::ring) {}
+    index_t all() const { return rounds * in_round; }
+    index_t length(index_t u) const { return std::min(chunk, tokens_in_round - u % in_round * chunk); }
+    std::span<const std::int32_t> tokens(const std::int32_t* order, index_t u) const {
+      return {order + u / in_round * tokens_in_round + u % in_round * chunk, static_cast<std::size_t>(length(u))};
+    }
+    template <class F>
+    void for_each_seen(index_t u, F f) const {
+      for (index_t at = u - before; at <= u + after; ++at) {
+        const index_t w = (at % all() + all()) % all();
+        if (ring || (at >= 0 && w / in_round == u / in_round)) f(w);
+      }
+    }
+  };
+
+  static double scale(const Problem& p, const Options& o) { return o.logit_scale * (o.keys == Keys::shared ? 1 : p.scale()); }
+
+  static kernels::AngularHash hash_of(const Problem& p, const Options& o) {
+    const auto fitting = static_cast<std::uint64_t>(std::max<index_t>(2, 2 * p.q_len / o.chunk));
+    const index_t buckets = o.buckets > 0 ? o.buckets : static_cast<index_t>(std::bit_floor(fitting));
+    if (o.factors == Factors::one || buckets % 4 != 0 || buckets < 16) return {o.rounds, buckets, 0};
+    index_t first = 2;  // even factors, as near to each other as there are
+    for (index_t f = 2; f * f <= buckets; f += 2) {
+      if (buckets % f == 0 && buckets / f % 2 == 0) first = f;
+    }
+    return {o.rounds, buckets / first, first};
+  }
+
+  // [rounds, N] of one head, as the fast path sorts them.
+  static std::vector<std::int32_t> order_of(const Problem& p, const Options& o, const Tensor<float>& x,
+                                            const Tensor<float>& rotations, index_t head) {
+    const auto hash = hash_of(p, o);
+    const index_t n = p.q_len, d = p.head_dim;
+    std::vector<float> scratch(static_cast<std::size_t>(hash.scratch_floats()));
+    std::vector<std::int32_t> bucket(static_cast<std::size_t>(o.rounds * n)), order(bucket.size());
+    std::vector<std::int32_t> begin(static_cast<std::size_t>(hash.buckets() + 1));
+    hash(n, d, {x.data() + head * n * d, d}, rotations.data() + head % p.heads * d * hash.rounds * hash.columns(), scratch.data(),
+         bucket.data(), n);
+    for (index_t r = 0; r < o.rounds; ++r) sort_round(bucket, order, r, n, begin);
+    return order;
+  }
+
+  static void sort_round(std::span<const std::int32_t> bucket, std::span<std::int32_t> order, index_t round, index_t n,
+                         std::span<std::int32_t> begin) {
+    const auto at = static_cast<std::size_t>(round * n), count = static_cast<std::size_t>(n);
+    kernels::sort_by_group(bucket.subspan(at, count), order.subspan(at, count), begin);
+  }
+
+  template <class T>
+  static void count_meetings(const Problem& p, const Options& o, const std::vector<std::int32_t>& queries,
+                             const std::vector<std::int32_t>& keys, T* c) {
+    const index_t n = p.q_len;
+    const bool shared = o.keys == Keys::shared;
+    const Chunks chunks(p, o);
+    std::fill_n(c, n * n, T{0});
+    for (index_t u = 0; u < chunks.all(); ++u) {
+      chunks.for_each_seen(u, [&](index_t w) {
+        for (const std::int32_t i : chunks.tokens(queries.data(), u)) {
+          for (const std::int32_t j : chunks.tokens(keys.data(), w)) {
+            if ((!shared || i != j) && (!p.causal || j <= i)) c[i * n + j] += 1;
+          }
+        }
+      });
+    }
+    for (index_t i = 0; i < n; ++i) {
+      if (shared && std::all_of(c + i * n, c + (i + 1) * n, [](T count) { return count == 0; })) c[i * n + i] = 1;
+    }
+  }
+
+  void sort_tokens(const FloatInputs& in, const ParameterSet<float>& parameters, const Workspace& workspace) const {
+    constexpr index_t block = kernels::AngularHash::block;
+    const index_t n = p_.q_len, d = p_.head_dim, heads = p_.batch * p_.heads, blocks = (n + block - 1) / block;
+    const auto rotations = parameters.view<3>("rotations");
+    const auto bucket = workspace.shared(bucket_), order = workspace.shared(order_);
+    parallel_tasks(sides_ * heads * blocks, [&](index_t task, int worker) {
+      const index_t first = task % blocks * block, count = std::min(block, n - first);
+      const index_t list = task / blocks, head = list % heads;
+      const auto x = (list < heads ? in.q : in.k)[head / p_.heads][head % p_.heads];
+      const kernels::Rows rows{x.row(first), x.stride(0)};
+      hash_(count, d, rows, rotations[head % p_.heads].row(0), workspace.of(worker, scratch_).data(),
+            bucket.data() + list * o_.rounds * n + first, n);
+      if (o_.keys == Keys::own) return;
+      float norm[block];
+      kernels::row_squares(count, d, rows, norm);
+      for (index_t i = 0; i < count; ++i) norm[i] = norm[i] > 0 ? 1 / std::sqrt(norm[i]) : 0.0f;
+      kernels::scale_rows(count, d, rows, norm, {workspace.shared(unit_keys_).data() + (head * n + first) * d, d});
+    });
+    parallel_tasks(sides_ * heads * o_.rounds,
+                   [&](index_t task, int worker) { sort_round(bucket, order, task, n, workspace.of(worker, begin_)); });
+  }
+
+  Problem p_;
+  Options o_;
+  Chunks chunks_;
+  kernels::AngularHash hash_;
+  index_t sides_;
+  kernels::SoftmaxEngine engine_;
+  Booking<std::int32_t> bucket_, order_;
+  Booking<float> unit_keys_, lse_, scratch_;
+  Booking<std::int32_t> begin_;
+};
+ATTN_VARIANT(reformer, Reformer)
+
+}  // namespace attn
