@@ -1,6 +1,8 @@
 #include "attn/kernels/grouping.hpp"
 
 #include <algorithm>
+#include <cmath>
+#include <vector>
 
 #include "attn/core/assert.hpp"
 #include "attn/kernels/rows.hpp"
@@ -62,6 +64,48 @@ void AngularHash::operator()(index_t n, index_t dim, Rows x, const float* rotati
       if (second > 0) argmax_of_both_signs(second / 2, y + first / 2 * block, high);
       for (index_t i = 0; i < count; ++i) bucket[r * stride + row + i] = low[i] + static_cast<std::int32_t>(first) * high[i];
     }
+  }
+}
+
+void layer_norm(index_t m, index_t n, Rows from, Into to) {
+  const auto columns = static_cast<float>(n);
+  for (index_t i = 0; i < m; ++i) {
+    const Rows row{from.data + i * from.stride, from.stride};
+    const Into into{to.data + i * to.stride, to.stride};
+    float sum = 0, squares = 0;
+    add_row_sums(1, n, row, &sum);
+    const float mean = sum / columns;
+    for (index_t j = 0; j < n; ++j) into.data[j] = row.data[j] - mean;
+    row_squares(1, n, into, &squares);
+    const float factor = 1 / std::sqrt(squares / columns + 1e-6f);
+    for (index_t j = 0; j < n; ++j) into.data[j] *= factor;
+  }
+}
+
+void update_centroids(const CentroidState& s, index_t n, Rows x, double decay) {
+  const auto keep = static_cast<float>(decay), move = static_cast<float>(1 - decay);
+  std::vector<std::int32_t> nearest(static_cast<std::size_t>(n), 0);
+  for (index_t i = 0; i < n; ++i) {
+    float best = 0;
+    for (index_t c = 0; c < s.clusters; ++c) {
+      float score = 0;
+      for (index_t d = 0; d < s.dim; ++d) score += x.data[i * x.stride + d] * s.centroid[c * s.dim + d];
+      if (c == 0 || score > best) best = score, nearest[static_cast<std::size_t>(i)] = static_cast<std::int32_t>(c);
+    }
+  }
+  for (index_t e = 0; e < s.clusters * s.dim; ++e) s.sum[e] *= keep;
+  for (index_t c = 0; c < s.clusters; ++c) s.count[c] *= keep;
+  for (index_t i = 0; i < n; ++i) {
+    const index_t c = nearest[static_cast<std::size_t>(i)];
+    s.count[c] += move;
+    for (index_t d = 0; d < s.dim; ++d) s.sum[c * s.dim + d] += move * x.data[i * x.stride + d];
+  }
+  float total = 0;
+  for (index_t c = 0; c < s.clusters; ++c) total += s.count[c];
+  if (!(total > 0)) return;
+  for (index_t c = 0; c < s.clusters; ++c) {
+    const float smoothed = (s.count[c] + 1e-5f) / (total + static_cast<float>(s.clusters) * 1e-5f) * total;
+    for (index_t d = 0; d < s.dim; ++d) s.centroid[c * s.dim + d] = s.sum[c * s.dim + d] / smoothed;
   }
 }
 

@@ -1,7 +1,7 @@
 // Who belongs to whom, decided from the data: the tables that clustered variants' definitions and fast paths share. Each takes
 // floats and gives whole numbers, by the same operations in the same order wherever it is called, so both sides get the same
-// table. Ties go to the lowest index; NaN loses every comparison, so tables of any input are in range. On the calling thread,
-// without allocation.
+// table. Ties go to the lowest index; NaN loses every comparison, so tables of any input are in range. On the calling thread;
+// without allocation, but for update_centroids.
 #pragma once
 
 #include <cstdint>
@@ -32,5 +32,18 @@ struct AngularHash {
   void operator()(index_t n, index_t dim, Rows x, const float* rotations, float* scratch, std::int32_t* bucket,
                   index_t stride) const;
 };
+
+// (x - mean) / sqrt(variance + 1e-6), row by row, at most 256 columns. `to` may be `from`.
+void layer_norm(index_t m, index_t n, Rows from, Into to);
+
+// Centroids that follow the rows nearest to them (largest product) as moving averages: Roy et al. 2021, arXiv:2003.05997.
+// Sums and counts move by `decay`; the centroid is its sum over its count, smoothed by 1e-5 so that none divides by zero.
+struct CentroidState {
+  index_t clusters, dim;
+  float* centroid;  // [clusters, dim]
+  float* sum;       // [clusters, dim], begins as the centroids
+  float* count;     // [clusters], begins as zeros
+};
+void update_centroids(const CentroidState& state, index_t n, Rows x, double decay);
 
 }  // namespace attn::kernels

@@ -1,0 +1,179 @@
+#include "attn/kernels/query_clusters.hpp"
+
+#include <algorithm>
+#include <limits>
+#include <numeric>
+
+#include "attn/core/assert.hpp"
+#include "attn/exec/arena.hpp"
+#include "attn/kernels/rows.hpp"
+
+namespace attn::kernels {
+
+void draw_starts(std::span<float> starts, index_t clusters, index_t n, const Rng& rng) {
+  ATTN_ASSERT(clusters <= n);
+  std::vector<index_t> pool(static_cast<std::size_t>(n));
+  std::iota(pool.begin(), pool.end(), index_t{0});
+  for (index_t s = 0; s < static_cast<index_t>(starts.size()); ++s) {
+    index_t start = rng.below(s, s < clusters ? n - s : n);
+    if (s < clusters) {  // Fisher-Yates, as far as needed
+      std::swap(pool[static_cast<std::size_t>(s)], pool[static_cast<std::size_t>(s + start)]);
+      start = pool[static_cast<std::size_t>(s)];
+    }
+    starts[static_cast<std::size_t>(s)] = static_cast<float>(start);
+  }
+}
+
+QueryClusters::QueryClusters(const Problem& p, const ClusterShape& shape, WorkspacePlan& plan)
+    : batch_(p.batch),
+      heads_(p.heads),
+      n_(p.q_len),
+      dim_(p.head_dim),
+      shape_(shape),
+      code_(plan.shared<std::uint64_t>(p.batch * p.heads * p.q_len)),
+      centroid_(plan.per_worker<std::uint64_t>(shape.clusters)),
+      group_(plan.shared<std::int32_t>(p.batch * p.heads * p.q_len)),
+      order_(plan.shared<std::int32_t>(p.batch * p.heads * p.q_len)),
+      begin_(plan.shared<std::int32_t>(p.batch * p.heads * (shape.clusters + 1))),
+      counts_(plan.per_worker<std::int32_t>(shape.clusters * 65)),
+      mean_(plan.shared<float>(p.batch * p.heads * shape.clusters * p.head_dim)),
+      scratch_(plan.per_worker<float>(sign_scratch_floats)) {
+  ATTN_ASSERT(shape.clusters >= 1 && shape.clusters <= p.q_len && shape.bits >= 1 && shape.bits <= 64 && shape.iterations >= 1);
+}
+
+namespace {
+
+template <class E>
+std::span<E> part(std::span<E> all, index_t at, index_t count) {
+  return all.subspan(static_cast<std::size_t>(at), static_cast<std::size_t>(count));
+}
+
+void group_means(std::span<const std::int32_t> order, std::span<const std::int32_t> begin, index_t dim, Rows x, float* mean) {
+  for (std::size_t c = 0; c + 1 < begin.size(); ++c) {
+    float* to = mean + static_cast<index_t>(c) * dim;
+    std::fill_n(to, dim, 0.0f);
+    for (std::int32_t i = begin[c]; i < begin[c + 1]; ++i) {
+      const float* row = x.data + order[static_cast<std::size_t>(i)] * x.stride;
+      for (index_t d = 0; d < dim; ++d) to[d] += row[d];
+    }
+    const auto members = static_cast<float>(std::max(1, begin[c + 1] - begin[c]));
+    for (index_t d = 0; d < dim; ++d) to[d] /= members;
+  }
+}
+
+}  // namespace
+
+void QueryClusters::run(View<const float, 4> q, View<const float, 2> planes, View<const float, 2> starts,
+                        const Workspace& workspace) const {
+  const index_t blocks = (n_ + sign_block - 1) / sign_block;
+  const auto code = workspace.shared(code_);
+  parallel_tasks(batch_ * heads_ * blocks, [&](index_t task, int worker) {
+    const index_t head = task / blocks, first = task % blocks * sign_block;
+    const auto x = q[head / heads_][head % heads_];
+    sign_codes(std::min(sign_block, n_ - first), dim_, {x.row(first), x.stride(0)}, shape_.bits, planes.row(0),
+               workspace.of(worker, scratch_).data(), code.data() + head * n_ + first);
+  });
+  parallel_tasks(batch_ * heads_, [&](index_t head, int worker) {
+    const auto group = part(workspace.shared(group_), head * n_, n_), order = part(workspace.shared(order_), head * n_, n_);
+    const auto begin = part(workspace.shared(begin_), head * (shape_.clusters + 1), shape_.clusters + 1);
+    hamming_clusters(part(code, head * n_, n_), shape_.clusters, shape_.iterations, starts.row(0), workspace.of(worker, centroid_),
+                     workspace.of(worker, counts_), group);
+    sort_by_group(group, order, begin);
+    const auto x = q[head / heads_][head % heads_];
+    group_means(order, begin, dim_, {x.row(0), x.stride(0)}, workspace.shared(mean_).data() + head * shape_.clusters * dim_);
+  });
+}
+
+ClusterTable QueryClusters::table(const Workspace& workspace, index_t batch, index_t head) const {
+  const index_t at = batch * heads_ + head;
+  return {part(workspace.shared(group_), at * n_, n_),
+          part(workspace.shared(order_), at * n_, n_),
+          part(workspace.shared(begin_), at * (shape_.clusters + 1), shape_.clusters + 1),
+          {workspace.shared(mean_).data() + at * shape_.clusters * dim_, dim_}};
+}
+
+View<const float, 4> QueryClusters::means(const Workspace& workspace) const {
+  return View<const float, 4>(workspace.shared(mean_).data(), {batch_, heads_, shape_.clusters, dim_});
+}
+
+OwnedClusterTable cluster_rows(index_t n, index_t dim, const float* x, const ClusterShape& shape, const float* planes,
+                               const float* starts) {
+  const auto size = static_cast<std::size_t>(n), clusters = static_cast<std::size_t>(shape.clusters);
+  OwnedClusterTable table{std::vector<std::int32_t>(size), std::vector<std::int32_t>(size), std::vector<std::int32_t>(clusters + 1),
+                          std::vector<float>(clusters * static_cast<std::size_t>(dim))};
+  std::vector<std::uint64_t> code(size), centroid(clusters);
+  std::vector<std::int32_t> counts(clusters * 65);
+  std::vector<float> scratch(sign_scratch_floats);
+  sign_codes(n, dim, {x, dim}, shape.bits, planes, scratch.data(), code.data());
+  hamming_clusters(code, shape.clusters, shape.iterations, starts, centroid, counts, table.group);
+  sort_by_group(table.group, table.order, table.begin);
+  group_means(table.order, table.begin, dim, {x, dim}, table.mean.data());
+  return table;
+}
+
+namespace {
+
+constexpr index_t key_block = 256;  // scores of 128 probes then take 128 KB of L2
+
+}  // namespace
+
+// A pool of 4 `take` is thinned about twice on N = 8192, one of 2 `take` six times.
+TopRows::TopRows(index_t probes, index_t dim, index_t take, WorkspacePlan& plan)
+    : probes_(probes),
+      dim_(dim),
+      take_(take),
+      capacity_(4 * take),
+      block_(plan.per_worker<float>(dim * key_block)),
+      scores_(plan.per_worker<float>(probes * key_block)),
+      candidates_(plan.per_worker<Candidate>(probes * capacity_)),
+      pools_(plan.per_worker<Pool>(probes)) {}
+
+void TopRows::keep_best(Candidate* pool, Pool& state) const {
+  if (state.size <= take_) return;
+  const auto better = [](const Candidate& a, const Candidate& b) { return a.score != b.score ? a.score > b.score : a.row < b.row; };
+  std::nth_element(pool, pool + take_ - 1, pool + state.size, better);
+  state.least = pool[take_ - 1].score;
+  state.size = static_cast<std::int32_t>(take_);
+}
+
+void TopRows::operator()(index_t n, Rows x, Rows probes, const Workspace& workspace, int worker, std::int32_t* rows) const {
+  constexpr float lowest = -std::numeric_limits<float>::infinity();
+  float* turned = workspace.of(worker, block_).data();
+  float* scores = workspace.of(worker, scores_).data();
+  Candidate* candidates = workspace.of(worker, candidates_).data();
+  const std::span<Pool> pools = workspace.of(worker, pools_);
+  std::fill(pools.begin(), pools.end(), Pool{lowest, 0});
+  for (index_t first = 0; first < n; first += key_block) {
+    const index_t count = std::min(key_block, n - first);
+    transpose(count, dim_, {x.data + first * x.stride, x.stride}, {turned, key_block});
+    gemm(probes_, count, dim_, {probes.data, probes.stride}, {turned, key_block}, {scores, key_block});
+    for (index_t c = 0; c < probes_; ++c) {
+      Pool& state = pools[static_cast<std::size_t>(c)];
+      Candidate* pool = candidates + c * capacity_;
+      const float* score = scores + c * key_block;
+      for (index_t j = 0; j < count; ++j) {
+        if (!(score[j] > state.least) && state.size >= take_) continue;
+        pool[state.size++] = {score[j] > lowest ? score[j] : lowest, static_cast<std::int32_t>(first + j)};  // NaN is lowest, too
+        if (state.size == capacity_) keep_best(pool, state);
+      }
+    }
+  }
+  for (index_t c = 0; c < probes_; ++c) {
+    Candidate* pool = candidates + c * capacity_;
+    keep_best(pool, pools[static_cast<std::size_t>(c)]);
+    std::int32_t* to = rows + c * take_;
+    for (index_t k = 0; k < take_; ++k) to[k] = pool[k].row;
+    std::sort(to, to + take_);
+  }
+}
+
+std::vector<std::int32_t> top_rows(index_t n, index_t dim, const float* x, index_t probes, const float* probe, index_t take) {
+  WorkspacePlan plan(1);
+  const TopRows top(probes, dim, take, plan);
+  const Workspace workspace(plan);
+  std::vector<std::int32_t> rows(static_cast<std::size_t>(probes * take));
+  top(n, {x, dim}, {probe, dim}, workspace, 0, rows.data());
+  return rows;
+}
+
+}  // namespace attn::kernels

@@ -1,0 +1,114 @@
+#include "attn/kernels/engine.hpp"
+#include "attn/kernels/query_clusters.hpp"
+#include "attn/variant/variant.hpp"
+
+namespace attn {
+
+// clustered: similar queries share one answer, that of their mean.
+//   out_i = softmax(Qc K^T / sqrt(D)) V,  Qc = mean of the queries in the cluster of q_i
+//   clusters by k-means in Hamming space over the signs of `bits` random projections with thresholds, planes and thresholds N(0, 1)
+//   Vyas et al. 2020, arXiv:2007.04825, section 3.2; an empty cluster starts again from a random query
+//   useful flops 2 clusters M (D + Dv) + 2 N D bits, and iterations N clusters Hamming distances, which are no flops; workspace 24
+//   N bytes and clusters (D + Dv). More clusters than queries are as many as queries. A cluster mixes all queries: no causal form
+struct Clustered {
+  struct Options {
+    index_t clusters = 128, bits = 63, iterations = 10;
+  };
+  static OptionTable<Options> options() {
+    return OptionTable<Options>()
+        .integer("clusters", &Options::clusters, 1, 1 << 20, "clusters of queries in each head")
+        .integer("bits", &Options::bits, 1, 64, "sign bits of a query")
+        .integer("iterations", &Options::iterations, 1, 1000, "assignments of k-means");
+  }
+
+  static VariantInfo info() {
+    return {.title = "Clustered attention",
+            .formula = "out_i = softmax(q.K / sqrt(D)) V with q the mean of the cluster of q_i",
+            .paper = "Vyas et al. 2020, arXiv:2007.04825, section 3.2",
+            .cost_in_n = "N clusters D",
+            .exactness = Exactness::approximation,
+            .causality = Causality::never,
+            .grouped_heads = true,
+            .row_wise = false,
+            .randomised = true,
+            .membership_sees_future = true,
+            .time_exponent = 1};
+  }
+
+  // The same for all heads. Planes stand over their thresholds.
+  static Parameters parameters(const Problem& p, const Options& o) {
+    const index_t clusters = shape(p, o).clusters, n = p.q_len;
+    const auto draw = [=](std::span<float> starts, const Shape&, const Rng& rng) {
+      kernels::draw_starts(starts, clusters, n, rng);
+    };
+    return {{"planes", {p.head_dim + 1, o.bits}, init::normal(1), false}, {"starts", {o.iterations, clusters}, draw, false}};
+  }
+
+  static Status supports(const Problem& p, const Options&) {
+    if (p.q_len > index_t{1} << 24) return refuse("numbers queries in float tables: q_len is above 2^24");
+    return {};
+  }
+
+  static Cost cost(const Problem& p, const Options& o) {
+    Cost cost = softmax_cost(p, static_cast<double>(shape(p, o).clusters * p.kv_len));
+    cost.flops += 2 * static_cast<double>(p.batch * p.heads * p.q_len * p.head_dim * o.bits);
+    return cost;
+  }
+
+  template <class T>
+  static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>& parameters) {
+    const Tensor<float> q = cast<float>(in.q), planes = cast<float>(parameters["planes"]),
+                        starts = cast<float>(parameters["starts"]);
+    const index_t clusters = shape(p, o).clusters;
+    Indices group({p.batch, p.heads, p.q_len});
+    for (index_t head = 0; head < p.batch * p.heads; ++head) {
+      const auto table = kernels::cluster_rows(p.q_len, p.head_dim, q.data() + head * p.q_len * p.head_dim, shape(p, o),
+                                               planes.data(), starts.data());
+      std::copy(table.group.begin(), table.group.end(), group.writable() + head * p.q_len);
+    }
+    const Tensor<T> members = transpose(one_hot<T>(group, clusters));
+    const Tensor<T> means = matmul(members, in.q) / maximum(sum(members, -1, Keep::yes), 1);
+    const Tensor<T> logits = matmul_transposed(means, per_query_head(p, in.k)) * static_cast<T>(p.scale());
+    return gather_rows(matmul(softmax(logits), per_query_head(p, in.v)), group);
+  }
+
+  Clustered(const Problem& p, const Options& o, WorkspacePlan& workspace)
+      : p_(p),
+        shape_(shape(p, o)),
+        clusters_(p, shape_, workspace),
+        engine_(of_means(p, o), {}, workspace),
+        answers_(workspace.shared<float>(p.batch * p.heads * shape_.clusters * p.value_dim)) {}
+
+  void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
+    clusters_.run(in.q, parameters.view<2>("planes"), parameters.view<2>("starts"), workspace);
+    const Output answers(workspace.shared(answers_).data(), {p_.batch, p_.heads, shape_.clusters, p_.value_dim});
+    engine_.run({clusters_.means(workspace), in.k, in.v, answers}, workspace,
+                [](const kernels::QueryBlock&, kernels::KeyList& keys) { keys.all(); });
+    const index_t blocks = (p_.q_len + block - 1) / block;
+    parallel_tasks(p_.batch * p_.heads * blocks, [&](index_t task, int) {
+      const index_t b = task / blocks / p_.heads, h = task / blocks % p_.heads;
+      const auto group = clusters_.table(workspace, b, h).group;
+      const auto from = answers[b][h];
+      const auto to = out[b][h];
+      for (index_t i = task % blocks * block; i < std::min(p_.q_len, (task % blocks + 1) * block); ++i)
+        std::copy_n(from.row(group[static_cast<std::size_t>(i)]), p_.value_dim, to.row(i));
+    });
+  }
+
+ private:
+  static constexpr index_t block = 512;  // rows that a task copies
+
+  static kernels::ClusterShape shape(const Problem& p, const Options& o) {
+    return {std::min(o.clusters, p.q_len), o.bits, o.iterations};
+  }
+  static Problem of_means(Problem p, const Options& o) { return p.q_len = shape(p, o).clusters, p; }
+
+  Problem p_;
+  kernels::ClusterShape shape_;
+  kernels::QueryClusters clusters_;
+  kernels::SoftmaxEngine engine_;
+  Booking<float> answers_;
+};
+ATTN_VARIANT(clustered, Clustered)
+
+}  // namespace attn

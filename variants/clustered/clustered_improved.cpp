@@ -1,0 +1,201 @@
+#include <cmath>
+
+#include "attn/kernels/engine.hpp"
+#include "attn/kernels/query_clusters.hpp"
+#include "attn/variant/variant.hpp"
+
+namespace attn {
+
+// clustered_improved: clustered attention, where each query attends by itself to the keys that its cluster's mean likes best.
+//   out_i = m_c sum_{j in T_c} softmax_{T_c}(q_i.k_j / sqrt(D)) v_j + sum_{j not in T_c} A_cj v_j,  c the cluster of q_i
+//   A = softmax(Qc K^T / sqrt(D)), T_c the topk keys of Qc K^T, m_c = sum_{j in T_c} A_cj; Qc and clusters as in `clustered`
+//   causal: the first term alone, without m_c, over j <= i in T_c; zeros where there is none. Clusters and T_c still depend on
+//   later tokens (the authors' causal class does the same)
+//   Vyas et al. 2020, arXiv:2007.04825, section 3.3
+//   useful flops 2 clusters M (D + Dv) + 2 N topk (D + Dv) + 2 N D bits; workspace that of `clustered` and clusters topk
+//   topk = M is full attention, whatever the clusters
+struct ClusteredImproved {
+  struct Options {
+    index_t clusters = 128, topk = 32, bits = 63, iterations = 10;
+  };
+  static OptionTable<Options> options() {
+    return OptionTable<Options>()
+        .integer("clusters", &Options::clusters, 1, 1 << 20, "clusters of queries in each head")
+        .integer("topk", &Options::topk, 1, 1 << 20, "keys that the queries of a cluster attend to by themselves")
+        .integer("bits", &Options::bits, 1, 64, "sign bits of a query")
+        .integer("iterations", &Options::iterations, 1, 1000, "assignments of k-means");
+  }
+
+  static VariantInfo info() {
+    return {.title = "Improved clustered attention",
+            .formula = "the topk keys of the cluster's mean by q_i itself, with their mass; the other keys by the mean",
+            .paper = "Vyas et al. 2020, arXiv:2007.04825, section 3.3",
+            .cost_in_n = "N (clusters+topk) D",
+            .exactness = Exactness::approximation,
+            .grouped_heads = true,
+            .row_wise = false,
+            .randomised = true,
+            .membership_sees_future = true,
+            .time_exponent = 1};
+  }
+
+  static Parameters parameters(const Problem& p, const Options& o) {
+    const index_t clusters = shape(p, o).clusters, n = p.q_len;
+    const auto draw = [=](std::span<float> starts, const Shape&, const Rng& rng) {
+      kernels::draw_starts(starts, clusters, n, rng);
+    };
+    return {{"planes", {p.head_dim + 1, o.bits}, init::normal(1), false}, {"starts", {o.iterations, clusters}, draw, false}};
+  }
+
+  static Status supports(const Problem& p, const Options&) {
+    if (p.q_len > index_t{1} << 24) return refuse("numbers queries in float tables: q_len is above 2^24");
+    return {};
+  }
+
+  static Cost cost(const Problem& p, const Options& o) {
+    const auto topk = static_cast<double>(std::min(o.topk, p.kv_len)), m = static_cast<double>(p.kv_len);
+    const double direct = static_cast<double>(p.q_len) * topk * (p.causal ? 0.5 : 1);  // as if T_c were spread evenly
+    const double clusters = static_cast<double>(shape(p, o).clusters);
+    Cost cost = softmax_cost(p, direct + (p.causal ? 0 : clusters * m));
+    const auto dim = static_cast<double>(p.batch * p.heads * p.head_dim);
+    cost.flops += 2 * dim * static_cast<double>(p.q_len * o.bits) + (p.causal ? 2 * dim * clusters * m : 0);
+    return cost;
+  }
+
+  template <class T>
+  static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>& parameters) {
+    const Tensor<float> q = cast<float>(in.q), k = cast<float>(in.k);
+    const Tensor<float> planes = cast<float>(parameters["planes"]), starts = cast<float>(parameters["starts"]);
+    const index_t clusters = shape(p, o).clusters, topk = std::min(o.topk, p.kv_len), d = p.head_dim;
+    Indices group({p.batch, p.heads, p.q_len});
+    Array<T> chosen({p.batch, p.heads, clusters, p.kv_len});  // 1 for the keys of T_c
+    std::fill_n(chosen.writable(), chosen.size(), T{0});
+    for (index_t head = 0; head < p.batch * p.heads; ++head) {
+      const auto table =
+          kernels::cluster_rows(p.q_len, d, q.data() + head * p.q_len * d, shape(p, o), planes.data(), starts.data());
+      std::copy(table.group.begin(), table.group.end(), group.writable() + head * p.q_len);
+      const index_t kv_head = head / p.heads * p.kv_heads + p.kv_head(head % p.heads);
+      const auto top = kernels::top_rows(p.kv_len, d, k.data() + kv_head * p.kv_len * d, clusters, table.mean.data(), topk);
+      for (index_t t = 0; t < clusters * topk; ++t) {
+        chosen.writable()[(head * clusters + t / topk) * p.kv_len + top[static_cast<std::size_t>(t)]] = T{1};
+      }
+    }
+    const auto scale = static_cast<T>(p.scale());
+    const Tensor<T> keys = per_query_head(p, in.k), values = per_query_head(p, in.v);
+    const Tensor<T> mine = gather_rows(Tensor<T>(chosen), group);
+    const Mask allowed = (mine > Tensor<T>(0)) & broadcast_to(allowed_pairs(p, in, every_key), mine.shape());
+    const Tensor<T> direct = softmax(matmul_transposed(in.q, keys) * scale, allowed);
+    if (p.causal) return matmul(direct, values);
+    const Tensor<T> members = transpose(one_hot<T>(group, clusters));
+    const Tensor<T> means = matmul(members, in.q) / maximum(sum(members, -1, Keep::yes), 1);
+    const Tensor<T> shared = gather_rows(softmax(matmul_transposed(means, keys) * scale), group);
+    return matmul(sum(shared * mine, -1, Keep::yes) * direct + shared * (Tensor<T>(1) - mine), values);
+  }
+
+  ClusteredImproved(const Problem& p, const Options& o, WorkspacePlan& workspace)
+      : p_(p),
+        shape_(shape(p, o)),
+        topk_(std::min(o.topk, p.kv_len)),
+        pieces_(shape_.clusters + p.q_len / piece_rows),
+        clusters_(p, shape_, workspace),
+        top_(shape_.clusters, p.head_dim, topk_, workspace),
+        mean_engine_(of_means(p, o), {}, workspace),
+        engine_(p, {.queries = kernels::QueryBlocks::listed(pieces_, piece_rows)}, workspace),
+        chosen_(workspace.shared<std::int32_t>(p.batch * p.heads * shape_.clusters * topk_)),
+        piece_(workspace.shared<Piece>(p.batch * p.heads * pieces_)),
+        answers_(workspace.shared<float>(p.batch * p.heads * shape_.clusters * p.value_dim)),
+        lse_(workspace.shared<float>(p.batch * p.heads * shape_.clusters)) {}
+
+  void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
+    clusters_.run(in.q, parameters.view<2>("planes"), parameters.view<2>("starts"), workspace);
+    const auto head_of = [&](index_t b, index_t h) { return b * p_.heads + h; };
+    std::int32_t* chosen = workspace.shared(chosen_).data();
+    Piece* piece = workspace.shared(piece_).data();
+    parallel_tasks(p_.batch * p_.heads, [&](index_t head, int worker) {
+      const auto table = clusters_.table(workspace, head / p_.heads, head % p_.heads);
+      const auto k = in.k[head / p_.heads][p_.kv_head(head % p_.heads)];
+      top_(p_.kv_len, {k.row(0), k.stride(0)}, table.mean, workspace, worker, chosen + head * shape_.clusters * topk_);
+      cut_into_pieces(table, piece + head * pieces_);
+    });
+
+    // Each query by itself, to the keys of its cluster.
+    const auto rows = [&](index_t b, index_t h, index_t i) {
+      const Piece& own = piece[head_of(b, h) * pieces_ + i];
+      return clusters_.table(workspace, b, h)
+          .order.subspan(static_cast<std::size_t>(own.first), static_cast<std::size_t>(own.count));
+    };
+    engine_.run({in.q, in.k, in.v, out}, workspace, rows, [&](const kernels::QueryBlock& queries, kernels::KeyList& keys) {
+      const index_t head = head_of(queries.batch, queries.head), cluster = piece[head * pieces_ + queries.block].cluster;
+      keys.listed(chosen + (head * shape_.clusters + cluster) * topk_, topk_);
+    });
+    if (p_.causal) return;
+
+    // The mean of each cluster, to all keys; then without those of T_c.
+    const Output answers(workspace.shared(answers_).data(), {p_.batch, p_.heads, shape_.clusters, p_.value_dim});
+    const View<float, 3> lse(workspace.shared(lse_).data(), {p_.batch, p_.heads, shape_.clusters});
+    mean_engine_.run({clusters_.means(workspace), in.k, in.v, answers, lse}, workspace,
+                     [](const kernels::QueryBlock&, kernels::KeyList& keys) { keys.all(); });
+    parallel_tasks(p_.batch * p_.heads * shape_.clusters, [&](index_t task, int) {
+      const index_t head = task / shape_.clusters, cluster = task % shape_.clusters, b = head / p_.heads, h = head % p_.heads;
+      const auto table = clusters_.table(workspace, b, h);
+      float* answer = answers[b][h].row(cluster);
+      const float mass = take_out(in, table.mean.data + cluster * table.mean.stride, lse(b, h, cluster), chosen + task * topk_, b,
+                                  p_.kv_head(h), answer);
+      for (auto i = table.begin[static_cast<std::size_t>(cluster)]; i < table.begin[static_cast<std::size_t>(cluster + 1)]; ++i) {
+        float* to = out[b][h].row(table.order[static_cast<std::size_t>(i)]);
+        for (index_t d = 0; d < p_.value_dim; ++d) to[d] = mass * to[d] + answer[d];
+      }
+    });
+  }
+
+ private:
+  struct Piece {
+    std::int32_t first, count, cluster;  // queries order[first] .. order[first + count - 1]
+  };
+  static constexpr index_t piece_rows = 96;  // of a cluster, at most: two wide tiles
+
+  static kernels::ClusterShape shape(const Problem& p, const Options& o) {
+    return {std::min(o.clusters, p.q_len), o.bits, o.iterations};
+  }
+  static Problem of_means(Problem p, const Options& o) { return p.q_len = shape(p, o).clusters, p.causal = false, p; }
+
+  void cut_into_pieces(const kernels::ClusterTable& table, Piece* piece) const {
+    const Piece* end = piece + pieces_;
+    for (std::int32_t c = 0; c < shape_.clusters; ++c) {
+      const std::int32_t last = table.begin[static_cast<std::size_t>(c + 1)];
+      for (std::int32_t i = table.begin[static_cast<std::size_t>(c)]; i < last; i += piece_rows)
+        *piece++ = {i, std::min(static_cast<std::int32_t>(piece_rows), last - i), c};
+    }
+    while (piece < end) *piece++ = {0, 0, 0};
+  }
+
+  // Subtracts the share of the listed keys from a mean's answer; their mass.
+  float take_out(const FloatInputs& in, const float* mean, float lse, const std::int32_t* listed, index_t b, index_t kv_head,
+                 float* answer) const {
+    const auto scale = static_cast<float>(p_.scale());
+    float mass = 0;
+    for (index_t t = 0; t < topk_; ++t) {
+      const float* k = in.k[b][kv_head].row(listed[t]);
+      const float* v = in.v[b][kv_head].row(listed[t]);
+      float dot = 0;
+      for (index_t d = 0; d < p_.head_dim; ++d) dot += mean[d] * k[d];
+      const float weight = std::exp(scale * dot - lse);
+      mass += weight;
+      for (index_t d = 0; d < p_.value_dim; ++d) answer[d] -= weight * v[d];
+    }
+    return mass;
+  }
+
+  Problem p_;
+  kernels::ClusterShape shape_;
+  index_t topk_, pieces_;
+  kernels::QueryClusters clusters_;
+  kernels::TopRows top_;
+  kernels::SoftmaxEngine mean_engine_, engine_;
+  Booking<std::int32_t> chosen_;
+  Booking<Piece> piece_;
+  Booking<float> answers_, lse_;
+};
+ATTN_VARIANT(clustered_improved, ClusteredImproved)
+
+}  // namespace attn

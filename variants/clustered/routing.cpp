@@ -1,0 +1,216 @@
+#include <cmath>
+
+#include "attn/kernels/engine.hpp"
+#include "attn/kernels/query_clusters.hpp"
+#include "attn/kernels/rows.hpp"
+#include "attn/variant/variant.hpp"
+
+namespace attn {
+
+// routing: each of C learned centroids takes the w queries and the w keys that fit it best; they attend to each other.
+//   out_i = mean over the centroids c that took query i of y_ci; zeros where none did
+//   y_ci = softmax over j in S^k_c of scale q'_i.k'_j, values v_j;  q' = LN(q), k' = LN(k), S_c the top w of LN(.).mu_c
+//   causal: j <= i, and keys are queries (k' = q', S^k = S^q), as the authors' decoder
+//   Roy et al. 2021, arXiv:2003.05997, section 4 and the authors' code; scale 1/sqrt(D) as in attention (their code has 1)
+//   useful flops 2 C w^2 (D + Dv), about half when causal, + 2 N C D for each of queries and keys: O(N^1.5) at C = sqrt(N), w =
+//   N/C; workspace 4 N (D + Dv) and the lists
+// A mean of softmaxes, not one softmax over the union. Membership depends on every token, later ones too, even when causal.
+// Centroids are not trained by gradient but by kernels::update_centroids.
+struct Routing {
+  enum class Sharing { automatic, yes, no };
+  struct Options {
+    index_t clusters = 0, window = 0;
+    Sharing sharing = Sharing::automatic;
+    double logit_scale = 0;
+  };
+  static OptionTable<Options> options() {
+    return OptionTable<Options>()
+        .integer("clusters", &Options::clusters, 0, 65536, "centroids of each head; 0: sqrt(N)")
+        .integer("window", &Options::window, 0, 1 << 20,
+                 "queries and keys that a centroid takes, at most N; 0: N / clusters, rounded up")
+        .choice("sharing", &Options::sharing, {{"auto", Sharing::automatic}, {"yes", Sharing::yes}, {"no", Sharing::no}},
+                "yes: keys are the queries; auto: when causal")
+        .number("logit_scale", &Options::logit_scale, 0, 1000, "factor on q'.k'; 0: 1/sqrt(D)");
+  }
+
+  static VariantInfo info() {
+    return {.title = "Routing Transformer",
+            .formula = "mean over the clusters of q_i of softmax over the cluster's keys, q and k layer-normalised",
+            .paper = "Roy et al. 2021, arXiv:2003.05997, section 4",
+            .cost_in_n = "N clusters D + clusters window^2 D",
+            .exactness = Exactness::approximation,
+            .cross = false,
+            .row_wise = false,
+            .randomised = true,
+            .membership_sees_future = true,
+            .time_exponent = 1.5};
+  }
+
+  // LN(N(0, 1)), as the authors begin.
+  static Parameters parameters(const Problem& p, const Options& o) {
+    const auto draw = [](std::span<float> values, const Shape& shape, const Rng& rng) {
+      init::normal(1)(values, shape, rng);
+      const index_t d = shape.back(), rows = static_cast<index_t>(values.size()) / d;
+      kernels::layer_norm(rows, d, {values.data(), d}, {values.data(), d});
+    };
+    return {{"centroids", {p.heads, clusters(p, o), p.head_dim}, draw, false}};
+  }
+
+  static Status supports(const Problem& p, const Options& o) {
+    if (p.causal && o.sharing == Sharing::no)
+      return refuse("causal routing takes the queries as keys: give sharing=auto or sharing=yes");
+    return {};
+  }
+
+  static Cost cost(const Problem& p, const Options& o) {
+    const auto c = static_cast<double>(clusters(p, o)), w = static_cast<double>(window(p, o));
+    Cost cost = softmax_cost(p, c * (p.causal ? w * (w + 1) / 2 : w * w));
+    cost.flops += 2 * c * static_cast<double>(p.batch * p.heads * p.q_len * p.head_dim * (shared(p, o) ? 1 : 2));
+    return cost;
+  }
+
+  template <class T>
+  static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>& parameters) {
+    const index_t c = clusters(p, o), w = window(p, o);
+    const Tensor<float> centroids = cast<float>(parameters["centroids"]);
+    const auto taken = [&](const Tensor<T>& x) {
+      const Tensor<float> rows = cast<float>(x);
+      std::vector<float> normal(static_cast<std::size_t>(p.q_len * p.head_dim));
+      Indices list({p.batch, p.heads, c, w});
+      for (index_t head = 0; head < p.batch * p.heads; ++head) {
+        kernels::layer_norm(p.q_len, p.head_dim, {rows.data() + head * p.q_len * p.head_dim, p.head_dim},
+                            {normal.data(), p.head_dim});
+        const auto top =
+            kernels::top_rows(p.q_len, p.head_dim, normal.data(), c, centroids.data() + head % p.heads * c * p.head_dim, w);
+        std::copy(top.begin(), top.end(), list.writable() + head * c * w);
+      }
+      return list;
+    };
+    const Tensor<T>& key_source = shared(p, o) ? in.q : in.k;
+    const Indices queries = taken(in.q), keys = shared(p, o) ? queries : taken(in.k);
+    const auto gathered = [](const Tensor<T>& x, const Indices& rows) { return gather_rows(unsqueeze(x, 2), rows); };
+    const Tensor<T> logits =
+        matmul_transposed(gathered(layer_norm(in.q, 1e-6), queries), gathered(layer_norm(key_source, 1e-6), keys));
+    const Mask allowed = mask({p.batch, p.heads, c, w, w}, [&](index_t b, index_t h, index_t u, index_t i, index_t j) {
+      return !p.causal || keys(b, h, u, j) <= queries(b, h, u, i);
+    });
+    const Tensor<T> y = matmul(softmax(logits * static_cast<T>(scale(p, o)), allowed), gathered(in.v, keys));
+    const Indices slots = queries.reshaped({p.batch, p.heads, c * w});
+    const Tensor<T> visits = scatter_add_rows(ones<T>({p.batch, p.heads, c * w, 1}), slots, p.q_len);
+    return scatter_add_rows(reshape(y, {p.batch, p.heads, c * w, p.value_dim}), slots, p.q_len) / maximum(visits, 1);
+  }
+
+  Routing(const Problem& p, const Options& o, WorkspacePlan& workspace)
+      : p_(p),
+        c_(clusters(p, o)),
+        w_(window(p, o)),
+        sides_(shared(p, o) ? 1 : 2),
+        top_(c_, p.head_dim, w_, workspace),
+        engine_(by_cluster(p, o), {kernels::QueryBlocks::aligned(w_), w_, scale(p, o)}, workspace),
+        normal_(workspace.shared<float>(sides_ * p.batch * p.heads * p.q_len * p.head_dim)),
+        list_(workspace.shared<std::int32_t>(sides_ * p.batch * p.heads * c_ * w_)),
+        rows_(workspace.shared<float>(sides_ * p.batch * p.heads * c_ * w_ * p.head_dim)),
+        values_(workspace.shared<float>(p.batch * p.heads * c_ * w_ * p.value_dim)),
+        answers_(workspace.shared<float>(values_.count)),
+        slot_(workspace.shared<std::int32_t>(p.batch * p.heads * c_ * w_)),
+        begin_(workspace.shared<std::int32_t>(p.batch * p.heads * (p.q_len + 1))) {}
+
+  // Normalise, choose, lay the chosen rows side by side (they are copied while they are normalised anyway; ascending positions
+  // make causality a triangle), attend cluster by cluster, and average for each token.
+  void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
+    choose(in, parameters, workspace);
+    const index_t heads = p_.batch * p_.heads, d = p_.head_dim, dv = p_.value_dim, n = p_.q_len;
+    const float* normal = workspace.shared(normal_).data();
+    const std::int32_t* list = workspace.shared(list_).data();
+    float* rows = workspace.shared(rows_).data();
+    parallel_tasks(sides_ * heads * c_, [&](index_t task, int) {
+      const index_t side = task / (heads * c_), head = task / c_ % heads;
+      const auto v = in.v[head / p_.heads][head % p_.heads];
+      float* values = workspace.shared(values_).data() + task % (heads * c_) * w_ * dv;
+      for (index_t i = 0; i < w_; ++i) {
+        const std::int32_t row = list[task * w_ + i];
+        std::copy_n(normal + (side * heads + head) * n * d + row * d, d, rows + (task * w_ + i) * d);
+        if (side == sides_ - 1) std::copy_n(v.row(row), dv, values + i * dv);
+      }
+    });
+
+    const View<const float, 4> queries(rows, {p_.batch, p_.heads, c_ * w_, d});
+    const View<const float, 4> keys(rows + (sides_ - 1) * heads * c_ * w_ * d, {p_.batch, p_.heads, c_ * w_, d});
+    const View<const float, 4> values(workspace.shared(values_).data(), {p_.batch, p_.heads, c_ * w_, dv});
+    const Output answers(workspace.shared(answers_).data(), {p_.batch, p_.heads, c_ * w_, dv});
+    engine_.run({queries, keys, values, answers}, workspace,
+                 [&](const kernels::QueryBlock& own, kernels::KeyList& seen) { seen.range(own.row(0) / w_ * w_, w_); });
+    average(answers, out, workspace);
+  }
+
+ private:
+  static constexpr index_t block = 256;  // rows that a task normalises or averages
+
+  static index_t clusters(const Problem& p, const Options& o) {
+    return o.clusters > 0 ? o.clusters : std::max<index_t>(1, std::lround(std::sqrt(static_cast<double>(p.q_len))));
+  }
+  static index_t window(const Problem& p, const Options& o) {
+    return std::min(p.q_len, o.window > 0 ? o.window : (p.q_len + clusters(p, o) - 1) / clusters(p, o));
+  }
+  static bool shared(const Problem& p, const Options& o) {
+    return o.sharing == Sharing::yes || (o.sharing == Sharing::automatic && p.causal);
+  }
+  static double scale(const Problem& p, const Options& o) { return o.logit_scale > 0 ? o.logit_scale : p.scale(); }
+  static Problem by_cluster(Problem p, const Options& o) {
+    p.q_len = p.kv_len = clusters(p, o) * window(p, o);
+    return p;
+  }
+
+  void choose(const FloatInputs& in, const ParameterSet<float>& parameters, const Workspace& workspace) const {
+    const index_t heads = p_.batch * p_.heads, d = p_.head_dim, n = p_.q_len, blocks = (n + block - 1) / block;
+    float* normal = workspace.shared(normal_).data();
+    parallel_tasks(sides_ * heads * blocks, [&](index_t task, int) {
+      const index_t head = task / blocks, first = task % blocks * block;
+      const auto x = (head < heads ? in.q : in.k)[head % heads / p_.heads][head % p_.heads];
+      kernels::layer_norm(std::min(block, n - first), d, {x.row(first), x.stride(0)}, {normal + (head * n + first) * d, d});
+    });
+    const auto centroids = parameters.view<3>("centroids");
+    parallel_tasks(sides_ * heads, [&](index_t head, int worker) {
+      const auto list =
+          workspace.shared(list_).subspan(static_cast<std::size_t>(head * c_ * w_), static_cast<std::size_t>(c_ * w_));
+      top_(n, {normal + head * n * d, d}, {centroids[head % p_.heads].row(0), d}, workspace, worker, list.data());
+      if (head >= heads) return;
+      // The slots of each query, in the order of the clusters.
+      kernels::sort_by_group(
+          list, workspace.shared(slot_).subspan(static_cast<std::size_t>(head * c_ * w_), list.size()),
+          workspace.shared(begin_).subspan(static_cast<std::size_t>(head * (n + 1)), static_cast<std::size_t>(n + 1)));
+    });
+  }
+
+  void average(Output answers, Output out, const Workspace& workspace) const {
+    const index_t n = p_.q_len, blocks = (n + block - 1) / block;
+    parallel_tasks(p_.batch * p_.heads * blocks, [&](index_t task, int) {
+      const index_t head = task / blocks, first = task % blocks * block;
+      const auto from = answers[head / p_.heads][head % p_.heads];
+      const auto to = out[head / p_.heads][head % p_.heads];
+      const std::int32_t* slot = workspace.shared(slot_).data() + head * c_ * w_;
+      const std::int32_t* begin = workspace.shared(begin_).data() + head * (n + 1);
+      for (index_t i = first; i < std::min(n, first + block); ++i) {
+        float* sum = to.row(i);
+        std::fill_n(sum, p_.value_dim, 0.0f);
+        const float share = 1.0f / static_cast<float>(std::max(1, begin[i + 1] - begin[i]));
+        for (std::int32_t s = begin[i]; s < begin[i + 1]; ++s) {
+          const float* y = from.row(slot[s]);
+          for (index_t e = 0; e < p_.value_dim; ++e) sum[e] += share * y[e];
+        }
+      }
+    });
+  }
+
+  Problem p_;
+  index_t c_, w_, sides_;
+  kernels::TopRows top_;
+  kernels::SoftmaxEngine engine_;
+  Booking<float> normal_;
+  Booking<std::int32_t> list_;
+  Booking<float> rows_, values_, answers_;
+  Booking<std::int32_t> slot_, begin_;
+};
+ATTN_VARIANT(routing, Routing)
+
+}  // namespace attn
