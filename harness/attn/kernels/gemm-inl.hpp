@@ -51,6 +51,8 @@ struct Tile {
   const float* b = nullptr;
   index_t b_row = 0;
   index_t depth = 0;
+  const float* below = nullptr;  // rows of B after those
+  index_t below_row = 0, below_depth = 0;
   float* c = nullptr;
   index_t c_row = 0;
   index_t last = lanes;  // lanes of the last vector that belong to C
@@ -71,10 +73,15 @@ HWY_NOINLINE void tile(const Tile& t) {
 
   const float* a[R];
   ATTN_EACH(i, R) a[i] = t.a + i * t.a_row;
-  const float* b = t.b;
   const float* ahead = t.fetch;
-  index_t at = 0;
-  for (index_t k = 0; k < t.depth; ++k, at += t.a_step, b += t.b_row) {
+  const float* b = t.b;
+  index_t b_row = t.b_row, at = 0, left = t.depth, below = t.below_depth;
+  for (;; --left, at += t.a_step, b += b_row) {
+    if (left == 0) {
+      if (below == 0) break;
+      b = t.below, b_row = t.below_row;
+      left = below, below = 0;
+    }
     if constexpr (W >= 3) {
       __builtin_prefetch(ahead, 0, 2);
       ahead += t.fetch_step;
@@ -153,6 +160,7 @@ template <int W>
 void strip(index_t k, Left a, Rows b, Into c, const GemmOptions& o, const Block& block, index_t at, index_t last) {
   constexpr index_t rows = tile_rows[W];
   HWY_ALIGN float packed[block_depth * W * lanes];
+  HWY_ALIGN float packed_below[max_below * W * lanes];
   Tile t{
       .a_row = a.row, .a_step = a.step, .b = b.data + block.k * b.stride + at, .b_row = b.stride, .c_row = c.stride, .last = last};
   // Rows a multiple of 4 KB apart fall into one set of L1; elsewhere copying costs what it saves (Emerald Rapids).
@@ -162,7 +170,17 @@ void strip(index_t k, Left a, Rows b, Into c, const GemmOptions& o, const Block&
     t.b_row = W * lanes;
   }
   t.add = o.add || block.k > 0;
-  const bool scaled = o.row_scale != nullptr && block.k + block.depth == k;
+  const bool ends = block.k + block.depth == k;
+  const bool scaled = o.row_scale != nullptr && ends;
+  if (ends && o.below_k > 0) {
+    t.below = o.below.data + at;
+    t.below_row = o.below.stride;
+    if (last < lanes) {
+      pack<W>(t.below, o.below.stride, o.below_k, last, packed_below);
+      t.below = packed_below;
+      t.below_row = W * lanes;
+    }
+  }
   for (index_t i = block.row; i < block.row + block.rows; i += rows) {
     const index_t count = std::min(rows, block.row + block.rows - i);
     t.a = a.data + i * a.row + block.k * a.step;
@@ -171,6 +189,7 @@ void strip(index_t k, Left a, Rows b, Into c, const GemmOptions& o, const Block&
     t.depth = o.lower == Lower::left ? std::clamp<index_t>(i + count + o.diagonal - block.k, 0, block.depth) : block.depth;
     t.diagonal = o.lower == Lower::result ? i + o.diagonal - at : W * lanes;
     if (t.diagonal + count <= 0) t.depth = 0;
+    if (ends) t.below_depth = o.lower == Lower::left ? std::clamp<index_t>(i + count + o.diagonal - k, 0, o.below_k) : o.below_k;
     aim_fetch(t, o, block.k + at == 0 ? i / rows : std::numeric_limits<index_t>::max());
     tiles<W>[static_cast<size_t>(count - 1)](t);
   }
@@ -190,7 +209,8 @@ inline void run(index_t m, index_t n, index_t k, Left a, Rows b, Into c, const G
     for (block.row = 0; block.row < m; block.row += block.rows) {
       block.rows = std::min(block_rows, m - block.row);
       for (index_t at = 0; at < n;) {
-        const int width = next_width((n - at + lanes - 1) / lanes);
+        // A triangle in narrow strips has less to compute above its diagonal.
+        const int width = o.lower == Lower::result ? 1 : next_width((n - at + lanes - 1) / lanes);
         const index_t last = std::min(lanes, n - at - (width - 1) * lanes);
         switch (width) {
           case 1: strip<1>(k, a, b, c, o, block, at, last); break;

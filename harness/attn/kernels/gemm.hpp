@@ -16,8 +16,8 @@ struct Left {
 
 // Contiguous rows, `stride` apart: to read and to write.
 struct Rows {
-  const float* data;
-  index_t stride;
+  const float* data = nullptr;
+  index_t stride = 0;
 };
 struct Into {
   float* data;
@@ -39,12 +39,16 @@ struct Fetch {
   index_t stride = 0, columns = 0;
 };
 
+inline constexpr index_t max_below = 128;
+
 struct GemmOptions {
   bool add = false;                  // to what the result holds
   const float* row_scale = nullptr;  // result row i is multiplied by row_scale[i], what it held included
+  Rows below = {};                   // more rows of b, after its k: the left operand has k + below_k columns
+  index_t below_k = 0;               // at most max_below
   Lower lower = Lower::none;
   index_t diagonal = 0;
-  Fetch fetch[2] = {};
+  Fetch fetch[3] = {};
 };
 
 // c[m,n] = a[m,k] b[k,n].

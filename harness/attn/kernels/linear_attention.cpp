@@ -23,10 +23,9 @@ constexpr index_t causal_panel = 32;
 }  // namespace
 
 struct LinearAttention::Scratch {
-  float* query;       // [panel, features]
+  float* query;       // [panel, features + panel]: the weights of a panel's keys stand behind its queries
   float* key;         // [panel, features]
   float* transposed;  // [features, panel]: the keys
-  float* weights;     // [panel, panel]
   float* scale;       // [panel]
   float* peak;        // [panel]
   float* gate;        // [panel]
@@ -150,12 +149,12 @@ class LinearAttention::Run {
     for (index_t i = first; i < end; i += plan_.panel_) {
       const index_t count = std::min(plan_.panel_, end - i);
       std::fill_n(s.peak, count, *state.peak);
-      query_({batch, head, i, count, rows_of(x_.q, batch, head, i), {s.query, plan_.stride_}, s.peak, state.total, worker});
+      query_({batch, head, i, count, rows_of(x_.q, batch, head, i), {s.query, query_stride()}, s.peak, state.total, worker});
       if (plan_.denominators_ != nullptr) {
         denominators(count, s, state);
         plan_.denominators_(count, s.scale);
       }
-      gemm(count, p_.value_dim, plan_.features_, {s.query, plan_.stride_}, {state.sums, p_.value_dim}, output(batch, head, i),
+      gemm(count, p_.value_dim, plan_.features_, {s.query, query_stride()}, {state.sums, p_.value_dim}, output(batch, head, i),
            {.row_scale = guarded(s.scale),
             .fetch = {next(x_.q, batch, head, i + count, end), next(x_.out, batch, head, i + count, end)}});
     }
@@ -180,32 +179,32 @@ class LinearAttention::Run {
       // weights those of the panel. The state is read and raised at a stroke, while it is in L1.
       const index_t skip = std::clamp<index_t>(offset - t, 0, count);
       const index_t row = t + skip - offset, rows = std::clamp<index_t>(p_.q_len - row, 0, count - skip);
+      const Fetch ahead = next(x_.out, batch, head, row + rows, p_.q_len);
       if (rows > 0) {
-        query_({batch, head, row, rows, rows_of(x_.q, batch, head, row), {s.query, plan_.stride_}, s.peak + skip, nullptr, worker});
+        query_(
+            {batch, head, row, rows, rows_of(x_.q, batch, head, row), {s.query, query_stride()}, s.peak + skip, nullptr, worker});
         weigh(rows, count, skip, s);
         if (gate_ != nullptr) gate_weights(batch, head, t, count, s);
         causal_denominators(rows, count, skip, s, state);
-        gemm(rows, p_.value_dim, plan_.features_, {s.query, plan_.stride_}, {state.sums, p_.value_dim}, output(batch, head, row),
-             {.fetch = {next(x_.q, batch, head, row + rows, p_.q_len)}});
+        // [queries, weights] times the state above the values.
+        gemm(rows, p_.value_dim, plan_.features_, {s.query, query_stride()}, {state.sums, p_.value_dim}, output(batch, head, row),
+             {.row_scale = guarded(s.scale),
+              .below = values(batch, kv_head, t),
+              .below_k = count,
+              .lower = Lower::left,
+              .diagonal = plan_.features_ + skip,
+              .fetch = {next(x_.q, batch, head, row + rows, p_.q_len), second_half(ahead)}});
       }
       if (gate_ != nullptr) forget(batch, kv_head, t, count, state, s);
       if (gate_ != nullptr || rows == 0) add_column_sums(count, plan_.features_, {s.key, plan_.stride_}, state.total);
       gemm(plan_.features_, p_.value_dim, count, {s.key, 1, plan_.stride_}, values(batch, kv_head, t), sums(state),
-           {.add = true, .fetch = {next(x_.k, batch, kv_head, t + count, end), next(x_.v, batch, kv_head, t + count, end)}});
-      if (rows > 0) {
-        gemm(rows, p_.value_dim, count, {s.weights, plan_.panel_}, values(batch, kv_head, t), output(batch, head, row),
-             {.add = true,
-              .row_scale = guarded(s.scale),
-              .lower = Lower::left,
-              .diagonal = skip,
-              .fetch = {next(x_.out, batch, head, row + rows, p_.q_len)}});
-      }
+           {.add = true, .fetch = {next(x_.k, batch, kv_head, t + count, end), next(x_.v, batch, kv_head, t + count, end), ahead}});
     }
   }
 
   void weigh(index_t rows, index_t count, index_t skip, const Scratch& s) const {
     transpose(count, plan_.features_, {s.key, plan_.stride_}, {s.transposed, plan_.panel_});
-    gemm(rows, count, plan_.features_, {s.query, plan_.stride_}, {s.transposed, plan_.panel_}, {s.weights, plan_.panel_},
+    gemm(rows, count, plan_.features_, {s.query, query_stride()}, {s.transposed, plan_.panel_}, {weights(s), query_stride()},
          {.lower = Lower::result, .diagonal = skip});
   }
 
@@ -213,11 +212,11 @@ class LinearAttention::Run {
   void causal_denominators(index_t rows, index_t count, index_t skip, const Scratch& s, const State& state) const {
     if (plan_.denominators_ == nullptr) return;
     if (gate_ == nullptr) {
-      running_dots(skip + rows, plan_.features_, {s.key, plan_.stride_}, skip, {s.query, plan_.stride_}, state.total, s.scale);
+      running_dots(skip + rows, plan_.features_, {s.key, plan_.stride_}, skip, {s.query, query_stride()}, state.total, s.scale);
       add_column_sums(count - skip - rows, plan_.features_, {s.key + (skip + rows) * plan_.stride_, plan_.stride_}, state.total);
     } else {
       denominators(rows, s, state);
-      add_row_sums(rows, count, {s.weights, plan_.panel_}, s.scale);
+      add_row_sums(rows, count, {weights(s), query_stride()}, s.scale);
     }
     plan_.denominators_(rows, s.scale);
   }
@@ -242,16 +241,16 @@ class LinearAttention::Run {
     float* const faded = s.transposed;
     float kept = 1;
     for (index_t i = 0; i < count; ++i) {
-      float* row = s.weights + i * plan_.panel_;
+      float* row = weights(s) + i * query_stride();
       for (index_t j = 0; j < i; ++j) row[j] *= faded[j] *= s.gate[i];
       row[i] *= faded[i] = 1 - s.gate[i];
       s.kept[i] = kept *= s.gate[i];
     }
-    scale_rows(count, plan_.features_, {s.query, plan_.stride_}, s.kept, {s.query, plan_.stride_});
+    scale_rows(count, plan_.features_, {s.query, query_stride()}, s.kept, {s.query, query_stride()});
   }
 
   void denominators(index_t count, const Scratch& s, const State& state) const {
-    row_dots(count, plan_.features_, {s.query, plan_.stride_}, state.total, s.scale);
+    row_dots(count, plan_.features_, {s.query, query_stride()}, state.total, s.scale);
   }
   const float* guarded(const float* scale) const { return plan_.denominators_ != nullptr ? scale : nullptr; }
 
@@ -267,6 +266,9 @@ class LinearAttention::Run {
     *to.peak = std::max(*to.peak, *from.peak);
   }
 
+  index_t query_stride() const { return plan_.stride_ + plan_.panel_; }
+  float* weights(const Scratch& s) const { return s.query + plan_.features_; }
+
   Into sums(const State& state) const { return {state.sums, p_.value_dim}; }
   static Rows rows_of(const View<const float, 4>& x, index_t batch, index_t head, index_t i) {
     return {x[batch][head].row(i), x.stride(2)};
@@ -274,6 +276,11 @@ class LinearAttention::Run {
   Rows values(index_t batch, index_t head, index_t t) const { return rows_of(x_.v, batch, head, t); }
   Into output(index_t batch, index_t head, index_t i) const { return {x_.out[batch][head].row(i), x_.out.stride(2)}; }
   // The panel that follows, if there is one.
+  static Fetch second_half(Fetch f) {
+    f.data += f.columns / 2;
+    f.columns -= f.columns / 2;
+    return f;
+  }
   static Fetch next(const View<const float, 4>& x, index_t batch, index_t head, index_t first, index_t end) {
     return first < end ? Fetch{x[batch][head].row(first), x.stride(2), x.extent(3)} : Fetch{};
   }
@@ -288,8 +295,8 @@ class LinearAttention::Run {
     float* at = workspace_.of(worker, plan_.scratch_).data() + plan_.state_size();
     const auto take = [&](index_t count) { return std::exchange(at, at + count); };
     const index_t panel = plan_.panel_, features = panel * plan_.stride_;
-    return {take(features), take(features), take(features), take(panel * panel),
-            take(panel),    take(panel),    take(panel),    take(panel)};
+    float* const query = take(panel * query_stride());
+    return {query, take(features), take(features), take(panel), take(panel), take(panel), take(panel)};
   }
 
   const LinearAttention& plan_;

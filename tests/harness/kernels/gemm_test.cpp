@@ -116,6 +116,23 @@ TEST_CASE("gemm adds, scales rows and keeps to the triangle") {
   });
 }
 
+TEST_CASE("gemm stacks two right operands") {
+  on_every_isa([] {
+    for (const index_t n : {1, 20, 64, 70}) {
+      for (const index_t k : {5, 64, 130, 257}) {
+        const index_t m = 33, more = 40;
+        Sea a(m, k + more, k + more + 3, 1, 1), b(k + more, n, n + 7, 1, 2), together(m, n, n, 1, 3), apart = together;
+        gemm(m, n, k + more, {a.data(), a.step[0]}, {b.data(), b.step[0]}, {together.data(), n});
+        gemm(m, n, k, {a.data(), a.step[0]}, {b.data(), b.step[0]}, {apart.data(), n},
+             {.below = {b.data() + k * b.step[0], b.step[0]}, .below_k = more});
+        float worst = 0;
+        for (index_t i = 0; i < m * n; ++i) worst = std::max(worst, std::abs(together.data()[i] - apart.data()[i]));
+        CHECK(worst < 1e-4f);
+      }
+    }
+  });
+}
+
 TEST_CASE("gemm over no depth is zero") {
   float c[4] = {unset, unset, unset, unset};
   gemm(2, 2, 0, {nullptr, 0}, {nullptr, 2}, {c, 2});
