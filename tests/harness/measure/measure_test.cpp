@@ -1,0 +1,105 @@
+#include <algorithm>
+#include <thread>
+
+#include "attn/measure/cell.hpp"
+#include "attn/measure/clock.hpp"
+#include "attn/measure/gate.hpp"
+#include "attn/measure/machine.hpp"
+#include "attn/measure/memory.hpp"
+#include "catch.hpp"
+
+using namespace attn;
+
+TEST_CASE("the clock returns one entry a sample and does not lose time") {
+  int calls = 0;
+  const double begin_s = monotonic_s();
+  const auto samples = clock_samples(
+      [&] {
+        ++calls;
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+      },
+      4, 0.001);
+  const double took_s = monotonic_s() - begin_s;
+  CHECK(samples.size() == 4);
+  CHECK(calls >= 4);
+  for (const double s : samples) CHECK((s >= 0.005 && s <= took_s));
+}
+
+TEST_CASE("short runs are repeated until a sample is long enough") {
+  index_t calls = 0;
+  const auto samples = clock_samples([&] { ++calls; }, 2, 0.005);
+  CHECK(samples.size() == 2);
+  CHECK(calls > 1000);
+  for (const double s : samples) CHECK(s < 1e-4);
+}
+
+TEST_CASE("the peak of resident memory rises with what is touched, and can be reset") {
+  REQUIRE(reset_peak_resident());
+  const index_t level = peak_resident_bytes();
+  {
+    const Buffer buffer(std::size_t{64} << 20);
+    std::fill_n(buffer.as<char>(), buffer.bytes(), 'x');
+  }
+  CHECK(peak_resident_bytes() - level > index_t{60} << 20);
+  REQUIRE(reset_peak_resident());
+  CHECK(peak_resident_bytes() - level < index_t{32} << 20);
+}
+
+TEST_CASE("untouched memory is not resident") {
+  const index_t level = resident_bytes();
+  const Buffer buffer(std::size_t{256} << 20);
+  CHECK(resident_bytes() - level < index_t{16} << 20);
+}
+
+TEST_CASE("the roof is the slowest of three terms") {
+  Peak peak;
+  peak.fma_gflops = 100;
+  peak.exp_gexps = 1;
+  peak.read_gbs = 10;
+  CHECK(roof({.flops = 1e11, .bytes = 1, .exps = 1}, peak).binds == "flops");
+  CHECK(roof({.flops = 1e11, .bytes = 1, .exps = 1}, peak).seconds == Approx(1.0));
+  CHECK(roof({.flops = 1, .bytes = 1e11, .exps = 1}, peak).seconds == Approx(10.0));
+  CHECK(roof({.flops = 1, .bytes = 1, .exps = 5e9}, peak).binds == "exps");
+}
+
+TEST_CASE("bandwidth is that of the cache a problem fits") {
+  Peak peak;
+  peak.read_gbs = 10;
+  peak.read_bytes = {1e6, 1e8};
+  peak.read_bytes_gbs = {50, 10};
+  CHECK(peak.read_gbs_for(1e3) == 50);
+  CHECK(peak.read_gbs_for(1e9) == 10);
+  CHECK(peak.read_gbs_for(1e7) == Approx(30));
+}
+
+TEST_CASE("sampled rows are ascending, distinct and hold both ends") {
+  const auto rows = sampled_rows(5000, 64);
+  CHECK(rows.size() == 64);
+  CHECK((rows.front() == 0 && rows.back() == 4999));
+  CHECK(std::adjacent_find(rows.begin(), rows.end(), std::greater_equal<>()) == rows.end());
+  CHECK(sampled_rows(3, 64) == std::vector<index_t>{0, 1, 2});
+}
+
+TEST_CASE("cells and measurements survive the process boundary") {
+  Cell cell{.variant = "local:left=3",
+            .problem = {.q_len = 7, .causal = true},
+            .input = "text",
+            .seed = 9,
+            .threads = 2,
+            .isa = "scalar"};
+  Settings settings{.samples = 5, .pin = false};
+  Cell cell_back;
+  Settings settings_back;
+  from_json(to_json(cell, settings), cell_back, settings_back);
+  CHECK(
+      (cell_back.variant == cell.variant && cell_back.problem == cell.problem && cell_back.seed == 9 && cell_back.isa == "scalar"));
+  CHECK((settings_back.samples == 5 && !settings_back.pin));
+
+  Measurement m;
+  m.outcome = Outcome::timed_out;
+  m.reason = "why \xff not";  // no UTF-8: a plugin's words may be anything
+  m.samples_s = {1.5, 2.5};
+  const Measurement back = measurement_from_json(to_json(m));
+  CHECK((back.outcome == Outcome::timed_out && back.samples_s == m.samples_s));
+  CHECK_THROWS(measurement_from_json(to_json(m).substr(0, 40)));
+}
