@@ -106,7 +106,8 @@ Peak measure_peak(const Arena& arena, bool bandwidth) {
 
 double quick_fma_gflops(const Arena& arena) {
   const index_t iterations = fma_iterations(0.002);
-  return 1e-9 * best(rates(arena, [&](index_t) { return kernels::probe_fma(iterations); }));
+  const auto list = rates(arena, [&](index_t) { return kernels::probe_fma(iterations); });
+  return 1e-9 * list[list.size() / 2];  // not the best: over 2 ms a clock may leap where it cannot stay
 }
 
 std::string to_json(const Peak& peak) { return nlohmann::json(peak).dump(); }
