@@ -100,6 +100,10 @@ def length(value, record):
     return f">{record['longest']}" if np.isinf(value) else f"{value:.0f}"
 
 
+def undecided(record):
+    return record["low"] == 0 and np.isinf(record["high"])
+
+
 def describe(record):
     """Where the variant is ahead: 'from N=812 (790..840)' and its limits."""
     low, star, high = (record[k] for k in ("low", "n_star", "high"))
@@ -107,6 +111,8 @@ def describe(record):
         return f"every length from {record['shortest']}"
     if low == high == np.inf:
         return f"not up to N={record['longest']}"
+    if undecided(record):
+        return f"undecided: the noise hides it from N={record['shortest']} to {record['longest']}"
     return f"from N{'=' if 0 < star < np.inf else ''}{length(star, record)} ({length(low, record)}..{length(high, record)})"
 
 

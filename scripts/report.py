@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from attncsv import AXES, Refusal, group_title, groups, in_group, jsonable, labels, main_group, measured, plain, read_all, script, size
-from crossover import contracts, crossovers, describe, find_sweep, listing
+from crossover import contracts, crossovers, describe, find_sweep, listing, undecided
 
 PAGE = Path(__file__).resolve().parent / "page"
 CHARTJS = ["/usr/share/javascript/chart.js/chart.min.js", "/usr/share/nodejs/chart.js/dist/chart.min.js"]
@@ -81,9 +81,12 @@ def summary(rows, found):
                 and families[r["name"]] != "baseline"]
         if mine:
             mine.sort(key=lambda r: r["n_star"])
-            beaten = [f"{short[r['name']]} {describe(r)}" for r in mine if np.isfinite(r["n_star"])]
+            beaten = [f"{short[r['name']]} {describe(r)}" for r in mine
+                      if np.isfinite(r["n_star"]) and not undecided(r)]
+            open_ones = sum(undecided(r) for r in mine)
             lines.append(f"ahead of {REFERENCE} in {metric}: " + ("; ".join(beaten[:8]) or f"none up to N={max(r['longest'] for r in mine)}")
-                         + (f"; {len(beaten) - 8} more" if len(beaten) > 8 else ""))
+                         + (f"; {len(beaten) - 8} more" if len(beaten) > 8 else "")
+                         + (f"; {open_ones} undecided" if open_ones else ""))
     shaky = ok[ok["unstable"] == 1]
     lines.append("unstable: " + (f"{len(shaky)} of {len(ok)} cells, most in " + ", ".join(
         f"{short[name]} ({count})" for name, count in shaky["name"].value_counts().head(4).items()) if len(shaky) else "none"))
@@ -123,6 +126,10 @@ def caveats(rows, runs, train):
     if "meters_agree" in rows and (ok["meters_agree"] == 0).any():
         lines.append(f"In {int((ok['meters_agree'] == 0).sum())} cells booked memory and resident set differ by more than 10 % + 4 MiB: "
                      "these show the resident set.")
+    above = int((ok["roof_fraction"] > 1.05).sum())
+    if above:
+        lines.append(f"{above} cells are faster than the roof: the machine's peaks were measured while it was slower, so the fractions of "
+                     "the roof are too large.")
     for run in runs:
         load = str(run.context.get("machine", {}).get("load_average", "")).split(" ")[0]
         cores = run.context.get("machine", {}).get("usable_cores")

@@ -78,7 +78,7 @@ const taskFacts = row => [`${label(row.name)}, N=${row.n}`, `${row.task}: ${perc
 // ---- charts ----
 const charts = {};
 const keepTicks = values => axis => { axis.ticks = values().map(value => ({ value })); };
-const lengths = () => [...new Set(rows.filter(r => inGroup(r) && r.n >= 1).map(r => r.n))].sort((a, b) => a - b);
+const lengths = () => [...new Set(rows.filter(r => inGroup(r) && r.status === 'ok').map(r => r.n))].sort((a, b) => a - b);
 function thinned(values, most = 11) {
   const step = Math.ceil(values.length / most);
   return values.filter((_, i) => (values.length - 1 - i) % step === 0);
@@ -97,13 +97,13 @@ function logTicks(base, steps) {
   };
 }
 
-function lines(rowsOf, value, more = () => ({})) {
+function lines(rowsOf, value, timed = false) {
   return names.filter(name => rowsOf(name).length).map(name => {
     const points = rowsOf(name).map(row => ({ x: row.n, y: value(row), row })).filter(p => p.y != null && Number.isFinite(p.y)).sort((a, b) => a.x - b.x);
     const c = colour(name);
     return { label: label(name), variant: name, data: points, borderColor: c, backgroundColor: c, borderDash: data.variants[name].dash,
-      pointStyle: data.variants[name].shape, pointBackgroundColor: points.map(p => p.row.unstable || p.row.hollow ? css('--card') : c),
-      hidden: !shown(name), borderWidth: 1.7, clip: 8, pointRadius: 4, pointHoverRadius: 7, tension: 0, ...more(name, points) };
+      pointStyle: data.variants[name].shape, pointBackgroundColor: points.map(p => (timed && p.row.unstable) || p.row.hollow ? css('--card') : c),
+      hidden: !shown(name), borderWidth: 1.7, clip: 8, pointRadius: 4, pointHoverRadius: 7, tension: 0 };
   }).filter(set => set.data.length);
 }
 
@@ -198,11 +198,11 @@ function drawAll() {
   const of = name => group.filter(row => row.name === name && row.status === 'ok');
   const n = () => lengths();
 
-  draw('time', 'Time against sequence length, both logarithmic', 'line', lines(of, r => state.relative ? r.relative : r.time_median_s),
+  draw('time', 'Time against sequence length, both logarithmic', 'line', lines(of, r => state.relative ? r.relative : r.time_median_s, true),
     { x: nAxis(n), y: { type: 'logarithmic', title: { display: true, text: state.relative ? 'time over full attention' : 'time' }, afterBuildTicks: logTicks(10, [1, 2, 5]), ticks: { callback: state.relative ? times : seconds } } });
   draw('memory', 'Peak memory against sequence length, both logarithmic', 'line', lines(of, r => r.memory_bytes == null ? null : Math.max(4096, r.memory_bytes)),
     { x: nAxis(n), y: { type: 'logarithmic', title: { display: true, text: 'memory beyond inputs and output' }, afterBuildTicks: logTicks(4, [1]), ticks: { callback: bytes } } });
-  draw('roof', 'Fraction of the roof against sequence length', 'line', lines(of, r => r.roof_fraction),
+  draw('roof', 'Fraction of the roof against sequence length', 'line', lines(of, r => r.roof_fraction, true),
     { x: nAxis(n), y: { min: 0, suggestedMax: 1, title: { display: true, text: 'fraction of the roof' }, ticks: { callback: percent } } });
   const skill = r => r.fid_skill == null ? null : Math.max(-1, r.fid_skill);
   draw('skill', 'Fidelity skill against sequence length', 'line', lines(of, skill), { x: nAxis(n), y: { suggestedMin: 0, max: 1, title: { display: true, text: 'skill' }, ticks: { callback: fixed(1) } } });
