@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from attncsv import (PAGE, Refusal, group_title, in_group, jsonable, labels, main_group, measured, parse_size, plain, read_all, render, script,
-                     seconds, size)
+from attncsv import (PAGE, Refusal, group_title, in_group, jsonable, labels, main_group, measured, parse_size, plain, read_all,
+                     render, script, seconds, size)
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -67,9 +67,9 @@ def bubbles(rows, looks):
     largest = max(part["memory_bytes"].max(), 1)
     for row in part.sort_values("memory_bytes", ascending=False).to_dict("records"):
         colour = HUES.get(row["family"], "#008b8b")
-        ax.scatter(row["speed"], max(-1, row["fid_skill"]), s=20 + 900 * np.nan_to_num(row["memory_bytes"]) / largest, color=colour, alpha=0.5)
-        ax.annotate(looks.labels[row["name"]], (row["speed"], max(-1, row["fid_skill"])), fontsize=7, color=colour, xytext=(4, 4),
-                    textcoords="offset points")
+        point = row["speed"], max(-1, row["fid_skill"])
+        ax.scatter(*point, s=20 + 900 * np.nan_to_num(row["memory_bytes"]) / largest, color=colour, alpha=0.5)
+        ax.annotate(looks.labels[row["name"]], point, fontsize=7, color=colour, xytext=(4, 4), textcoords="offset points")
     front, best = [], -np.inf
     for row in part[part["family"] != "baseline"].sort_values("speed", ascending=False).to_dict("records"):
         if row["fid_skill"] > best:

@@ -19,8 +19,9 @@ PAGE = Path(__file__).resolve().parent / "page"
 CHARTJS = ["/usr/share/javascript/chart.js/chart.min.js", "/usr/share/nodejs/chart.js/dist/chart.min.js"]
 ALWAYS = ["threads", "causal", "head_dim", "dtype", "input"]  # filters that are shown even with one value
 # Raw columns that the page shows or sorts by; the samples themselves stay in the CSV.
-SHOWN = ["n", "name", "family", "exactness", "status", "reason", "time_median_s", "time_mad_s", "time_ci_low_s", "time_ci_high_s", "unstable",
-         "roof_fraction", "roof_binds", "gflops_per_s", "memory_bytes", "peak_rss_bytes", "err_relative", "fid_skill", "command"]
+SHOWN = ["n", "name", "family", "exactness", "status", "reason", "time_median_s", "time_mad_s", "time_ci_low_s", "time_ci_high_s",
+         "unstable", "roof_fraction", "roof_binds", "gflops_per_s", "memory_bytes", "peak_rss_bytes", "err_relative", "fid_skill",
+         "command"]
 REFERENCE = "full"
 DRAWS = 400  # of the bootstrap: enough for the two or three digits that are shown
 
@@ -69,12 +70,14 @@ def summary(rows, found):
     lines = [f"{len(ok)} of {len(rows)} cells measured: {ok['name'].nunique()} variants, N={ok['n'].min()}..{ok['n'].max()}"
              + (f"; below: {group_title(axes, ok)}" if len(list(groups(ok))) > 1 else f", {group_title(axes, ok)}")]
     real = here[here["family"] != "baseline"]
-    for title, part in (("fastest", real), ("fastest with skill 0.9", real[real["fid_skill"] >= 0.9]),
-                        ("least memory", real.dropna(subset=["memory_bytes"]).rename(columns={"time_median_s": "t", "memory_bytes": "time_median_s"}))):
+    for title, part, by in (("fastest", real, "time_median_s"),
+                            ("fastest with skill 0.9", real[real["fid_skill"] >= 0.9], "time_median_s"),
+                            ("least memory", real.dropna(subset=["memory_bytes"]), "memory_bytes")):
         if part.empty:
             continue
-        wins = part.loc[part.groupby("n")["time_median_s"].idxmin()].sort_values("n")
-        lines.append(f"{title}: " + "; ".join(f"{short[who]} at N={span}" for span, who in spans(list(zip(wins["n"], wins["name"])))[:6]))
+        wins = part.loc[part.groupby("n")[by].idxmin()].sort_values("n")
+        winners = spans(list(zip(wins["n"], wins["name"])))[:6]
+        lines.append(f"{title}: " + "; ".join(f"{short[who]} at N={span}" for span, who in winners))
     families = dict(zip(rows["name"], rows["family"]))
     for metric in ("time", "memory"):
         mine = [r for r in found if r["axes"] == axes and r["reference"] == REFERENCE and r["metric"] == metric
@@ -92,15 +95,17 @@ def summary(rows, found):
         f"{short[name]} ({count})" for name, count in shaky["name"].value_counts().head(4).items()) if len(shaky) else "none"))
     failed = rows[~rows["ok"]]
     if len(failed):
+        first = failed.iloc[0]
         lines.append("not measured: " + ", ".join(f"{count} {status}" for status, count in failed["status"].value_counts().items())
-                     + f"; the first: {short[failed.iloc[0]['name']]} at N={failed.iloc[0]['n']}, {failed.iloc[0]['reason'][:120]}")
+                     + f"; the first: {short[first['name']]} at N={first['n']}, {first['reason'][:120]}")
     return lines
 
 
 def refused_records(rows):
     """Failed cells gathered by variant, status and reason."""
     failed = rows[~rows["ok"]]
-    return [{"name": name, "status": status, "reason": reason, "n": ", ".join(str(n) for n in sorted(set(part["n"]))), "cells": len(part)}
+    return [{"name": name, "status": status, "reason": reason, "cells": len(part),
+             "n": ", ".join(str(n) for n in sorted(set(part["n"])))}
             for (name, status, reason), part in failed.groupby(["name", "status", "reason"], sort=False)]
 
 
@@ -118,7 +123,7 @@ def unstable_records(rows):
 
 def caveats(rows, runs, train):
     ok = rows[rows["ok"]]
-    lines = [note[0].upper() + note[1:] + "." for run in runs for note in run.notes]
+    lines = [note + "." for run in runs for note in run.notes]
     shaky = int((ok["unstable"] == 1).sum())
     if shaky:
         lines.append(f"{shaky} of {len(ok)} measured cells are unstable: the 95 % interval of their median is wider than 10 %. Their "
@@ -185,8 +190,11 @@ def page_data(rows, train, runs, found, kept):
     families.update({name: (family, exact) for name, family, exact in zip(rows["name"], rows["family"], rows["exactness"])})
     short = labels(families)
     order = ["exact", "sparse", "clustered", "lowrank", "kernelized", "synthesizer", "attention_free", "baseline"]
-    place = lambda name: (order.index(families[name][0]) if families[name][0] in order else len(order), families[name][0], name)  # noqa: E731
-    crossing_order = lambda r: jsonable(r["n_star"]) if np.isfinite(r["n_star"]) else 1e18  # noqa: E731
+
+    def place(name):
+        family = families[name][0]
+        return order.index(family) if family in order else len(order), family, name
+
     axes = main_group(rows[rows["ok"]])
     host = runs[0].context.get("machine", {})
     return {
@@ -195,14 +203,16 @@ def page_data(rows, train, runs, found, kept):
         "variants": {name: {"label": short[name], "family": families[name][0] or "other", "exactness": families[name][1]}
                      for name in sorted(families, key=place)},
         "crossovers": [{"name": r["name"], "reference": r["reference"], "metric": r["metric"], "says": describe(r),
-                        "order": crossing_order(r), "group": group_values(r["axes"])} for r in found],
+                        "order": r["n_star"] if np.isfinite(r["n_star"]) else 1e18,  # JSON has no infinity to sort by
+                        "group": group_values(r["axes"])} for r in found],
         "exponents": [{"name": r["name"], "group": group_values(r["axes"]), "contract": r["contract"], "declared": r["declared"],
                        **{k: round(r[k], 3) for k in ("exponent", "low", "high")}} for r in kept if np.isfinite(r["exponent"])],
         "train": task, "tasks": sorted({r["task"] for r in task}),
         "refused": refused_records(rows), "unstable": unstable_records(rows), "caveats": caveats(rows, runs, train),
         "summary": summary(rows, found), "context": context_sections(runs),
-        "subtitle": " · ".join(filter(None, [host.get("cpu", "machine unknown"), f"{host['usable_cores']} cores" if "usable_cores" in host else "",
-                                             str(runs[0].context.get("date", "")), f"{len(ok)} of {len(rows)} cells measured"])),
+        "subtitle": " · ".join(filter(None, [
+            host.get("cpu", "machine unknown"), f"{host['usable_cores']} cores" if "usable_cores" in host else "",
+            str(runs[0].context.get("date", "")), f"{len(ok)} of {len(rows)} cells measured"])),
     }
 
 
@@ -215,8 +225,9 @@ def chartjs(given):
 
 def page(data, title, library):
     # "<" never appears inside the JSON, so no row can close the script element that carries it.
-    parts = {"TITLE": title.replace("<", "&lt;"), "STYLE": (PAGE / "style.css").read_text(), "CHARTJS": library.replace("</script", "<\\/script"),
-             "DATA": json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"), "SCRIPT": (PAGE / "page.js").read_text()}
+    parts = {"TITLE": title.replace("<", "&lt;"), "STYLE": (PAGE / "style.css").read_text(),
+             "CHARTJS": library.replace("</script", "<\\/script"), "SCRIPT": (PAGE / "page.js").read_text(),
+             "DATA": json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")}
     text = (PAGE / "page.html").read_text()
     head, *tail = text.split("@")
     # Split once: what is inserted may itself contain the markers' sign.
