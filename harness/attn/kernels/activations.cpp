@@ -82,6 +82,14 @@ void Exp(index_t m, index_t n, Rows from, const float* plus, Into to) {
              [=](V x, index_t i, index_t, index_t) HWY_ATTR { return exp_lanes(hn::Add(x, hn::Set(F(), plus[i]))); });
 }
 
+void ExpMinusOne(index_t m, index_t n, Rows from, Into to) {
+  EachVector(m, n, from, to, [](V x, index_t, index_t, index_t) HWY_ATTR { return hn::Sub(exp_lanes(x), hn::Set(F(), 1.0f)); });
+}
+
+void Tanh(index_t m, index_t n, Rows from, Into to) {
+  EachVector(m, n, from, to, [](V x, index_t, index_t, index_t) HWY_ATTR { return tanh_lanes(x); });
+}
+
 void Multiply(index_t m, index_t n, Rows from, Rows by, Into to) {
   EachVector(m, n, from, to, [=](V x, index_t i, index_t j, index_t count) HWY_ATTR {
     return hn::Mul(x, load_first(by.data + i * by.stride + j, count));
@@ -106,6 +114,8 @@ ATTN_ROWS(gate, Gate, (index_t m, index_t n, Rows from, const float* plus, Rows 
 ATTN_ROWS(sigmoid_gate, SigmoidGate, (index_t m, index_t n, Rows from, Rows by, Into to), m, n, from, by, to)
 ATTN_ROWS(divide, Divide, (index_t m, index_t n, Rows from, Rows by, float least, Into to), m, n, from, by, least, to)
 ATTN_ROWS(exp, Exp, (index_t m, index_t n, Rows from, const float* plus, Into to), m, n, from, plus, to)
+ATTN_ROWS(exp_minus_one, ExpMinusOne, (index_t m, index_t n, Rows from, Into to), m, n, from, to)
+ATTN_ROWS(tanh, Tanh, (index_t m, index_t n, Rows from, Into to), m, n, from, to)
 ATTN_ROWS(multiply, Multiply, (index_t m, index_t n, Rows from, Rows by, Into to), m, n, from, by, to)
 
 }  // namespace attn::kernels

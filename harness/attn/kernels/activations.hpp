@@ -14,6 +14,8 @@ void gate(index_t m, index_t n, Rows from, const float* plus, Rows by, Into to);
 void sigmoid_gate(index_t m, index_t n, Rows from, Rows by, Into to);              // x * sigmoid(by)
 void divide(index_t m, index_t n, Rows from, Rows by, float least, Into to);       // x / max(by, least)
 void exp(index_t m, index_t n, Rows from, const float* plus, Into to);             // e^(x + plus[row])
-void multiply(index_t m, index_t n, Rows from, Rows by, Into to);                  // x * by
+void exp_minus_one(index_t m, index_t n, Rows from, Into to);                      // e^x - 1, absolute error 1e-7
+void tanh(index_t m, index_t n, Rows from, Into to);
+void multiply(index_t m, index_t n, Rows from, Rows by, Into to);  // x * by
 
 }  // namespace attn::kernels
