@@ -1,0 +1,83 @@
+#include <algorithm>
+
+#include "attn/kernels/band.hpp"
+#include "attn/kernels/rows.hpp"
+#include "attn/variant/variant.hpp"
+
+namespace attn {
+
+// dynamic_conv: convolution whose softmax-normalised weights each token computes from itself.
+//   out_t = sum_u softmax(W_h^T x_t)_u x_(t+u-P),  P = width / 2, or width - 1 when causal;  tokens outside count as zeros
+//   Wu et al. 2019, arXiv:1901.10430, section 4; W [H,D,width], each head from its own channels
+//   useful flops 4 N width D a head; workspace 128 width a worker
+struct DynamicConv {
+  struct Options {
+    index_t width = 31;
+  };
+  static OptionTable<Options> options() {
+    return OptionTable<Options>().integer("width", &Options::width, 1, 4096, "tokens in the window");
+  }
+
+  static VariantInfo info() {
+    return {.title = "Dynamic convolution",
+            .formula = "out_t = sum_u softmax(W x_t)_u x_(t+u-P)",
+            .paper = "Wu et al. 2019, arXiv:1901.10430, section 4",
+            .cost_in_n = "N width D",
+            .exactness = Exactness::different,
+            .reads = Reads::x,
+            .cross = false,
+            .row_wise = false,
+            .time_exponent = 1};
+  }
+
+  static Parameters parameters(const Problem& p, const Options& o) {
+    return {{.name = "W", .shape = {p.heads, p.head_dim, o.width}, .init = init::xavier_uniform(p.head_dim, o.width)}};
+  }
+
+  static Cost cost(const Problem& p, const Options& o) {
+    const auto heads = static_cast<double>(p.batch * p.heads), d = static_cast<double>(p.head_dim);
+    const auto n = static_cast<double>(p.q_len), width = static_cast<double>(o.width);
+    const double pairs =
+        count_pairs(p, [&](index_t t) { return visible_keys(p, t, t - left(p, o), t - left(p, o) + o.width - 1); });
+    return {.flops = 2 * heads * d * (pairs + n * width),
+            .bytes = sizeof(float) * (2 * heads * n * d + static_cast<double>(p.heads) * d * width),
+            .exps = heads * n * width};
+  }
+
+  template <class T>
+  static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>& parameters) {
+    const Tensor<T> weights = softmax(matmul(in.x(), parameters["W"]));       // [B,H,N,width]
+    const Tensor<T> near = windows(in.x(), o.width, 1, left(p, o), p.q_len);  // [B,H,N,width,D]
+    return squeeze(matmul(unsqueeze(weights, -2), near), -2);
+  }
+
+  DynamicConv(const Problem& p, const Options& o, WorkspacePlan& workspace)
+      : p_(p), o_(o), weights_(workspace.per_worker<float>(tile_rows * o.width)) {}
+
+  void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
+    const auto w = parameters.view<3>("W");
+    const index_t tiles = (p_.q_len + tile_rows - 1) / tile_rows;
+    parallel_tasks(p_.batch * p_.heads * tiles, [&](index_t task, int worker) {
+      const index_t first = task % tiles * tile_rows, head = task / tiles % p_.heads, batch = task / tiles / p_.heads;
+      const index_t rows = std::min(tile_rows, p_.q_len - first);
+      const auto x = in.x()[batch][head];
+      const auto to = out[batch][head];
+      const kernels::Into weights{workspace.of(worker, weights_).data(), o_.width};
+      kernels::gemm(rows, o_.width, p_.head_dim, {x.row(first), x.stride(0)}, {w[head].data_handle(), o_.width}, weights);
+      kernels::softmax(rows, o_.width, weights, 1, weights);
+      kernels::band(rows, p_.head_dim, weights, o_.width, first, left(p_, o_), {{x.data_handle(), x.stride(0)}, p_.q_len}, false,
+                    {to.row(first), to.stride(0)});
+    });
+  }
+
+ private:
+  static constexpr index_t tile_rows = 128;
+  static index_t left(const Problem& p, const Options& o) { return p.causal ? o.width - 1 : o.width / 2; }
+
+  Problem p_;
+  Options o_;
+  Booking<float> weights_;
+};
+ATTN_VARIANT(dynamic_conv, DynamicConv)
+
+}  // namespace attn
