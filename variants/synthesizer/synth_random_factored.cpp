@@ -1,0 +1,79 @@
+#include "attn/kernels/weighted_sum.hpp"
+#include "attn/variant/variant.hpp"
+
+namespace attn {
+
+// synth_random_factored: the Random Synthesizer with its table of logits as a product of two thin ones.
+//   out = softmax((R1 R2)[:N,:N]) V,  row by row, over j <= i when causal;  R1 [H,L,k], R2 [H,k,L], no 1/sqrt(D)
+//   Tay et al. 2020, arXiv:2005.00743, section 3.1.4 (Factorized Random Synthesizer; k = 8)
+//   useful flops 2 N^2 k a head and 2 N^2 Dv a head and batch item, H N^2 exps, half of all when causal; no N^2 memory
+// The weights are made in every run, once for the batch. k = L with R2 = I is synth_random:cached=no.
+struct SynthRandomFactored {
+  struct Options {
+    index_t k = 8;
+    index_t max_len = 0;
+  };
+  static OptionTable<Options> options() {
+    return OptionTable<Options>()
+        .integer("k", &Options::k, 1, 65536, "columns of R1, rows of R2")
+        .integer("max_len", &Options::max_len, 0, unlimited, "positions in R1 and R2, of which the first N are used; 0: N");
+  }
+
+  static VariantInfo info() {
+    return {.title = "Factorized Random Synthesizer",
+            .formula = "out = softmax(R1 R2) V",
+            .paper = "Tay et al. 2020, arXiv:2005.00743, section 3.1.4",
+            .cost_in_n = "N^2 D",
+            .exactness = Exactness::different,
+            .reads = Reads::xv,
+            .cross = false};
+  }
+
+  static Parameters parameters(const Problem& p, const Options& o) {
+    const index_t l = length(p, o);
+    return {{.name = "R1", .shape = {p.heads, l, o.k}, .init = init::xavier_uniform(l, o.k)},
+            {.name = "R2", .shape = {p.heads, o.k, l}, .init = init::xavier_uniform(o.k, l)}};
+  }
+
+  static Status supports(const Problem& p, const Options& o) {
+    if (p.q_len <= length(p, o)) return {};
+    return refuse("is learned for max_len=" + std::to_string(o.max_len) + " positions at most");
+  }
+
+  static Cost cost(const Problem& p, const Options& o) {
+    const double pairs = count_pairs(p, [&](index_t i) { return visible_keys(p, i, 0, p.kv_len - 1); });
+    const auto heads = static_cast<double>(p.heads), k = static_cast<double>(o.k), n = static_cast<double>(p.q_len);
+    const auto values = static_cast<double>(p.batch * p.value_dim);
+    return {
+        .flops = 2 * heads * pairs * (k + values), .bytes = 2 * sizeof(float) * heads * n * (k + values), .exps = heads * pairs};
+  }
+
+  template <class T>
+  static Tensor<T> definition(const Problem& p, const Options&, const Inputs<T>& in, const ParameterSet<T>& parameters) {
+    const Indices rows({static_cast<index_t>(in.position.size())}, in.position);
+    const Tensor<T> logits = matmul(take(parameters["R1"], rows, 1), slice(parameters["R2"], -1, 0, p.kv_len));
+    return matmul(softmax(logits, allowed_pairs(p, in, every_key)), in.v);
+  }
+
+  SynthRandomFactored(const Problem& p, const Options& o, WorkspacePlan& workspace)
+      : o_(o), engine_(p, kernels::WeightedSum::Kind::softmax, kernels::WeightedSum::Sharing::batch, workspace) {}
+
+  void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
+    const auto r1 = parameters.view<3>("R1"), r2 = parameters.view<3>("R2");
+    engine_.run(in.v, out, workspace, [&](const kernels::WeightBlock& block) -> kernels::Rows {
+      const auto right = r2[block.head];
+      kernels::gemm(block.rows, block.keys, o_.k, {r1[block.head].row(block.first), o_.k}, {right.data_handle(), right.stride(0)},
+                    block.to);
+      return block.to;
+    });
+  }
+
+ private:
+  static index_t length(const Problem& p, const Options& o) { return o.max_len == 0 ? p.q_len : o.max_len; }
+
+  Options o_;
+  kernels::WeightedSum engine_;
+};
+ATTN_VARIANT(synth_random_factored, SynthRandomFactored)
+
+}  // namespace attn
