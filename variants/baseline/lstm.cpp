@@ -1,0 +1,114 @@
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "attn/kernels/activations.hpp"
+#include "attn/kernels/rows.hpp"
+#include "attn/variant/variant.hpp"
+
+namespace attn {
+
+// lstm: a recurrent layer with a memory cell, N vectors to N vectors, each head by itself.
+//   (i, f, g, o) = x_t W + b + h U + c;  m = sigmoid(f) m + sigmoid(i) tanh(g),  out_t = h_t = sigmoid(o) tanh(m)
+//   Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000; W, U [H,D,4D] and two biases, as in PyTorch
+//   useful flops 16 N D^2 a head; no workspace that grows with N; token by token, so heads are all there is to run in parallel
+// Looks back only, whether the problem is causal or not.
+struct Lstm {
+  static VariantInfo info() {
+    return {.title = "Long short-term memory",
+            .formula = "c = f c + i g, out_t = o tanh(c)",
+            .paper = "Hochreiter & Schmidhuber 1997, doi:10.1162/neco.1997.9.8.1735",
+            .cost_in_n = "N D^2",
+            .exactness = Exactness::different,
+            .reads = Reads::x,
+            .cross = false,
+            .row_wise = false,
+            .time_exponent = 1};
+  }
+
+  static Parameters parameters(const Problem& p, const NoOptions&) {
+    const index_t h = p.heads, d = p.head_dim;
+    const Init init = init::uniform(1 / std::sqrt(static_cast<double>(d)));
+    return {{.name = "W", .shape = {h, d, gates * d}, .init = init},
+            {.name = "U", .shape = {h, d, gates * d}, .init = init},
+            {.name = "b", .shape = {h, 1, gates * d}, .init = init},
+            {.name = "c", .shape = {h, 1, gates * d}, .init = init}};
+  }
+
+  // Sigmoids and tanh count as exponentials.
+  static Cost cost(const Problem& p, const NoOptions&) {
+    const auto rows = static_cast<double>(p.batch * p.heads * p.q_len), d = static_cast<double>(p.head_dim);
+    const double weights = gates * d * d;
+    return {.flops = 4 * rows * weights,
+            .bytes = sizeof(float) * (2 * rows * d + 2 * static_cast<double>(p.heads) * weights),
+            .exps = rows * d * 5};
+  }
+
+  template <class T>
+  static Tensor<T> definition(const Problem& p, const NoOptions&, const Inputs<T>& in, const ParameterSet<T>& parameters) {
+    const index_t d = p.head_dim;
+    const Tensor<T> inputs = matmul(in.x(), parameters["W"]) + parameters["b"];  // [B,H,N,gates D]
+    Tensor<T> h = zeros<T>({p.batch, p.heads, 1, d}), memory = h;
+    std::vector<Tensor<T>> states;
+    for (index_t t = 0; t < p.q_len; ++t) {
+      const Tensor<T> all = slice(inputs, 2, t, t + 1) + matmul(h, parameters["U"]) + parameters["c"];
+      const std::vector<Tensor<T>> gate = split_at(all, -1, {d, d, d, d});  // i, f, g, o
+      memory = sigmoid(gate[1]) * memory + sigmoid(gate[0]) * tanh(gate[2]);
+      h = sigmoid(gate[3]) * tanh(memory);
+      states.push_back(h);
+    }
+    return concat(states, 2);
+  }
+
+  Lstm(const Problem& p, const NoOptions&, WorkspacePlan& workspace)
+      : p_(p), scratch_(workspace.per_worker<float>(((panel + 1) * gates + 2) * p.head_dim)) {}
+
+  // The input products of a panel of tokens at once; then token by token.
+  void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
+    const index_t d = p_.head_dim, wide = gates * d;
+    const auto w = parameters.view<3>("W"), u = parameters.view<3>("U");
+    const float *b = parameters["b"].data(), *c = parameters["c"].data();
+    parallel_tasks(p_.batch * p_.heads, [&](index_t task, int worker) {
+      const index_t head = task % p_.heads;
+      const auto x = in.x()[task / p_.heads][head];
+      const auto o = out[task / p_.heads][head];
+      const kernels::Into inputs{workspace.of(worker, scratch_).data(), wide};
+      float *own = inputs.data + panel * wide, *state = own + wide;
+      std::fill_n(state, 2 * d, 0.0f);
+      for (index_t first = 0; first < p_.q_len; first += panel) {
+        const index_t rows = std::min(panel, p_.q_len - first);
+        kernels::copy(rows, wide, {b + head * wide, 0}, inputs);
+        kernels::gemm(rows, wide, d, {x.row(first), x.stride(0)}, {w[head].data_handle(), wide}, inputs, {.add = true});
+        for (index_t i = 0; i < rows; ++i) {
+          std::copy_n(c + head * wide, wide, own);
+          kernels::gemm(1, wide, d, {state, d}, {u[head].data_handle(), wide}, {own, wide}, {.add = true});
+          step(inputs.data + i * wide, own, state);
+          std::copy_n(state, d, o.row(first + i));
+        }
+      }
+    });
+  }
+
+ private:
+  static constexpr index_t gates = 4, panel = 64;
+
+  // x: the token's input products; own: those of the state; after h comes the memory.
+  void step(const float* x, float* own, float* h) const {
+    const index_t d = p_.head_dim;
+    float* memory = h + d;
+    const kernels::Into all{own, d}, g{own + 2 * d, d}, o{own + 3 * d, d};
+    kernels::add(1, gates * d, {x, d}, all);
+    kernels::sigmoid(1, 2 * d, all, 1, 0, all);
+    kernels::tanh(1, d, g, g);
+    kernels::sigmoid(1, d, o, 1, 0, o);
+    for (index_t j = 0; j < d; ++j) memory[j] = own[d + j] * memory[j] + own[j] * own[2 * d + j];
+    kernels::tanh(1, d, {memory, d}, {h, d});
+    kernels::multiply(1, d, {h, d}, o, {h, d});
+  }
+
+  Problem p_;
+  Booking<float> scratch_;
+};
+ATTN_VARIANT(lstm, Lstm)
+
+}  // namespace attn
