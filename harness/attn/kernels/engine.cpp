@@ -146,8 +146,8 @@ QueryBlock SoftmaxEngine::query_block(index_t number, const RowSchedule* rows) c
   } else if (queries_.kind == QueryBlocks::Kind::listed) {
     const std::span<const std::int32_t> list = (*rows)(block.batch, block.head, block.block);
     ATTN_ASSERT(static_cast<index_t>(list.size()) <= queries_.rows);
-    block.rows = list.data() + part * part_rows_;
     length = static_cast<index_t>(list.size());
+    block.rows = list.data() + std::min(part * part_rows_, length);
   }
   block.first += part * part_rows_ * block.step;
   block.count = std::clamp<index_t>(length - part * part_rows_, 0, part_rows_);
@@ -306,7 +306,7 @@ bool SoftmaxEngine::attend_keys(const EngineArrays& arrays, const Workspace& wor
           batch.fetch[0] = soon[0];
           batch.fetch[1] = soon[1];
         } else if (more && fetched < next->count) {
-          const index_t first = std::min(fetched, panel_keys - batch.count);  // of the array: what lies past the keys does no harm
+          const index_t first = std::min(fetched, std::max<index_t>(0, next->count - batch.count));
           batch.fetch[0] = next->k.data() + first;
           batch.fetch[1] = next->v.data() + first;
           fetched = first + batch.count;

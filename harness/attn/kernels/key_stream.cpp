@@ -183,6 +183,7 @@ bool KeyStream::next(const KeyRows& rows, KeyPanel& panel, float* copies) {
     }
   }
   panel.count = n;
+  for (auto at = static_cast<std::size_t>(n); at < batch_keys; ++at) panel.k[at] = panel.v[at] = padding_row;  // for who fetches
   panel.lowest = anywhere;
   panel.highest = -anywhere;
   panel.left = panel.right = -anywhere;

@@ -36,7 +36,7 @@ struct KeyPanel {
     unsigned valid;           // bit r: row r is a key and no padding
     bool plain;               // nothing but the band restricts it
   };
-  index_t count = 0;        // rows, a multiple of key_step
+  index_t count = 0;        // rows, a multiple of key_step; up to batch_keys there are rows of zeros behind them
   index_t lowest, highest;  // of all keys
   index_t left, right;      // the widest band of its runs
   bool ascending;           // no step holds a key below one of the step before

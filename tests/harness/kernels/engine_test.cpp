@@ -430,8 +430,10 @@ TEST_CASE("strided views are read and written in place") {
   WorkspacePlan plan(1);
   const SoftmaxEngine engine(p, {}, plan);
   const Workspace workspace(plan, Workspace::Mode::checked);
-  engine.run({.q = {q.data(), extents, strides}, .k = {k.data(), extents, strides}, .v = {v.data(), extents, strides}, .out = {out.data(), extents, strides}},
-             workspace, all_keys);
+  Arena(1).execute([&] {
+    engine.run({.q = {q.data(), extents, strides}, .k = {k.data(), extents, strides}, .v = {v.data(), extents, strides}, .out = {out.data(), extents, strides}},
+               workspace, all_keys);
+  });
   std::vector<float> want = spread(run(c, all_keys).out);
   for (std::size_t i = 0; i < out.size(); ++i) CHECK(out[i] == (std::isnan(want[i]) ? 42.0f : want[i]));
 }
