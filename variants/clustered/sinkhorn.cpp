@@ -125,15 +125,16 @@ struct Sinkhorn {
         values_(workspace.shared<float>(p.batch * p.heads * nb_ * 2 * b_ * p.value_dim)),
         sums_(workspace.per_worker<double>(std::max(p.head_dim, p.value_dim))),
         net_(workspace.per_worker<float>(3 * nb_ * p.head_dim + nb_ * nb_ + 2 * nb_)),
-        slab_(workspace.per_worker<float>(nb_ * std::max(p.head_dim, p.value_dim))) {}
+        slab_(workspace.per_worker<float>(slots * nb_ * std::max(p.head_dim, p.value_dim))) {}
 
   // Sorted and own blocks are laid side by side, so that one pass of the engine sees both. The copy of the own block costs less
   // than a second pass.
   void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
     parallel_tasks(p_.batch * p_.heads, [&](index_t head, int worker) { sort_blocks(in, parameters, workspace, head, worker); });
     const auto k = workspace.shared(keys_), v = workspace.shared(values_);
-    parallel_tasks(p_.batch * p_.heads * b_, [&](index_t task, int worker) {
-      const index_t head = task / b_, slot = task % b_;
+    const index_t groups = (b_ + slots - 1) / slots;
+    parallel_tasks(p_.batch * p_.heads * groups, [&](index_t task, int worker) {
+      const index_t head = task / groups, slot = task % groups * slots;
       float* slab = workspace.of(worker, slab_).data();
       const float* s = workspace.shared(s_).data() + head * nb_ * nb_;
       mix(in.k[head / p_.heads][head % p_.heads], s, slot, slab, k.data() + head * nb_ * 2 * b_ * p_.head_dim);
@@ -279,15 +280,20 @@ struct Sinkhorn {
     kernels::exp_minus(nb_, nb_, logits, most, logits);
   }
 
-  // Row `slot` of every block, mixed by S and as it is. The rows stand a power of two apart as a rule, where they would throw each
-  // other out of the caches: they are copied together first.
+  static constexpr index_t slots = 4;  // 1 KB of each block at D = 64
+
+  // Rows slot, slot + 1, ... of every block, mixed by S and as they are. Blocks stand a power of two apart as a rule, where their
+  // rows would throw each other out of the caches: they are copied together first.
   void mix(View<const float, 2> x, const float* s, index_t slot, float* slab, float* to) const {
-    const index_t width = x.extent(1), stride = 2 * b_ * width;
-    const index_t rows = nb_ - ((nb_ - 1) * b_ + slot >= p_.q_len ? 1 : 0);
-    kernels::copy(rows, width, {x.row(slot), b_ * x.stride(0)}, {slab, width});
-    std::fill_n(slab + rows * width, (nb_ - rows) * width, 0.0f);
-    kernels::copy(rows, width, {slab, width}, {to + (b_ + slot) * width, stride});
-    kernels::gemm(nb_, width, nb_, {s, nb_}, {slab, width}, {to + slot * width, stride},
+    const index_t width = x.extent(1), stride = 2 * b_ * width, count = std::min(slots, b_ - slot), columns = count * width;
+    for (index_t u = 0; u < nb_; ++u) {
+      const index_t first = u * b_ + slot, rows = std::clamp<index_t>(p_.q_len - first, 0, count);
+      float* from = slab + u * columns;
+      for (index_t i = 0; i < rows; ++i) std::copy_n(x.row(first + i), width, from + i * width);
+      std::fill_n(from + rows * width, (count - rows) * width, 0.0f);
+      std::copy_n(from, columns, to + (b_ + slot) * width + u * stride);
+    }
+    kernels::gemm(nb_, columns, nb_, {s, nb_}, {slab, columns}, {to + slot * width, stride},
                   {.lower = p_.causal ? kernels::Lower::left : kernels::Lower::none, .diagonal = -1});
   }
 

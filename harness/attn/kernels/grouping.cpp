@@ -6,6 +6,7 @@
 
 #include "attn/core/assert.hpp"
 #include "attn/kernels/rows.hpp"
+#include "attn/kernels/selection.hpp"
 
 namespace attn::kernels {
 
@@ -23,29 +24,6 @@ void sort_by_group(std::span<const std::int32_t> group, std::span<std::int32_t> 
   }
 }
 
-namespace {
-
-// Of AngularHash::block rows at a time, lanes along the rows. y [columns, block].
-void argmax_of_both_signs(index_t columns, const float* y, std::int32_t* at) {
-  constexpr index_t block = AngularHash::block;
-  float best[block];
-  std::copy_n(y, block, best);
-  std::fill_n(at, block, 0);
-  for (index_t c = 1; c < 2 * columns; ++c) {
-    const float* column = y + c % columns * block;
-    const float sign = c < columns ? 1.0f : -1.0f;
-    const auto number = static_cast<std::int32_t>(c);
-    for (index_t i = 0; i < block; ++i) {
-      const float value = sign * column[i];
-      const bool more = value > best[i];
-      best[i] = more ? value : best[i];
-      at[i] = more ? number : at[i];
-    }
-  }
-}
-
-}  // namespace
-
 void AngularHash::operator()(index_t n, index_t dim, Rows x, const float* rotations, float* scratch, std::int32_t* bucket,
                              index_t stride) const {
   const index_t all = rounds * columns();
@@ -59,9 +37,9 @@ void AngularHash::operator()(index_t n, index_t dim, Rows x, const float* rotati
     transpose(count, all, {projected, all}, {turned, block});
     for (index_t r = 0; r < rounds; ++r) {
       const float* y = turned + r * columns() * block;
-      argmax_of_both_signs(first / 2, y, low);
+      argmax_of_both_signs(block, first / 2, y, low);
       std::fill_n(high, block, 0);
-      if (second > 0) argmax_of_both_signs(second / 2, y + first / 2 * block, high);
+      if (second > 0) argmax_of_both_signs(block, second / 2, y + first / 2 * block, high);
       for (index_t i = 0; i < count; ++i) bucket[r * stride + row + i] = low[i] + static_cast<std::int32_t>(first) * high[i];
     }
   }

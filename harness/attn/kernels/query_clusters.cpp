@@ -1,12 +1,14 @@
 #include "attn/kernels/query_clusters.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <limits>
 #include <numeric>
 
 #include "attn/core/assert.hpp"
 #include "attn/exec/arena.hpp"
 #include "attn/kernels/rows.hpp"
+#include "attn/kernels/selection.hpp"
 
 namespace attn::kernels {
 
@@ -117,30 +119,44 @@ constexpr index_t key_block = 256;  // scores of 128 probes then take 128 KB of 
 
 }  // namespace
 
-// A pool of 4 `take` is thinned about twice on N = 8192, one of 2 `take` six times.
+// Pools are thinned when they exceed 4 `take`: about twice on N = 8192; 2 `take` would be six times.
 TopRows::TopRows(index_t probes, index_t dim, index_t take, WorkspacePlan& plan)
     : probes_(probes),
       dim_(dim),
       take_(take),
-      capacity_(4 * take),
+      capacity_(4 * take + key_block + 16),
       block_(plan.per_worker<float>(dim * key_block)),
       scores_(plan.per_worker<float>(probes * key_block)),
-      candidates_(plan.per_worker<Candidate>(probes * capacity_)),
+      pool_scores_(plan.per_worker<float>(probes * capacity_)),
+      pool_rows_(plan.per_worker<std::int32_t>(probes * capacity_)),
+      keys_(plan.per_worker<std::uint64_t>(capacity_)),
       pools_(plan.per_worker<Pool>(probes)) {}
 
-void TopRows::keep_best(Candidate* pool, Pool& state) const {
-  if (state.size <= take_) return;
-  const auto better = [](const Candidate& a, const Candidate& b) { return a.score != b.score ? a.score > b.score : a.row < b.row; };
-  std::nth_element(pool, pool + take_ - 1, pool + state.size, better);
-  state.least = pool[take_ - 1].score;
-  state.size = static_cast<std::int32_t>(take_);
+// One whole number orders by score and then by row: the bits of floats, sign turned, are in the order of the floats.
+void TopRows::keep_best(float* scores, std::int32_t* rows, std::uint64_t* keys, Pool& pool) const {
+  if (pool.size <= take_) return;
+  for (std::int32_t i = 0; i < pool.size; ++i) {
+    const auto bits = std::bit_cast<std::uint32_t>(scores[i] + 0.0f);  // -0 equals 0
+    const std::uint32_t ascending = bits ^ ((bits >> 31) != 0 ? 0xffffffffu : 0x80000000u);
+    keys[i] = std::uint64_t{~ascending} << 32 | static_cast<std::uint32_t>(rows[i]);
+  }
+  std::nth_element(keys, keys + take_ - 1, keys + pool.size);
+  for (index_t i = 0; i < take_; ++i) {
+    const std::uint32_t ascending = ~static_cast<std::uint32_t>(keys[i] >> 32);
+    scores[i] = std::bit_cast<float>(ascending ^ ((ascending >> 31) != 0 ? 0x80000000u : 0xffffffffu));
+    rows[i] = static_cast<std::int32_t>(keys[i] & 0xffffffffu);
+  }
+  pool.least = scores[take_ - 1];
+  pool.size = static_cast<std::int32_t>(take_);
 }
 
 void TopRows::operator()(index_t n, Rows x, Rows probes, const Workspace& workspace, int worker, std::int32_t* rows) const {
   constexpr float lowest = -std::numeric_limits<float>::infinity();
   float* turned = workspace.of(worker, block_).data();
   float* scores = workspace.of(worker, scores_).data();
-  Candidate* candidates = workspace.of(worker, candidates_).data();
+  float* pool_scores = workspace.of(worker, pool_scores_).data();
+  std::int32_t* pool_rows = workspace.of(worker, pool_rows_).data();
+  std::uint64_t* keys = workspace.of(worker, keys_).data();
   const std::span<Pool> pools = workspace.of(worker, pools_);
   std::fill(pools.begin(), pools.end(), Pool{lowest, 0});
   for (index_t first = 0; first < n; first += key_block) {
@@ -148,22 +164,25 @@ void TopRows::operator()(index_t n, Rows x, Rows probes, const Workspace& worksp
     transpose(count, dim_, {x.data + first * x.stride, x.stride}, {turned, key_block});
     gemm(probes_, count, dim_, {probes.data, probes.stride}, {turned, key_block}, {scores, key_block});
     for (index_t c = 0; c < probes_; ++c) {
-      Pool& state = pools[static_cast<std::size_t>(c)];
-      Candidate* pool = candidates + c * capacity_;
+      Pool& pool = pools[static_cast<std::size_t>(c)];
       const float* score = scores + c * key_block;
-      for (index_t j = 0; j < count; ++j) {
-        if (!(score[j] > state.least) && state.size >= take_) continue;
-        pool[state.size++] = {score[j] > lowest ? score[j] : lowest, static_cast<std::int32_t>(first + j)};  // NaN is lowest, too
-        if (state.size == capacity_) keep_best(pool, state);
+      float* own_scores = pool_scores + c * capacity_;
+      std::int32_t* own_rows = pool_rows + c * capacity_;
+      index_t j = 0;
+      for (; j < count && pool.size < take_; ++j, ++pool.size) {
+        own_scores[pool.size] = score[j] > lowest ? score[j] : lowest;  // NaN is lowest, too
+        own_rows[pool.size] = static_cast<std::int32_t>(first + j);
       }
+      pool.size = static_cast<std::int32_t>(
+          append_above(count - j, score + j, pool.least, static_cast<std::int32_t>(first + j), own_scores, own_rows, pool.size));
+      if (pool.size >= 4 * take_) keep_best(own_scores, own_rows, keys, pool);
     }
   }
   for (index_t c = 0; c < probes_; ++c) {
-    Candidate* pool = candidates + c * capacity_;
-    keep_best(pool, pools[static_cast<std::size_t>(c)]);
-    std::int32_t* to = rows + c * take_;
-    for (index_t k = 0; k < take_; ++k) to[k] = pool[k].row;
-    std::sort(to, to + take_);
+    std::int32_t* own_rows = pool_rows + c * capacity_;
+    keep_best(pool_scores + c * capacity_, own_rows, keys, pools[static_cast<std::size_t>(c)]);
+    std::sort(own_rows, own_rows + take_);
+    std::copy_n(own_rows, take_, rows + c * take_);
   }
 }
 

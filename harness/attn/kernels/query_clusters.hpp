@@ -66,19 +66,16 @@ class TopRows {
   void operator()(index_t n, Rows x, Rows probes, const Workspace&, int worker, std::int32_t* rows) const;
 
  private:
-  struct Candidate {
-    float score;
-    std::int32_t row;
-  };
-  struct Pool {
+  struct Pool {   // of a probe
     float least;  // a score must exceed it
     std::int32_t size;
   };
-  void keep_best(Candidate* pool, Pool& state) const;
+  void keep_best(float* scores, std::int32_t* rows, std::uint64_t* keys, Pool& pool) const;
 
   index_t probes_, dim_, take_, capacity_;
-  Booking<float> block_, scores_;
-  Booking<Candidate> candidates_;
+  Booking<float> block_, scores_, pool_scores_;
+  Booking<std::int32_t> pool_rows_;
+  Booking<std::uint64_t> keys_;
   Booking<Pool> pools_;
 };
 

@@ -1,0 +1,19 @@
+// The loops of grouping.cpp and query_clusters.cpp that run in lanes. Private to them.
+#pragma once
+
+#include <cstdint>
+
+#include "attn/core/problem.hpp"
+
+namespace attn::kernels {
+
+// at[i] = the c with the largest of y[c][i] and, from `columns` on, -y[c - columns][i]; the first of several, 0 for NaN.
+// y [columns, n]; n a multiple of 16.
+void argmax_of_both_signs(index_t n, index_t columns, const float* y, std::int32_t* at);
+
+// Appends score[j] > least and first + j to both lists, which have room for n + 16 more; how many there are then. A score of NaN
+// exceeds nothing.
+index_t append_above(index_t n, const float* score, float least, std::int32_t first, float* scores, std::int32_t* rows,
+                     index_t size);
+
+}  // namespace attn::kernels
