@@ -19,7 +19,7 @@ struct WeightBlock {
 
 class WeightedSum {
  public:
-  static constexpr index_t max_rows = 96;  // of a block
+  static constexpr index_t max_rows = 192;  // of a block
 
   enum class Kind {
     softmax,  // the caller gives logits: their softmax over the keys that a row sees
