@@ -45,12 +45,12 @@ struct LuongConcat {
 
   template <class T>
   static Tensor<T> definition(const Problem& p, const Options&, const Inputs<T>& in, const ParameterSet<T>& parameters) {
-    const Tensor<T> keys = per_query_head(p, in.k), weights = unsqueeze(parameters["v"], -1);
-    std::vector<Tensor<T>> logits;  // a row of pairs at a time
-    for (index_t row = 0; row < in.q.extent(2); ++row) {
-      const Tensor<T> query = broadcast_to(slice(in.q, 2, row, row + 1), keys.shape());
-      logits.push_back(matmul(tanh(matmul(concat<T>({query, keys}, -1), parameters["W"])), weights));
-    }
+    const std::vector<Tensor<T>> w = split_at(parameters["W"], 1, {p.head_dim, p.head_dim});
+    const Tensor<T> queries = matmul(in.q, w[0]), keys = matmul(per_query_head(p, in.k), w[1]);
+    const Tensor<T> weights = unsqueeze(parameters["v"], -1);  // [H,size,1]
+    std::vector<Tensor<T>> logits;                             // a row of pairs at a time: [B,H,M,size] is enough memory
+    for (index_t row = 0; row < in.q.extent(2); ++row)
+      logits.push_back(matmul(tanh(slice(queries, 2, row, row + 1) + keys), weights));
     return matmul(softmax(transpose(concat(logits, -1)), allowed_pairs(p, in, every_key)), per_query_head(p, in.v));
   }
 
