@@ -1,0 +1,15 @@
+// The door between a layer and a variant: whatever mixes tokens goes through here, and gradients flow back through it.
+#pragma once
+
+#include "attn/variant/variant.hpp"
+
+namespace attn {
+
+// q [B,H,N,D], k [B,Hk,M,D], v [B,Hk,M,Dv] -> [B,H,N,Dv]. A variant that reads x finds it in q (Inputs::x). The variant
+// supports p; `parameters` are those it declares for p, trained ones as variables (gradient.hpp).
+Tensor<float> mix(const Variant& variant, const Problem& p, const Tensor<float>& q, const Tensor<float>& k, const Tensor<float>& v,
+                  const ParameterSet<float>& parameters);
+Tensor<double> mix(const Variant& variant, const Problem& p, const Tensor<double>& q, const Tensor<double>& k,
+                   const Tensor<double>& v, const ParameterSet<double>& parameters);
+
+}  // namespace attn
