@@ -8,6 +8,7 @@ selection=(--label-exclude '^slow$')
 if [[ ${1:-} == --all ]]; then
   selection=()
   shift
+  scripts/setup.sh --all
 fi
 
 scripts/build.sh

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what attnbench needs and the machine lacks. Does nothing, and needs no network, when all is there.
-# ATTN_SKIP_SETUP=1 skips it: for machines where the libraries come from elsewhere.
+# --all adds what the tests labelled slow need. ATTN_SKIP_SETUP=1 skips everything: for machines where the libraries come from
+# elsewhere.
 set -euo pipefail
 
 needs=$(cat <<'END'
@@ -27,6 +28,17 @@ python3-matplotlib  reports: pictures
 libjs-chart.js      reports: interactive charts
 END
 )
+slow_needs=$(cat <<'END'
+clang               fuzzing and sanitizers
+libclang-rt-dev     their run-time libraries
+clang-tidy          findings in the source
+dpkg-dev            the Debian package's dependencies
+file                the same
+END
+)
+if [[ ${1:-} == --all ]]; then
+  needs+=$'\n'$slow_needs
+fi
 
 if [[ ${ATTN_SKIP_SETUP:-0} == 1 ]]; then
   exit 0

@@ -8,7 +8,8 @@ target_compile_features(attn_flags INTERFACE cxx_std_20)
 target_compile_options(attn_flags INTERFACE -Wall -Wextra -Wconversion -Wshadow -Wnon-virtual-dtor -Wno-missing-field-initializers $<$<BOOL:${ATTN_WERROR}>:-Werror>
   $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>)  # g++ 12 sees overlap in std::string's own code (GCC bug 105329)
 if(ATTN_SANITIZE)
-  target_compile_options(attn_flags INTERFACE -fsanitize=${ATTN_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  # -O1: at -O2 the template-heavy files (tile.cpp, elementwise.cpp) take many minutes under a sanitizer.
+  target_compile_options(attn_flags INTERFACE -fsanitize=${ATTN_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all -O1 -g1)
   target_link_options(attn_flags INTERFACE -fsanitize=${ATTN_SANITIZE})
 endif()
 

@@ -79,6 +79,8 @@ std::string nearest(std::string_view given, const std::vector<std::string>& cand
   std::string best;
   std::size_t best_distance = std::max<std::size_t>(given.size(), 2) / 2 + 1;
   for (const auto& candidate : candidates) {
+    const std::size_t longer = std::max(given.size(), candidate.size());
+    if (longer - std::min(given.size(), candidate.size()) >= best_distance) continue;  // so far apart at least
     if (const std::size_t distance = edit_distance(given, candidate); distance < best_distance) {
       best_distance = distance;
       best = candidate;

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <nlohmann/json.hpp>
+#include <stdexcept>
 #include <utility>
 
 namespace attn {
@@ -34,16 +35,17 @@ std::string_view to_string(Outcome outcome) {
   return "";
 }
 
-Outcome outcome_from(std::string_view name) {
-  for (const auto& [value, candidate] : outcome_names) {
-    if (candidate == name) return value;
-  }
-  ATTN_ASSERT(false && "a known outcome");
-  return Outcome::crashed;
-}
-
 void to_json(json& j, Outcome outcome) { j = std::string(to_string(outcome)); }
-void from_json(const json& j, Outcome& outcome) { outcome = outcome_from(j.get<std::string>()); }
+void from_json(const json& j, Outcome& outcome) {
+  const auto name = j.get<std::string>();
+  for (const auto& [value, candidate] : outcome_names) {
+    if (candidate == name) {
+      outcome = value;
+      return;
+    }
+  }
+  throw std::invalid_argument("unknown outcome '" + name + "'");
+}
 
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Measurement, outcome, reason, isa, samples_s, gate, fidelity, cost, workspace_bytes,
                                    parameter_bytes, peak_rss_bytes, setup_s, fma_gflops)

@@ -32,7 +32,6 @@ struct Settings {
 
 enum class Outcome { ok, unsupported, inaccurate, timed_out, out_of_memory, crashed, skipped_budget };
 std::string_view to_string(Outcome outcome);
-Outcome outcome_from(std::string_view name);  // the name must be one of those
 
 // Fast path against its own definition.
 struct GateResult {

@@ -1,7 +1,8 @@
 #include "attn/sweep/axes.hpp"
 
-#include <algorithm>
 #include <string>
+#include <unordered_set>
+#include <utility>
 
 #include "attn/core/text.hpp"
 
@@ -11,12 +12,18 @@ namespace {
 
 constexpr std::size_t most_values = 10'000;
 
-Status expand(std::string_view item, index_t low, index_t high, std::vector<index_t>& values) {
+// Values in the order given, and as a set.
+struct Values {
+  std::vector<index_t> list;
+  std::unordered_set<index_t> known;
+};
+
+Status expand(std::string_view item, index_t low, index_t high, Values& values) {
   const std::string given(item);
   const auto in_range = [&](index_t value) { return value >= low && value <= high; };
   const std::string range = std::to_string(low) + ".." + std::to_string(high);
   const auto add = [&](index_t value) {
-    if (std::find(values.begin(), values.end(), value) == values.end()) values.push_back(value);
+    if (values.known.insert(value).second) values.list.push_back(value);
   };
   const auto dots = item.find("..");
   if (dots == std::string_view::npos) {
@@ -33,13 +40,14 @@ Status expand(std::string_view item, index_t low, index_t high, std::vector<inde
   const Result<index_t> step = sign == std::string_view::npos ? Result<index_t>(1) : parse_integer(rest.substr(sign + 1));
   if (!first || !last || !step) return refuse("'" + given + "' is not a range such as 128..16384*2 or 128..1024+128");
   const bool geometric = sign != std::string_view::npos && rest[sign] == '*';
-  if (*step < (geometric ? 2 : 1)) return refuse("'" + given + "' does not advance");
+  if (*step < (geometric ? 2 : 1) || (geometric && *first < 1)) return refuse("'" + given + "' does not advance");
   if (!in_range(*first) || !in_range(*last) || *first > *last)
     return refuse("'" + given + "' is not an ascending range within " + range);
-  for (index_t value = *first; value <= *last; value = geometric ? value * *step : value + *step) {
-    if (values.size() >= most_values) return refuse("'" + given + "' has more than " + std::to_string(most_values) + " values");
+  for (index_t value = *first;; value = geometric ? value * *step : value + *step) {
+    if (values.list.size() >= most_values)
+      return refuse("'" + given + "' has more than " + std::to_string(most_values) + " values");
     add(value);
-    if (value > high / (geometric ? *step : 1)) break;
+    if (value > (geometric ? *last / *step : *last - *step)) break;  // and no overflow
   }
   return {};
 }
@@ -47,11 +55,11 @@ Status expand(std::string_view item, index_t low, index_t high, std::vector<inde
 }  // namespace
 
 Result<std::vector<index_t>> parse_axis(std::string_view text, index_t low, index_t high) {
-  std::vector<index_t> values;
+  Values values;
   for (const auto item : split(text, ',')) {
     if (Status status = expand(trim(item), low, high, values); !status) return status.refusal();
   }
-  return values;
+  return std::move(values.list);
 }
 
 Result<std::vector<bool>> parse_causal(std::string_view text) {

@@ -8,6 +8,7 @@
 #include <cstdlib>
 
 #include "attn/core/text.hpp"
+#include "attn/report/sink.hpp"
 
 namespace attn {
 
@@ -117,11 +118,28 @@ Result<std::string> as_text(const toml::node& node, const std::string& key) {
   return refuse("config key '" + key + "' is neither text, number, truth value nor a list of these");
 }
 
-// The same for a TOML file. A list is joined by commas, except where a flag may be given several times.
 Result<std::vector<std::string>> from_config(const std::string& path) {
+  const auto text = read_file(path);
+  if (!text) return refuse("config file: " + text.reason());
+  return config_arguments(*text, path);
+}
+
+std::string closest_flag(const CLI::App& app, const std::string& given) {
+  std::vector<std::string> names;
+  for (const CLI::Option* option : app.get_options()) {
+    for (const auto& name : option->get_lnames()) names.push_back("--" + name);
+  }
+  return nearest(given.substr(0, given.find('=')), names);
+}
+
+CommandLine usage(const std::string& reason) { return {CommandLine::Then::exit, 2, "attn_sweep: " + reason + "\n", {}}; }
+
+}  // namespace
+
+Result<std::vector<std::string>> config_arguments(std::string_view text, const std::string& path) {
   std::vector<std::string> arguments;
   try {
-    const toml::table file = toml::parse_file(path);
+    const toml::table file = toml::parse(text);
     for (const auto& [key, node] : file) {
       const std::string name(key.str());
       std::vector<std::string> values;
@@ -147,18 +165,6 @@ Result<std::vector<std::string>> from_config(const std::string& path) {
   }
   return arguments;
 }
-
-std::string closest_flag(const CLI::App& app, const std::string& given) {
-  std::vector<std::string> names;
-  for (const CLI::Option* option : app.get_options()) {
-    for (const auto& name : option->get_lnames()) names.push_back("--" + name);
-  }
-  return nearest(given.substr(0, given.find('=')), names);
-}
-
-CommandLine usage(const std::string& reason) { return {CommandLine::Then::exit, 2, "attn_sweep: " + reason + "\n", {}}; }
-
-}  // namespace
 
 CommandLine parse_command_line(const std::vector<std::string>& given) {
   CommandLine line;

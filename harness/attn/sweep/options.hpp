@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "attn/core/problem.hpp"
@@ -55,6 +56,10 @@ struct CommandLine {
   std::string text;   // what to print before an exit: help to stdout (code 0), a refusal to stderr
   SweepOptions options;
 };
+
+// The text of a TOML file as flags, "--name=value". A list is joined by commas, except where a flag may be given several times.
+// Refusals name `path`.
+Result<std::vector<std::string>> config_arguments(std::string_view text, const std::string& path);
 
 // Precedence: flag, then variable, then --config file, then default.
 CommandLine parse_command_line(const std::vector<std::string>& arguments);

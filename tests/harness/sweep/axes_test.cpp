@@ -25,6 +25,13 @@ TEST_CASE("axes that are no axes are refused with the given text") {
   CHECK(parse_axis("12x", 1, 100).reason().find("12x") != std::string::npos);
 }
 
+TEST_CASE("axes end where the next value would overflow, and do not stand still at zero") {
+  CHECK(*parse_axis("1..5+9223372036854775807", 1, 100) == std::vector<index_t>{1});
+  CHECK(*parse_axis("3..9*4611686018427387904", 1, 100) == std::vector<index_t>{3});
+  CHECK(*parse_axis("0..2", 0, 100) == std::vector<index_t>{0, 1, 2});
+  CHECK(parse_axis("0..5*2", 0, 100).reason().find("does not advance") != std::string::npos);
+}
+
 TEST_CASE("sizes in bytes") {
   CHECK(*parse_bytes("512") == 512);
   CHECK(*parse_bytes("3K") == 3072);
