@@ -9,7 +9,7 @@
 
 #include <algorithm>
 #include <array>
-#include <limits>
+#include <iterator>
 #include <utility>
 
 #include "attn/kernels/gemm.hpp"
@@ -140,24 +140,38 @@ HWY_NOINLINE void pack(const float* from, index_t row, index_t depth, index_t la
   }
 }
 
-// Line number `line` of the rows to be fetched; of nothing new when they are done.
-HWY_INLINE void aim_fetch(Tile& t, const GemmOptions& o, index_t line) {
-  for (const Fetch& f : o.fetch) {
-    const index_t lines = (f.columns + 15) / 16;
-    if (line < lines) {
-      t.fetch = f.data + line * 16;
-      t.fetch_step = f.stride;
+// The rows to be fetched, a run of lines for each tile: down a column of lines, or straight on where rows lie side by side.
+class FetchRuns {
+ public:
+  explicit FetchRuns(const GemmOptions& o) : at_(std::begin(o.fetch)), end_(std::end(o.fetch)) {}
+
+  // Of as many lines as the tile has steps; of a line that is near when all are done.
+  HWY_INLINE void aim(Tile& t, index_t steps) {
+    while (at_ != end_ && column_ >= at_->columns) ++at_, column_ = row_ = 0;
+    if (at_ == end_) {
+      t.fetch = t.b;
+      t.fetch_step = 0;
       return;
     }
-    line -= lines;
+    const bool dense = at_->stride == at_->columns;
+    t.fetch_step = dense ? line : at_->stride;
+    t.fetch = at_->data + column_ + row_ * t.fetch_step;
+    row_ += steps;
+    if (row_ * line < at_->rows * (dense ? at_->columns : line)) return;
+    row_ = 0;
+    column_ += dense ? at_->columns : line;
   }
-  t.fetch = t.b;
-  t.fetch_step = 0;
-}
+
+ private:
+  static constexpr index_t line = 16;  // floats
+  const Fetch *at_, *end_;
+  index_t column_ = 0, row_ = 0;
+};
 
 // Columns `at` .. `at` + W vectors of one block of the result.
 template <int W>
-void strip(index_t k, Left a, Rows b, Into c, const GemmOptions& o, const Block& block, index_t at, index_t last) {
+void strip(index_t k, Left a, Rows b, Into c, const GemmOptions& o, const Block& block, index_t at, index_t last,
+           FetchRuns& fetch) {
   constexpr index_t rows = tile_rows[W];
   HWY_ALIGN float packed[block_depth * W * lanes];
   HWY_ALIGN float packed_below[max_below * W * lanes];
@@ -190,7 +204,7 @@ void strip(index_t k, Left a, Rows b, Into c, const GemmOptions& o, const Block&
     t.diagonal = o.lower == Lower::result ? i + o.diagonal - at : W * lanes;
     if (t.diagonal + count <= 0) t.depth = 0;
     if (ends) t.below_depth = o.lower == Lower::left ? std::clamp<index_t>(i + count + o.diagonal - k, 0, o.below_k) : o.below_k;
-    aim_fetch(t, o, block.k + at == 0 ? i / rows : std::numeric_limits<index_t>::max());
+    if constexpr (W >= 3) fetch.aim(t, t.depth + t.below_depth);
     tiles<W>[static_cast<size_t>(count - 1)](t);
   }
 }
@@ -204,6 +218,7 @@ constexpr int next_width(index_t vectors) {
 
 inline void run(index_t m, index_t n, index_t k, Left a, Rows b, Into c, const GemmOptions& o) {
   Block block;
+  FetchRuns fetch(o);
   do {
     block.depth = std::min(block_depth, k - block.k);
     for (block.row = 0; block.row < m; block.row += block.rows) {
@@ -213,13 +228,13 @@ inline void run(index_t m, index_t n, index_t k, Left a, Rows b, Into c, const G
         const int width = o.lower == Lower::result ? 1 : next_width((n - at + lanes - 1) / lanes);
         const index_t last = std::min(lanes, n - at - (width - 1) * lanes);
         switch (width) {
-          case 1: strip<1>(k, a, b, c, o, block, at, last); break;
-          case 2: strip<2>(k, a, b, c, o, block, at, last); break;
+          case 1: strip<1>(k, a, b, c, o, block, at, last, fetch); break;
+          case 2: strip<2>(k, a, b, c, o, block, at, last, fetch); break;
 #if HWY_TARGET <= HWY_AVX2
-          case 3: strip<3>(k, a, b, c, o, block, at, last); break;
+          case 3: strip<3>(k, a, b, c, o, block, at, last, fetch); break;
 #endif
 #if HWY_TARGET <= HWY_AVX3
-          case 4: strip<4>(k, a, b, c, o, block, at, last); break;
+          case 4: strip<4>(k, a, b, c, o, block, at, last, fetch); break;
 #endif
           default: HWY_ABORT("gemm: width %d", width);
         }

@@ -36,7 +36,7 @@ enum class Lower {
 // every dozen cycles they never wait for each other, and the hardware sees no stream that panels interrupt.
 struct Fetch {
   const float* data = nullptr;
-  index_t stride = 0, columns = 0;
+  index_t stride = 0, rows = 0, columns = 0;
 };
 
 inline constexpr index_t max_below = 128;

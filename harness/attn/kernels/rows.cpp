@@ -230,38 +230,6 @@ void RowDots(index_t m, index_t n, Rows from, const float* weights, float* to) {
   }
 }
 
-void RunningDots(index_t m, index_t n, Rows from, index_t skip, Rows of, float* sums, float* to) {
-  const F d;
-  index_t i = 0;
-  const auto raise = [&]() HWY_ATTR {
-    const float* x = from.data + i++ * from.stride;
-    for (index_t j = 0; j < n; j += kLanes)
-      store_first(hn::Add(load_first(sums + j, n - j), load_first(x + j, n - j)), sums + j, n - j);
-  };
-  const auto dot = [&]() HWY_ATTR {
-    const float* x = from.data + i * from.stride;
-    const float* y = of.data + (i - skip) * of.stride;
-    ++i;
-    V product = hn::Zero(d);
-    for (index_t j = 0; j < n; j += kLanes) {
-      const V sum = hn::Add(load_first(sums + j, n - j), load_first(x + j, n - j));
-      store_first(sum, sums + j, n - j);
-      product = hn::MulAdd(sum, load_first(y + j, n - j), product);
-    }
-    return product;
-  };
-  while (i < skip) raise();
-  while (i + 4 <= m) {
-    float* const four = to + i - skip;
-    const V a = dot(), b = dot(), c = dot(), e = dot();
-    StoreSums(a, b, c, e, four);
-  }
-  while (i < m) {
-    float* const one = to + i - skip;
-    *one = hn::GetLane(hn::SumOfLanes(d, dot()));
-  }
-}
-
 void AddRowSums(index_t m, index_t n, Rows from, float* to) {
   for (index_t i = 0; i < m; ++i) {
     to[i] += SumRow(n, from.data + i * from.stride, [](V x, index_t, index_t) HWY_ATTR { return x; });
@@ -364,8 +332,6 @@ ATTN_ROWS(softmax, Softmax, (index_t m, index_t n, Rows from, float scale, Into 
 ATTN_ROWS(row_max, RowMax, (index_t m, index_t n, Rows from, float* to), m, n, from, to)
 ATTN_ROWS(row_squares, RowSquares, (index_t m, index_t n, Rows from, float* to), m, n, from, to)
 ATTN_ROWS(row_dots, RowDots, (index_t m, index_t n, Rows from, const float* weights, float* to), m, n, from, weights, to)
-ATTN_ROWS(running_dots, RunningDots, (index_t m, index_t n, Rows from, index_t skip, Rows of, float* sums, float* to), m, n, from,
-          skip, of, sums, to)
 ATTN_ROWS(add_row_sums, AddRowSums, (index_t m, index_t n, Rows from, float* to), m, n, from, to)
 ATTN_ROWS(add_column_sums, AddColumnSums, (index_t m, index_t n, Rows from, float* to), m, n, from, to)
 ATTN_ROWS(raise_column_max, RaiseColumnMax, (index_t m, index_t n, Rows from, float* to), m, n, from, to)

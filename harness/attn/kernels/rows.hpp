@@ -28,8 +28,6 @@ void softmax(index_t m, index_t n, Rows from, float scale, Into to);  // of scal
 void row_max(index_t m, index_t n, Rows from, float* to);
 void row_squares(index_t m, index_t n, Rows from, float* to);                     // sum of x^2
 void row_dots(index_t m, index_t n, Rows from, const float* weights, float* to);  // sum of x * weights[column]
-// sums += each row of `from` in turn; from row `skip` on, to[row - skip] = of[row - skip] . sums
-void running_dots(index_t m, index_t n, Rows from, index_t skip, Rows of, float* sums, float* to);
 void add_row_sums(index_t m, index_t n, Rows from, float* to);      // to[row] += sum of x
 void add_column_sums(index_t m, index_t n, Rows from, float* to);   // to[column] += sum of x
 void raise_column_max(index_t m, index_t n, Rows from, float* to);  // to[column] = max(itself, x)

@@ -77,6 +77,7 @@ void WeightedSum::multiply(const WeightBlock& block, Rows weights, const View<co
     // while this one is multiplied (synth_random, N=2048, B=1: 0.53 to 0.65 of peak).
     const Fetch next{.data = weights.data + j + block_keys,
                      .stride = weights.stride,
+                     .rows = block.rows,
                      .columns = kind_ == Kind::table ? std::clamp<index_t>(block.keys - j - block_keys, 0, block_keys) : 0};
     for (index_t head = first; head < end; head += step) {
       const auto v = values[head / p_.heads][p_.kv_head(head % p_.heads)];
