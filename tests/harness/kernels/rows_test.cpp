@@ -2,76 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <vector>
 
-#include "attn/core/rng.hpp"
-#include "attn/kernels/isa.hpp"
 #include "catch.hpp"
+#include "matrix.hpp"
 
 using namespace attn;
 using namespace attn::kernels;
-
-namespace {
-
-constexpr float unset = std::numeric_limits<float>::quiet_NaN();
-
-// Rows with NaN between them.
-struct Matrix {
-  Matrix(index_t m, index_t n) : stride(n + 5), values(static_cast<std::size_t>(m * stride), unset) {}
-  float& at(index_t i, index_t j) { return values[static_cast<std::size_t>(i * stride + j)]; }
-  Rows rows() const { return {values.data(), stride}; }
-  Into into() { return {values.data(), stride}; }
-  index_t stride;
-  std::vector<float> values;
-};
-
-Matrix random(index_t m, index_t n, float size) {
-  Matrix x(m, n);
-  const Rng rng(7, "rows");
-  for (index_t i = 0; i < m; ++i) {
-    for (index_t j = 0; j < n; ++j) x.at(i, j) = size * static_cast<float>(rng.normal(i * n + j));
-  }
-  return x;
-}
-
-template <class F>
-void on_every_isa_and_shape(F f) {
-  for (const auto& isa : available_isas()) {
-    DYNAMIC_SECTION(isa) {
-      REQUIRE(force_isa(isa));
-      for (const index_t m : {1, 3, 16, 37}) {
-        for (const index_t n : {1, 4, 15, 16, 17, 64, 70, 130}) {
-          INFO(m << " x " << n);
-          f(m, n);
-        }
-      }
-      REQUIRE(force_isa(""));
-    }
-  }
-}
-
-// Largest |to - expected| / (|expected| + 1e-30 or `absolute` where that is meant), and no write between the rows.
-template <class F>
-double worst(index_t m, index_t n, Matrix& to, F expected, bool absolute = false) {
-  double error = 0;
-  for (index_t i = 0; i < m; ++i) {
-    for (index_t j = 0; j < to.stride && i * to.stride + j < static_cast<index_t>(to.values.size()); ++j) {
-      if (j >= n) {
-        if (!std::isnan(to.at(i, j))) return INFINITY;
-        continue;
-      }
-      const double e = expected(i, j), difference = std::abs(static_cast<double>(to.at(i, j)) - e);
-      if (!std::isfinite(difference)) return INFINITY;
-      error = std::max(error, absolute ? difference : difference / (std::abs(e) + 1e-30));
-    }
-  }
-  return error;
-}
-
-double at(Matrix& x, index_t i, index_t j) { return static_cast<double>(x.at(i, j)); }
-
-}  // namespace
+using namespace attn::kernels::test;
 
 TEST_CASE("feature maps") {
   on_every_isa_and_shape([](index_t m, index_t n) {
@@ -153,18 +91,6 @@ TEST_CASE("sums, maxima, transposes") {
       for (index_t i = 0; i < m; ++i) t = std::max(t, at(x, i, j)), sum += at(x, i, j);
       CHECK(static_cast<double>(column_top[c]) == t);
       CHECK(column_sums[c] == Approx(sum).margin(1e-4));
-    }
-    std::vector<float> running(columns, 0.5f), running_dot(rows, unset);
-    const index_t skip = m / 3;
-    running_dots(m, n, x.rows(), skip, x.rows(), running.data(), running_dot.data());
-    for (index_t i = skip; i < m; ++i) {
-      double dot = 0;
-      for (index_t j = 0; j < n; ++j) {
-        double sum = 0.5;
-        for (index_t r = 0; r <= i; ++r) sum += at(x, r, j);
-        dot += sum * at(x, i - skip, j);
-      }
-      CHECK(running_dot[static_cast<std::size_t>(i - skip)] == Approx(dot).margin(1e-3));
     }
     scale_rows(m, n, x.rows(), squares.data(), scaled.into());
     CHECK(worst(m, n, scaled, [&](index_t i, index_t j) {
