@@ -17,7 +17,7 @@ namespace attn {
 //   form=full: w [L,L], shared by all channels. simple: w = 0. local: w_tj = 0 where |t-j| >= window, but those keys still count.
 //   conv: w depends on t - j and on the head, and the head's key is one number: here its first channel.
 //   useful flops a head: full 4 N^2 D (half when causal); otherwise 5 N D and 4 N (2 window - 1) D
-//   workspace: full 4 N D a head; otherwise 2 N D a worker
+//   workspace: full 4 N D a head; local and conv 2 N D a worker; simple none that grows with N
 // Sums with e^w = 1 + (e^w - 1): all keys once, and a band. Exponents are taken relative to the largest key of a channel, or, when
 // causal, to the first: the largest might come later. A key more than 80 above the first overflows there.
 struct Aft {
@@ -84,7 +84,9 @@ struct Aft {
   Aft(const Problem& p, const Options& o, WorkspacePlan& workspace)
       : p_(p),
         o_(o),
-        values_(full() ? workspace.shared<float>(pairs_size()) : workspace.per_worker<float>(2 * p.q_len * p.head_dim)),
+        values_(full()                   ? workspace.shared<float>(pairs_size())
+                : o.form == Form::simple ? Booking<float>{}
+                                         : workspace.per_worker<float>(2 * p.q_len * p.head_dim)),
         mixed_(full() ? workspace.shared<float>(pairs_size()) : workspace.per_worker<float>((panel + 1) * 2 * p.head_dim)),
         band_(workspace.shared<float>(o.form == Form::local  ? p.q_len * taps()
                                       : o.form == Form::conv ? p.heads * taps()
@@ -100,35 +102,83 @@ struct Aft {
     }
     parallel_tasks(p_.batch * p_.heads, [&](index_t task, int worker) {
       const index_t b = task / p_.heads, h = task % p_.heads;
-      const kernels::Into terms{workspace.of(worker, values_).data(), 2 * p_.head_dim};
-      const kernels::Into sums{workspace.of(worker, mixed_).data(), 2 * p_.head_dim};
-      make_terms(in, b, h, terms);
-      std::fill_n(sums.data, 2 * p_.head_dim, 0.0f);  // row 0: of all keys so far
-      if (!p_.causal) kernels::add_column_sums(p_.q_len, 2 * p_.head_dim, terms, sums.data);
-      for (index_t first = 0; first < p_.q_len; first += panel) {
-        const index_t rows = std::min(panel, p_.q_len - first);
-        const kernels::Into own{sums.data + sums.stride, sums.stride};
-        sum_keys(first, rows, terms, sums.data, own);
-        if (o_.form != Form::simple) {
-          const kernels::Rows weights = o_.form == Form::local ? kernels::Rows{band.data + first * band.stride, band.stride}
-                                                               : kernels::Rows{band.data + h * taps(), 0};
-          kernels::band(rows, 2 * p_.head_dim, weights, p_.causal ? o_.window : taps(), first, o_.window - 1, {terms, p_.q_len},
-                        true, own);
-        }
-        finish(in, b, h, first, rows, own, out);
-      }
+      const Head head{in, b, h, reference(in, b, h), out};
+      const kernels::Into sums{workspace.of(worker, mixed_).data(), 2 * p_.head_dim};  // row 0: of all keys so far
+      std::fill_n(sums.data, sums.stride, 0.0f);
+      if (o_.form == Form::simple) return run_simple(head, sums.data, {sums.data + sums.stride, sums.stride});
+      const kernels::Rows weights = o_.form == Form::local ? kernels::Rows(band) : kernels::Rows{band.data + h * taps(), 0};
+      run_band(head, weights, {workspace.of(worker, values_).data(), sums.stride}, sums.data,
+               {sums.data + sums.stride, sums.stride});
     });
   }
 
  private:
   static constexpr index_t panel = 64;
+  using Reference = std::array<float, 256>;  // of a head's channels
+
+  struct Head {
+    const FloatInputs& in;
+    index_t b, h;
+    Reference reference;
+    const Output& out;
+  };
+
+  template <class F>
+  void each_panel(F f) const {
+    for (index_t first = 0; first < p_.q_len; first += panel) f(first, std::min(panel, p_.q_len - first));
+  }
+
+  // A panel of terms at a time, in `own`: nothing of the length of the sequence is written but the output.
+  void run_simple(const Head& head, float* before, kernels::Into own) const {
+    const index_t d = p_.head_dim;
+    if (p_.causal) {
+      return each_panel([&](index_t first, index_t rows) {
+        make_terms(head, first, rows, own);
+        sum_along(rows, before, own);
+        finish(head, first, rows, own);
+      });
+    }
+    each_panel([&](index_t first, index_t rows) {
+      make_terms(head, first, rows, own);
+      kernels::add_column_sums(rows, 2 * d, own, before);
+    });
+    kernels::divide(1, d, {before, d}, {before + d, d}, std::numeric_limits<float>::min(), {before, d});
+    const auto q = head.in.q[head.b][head.h];
+    const auto o = head.out[head.b][head.h];
+    each_panel([&](index_t first, index_t rows) {
+      const kernels::Into to{o.row(first), o.stride(0)};
+      kernels::sigmoid(rows, d, {q.row(first), q.stride(0)}, 1, 0, to);
+      kernels::scale_columns(rows, d, to, before, to);
+    });
+  }
+
+  // local: a row of weights for each token; conv: stride 0.
+  void run_band(const Head& head, kernels::Rows weights, kernels::Into terms, float* before, kernels::Into own) const {
+    const index_t width = 2 * p_.head_dim;
+    each_panel([&](index_t first, index_t rows) {
+      make_terms(head, first, rows, {terms.data + first * terms.stride, terms.stride});
+    });
+    if (!p_.causal) kernels::add_column_sums(p_.q_len, width, terms, before);
+    each_panel([&](index_t first, index_t rows) {
+      if (p_.causal) {
+        kernels::copy(rows, width, {terms.data + first * terms.stride, terms.stride}, own);
+        sum_along(rows, before, own);
+      } else {
+        kernels::copy(rows, width, {before, 0}, own);
+      }
+      kernels::band(rows, width, {weights.data + first * weights.stride, weights.stride}, p_.causal ? o_.window : taps(), first,
+                    o_.window - 1, {terms, p_.q_len}, true, own);
+      finish(head, first, rows, own);
+    });
+  }
 
   void run_full(const FloatInputs& in, View<const float, 2> w, Output out, Workspace& workspace) const {
     const View<float, 4> values(workspace.shared(values_).data(), {p_.batch, p_.heads, p_.q_len, 2 * p_.head_dim});
     const View<float, 4> mixed(workspace.shared(mixed_).data(), {p_.batch, p_.heads, p_.q_len, 2 * p_.head_dim});
     parallel_tasks(p_.batch * p_.heads, [&](index_t task, int) {
       const index_t b = task / p_.heads, h = task % p_.heads;
-      make_terms(in, b, h, {values[b][h].data_handle(), 2 * p_.head_dim});
+      const Head head{in, b, h, reference(in, b, h), out};
+      each_panel([&](index_t first, index_t rows) { make_terms(head, first, rows, {values[b][h].row(first), 2 * p_.head_dim}); });
     });
     sums_.run(values, mixed, workspace, [&](const kernels::WeightBlock& block) -> kernels::Rows {
       const kernels::Rows biases{w.row(block.first), w.stride(0)};
@@ -140,41 +190,46 @@ struct Aft {
     });
     parallel_tasks(p_.batch * p_.heads, [&](index_t task, int) {
       const index_t b = task / p_.heads, h = task % p_.heads;
-      finish(in, b, h, 0, p_.q_len, {mixed[b][h].data_handle(), 2 * p_.head_dim}, out);
+      finish({in, b, h, {}, out}, 0, p_.q_len, {mixed[b][h].data_handle(), 2 * p_.head_dim});
     });
   }
 
-  // Row j: e^k_j v_j, then e^k_j.
-  void make_terms(const FloatInputs& in, index_t b, index_t h, kernels::Into to) const {
-    const index_t d = p_.head_dim, n = p_.q_len;
-    const auto k = in.k[b][h], v = in.v[b][h];
-    const kernels::Into weights{to.data + d, to.stride};
-    if (o_.form == Form::conv) {
-      for (index_t j = 0; j < n; ++j) std::fill_n(weights.data + j * weights.stride, d, k(j, 0));
-    } else {
-      kernels::copy(n, d, {k.data_handle(), k.stride(0)}, weights);
-    }
-    std::array<float, 256> reference;
-    std::copy_n(weights.data, d, reference.data());
-    if (!p_.causal) kernels::raise_column_max(n, d, weights, reference.data());
-    kernels::exp_minus(n, d, weights, reference.data(), weights);
-    kernels::multiply(n, d, weights, {v.data_handle(), v.stride(0)}, to);
+  Reference reference(const FloatInputs& in, index_t b, index_t h) const {
+    const auto k = in.k[b][h];
+    const index_t n = p_.causal ? 1 : p_.q_len, channels = o_.form == Form::conv ? 1 : p_.head_dim;
+    Reference top;
+    std::copy_n(k.data_handle(), channels, top.data());
+    kernels::raise_column_max(n, channels, {k.data_handle(), k.stride(0)}, top.data());
+    if (o_.form == Form::conv) std::fill_n(top.data(), p_.head_dim, top[0]);
+    return top;
   }
 
-  // to: for each row the sum of terms over all keys, or, when causal, over those up to it; `before` moves on.
-  void sum_keys(index_t first, index_t rows, kernels::Rows terms, float* before, kernels::Into to) const {
+  // Row r: e^k_j v_j, then e^k_j, of token j = first + r.
+  void make_terms(const Head& head, index_t first, index_t rows, kernels::Into to) const {
+    const index_t d = p_.head_dim;
+    const auto k = head.in.k[head.b][head.h], v = head.in.v[head.b][head.h];
+    const kernels::Into weights{to.data + d, to.stride};
+    kernels::Rows keys{k.row(first), k.stride(0)};
+    if (o_.form == Form::conv) {
+      for (index_t r = 0; r < rows; ++r) std::fill_n(weights.data + r * weights.stride, d, k(first + r, 0));
+      keys = weights;
+    }
+    kernels::exp_minus(rows, d, keys, head.reference.data(), weights);
+    kernels::multiply(rows, d, weights, {v.row(first), v.stride(0)}, to);
+  }
+
+  // Each row becomes the sum of the rows up to it and of `before`, which moves on.
+  void sum_along(index_t rows, float* before, kernels::Into to) const {
     const index_t width = 2 * p_.head_dim;
-    if (!p_.causal) return kernels::copy(rows, width, {before, 0}, to);
-    kernels::copy(rows, width, {terms.data + first * terms.stride, terms.stride}, to);
     for (index_t i = 0; i < rows; ++i)
       kernels::add(1, width, {i == 0 ? before : to.data + (i - 1) * to.stride, to.stride}, {to.data + i * to.stride, to.stride});
     kernels::copy(1, width, {to.data + (rows - 1) * to.stride, to.stride}, {before, width});
   }
 
-  void finish(const FloatInputs& in, index_t b, index_t h, index_t first, index_t rows, kernels::Into sums, Output out) const {
+  void finish(const Head& head, index_t first, index_t rows, kernels::Into sums) const {
     const index_t d = p_.head_dim;
-    const auto q = in.q[b][h];
-    const auto o = out[b][h];
+    const auto q = head.in.q[head.b][head.h];
+    const auto o = head.out[head.b][head.h];
     const kernels::Into to{o.row(first), o.stride(0)};
     kernels::divide(rows, d, sums, {sums.data + d, sums.stride}, std::numeric_limits<float>::min(), to);
     kernels::sigmoid_gate(rows, d, to, {q.row(first), q.stride(0)}, to);

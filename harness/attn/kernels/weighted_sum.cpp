@@ -12,6 +12,8 @@ namespace {
 constexpr index_t block_keys = 128;
 constexpr index_t table_rows = 96;
 
+constexpr index_t round_up(index_t n, index_t to) { return (n + to - 1) / to * to; }
+
 // Of a table, 96 rows at a time (192: synth_random at N=2048, B=1 falls from 0.61 to 0.50 of peak). Of written rows as many as stay
 // in L2 until they are read again, 120 at N=2048: the values are read once for each block (aft: 0.63 at 96, 0.67). Below 24
 // rows that would cost more than L2 saves.
@@ -72,22 +74,28 @@ void WeightedSum::multiply(const WeightBlock& block, Rows weights, const View<co
   // The heads that have these weights, numbered over batch items and heads.
   const index_t first = block.batch * p_.heads + block.head, step = sharing_ == Sharing::batch ? p_.heads : 1;
   const index_t end = sharing_ == Sharing::none ? first + 1 : p_.batch * p_.heads;
+  const auto values_of = [&](index_t head, index_t key) {
+    const auto v = values[head / p_.heads][p_.kv_head(head % p_.heads)];
+    return Fetch{v.row(key), v.stride(0), std::min(block_keys, p_.kv_len - key), p_.value_dim};
+  };
   for (index_t j = 0; j == 0 || j < block.keys; j += block_keys) {
-    // A table's element is read once for each head, too late for the hardware to see a stream coming: the next block is fetched
-    // while this one is multiplied (synth_random, N=2048, B=1: 0.53 to 0.65 of peak).
-    const Fetch next{.data = weights.data + j + block_keys,
-                     .stride = weights.stride,
-                     .rows = block.rows,
-                     .columns = kind_ == Kind::table ? std::clamp<index_t>(block.keys - j - block_keys, 0, block_keys) : 0};
     for (index_t head = first; head < end; head += step) {
-      const auto v = values[head / p_.heads][p_.kv_head(head % p_.heads)];
+      // What comes next is fetched meanwhile: the values of the next product, and of a table each head's part of the next
+      // block, whose elements are read too late for the hardware to see a stream coming (synth_random, N=2048: 0.53 of peak
+      // without, at B=1).
+      const index_t after = j + block_keys < block.keys ? j + block_keys : 0;
+      const index_t part = round_up(block_keys / ((end - first + step - 1) / step), 16), column = (head - first) / step * part;
+      const bool more = kind_ == Kind::table && after > 0 && column < block_keys;
+      const Fetch table{weights.data + after + column, weights.stride, more ? block.rows : 0,
+                        std::clamp<index_t>(block.keys - after - column, 0, part)};
+      const Fetch v = values_of(head, j);
       const auto o = out[head / p_.heads][head % p_.heads];
-      gemm(block.rows, p_.value_dim, std::min(block_keys, block.keys - j), {weights.data + j, weights.stride},
-           {v.row(j), v.stride(0)}, {o.row(block.first), o.stride(0)},
+      gemm(block.rows, p_.value_dim, std::min(block_keys, block.keys - j), {weights.data + j, weights.stride}, {v.data, v.stride},
+           {o.row(block.first), o.stride(0)},
            {.add = j > 0,
             .lower = p_.causal ? Lower::left : Lower::none,
             .diagonal = block.position - j,
-            .fetch = {head == first ? next : Fetch{}}});
+            .fetch = {head + step < end ? values_of(head + step, j) : values_of(first, after), more ? table : Fetch{}}});
     }
   }
 }
