@@ -41,3 +41,14 @@ TEST_CASE("compressed: by hand, causal") {
   CHECK(static_cast<double>(out(0, 0, 3, 0)) == Approx((10 + 2 + 6) / 3.0));
   CHECK(static_cast<double>(out(0, 0, 4, 0)) == Approx((10 + 2 + 6 + 9) / 4.0));
 }
+
+TEST_CASE("compressed: denominators near zero, negative inputs and large norms stay finite") {
+  for (const char* name : {"compressed", "compressed:r=3,by=mean"}) check_stays_finite(name);
+}
+
+TEST_CASE("compressed: blocks of no tokens are refused with the range, blocks longer than the sequence are one") {
+  CHECK(refusal("compressed:r=0", square(8)).find("r=0") != std::string::npos);
+  const Trial t("compressed:r=100,by=mean", square(30));
+  const auto mean_v = mean(cast<double>(t.v), 2, Keep::yes) + zeros<double>(t.v.shape());
+  CHECK(distance(t.run(), mean_v) < 1e-5);
+}

@@ -41,3 +41,5 @@ TEST_CASE("cosformer: a query without positive features gives zeros; values of o
   u.v = ones<float>(u.v.shape());
   CHECK(distance(u.run(), u.v) < 1e-5);
 }
+
+TEST_CASE("cosformer: denominators near zero, negative inputs and large norms stay finite") { check_stays_finite("cosformer"); }

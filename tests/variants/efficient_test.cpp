@@ -40,3 +40,5 @@ TEST_CASE("efficient: equal keys give the mean; one huge key and large norms sta
   }
   CHECK(refusal("efficient", square(10, 16, true)) != "");
 }
+
+TEST_CASE("efficient: denominators near zero, negative inputs and large norms stay finite") { check_stays_finite("efficient"); }

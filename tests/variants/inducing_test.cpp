@@ -32,3 +32,9 @@ TEST_CASE("inducing: one point under the identity gives every query the same sum
   const auto mean_v = mean(cast<double>(t.v), 2, Keep::yes) + zeros<double>(t.v.shape());
   CHECK(distance(t.run(), mean_v) < 1e-5);
 }
+
+TEST_CASE("inducing: denominators near zero, negative inputs and large norms stay finite") { check_stays_finite("inducing"); }
+
+TEST_CASE("inducing: no points are refused with the range") {
+  CHECK(refusal("inducing:m=0", square(8)).find("m=0") != std::string::npos);
+}

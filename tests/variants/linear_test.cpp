@@ -63,11 +63,12 @@ TEST_CASE("linear: by hand") {
   CHECK(causal.run()(0, 0, 1, 0) == Approx(5));
 }
 
-TEST_CASE("linear: large and all-negative inputs stay finite") {
-  for (const float scale : {-40.0f, 40.0f, 1e4f}) {
-    Trial t("linear", square(130));
-    t.q = full<float>(t.q.shape(), scale) + t.q;
-    t.k = full<float>(t.k.shape(), scale) + t.k;
-    CHECK(finite(t.run()));
-  }
+TEST_CASE("linear: denominators near zero, negative inputs and large norms stay finite") { check_stays_finite("linear"); }
+
+// e^-200 is 0 in float: what is left of the denominator is the guard, and of the sum nothing.
+TEST_CASE("linear: where all features vanish the output is zero") {
+  Trial t("linear", square(50));
+  t.q = full<float>(t.q.shape(), -200.0f);
+  const auto out = t.run();
+  for (const float value : out.values()) CHECK(value == 0.0f);
 }

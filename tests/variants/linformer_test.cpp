@@ -48,3 +48,7 @@ TEST_CASE("linformer: shorter sequences use the first columns, longer ones are r
   CHECK(refusal("linformer:k=0", square(10)).find("k=0") != std::string::npos);
   CHECK(refusal("linformer", square(10, 16, true)) != "");
 }
+
+TEST_CASE("linformer: denominators near zero, negative inputs and large norms stay finite") {
+  for (const char* name : {"linformer:k=16", "linformer:k=200,sharing=none"}) check_stays_finite(name);
+}

@@ -54,3 +54,28 @@ TEST_CASE("nystrom: refusals name the limit") {
   CHECK(refusal("nystrom:conv=3", p).find("kv_len=200") != std::string::npos);
   CHECK(refusal("nystrom", square(100, 64, true)) != "");
 }
+
+TEST_CASE("nystrom: denominators near zero, negative inputs and large norms stay finite") {
+  for (const char* name : {"nystrom:landmarks=16", "nystrom:landmarks=130", "nystrom:landmarks=64,iterations=30"})
+    check_stays_finite(name);
+}
+
+// Segments of 5 tokens by 2 landmarks: tokens 0, 1 and 2, 3, 4. The inverse of a 2 x 2 matrix is known.
+TEST_CASE("nystrom: landmarks that do not divide N leave the longer segments at the end") {
+  Trial t("nystrom:landmarks=2,iterations=30", square(5, 3, false, 1));
+  const Tensor<double> q = cast<double>(t.q), k = cast<double>(t.k), v = cast<double>(t.v);
+  const auto means = [](const Tensor<double>& x) {
+    return concat<double>({mean(slice(x, 2, 0, 2), 2, Keep::yes), mean(slice(x, 2, 2, 5), 2, Keep::yes)}, 2);
+  };
+  const auto weights = [](const Tensor<double>& a, const Tensor<double>& b) {
+    return softmax(matmul_transposed(a, b) / std::sqrt(3.0));
+  };
+  const auto a = weights(means(q), means(k));
+  const double w = a(0, 0, 0, 0), x = a(0, 0, 0, 1), y = a(0, 0, 1, 0), z = a(0, 0, 1, 1), det = w * z - x * y;
+  const Tensor<double> inverse({1, 1, 2, 2}, {z / det, -x / det, -y / det, w / det});
+  CHECK(distance(t.run(), matmul(weights(q, means(k)), matmul(inverse, matmul(weights(means(q), k), v)))) < 1e-3);
+}
+
+TEST_CASE("nystrom: no landmarks are refused with the range") {
+  CHECK(refusal("nystrom:landmarks=0", square(8)).find("landmarks=0") != std::string::npos);
+}

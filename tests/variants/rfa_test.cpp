@@ -51,25 +51,83 @@ TEST_CASE("rfa with a gate of one half: weights halve with every step") {
   }
 }
 
-TEST_CASE("rfa: the error against softmax of unit vectors falls with m") {
-  const auto error = [](index_t m) {
-    double total = 0;
-    for (std::uint64_t seed = 1; seed <= 4; ++seed) {
-      Trial t("rfa:m=" + std::to_string(m), square(256, 16, false, 1), seed);
-      const auto unit = [](const Tensor<float>& x) { return l2_normalize(x); };
-      const Tensor<double> q = cast<double>(unit(t.q)), k = cast<double>(unit(t.k));
-      const auto truth = matmul(softmax(matmul_transposed(q, k)), cast<double>(t.v));
-      total += std::pow(distance(t.run(), truth), 2);
-    }
-    return total;
-  };
-  const double m16 = error(16), m64 = error(64), m256 = error(256);
-  CHECK(m64 < 0.6 * m16);
-  CHECK(m256 < 0.6 * m64);
+namespace {
+
+// Softmax of q^.k^, the unit vectors' products: what rfa estimates at tau = 1.
+Tensor<double> softmax_of_unit_vectors(const Trial& t) {
+  const auto unit = [](const Tensor<float>& x) { return l2_normalize(cast<double>(x)); };
+  return matmul(softmax(matmul_transposed(unit(t.q), unit(t.k))), cast<double>(t.v));
 }
 
-TEST_CASE("rfa: zero and huge tokens stay finite") {
-  Trial t("rfa", square(100));
-  t.q = t.q * 0.0f, t.k = t.k * 1e4f;
-  CHECK(finite(t.run()));
+double squared_error(const Trial& t, const Tensor<double>& truth) { return std::pow(distance(t.run(), truth), 2); }
+
+}  // namespace
+
+TEST_CASE("rfa: the error against softmax of unit vectors falls as m^(-1/2)") {
+  std::vector<double> error;
+  for (const index_t m : {16, 64, 256, 1024}) {
+    double total = 0;
+    for (std::uint64_t seed = 1; seed <= 8; ++seed) {
+      const Trial t("rfa:m=" + std::to_string(m), square(512, 16, false, 1), seed);
+      total += squared_error(t, softmax_of_unit_vectors(t));
+    }
+    error.push_back(total);
+  }
+  for (std::size_t i = 1; i < error.size(); ++i) CHECK(error[i] < 0.35 * error[i - 1]);  // a quarter each time
+  CHECK(std::log(error[3] / error[0]) / std::log(64.0) == Approx(-1).epsilon(0.1));
 }
+
+TEST_CASE("rfa: the mean over draws of the features approaches softmax attention") {
+  Trial t("rfa:m=64", square(256, 16, false, 1));
+  const auto truth = softmax_of_unit_vectors(t);
+  constexpr int draws = 64;
+  double single = 0;
+  Tensor<double> mean = zeros<double>(truth.shape());
+  for (int draw = 1; draw <= draws; ++draw) {
+    t.parameters = make_parameters(t.variant->parameters(t.p), static_cast<std::uint64_t>(draw));
+    const auto out = t.run();
+    single += std::pow(distance(out, truth), 2) / draws;
+    mean = mean + cast<double>(out) / static_cast<double>(draws);
+  }
+  CHECK(std::pow(distance(mean, truth), 2) < 1.5 * single / draws + 1e-5);  // the 1e-3 beside |x| leaves 2e-3 of bias
+}
+
+// For unit vectors x and y: (1/m) sum cos(w.(x - y)) has the mean e^(-|x-y|^2 / 2) and the variance (1/2m) (1 - e^(-|x-y|^2))^2.
+TEST_CASE("rfa: w estimates the Gaussian kernel without bias and with the variance of theory") {
+  const auto variant = configure("rfa:m=16");
+  constexpr int draws = 20000;
+  for (const double distance2 : {0.25, 1.0, 4.0}) {
+    double mean = 0, square_mean = 0;
+    for (int draw = 0; draw < draws; ++draw) {
+      const auto parameters = make_parameters(variant->parameters(square(8, 16)), static_cast<std::uint64_t>(draw));
+      const auto& w = parameters["w"];
+      double estimate = 0;
+      for (index_t f = 0; f < 16; ++f) {  // x - y lies along (1, .., 1)
+        double u = 0;
+        for (index_t d = 0; d < 16; ++d) u += static_cast<double>(w(f, d)) * std::sqrt(distance2 / 16);
+        estimate += std::cos(u) / 16;
+      }
+      mean += estimate / draws, square_mean += estimate * estimate / draws;
+    }
+    const double variance = std::pow(1 - std::exp(-distance2), 2) / 32;
+    INFO("|x-y|^2=" << distance2);
+    CHECK(std::abs(mean - std::exp(-distance2 / 2)) < 4 * std::sqrt(variance / draws));
+    CHECK(square_mean - mean * mean == Approx(variance).epsilon(0.05));
+  }
+}
+
+TEST_CASE("rfa: denominators near zero, negative inputs and large norms stay finite") {
+  for (const char* name : {"rfa", "rfa:tau=0.05", "rfa:gate=yes", "rfa:tau=0.05,gate=yes"}) check_stays_finite(name);
+}
+
+// Keys whose features nearly cancel: sums of w_ij are around zero, of either sign, and the clamp decides.
+TEST_CASE("rfa: denominators around zero are held to one, as the definition says") {
+  for (const bool causal : {false, true}) {
+    Trial t("rfa:m=16,tau=0.05", square(120, 16, causal));
+    const auto out = t.run();
+    CHECK(distance(out, t.definition()) < 3e-4);  // angles of 100 radians carry the rounding of their products
+    CHECK(finite(out));
+  }
+}
+
+TEST_CASE("rfa: no features are refused with the range") { CHECK(refusal("rfa:m=0", square(8)).find("m=0") != std::string::npos); }

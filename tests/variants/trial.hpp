@@ -108,4 +108,27 @@ inline Problem square(index_t n, index_t d = 64, bool causal = false, index_t he
   return {.batch = 1, .heads = heads, .kv_heads = heads, .q_len = n, .kv_len = n, .head_dim = d, .value_dim = d, .causal = causal};
 }
 
+// Queries and keys where denominators vanish or exponents end: of norm 40, all negative, all zero, opposite, one of them huge.
+// Every output must be a number.
+inline void check_stays_finite(const std::string& name) {
+  for (const bool causal : {false, true}) {
+    const Problem p = square(130, 64, causal);
+    if (!configure(name)->supports(p)) continue;
+    const auto check = [&](const char* what, auto change) {
+      Trial t(name, p);
+      change(t);
+      INFO(name << (causal ? ", causal, " : ", ") << what);
+      CHECK(finite(t.run()));
+    };
+    check("norm 40", [](Trial& t) { t.q = l2_normalize(t.q) * 40.0f, t.k = l2_normalize(t.k) * 40.0f; });
+    check("query of norm 40", [](Trial& t) { t.q = l2_normalize(t.q) * 40.0f; });
+    check("all negative", [](Trial& t) { t.q = t.q - 40.0f, t.k = t.k - 40.0f; });
+    check("far below zero", [](Trial& t) { t.q = t.q - 300.0f, t.k = t.k - 300.0f; });
+    check("far above zero", [](Trial& t) { t.q = t.q + 300.0f, t.k = t.k + 300.0f; });
+    check("zero", [](Trial& t) { t.q = t.q * 0.0f, t.k = t.k * 0.0f; });
+    check("opposite", [](Trial& t) { t.k = -t.q; });
+    check("keys of 1e4", [](Trial& t) { t.k = t.k * 1e4f; });
+  }
+}
+
 }  // namespace attn::test
