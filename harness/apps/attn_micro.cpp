@@ -271,7 +271,7 @@ void run_product(benchmark::State& state, const Product& s, bool own) {
 }
 
 void register_products() {
-  constexpr Product shapes[] = {{64, 64, 64, false},  {64, 64, 64, true},     {64, 64, 512, false},   {128, 256, 64, false},
+  constexpr Product shapes[] = {{64, 64, 64, false},  {64, 64, 64, true},     {64, 64, 512, false},   {64, 192, 64, false},   {64, 256, 64, false},   {128, 256, 64, false},
                                 {256, 64, 8192, false}, {8192, 64, 64, false}, {2048, 2048, 256, false}};
   for (const Product& s : shapes) {
     const std::string name = std::to_string(s.m) + "x" + std::to_string(s.n) + "x" + std::to_string(s.k) + (s.transposed ? "/transposed" : "");

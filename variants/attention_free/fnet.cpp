@@ -17,8 +17,8 @@ namespace attn {
 // Channels by a product with the D x D transform: 2 N D^2 flops at the speed of a product beat FFTs of D <= 256 points. Of their
 // spectrum z_0 .. z_(D-1) the second half mirrors the first, and z_0 and z_(D/2) are real and share a column: D/2 complex columns.
 // Those are transformed over positions by an FFT with columns in the lanes. out_(N-k),(D-l) = out_k,l gives the other half.
-// FFTW 3.3.10 (GPL, so not linked; plans by FFTW_MEASURE) takes 0.95 of this time at N=4096, D=64, 8 heads; 0.75 without picking
-// the real part out of its half spectrum.
+// FFTW 3.3.10 (GPL, so not linked; plans by FFTW_MEASURE) takes 1.27 times as long at N=4096, D=64, 8 heads; 1.03 times without
+// picking the real part out of its half spectrum.
 struct Fnet {
   static VariantInfo info() {
     return {.title = "FNet, Fourier mixing",
