@@ -19,7 +19,8 @@ except ImportError as missing:
 SCHEMA = 1  # the newest that these scripts read: csv_schema in harness/attn/report/row.hpp
 
 TEXT = {"variant", "options", "family", "exactness", "dtype", "input", "isa", "status", "reason", "roof_binds", "err_scope",
-        "fid_reason", "samples_s", "started", "commit", "command", "pass", "scope", "task", "verdict"}
+        "fid_reason", "samples_s", "started", "finished", "commit", "command", "pass", "scope", "task", "verdict", "levels",
+        "positions"}
 NEEDED = ["variant", "options", "family", "exactness", "batch", "heads", "kv_heads", "q_len", "kv_len", "head_dim", "value_dim",
           "causal", "dtype", "input", "seed", "threads", "isa", "status", "reason", "time_median_s", "samples", "unstable",
           "roof_fraction", "workspace_bytes", "parameter_bytes", "peak_rss_bytes", "meters_agree", "fid_skill", "samples_s",
@@ -27,10 +28,9 @@ NEEDED = ["variant", "options", "family", "exactness", "batch", "heads", "kv_hea
 # What makes two cells comparable, beside the variant and its length. A sweep of one pass or scope has no such column.
 AXES = ["batch", "heads", "kv_heads", "kv", "head_dim", "value_dim", "causal", "dtype", "input", "seed", "threads", "isa",
         "pass", "scope"]
-# A training CSV's columns by the names used here, each with the names it may have in the file.
-TRAIN = {"n": ["n", "q_len", "seq_len"], "accuracy": ["accuracy", "task_accuracy"],
-         "low": ["accuracy_ci_low", "task_ci_low", "ci_low"], "high": ["accuracy_ci_high", "task_ci_high", "ci_high"],
-         "floor": ["floor", "task_floor"], "skill": ["skill", "task_skill"], "verdict": ["verdict", "task_verdict", "status"]}
+# What the reports read of a training CSV, by the names used here and in the file (`attn_train --columns`).
+TRAIN = {"n": "n", "accuracy": "accuracy", "low": "accuracy_ci_low", "high": "accuracy_ci_high", "floor": "floor", "skill": "skill",
+         "verdict": "verdict"}
 PAGE = 4096  # bytes: memory smaller than a page is drawn as one, since a logarithm has no zero
 
 
@@ -126,7 +126,7 @@ def typed(table, notes):
             continue
         figures = pd.to_numeric(table[column], errors="coerce").replace([np.inf, -np.inf], np.nan)
         lost = (table[column] != "") & figures.isna()
-        known = column in NEEDED or any(column in names for names in TRAIN.values()) or figures.notna().any()
+        known = column in NEEDED or column in TRAIN.values() or figures.notna().any()
         if lost.any() and not known:
             continue  # a text column of a later attnbench
         if lost.any():
@@ -165,12 +165,32 @@ def read(path):
 
 
 def train_rows(path, table):
-    for name, choices in TRAIN.items():
-        found = [choice for choice in choices if choice in table]
-        if not found and name in ("n", "accuracy"):
-            raise Refusal(f"'{path}' lacks the column {choices[0]}: is it a CSV of attn_train?")
-        table[name] = table[found[0]] if found else ("" if name == "verdict" else np.nan)
-    return table
+    missing = [column for column in TRAIN.values() if column not in table]
+    if missing:
+        raise Refusal(f"'{path}' lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}: is it a CSV of attn_train?")
+    for name, column in TRAIN.items():
+        table[name] = table[column]
+    return one_row_a_model(table) if {"rate", "train_accuracy"} <= set(table) else table
+
+
+def one_row_a_model(table):
+    """Of several learning rates the one that learned best, judged on training batches and not on the test; then the mean over
+    seeds, with the range of their intervals, and the verdict of most concern."""
+    model = [key for key in ["task", "n", "name", "width", "heads", "layers", "mlp", "conv", "positions", "causal"] if key in table]
+    learned = table.groupby(model + ["rate"])["train_accuracy"].transform("mean").fillna(-1)
+    best = learned == learned.groupby([table[key] for key in model]).transform("max")
+    table = table[best]
+    table = table[table["rate"] == table.groupby(model)["rate"].transform("min")]  # rates that learned alike
+    concern = {verdict: rank for rank, verdict in enumerate(["ok", "still_improving", "inconclusive"])}
+    rows = []
+    for _, seeds in table.groupby(model, sort=False):
+        row = seeds.iloc[0].copy()
+        for name in ("accuracy", "floor", "skill"):
+            row[name] = seeds[name].mean()
+        row["low"], row["high"] = seeds["low"].min(), seeds["high"].max()
+        row["verdict"] = max(seeds["verdict"], key=lambda verdict: concern.get(verdict, len(concern)))
+        rows.append(row)
+    return pd.DataFrame(rows).reset_index(drop=True)
 
 
 def sweep_rows(path, table, notes):

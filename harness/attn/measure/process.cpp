@@ -12,6 +12,7 @@
 #include <array>
 #include <cerrno>
 #include <cstdlib>
+#include <mutex>
 
 #include "attn/measure/clock.hpp"
 
@@ -42,6 +43,8 @@ struct Pipe {
 
 // So that no pipe of this process gets the number that the worker's answer will have.
 void reserve_answer_fd() {
+  static std::mutex one_at_a_time;
+  const std::lock_guard lock(one_at_a_time);
   while (::fcntl(answer_fd, F_GETFD) == -1) {
     if (::open("/dev/null", O_RDONLY | O_CLOEXEC) == -1) return;
   }
@@ -73,6 +76,17 @@ std::string last_line(std::string text) {
   return text.substr(text.rfind('\n') + 1);
 }
 
+// Takes the whole lines that `on_line` wants out of the text, from `seen` on.
+void offer_lines(std::string& text, std::size_t& seen, const std::function<bool(std::string_view)>& on_line) {
+  for (std::size_t end; (end = text.find('\n', seen)) != std::string::npos;) {
+    if (on_line(std::string_view(text).substr(seen, end - seen))) {
+      text.erase(seen, end + 1 - seen);
+    } else {
+      seen = end + 1;
+    }
+  }
+}
+
 [[noreturn]] void become_worker(const std::vector<std::string>& arguments, const Pipe& question, const Pipe& answer,
                                 const Pipe& words, index_t memory_limit_bytes) {
   ::setpgid(0, 0);
@@ -100,7 +114,8 @@ std::string last_line(std::string text) {
 }  // namespace
 
 ProcessEnd run_worker(const std::vector<std::string>& arguments, const std::string& question_text, double timeout_s,
-                      index_t memory_limit_bytes, const std::atomic<bool>* stop) {
+                      index_t memory_limit_bytes, const std::atomic<bool>* stop,
+                      const std::function<bool(std::string_view)>& on_line) {
   reserve_answer_fd();
   Pipe question, answer, words;
   ::fcntl(answer.read_end, F_SETFL, O_NONBLOCK);
@@ -117,6 +132,7 @@ ProcessEnd run_worker(const std::vector<std::string>& arguments, const std::stri
 
   ProcessEnd end;
   std::string stderr_tail;
+  std::size_t seen = 0;  // of the tail, by on_line
   const double deadline_s = monotonic_s() + timeout_s;
   bool killed = false;
   int status = 0;
@@ -127,7 +143,12 @@ ProcessEnd run_worker(const std::vector<std::string>& arguments, const std::stri
     ::poll(fds.data(), fds.size(), gone ? 0 : poll_ms);
     if (fds[0].revents != 0 && !drain(answer.read_end, end.answer)) Pipe::close_end(answer.read_end);
     if (fds[1].revents != 0 && !drain(words.read_end, stderr_tail)) Pipe::close_end(words.read_end);
-    if (stderr_tail.size() > keep_of_stderr) stderr_tail.erase(0, stderr_tail.size() - keep_of_stderr);
+    if (on_line) offer_lines(stderr_tail, seen, on_line);
+    if (stderr_tail.size() > keep_of_stderr) {
+      const std::size_t excess = stderr_tail.size() - keep_of_stderr;
+      stderr_tail.erase(0, excess);
+      seen -= std::min(seen, excess);
+    }
     const bool interrupted = stop != nullptr && stop->load();
     if (!gone && !killed && (interrupted || monotonic_s() > deadline_s)) {
       end.how = interrupted ? ProcessEnd::How::interrupted : ProcessEnd::How::timed_out;

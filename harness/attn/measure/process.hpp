@@ -2,7 +2,9 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "attn/core/problem.hpp"
@@ -19,9 +21,11 @@ struct ProcessEnd {
 
 // Runs /proc/self/exe with `arguments`, `question` on its standard input. Its standard output goes to its stderr, which is
 // kept apart; what it writes to file descriptor answer_fd comes back. After `timeout_s`, or when *stop becomes true, the
-// worker's whole process group is killed. A worker dies with its parent.
+// worker's whole process group is killed. A worker dies with its parent. Whole lines of its stderr go to `on_line` as they come;
+// those for which it returns true (progress, say) are not kept as last words. May be called from several threads at once.
 inline constexpr int answer_fd = 3;
 ProcessEnd run_worker(const std::vector<std::string>& arguments, const std::string& question, double timeout_s,
-                      index_t memory_limit_bytes, const std::atomic<bool>* stop);
+                      index_t memory_limit_bytes, const std::atomic<bool>* stop,
+                      const std::function<bool(std::string_view line)>& on_line = {});
 
 }  // namespace attn

@@ -166,10 +166,16 @@ std::string csv_header() {
   return join(names, ",") + "\n";
 }
 
+std::string csv_record(const std::vector<std::string>& fields) {
+  std::vector<std::string> safe;
+  for (const auto& field : fields) safe.push_back(quoted(field));
+  return join(safe, ",") + "\n";
+}
+
 std::string csv_line(const Row& row) {
-  std::string line;
-  for (const auto& column : columns()) line += (line.empty() ? "" : ",") + quoted(column.value(row));
-  return line + "\n";
+  std::vector<std::string> fields;
+  for (const auto& column : columns()) fields.push_back(column.value(row));
+  return csv_record(fields);
 }
 
 std::string json_line(const Row& row) {

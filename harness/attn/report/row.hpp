@@ -42,6 +42,9 @@ std::string csv_header();
 std::string csv_line(const Row& row);
 std::string json_line(const Row& row);
 
+// One line of RFC 4180 text, quoted where needed.
+std::string csv_record(const std::vector<std::string>& fields);
+
 // Fields of RFC 4180 text; a torn last line (no newline, or an open quote) is not among the records.
 struct CsvText {
   std::vector<std::vector<std::string>> records;

@@ -57,10 +57,6 @@ struct CommandLine {
   SweepOptions options;
 };
 
-// The text of a TOML file as flags, "--name=value". A list is joined by commas, except where a flag may be given several times.
-// Refusals name `path`.
-Result<std::vector<std::string>> config_arguments(std::string_view text, const std::string& path);
-
 // Precedence: flag, then variable, then --config file, then default.
 CommandLine parse_command_line(const std::vector<std::string>& arguments);
 

@@ -1,0 +1,153 @@
+#include "attn/sweep/flags.hpp"
+
+#include <toml++/toml.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cctype>
+#include <cstdlib>
+
+#include "attn/core/text.hpp"
+#include "attn/report/sink.hpp"
+
+namespace attn {
+
+namespace {
+
+std::string variable_name(const std::string& flag) {
+  std::string name = "ATTN_";
+  for (const char c : flag) name += c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  return name;
+}
+
+bool holds(const std::vector<std::string>& list, const std::string& name) {
+  return std::find(list.begin(), list.end(), name) != list.end();
+}
+
+// --name=value for everything that a variable sets.
+std::vector<std::string> from_environment(const CLI::App& app) {
+  std::vector<std::string> arguments;
+  for (const CLI::Option* option : app.get_options()) {
+    for (const auto& name : option->get_lnames()) {
+      if (name == "help" || name == "config") continue;
+      if (const char* value = std::getenv(variable_name(name).c_str())) arguments.push_back("--" + name + "=" + value);
+    }
+  }
+  return arguments;
+}
+
+Result<std::string> as_text(const toml::node& node, const std::string& key) {
+  if (const auto* s = node.as_string()) return s->get();
+  if (const auto* i = node.as_integer()) return std::to_string(i->get());
+  if (const auto* f = node.as_floating_point()) return format_number(f->get());
+  if (const auto* b = node.as_boolean()) return std::string(b->get() ? "true" : "false");
+  return refuse("config key '" + key + "' is neither text, number, truth value nor a list of these");
+}
+
+Result<std::vector<std::string>> from_config(const std::string& path, const std::vector<std::string>& repeatable) {
+  const auto text = read_file(path);
+  if (!text) return refuse("config file: " + text.reason());
+  return config_arguments(*text, path, repeatable);
+}
+
+std::string closest_flag(const CLI::App& app, const std::string& given) {
+  std::vector<std::string> names;
+  for (const CLI::Option* option : app.get_options()) {
+    for (const auto& name : option->get_lnames()) names.push_back("--" + name);
+  }
+  return nearest(given.substr(0, given.find('=')), names);
+}
+
+FlagsEnd usage(const CLI::App& app, const std::string& reason) { return {true, 2, app.get_name() + ": " + reason + "\n"}; }
+
+}  // namespace
+
+Result<std::vector<std::string>> config_arguments(std::string_view text, const std::string& path,
+                                                  const std::vector<std::string>& repeatable) {
+  std::vector<std::string> arguments;
+  try {
+    const toml::table file = toml::parse(text);
+    for (const auto& [key, node] : file) {
+      const std::string name(key.str());
+      std::vector<std::string> values;
+      if (const auto* list = node.as_array()) {
+        for (const auto& element : *list) {
+          auto value = as_text(element, name);
+          if (!value) return value.refusal();
+          values.push_back(*std::move(value));
+        }
+      } else {
+        auto value = as_text(node, name);
+        if (!value) return value.refusal();
+        values.push_back(*std::move(value));
+      }
+      if (name == "config") return refuse("config file '" + path + "' names another config file");
+      if (!holds(repeatable, name)) values = {join(values, ",")};
+      for (const auto& value : values) arguments.push_back("--" + name + "=" + value);
+    }
+  } catch (const toml::parse_error& e) {
+    return refuse("config file '" + path + "' cannot be read: " + std::string(e.description()) + " (line " +
+                  std::to_string(e.source().begin.line) + ")");
+  }
+  return arguments;
+}
+
+FlagsEnd read_flags(CLI::App& app, const std::vector<std::string>& given, const std::vector<std::string>& repeatable) {
+  std::string config;
+  app.add_option("--config", config, "TOML file with the same names")->group("Output");
+  app.footer("Every flag is also a variable (--head-dim: ATTN_HEAD_DIM) and a key of the --config file.");
+
+  // A flag given further right wins: file, then variables, then the command line itself. Repeatable flags do not mix:
+  // the rightmost source that names one is the only one heard.
+  std::vector<std::vector<std::string>> sources;
+  for (std::size_t i = 0; i < given.size(); ++i) {
+    std::string path;
+    if (given[i].rfind("--config=", 0) == 0) path = given[i].substr(9);
+    if (given[i] == "--config" && i + 1 < given.size()) path = given[i + 1];
+    if (path.empty()) continue;
+    auto arguments = from_config(path, repeatable);
+    if (!arguments) return usage(app, arguments.reason());
+    sources.push_back(*std::move(arguments));
+  }
+  if (const char* path = std::getenv("ATTN_CONFIG"); path != nullptr && sources.empty()) {
+    auto arguments = from_config(path, repeatable);
+    if (!arguments) return usage(app, arguments.reason());
+    sources.push_back(*std::move(arguments));
+  }
+  sources.push_back(from_environment(app));
+  sources.push_back(given);
+  std::vector<std::string> arguments;
+  for (auto source = sources.begin(); source != sources.end(); ++source) {
+    for (const auto& argument : *source) {
+      const std::string flag = argument.substr(0, argument.find('='));
+      const bool overruled = flag.rfind("--", 0) == 0 && holds(repeatable, flag.substr(2)) &&
+                             std::any_of(source + 1, sources.end(), [&](const auto& later) {
+                               return std::any_of(later.begin(), later.end(), [&](const auto& other) {
+                                 return other == flag || other.rfind(flag + "=", 0) == 0;
+                               });
+                             });
+      if (!overruled) arguments.push_back(argument);
+    }
+  }
+
+  std::reverse(arguments.begin(), arguments.end());  // CLI11 takes the vector from its back
+  try {
+    app.parse(arguments);
+  } catch (const CLI::CallForHelp&) {
+    return {true, 0, app.help()};
+  } catch (const CLI::ExtrasError& e) {
+    for (const auto& argument : given) {
+      const std::string close = closest_flag(app, argument);
+      if (argument.rfind("--", 0) == 0 && app.get_option_no_throw(argument.substr(0, argument.find('='))) == nullptr) {
+        return usage(
+            app, "unknown flag " + argument + (close.empty() ? "" : ", did you mean " + close + "?") + " (--help names them all)");
+      }
+    }
+    return usage(app, std::string(e.what()) + " (--help names all flags)");
+  } catch (const CLI::ParseError& e) {
+    return usage(app, e.what());
+  }
+  return {};
+}
+
+}  // namespace attn

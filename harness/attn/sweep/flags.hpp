@@ -1,0 +1,31 @@
+// How every program reads its options: flags, ATTN_* variables and a TOML file under the same names.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "attn/core/result.hpp"
+
+namespace CLI {
+class App;
+}
+
+namespace attn {
+
+struct FlagsEnd {
+  bool exit = false;  // instead of running
+  int exit_code = 0;
+  std::string text;  // what to print before an exit: help to stdout (code 0), a refusal to stderr
+};
+
+// Adds --config, then fills what `app` declares. Precedence: flag, then variable, then --config file, then default. Flags of the
+// names `repeatable` may be given several times; sources that name one do not mix.
+FlagsEnd read_flags(CLI::App& app, const std::vector<std::string>& given, const std::vector<std::string>& repeatable);
+
+// The text of a TOML file as flags, "--name=value". A list is joined by commas, except where a flag may be given several times.
+// Refusals name `path`.
+Result<std::vector<std::string>> config_arguments(std::string_view text, const std::string& path,
+                                                  const std::vector<std::string>& repeatable);
+
+}  // namespace attn

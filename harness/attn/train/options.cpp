@@ -1,0 +1,95 @@
+#include "attn/train/options.hpp"
+
+#include <CLI/CLI.hpp>
+
+#include "attn/sweep/flags.hpp"
+
+namespace attn {
+
+namespace {
+
+void declare(CLI::App& app, TrainOptions& o) {
+  const auto last = CLI::MultiOptionPolicy::TakeLast;
+  const auto text = [&](const char* flag, std::string& value, const char* doc, const char* group) {
+    app.add_option(std::string("--") + flag, value, doc)->multi_option_policy(last)->group(group)->capture_default_str();
+  };
+  const auto several = [&](const char* flag, std::vector<std::string>& values, const char* doc, const char* group) {
+    app.add_option(std::string("--") + flag, values, doc)
+        ->group(group)
+        ->expected(1)
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  };
+  const char* axes = "Axes (lists 1,2,4 and ranges 64..1024*2)";
+  several("task", o.tasks, "what to learn, with options: mqar:kv=8, listops, ... (default: mqar); may be given several times",
+          axes);
+  text("variants", o.variants, "variants with options, families, ids with * and ?, or 'all'; full is added as the control", axes);
+  text("n", o.n, "sequence lengths", axes);
+  text("seed", o.seed, "seeds of weights and samples", axes);
+  text("rate", o.rate, "learning rates: table (one for each task), sweep (that, a third and three times as much), or a list", axes);
+  several("plugin", o.plugins, "shared library with a variant; may be given several times", axes);
+
+  const char* model = "Model and training (default: what the task's recipe says)";
+  text("width", o.width, "of the model", model);
+  text("heads", o.heads, "of each mixer", model);
+  text("layers", o.layers, "of the model", model);
+  text("mlp", o.mlp, "hidden units of a layer's MLP; 0: none", model);
+  text("conv", o.conv, "taps of a short convolution before each mixer; 0: none", model);
+  text("positions", o.positions, "none, sinusoidal, learned, rotary or alibi", model);
+  text("causal", o.causal, "no or yes", model);
+  text("batch", o.batch, "sequences a step", model);
+  text("steps", o.steps, "steps at most; a solved task ends early", model);
+  app.add_option("--test-samples", o.test_samples, "sequences of the test")
+      ->multi_option_policy(last)
+      ->group(model)
+      ->check(CLI::Range(index_t{1}, index_t{1'000'000}))
+      ->capture_default_str();
+
+  const char* running = "Running";
+  app.add_option("--jobs", o.jobs, "runs at the same time, one thread each (0: all usable cores)")
+      ->multi_option_policy(last)
+      ->group(running)
+      ->check(CLI::Range(index_t{0}, index_t{4096}))
+      ->capture_default_str();
+  app.add_option("--timeout", o.timeout_s, "seconds after which a run is killed")
+      ->multi_option_policy(last)
+      ->group(running)
+      ->check(CLI::Range(0.0, 1e7))
+      ->capture_default_str();
+  text("memory-limit", o.memory_limit, "of a run, such as 8G (default: four fifths of what is available, shared by the jobs)",
+       running);
+
+  const char* output = "Output";
+  text("out", o.out, "CSV file (default: results/DATE.train.csv)", output);
+  app.add_flag("--force", o.force, "replace the output file")->group(output)->multi_option_policy(last);
+  app.add_flag("--resume", o.resume, "go on with the output file, skipping the runs it holds")
+      ->group(output)
+      ->multi_option_policy(last);
+  app.add_flag("-q,--quiet", o.quiet, "no progress, no table")->group(output)->multi_option_policy(last);
+
+  const char* instead = "Instead of training";
+  app.add_flag("--list", o.list, "tasks and their options")->group(instead)->multi_option_policy(last);
+  app.add_flag("--columns", o.columns, "the CSV's columns")->group(instead)->multi_option_policy(last);
+  app.add_flag("--dry-run", o.dry_run, "what would be trained")->group(instead)->multi_option_policy(last);
+  app.add_flag("--version", o.version, "version and commit")->group(instead)->multi_option_policy(last);
+}
+
+}  // namespace
+
+TrainCommandLine parse_train_command_line(const std::vector<std::string>& arguments) {
+  TrainCommandLine line;
+  CLI::App app("Trains small models that differ in the attention variant alone, and writes how well they do.", "attn_train");
+  declare(app, line.options);
+  const FlagsEnd end = read_flags(app, arguments, {"task", "plugin"});
+  line.exit = end.exit;
+  line.exit_code = end.exit_code;
+  line.text = end.text;
+  if (!end.exit && line.options.resume && line.options.force) {
+    line.exit = true;
+    line.exit_code = 2;
+    line.text = "attn_train: --resume and --force exclude each other\n";
+  }
+  if (line.options.tasks.empty()) line.options.tasks = {"mqar"};
+  return line;
+}
+
+}  // namespace attn

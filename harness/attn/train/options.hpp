@@ -1,0 +1,47 @@
+// What a user asks of attn_train: flags, ATTN_* variables and a TOML file under the same names.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "attn/core/problem.hpp"
+
+namespace attn {
+
+struct TrainOptions {
+  // Axes
+  std::vector<std::string> tasks;  // empty: mqar
+  std::string variants = "full,linear";
+  std::string n = "64";
+  std::string seed = "1";
+  std::string rate = "table";  // or "sweep", or a list
+  std::vector<std::string> plugins;
+  // Model and training; empty: as the task's recipe says
+  std::string width, heads, layers, mlp, conv, positions, causal, batch, steps;
+  index_t test_samples = 2048;
+  // Running
+  index_t jobs = 0;  // 0: all usable cores
+  double timeout_s = 7200;
+  std::string memory_limit;
+  // Output
+  std::string out;
+  bool force = false;
+  bool resume = false;
+  bool quiet = false;
+  // Instead of training
+  bool list = false;
+  bool columns = false;
+  bool dry_run = false;
+  bool version = false;
+};
+
+struct TrainCommandLine {
+  bool exit = false;
+  int exit_code = 0;
+  std::string text;  // what to print before an exit: help to stdout (code 0), a refusal to stderr
+  TrainOptions options;
+};
+
+TrainCommandLine parse_train_command_line(const std::vector<std::string>& arguments);
+
+}  // namespace attn

@@ -1,0 +1,39 @@
+// Which runs an attn_train makes of its options.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "attn/train/job.hpp"
+#include "attn/train/options.hpp"
+#include "attn/variant/registry.hpp"
+
+namespace attn {
+
+// A task at a length: what is compared with each other, and with full attention as the control.
+struct Point {
+  std::string task;
+  index_t length = 0;
+  double control_bar = 0;
+};
+
+struct PlannedRun {
+  Job job;
+  std::size_t point = 0;
+  bool control = false;
+  std::string refusal;  // not empty: no run, only a row
+};
+
+struct TrainPlan {
+  std::vector<Point> points;
+  std::vector<PlannedRun> runs;  // controls first
+};
+
+// Refuses what no row can tell: unknown names and values that are no numbers. What cannot be trained is a run with a refusal.
+Result<TrainPlan> plan_training(const TrainOptions& options, const Registry& registry);
+
+// A command that repeats one run.
+std::string repeat_command(const Job& job, const TrainOptions& options);
+
+}  // namespace attn

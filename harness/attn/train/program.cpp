@@ -1,0 +1,456 @@
+#include "attn/train/program.hpp"
+
+#include <fmt/format.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdio>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <set>
+
+#include "attn/core/text.hpp"
+#include "attn/exec/arena.hpp"
+#include "attn/measure/clock.hpp"
+#include "attn/measure/memory.hpp"
+#include "attn/measure/process.hpp"
+#include "attn/report/context.hpp"
+#include "attn/report/row.hpp"
+#include "attn/report/sink.hpp"
+#include "attn/sweep/axes.hpp"
+#include "attn/sweep/sweep.hpp"
+#include "attn/train/plan.hpp"
+#include "attn/variant/plugin.hpp"
+
+namespace attn {
+
+namespace {
+
+std::atomic<bool> interrupted{false};
+
+void on_interrupt(int) { interrupted = true; }
+
+int usage(const std::string& reason) {
+  fmt::print(stderr, "attn_train: {}\n", reason);
+  return exit_usage;
+}
+
+int print_and_exit(const std::string& text) {
+  fmt::print("{}", text);
+  return exit_ok;
+}
+
+std::string title(const Job& job) {
+  return fmt::format("{} N={} {} seed={} rate={:.3g}", job.task, job.length, job.variant, job.settings.seed, job.settings.rate);
+}
+
+// Work of a run as far as the time left goes: tokens.
+double tokens(const Job& job) { return static_cast<double>(job.settings.steps * job.settings.batch * job.length); }
+
+// Progress on stderr: one line that rewrites itself on a terminal, one line a run otherwise. Called under the program's lock.
+class Progress {
+ public:
+  Progress(const std::vector<PlannedRun>& runs, bool quiet)
+      : count_(runs.size()), quiet_(quiet), terminal_(::isatty(STDERR_FILENO) == 1), begin_s_(monotonic_s()) {
+    for (const auto& run : runs) all_ += run.refusal.empty() ? tokens(run.job) : 0;
+  }
+  ~Progress() { clear(); }
+
+  void step(const Job& job, index_t step, double loss, double accuracy) {
+    running_[job_key(job)] = tokens(job) * static_cast<double>(step) / static_cast<double>(job.settings.steps);
+    if (!terminal_) return;
+    show(fmt::format("{}: step {}/{} loss {:.4g} accuracy {:.3f}", title(job), step, job.settings.steps, loss, accuracy));
+  }
+  void end(const Job& job, const std::string& came_of_it) {
+    ++done_;
+    running_.erase(job_key(job));
+    finished_ += tokens(job);
+    show(title(job) + ": " + came_of_it);
+  }
+  void skip(const Job& job) {
+    ++done_;
+    all_ -= tokens(job);
+  }
+  void clear() const {
+    if (terminal_ && !quiet_) fmt::print(stderr, "\r\033[K");
+  }
+
+ private:
+  void show(const std::string& what) const {
+    if (quiet_) return;
+    double done = finished_;
+    for (const auto& [key, work] : running_) done += work;
+    const std::string left =
+        done > 0 && done < all_ ? fmt::format("  (about {:.0f} s left)", (monotonic_s() - begin_s_) / done * (all_ - done)) : "";
+    const std::string line = fmt::format("[{}/{}] {}{}", done_, count_, what, left);
+    if (!terminal_) {
+      fmt::print(stderr, "{}\n", line);
+      return;
+    }
+    winsize size{};
+    const std::size_t width = ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+    fmt::print(stderr, "\r\033[K{}", line.substr(0, width - 1));
+  }
+
+  std::size_t count_;
+  bool quiet_;
+  bool terminal_;
+  double begin_s_;
+  std::size_t done_ = 0;
+  double all_ = 0, finished_ = 0;
+  std::map<std::string, double> running_;
+};
+
+// What is known of a point's control.
+struct Control {
+  std::size_t open = 0;  // runs that have not ended
+  double best = -1;      // accuracy
+  std::string refusal;
+  std::vector<TrainRow> waiting;  // its own rows, until all have ended
+};
+
+struct Training {
+  TrainOptions options;
+  Registry registry;
+  TrainPlan plan;
+  std::vector<std::string> worker_arguments;
+  index_t memory_limit_bytes = 0;
+  std::optional<AppendFile> csv;
+  std::set<std::string> finished;  // keys that the CSV holds already
+  std::vector<TrainRow> rows;      // of this call, for the table
+  std::vector<Control> controls;   // one a point
+  Status broken;                   // writing failed
+  std::mutex lock;
+};
+
+TrainRow row_of(const Training& t, const PlannedRun& run) {
+  TrainRow row;
+  row.job = run.job;
+  const auto colon = run.job.variant.find(':');
+  row.id = run.job.variant.substr(0, colon);
+  row.options = colon == std::string::npos ? "" : run.job.variant.substr(colon + 1);
+  const VariantType* type = t.registry.find(row.id);
+  row.family = type->family;
+  row.exactness = to_string(type->info.exactness);
+  row.commit = source_commit();
+  row.command = repeat_command(run.job, t.options);
+  row.verdict = run.refusal.empty() ? Verdict::ok : Verdict::refused;
+  row.reason = run.refusal;
+  return row;
+}
+
+void read_end(const ProcessEnd& end, double timeout_s, TrainRow& row) {
+  const auto failed = [&](Verdict verdict, const std::string& reason) {
+    row.verdict = verdict;
+    row.reason = reason;
+  };
+  const std::string words = end.last_words.empty() ? "" : ": " + end.last_words;
+  switch (end.how) {
+    case ProcessEnd::How::answered: try { row.result = result_from_json(end.answer, row.peak_memory_bytes);
+      } catch (const std::exception&) {
+        return failed(Verdict::crashed, "the worker's answer was torn" + words);
+      }
+      if (row.result.ending == Ending::diverged)
+        failed(Verdict::diverged, fmt::format("the loss or its gradient was no number at step {}", row.result.steps));
+      if (row.result.ending == Ending::finished && row.result.still_improving)
+        failed(Verdict::still_improving, fmt::format("the loss was still falling when the {} steps ended", row.result.steps));
+      return;
+    case ProcessEnd::How::timed_out:
+      return failed(Verdict::timed_out, fmt::format("no answer within --timeout {} s", format_number(timeout_s)));
+    case ProcessEnd::How::signalled:
+      // The kernel's out-of-memory killer is the only sender of SIGKILL besides us.
+      if (end.code == SIGKILL) return failed(Verdict::out_of_memory, "the worker was killed by the system, most likely for memory");
+      if (end.last_words.find("bad_alloc") != std::string::npos)
+        return failed(Verdict::out_of_memory, "more memory was needed than --memory-limit allows");
+      return failed(Verdict::crashed, fmt::format("signal {} ({}){}", end.code, ::strsignal(end.code), words));
+    case ProcessEnd::How::silent:
+      return failed(Verdict::crashed, fmt::format("the worker ended with code {} and no answer{}", end.code, words));
+    case ProcessEnd::How::interrupted: return failed(Verdict::crashed, "interrupted");
+  }
+}
+
+// What the point's control says about a row.
+void judge(const Point& point, const Control& control, TrainRow& row) {
+  if (!row.trained() || point.control_bar == 0) return;
+  if (control.best >= point.control_bar) return;
+  row.verdict = Verdict::inconclusive;
+  row.reason =
+      control.best < 0
+          ? "there is no result of full attention to compare with" + (control.refusal.empty() ? "" : ": " + control.refusal)
+          : fmt::format("full attention reached {:.3f} here, below the bar of {:.3g}", control.best, point.control_bar);
+}
+
+void write_row(Training& t, TrainRow row) {
+  if (t.broken) t.broken = t.csv->append(train_line(row));
+  t.rows.push_back(std::move(row));
+}
+
+void write_waiting(Training& t, std::size_t point) {
+  Control& control = t.controls[point];
+  for (TrainRow& row : control.waiting) {
+    judge(t.plan.points[point], control, row);
+    write_row(t, std::move(row));
+  }
+  control.waiting.clear();
+}
+
+void note_control(Control& control, double accuracy, const std::string& refusal) {
+  control.best = std::max(control.best, accuracy);
+  if (!refusal.empty()) control.refusal = refusal;
+}
+
+// Under the lock.
+void take_row(Training& t, const PlannedRun& run, TrainRow row) {
+  row.finished = utc_now();
+  Control& control = t.controls[run.point];
+  if (!run.control) {
+    judge(t.plan.points[run.point], control, row);
+    return write_row(t, std::move(row));
+  }
+  note_control(control, row.trained() ? row.result.accuracy : -1, row.trained() ? "" : row.reason);
+  control.waiting.push_back(std::move(row));
+  if (--control.open == 0) write_waiting(t, run.point);
+}
+
+std::string outcome_text(const TrainRow& row) {
+  if (!row.trained()) return std::string(to_string(row.verdict)) + " (" + row.reason + ")";
+  return fmt::format("accuracy {:.4f} after {} steps, loss {:.3g}, {:.1f} s", row.result.accuracy, row.result.steps,
+                     row.result.loss, row.result.train_s);
+}
+
+void run_one(Training& t, const PlannedRun& run, Progress& progress) {
+  if (interrupted) return;
+  TrainRow row = row_of(t, run);
+  if (run.refusal.empty()) {
+    const ProcessEnd end = run_worker(
+        t.worker_arguments, to_json(run.job), t.options.timeout_s, t.memory_limit_bytes, &interrupted, [&](std::string_view line) {
+          long long step = 0;
+          double loss = 0, accuracy = 0;
+          if (std::sscanf(std::string(line).c_str(), "step %lld loss %lf accuracy %lf", &step, &loss, &accuracy) != 3) return false;
+          const std::lock_guard guard(t.lock);
+          progress.step(run.job, step, loss, accuracy);
+          return true;
+        });
+    if (end.how == ProcessEnd::How::interrupted) return;
+    read_end(end, t.options.timeout_s, row);
+  }
+  const std::lock_guard guard(t.lock);
+  progress.end(run.job, outcome_text(row));
+  take_row(t, run, std::move(row));
+}
+
+// Controls first: what they say must be known when the others end.
+void run_all(Training& t, int jobs, Progress& progress) {
+  const Arena arena(jobs);
+  for (const bool control : {true, false}) {
+    std::vector<const PlannedRun*> part;
+    for (const PlannedRun& run : t.plan.runs) {
+      if (run.control != control) continue;
+      if (t.finished.contains(job_key(run.job))) {
+        progress.skip(run.job);
+      } else {
+        part.push_back(&run);
+      }
+    }
+    arena.execute([&] {
+      parallel_tasks(static_cast<index_t>(part.size()),
+                     [&](index_t i, int) { run_one(t, *part[static_cast<std::size_t>(i)], progress); });
+    });
+  }
+  for (std::size_t point = 0; point < t.controls.size(); ++point) write_waiting(t, point);
+}
+
+Status open_csv(Training& t) {
+  const TrainOptions& o = t.options;
+  const bool go_on = o.resume && ::access(o.out.c_str(), F_OK) == 0;
+  std::map<std::pair<std::string, std::string>, std::size_t> points;
+  for (std::size_t p = 0; p < t.plan.points.size(); ++p)
+    points[{t.plan.points[p].task, std::to_string(t.plan.points[p].length)}] = p;
+  t.controls.resize(t.plan.points.size());
+  std::set<std::string> control_keys;
+  for (const auto& run : t.plan.runs) {
+    if (run.control) control_keys.insert(job_key(run.job));
+  }
+  std::size_t keep = 0;
+  if (go_on) {
+    const auto text = read_file(o.out);
+    if (!text) return text.refusal();
+    if (text->rfind(train_header(), 0) != 0) {
+      return refuse("--resume: '" + o.out + "' has other columns than this attnbench writes (schema " +
+                    std::to_string(train_schema) + "): give another --out");
+    }
+    const CsvText old = parse_csv(*text);
+    for (std::size_t r = 1; r < old.records.size(); ++r) {
+      const auto& record = old.records[r];
+      if (record.size() != train_columns().size()) {
+        return refuse("--resume: line " + std::to_string(r + 1) + " of '" + o.out + "' has " + std::to_string(record.size()) +
+                      " fields instead of " + std::to_string(train_columns().size()));
+      }
+      const std::string key = job_key(record);
+      t.finished.insert(key);
+      const auto point = points.find({field(record, "task"), field(record, "n")});
+      if (point == points.end() || !control_keys.contains(key)) continue;
+      const auto accuracy = parse_number(field(record, "accuracy"));
+      note_control(t.controls[point->second], accuracy ? *accuracy : -1, accuracy ? "" : field(record, "reason"));
+    }
+    keep = old.whole_bytes;
+  }
+  for (const auto& run : t.plan.runs) {
+    if (run.control && !t.finished.contains(job_key(run.job))) ++t.controls[run.point].open;
+  }
+  const auto mode = go_on ? AppendFile::Mode::extend : (o.force ? AppendFile::Mode::replace : AppendFile::Mode::create);
+  auto csv = AppendFile::open(o.out, mode, keep);
+  if (!csv) return refuse("--out: " + csv.reason());
+  t.csv = *std::move(csv);
+  if (!go_on || keep == 0) return t.csv->append(train_header());
+  return {};
+}
+
+std::string context_path(const std::string& csv) {
+  const std::string suffix = ".csv";
+  const bool has_suffix = csv.size() > suffix.size() && csv.compare(csv.size() - suffix.size(), suffix.size(), suffix) == 0;
+  return (has_suffix ? csv.substr(0, csv.size() - suffix.size()) : csv) + ".context.json";
+}
+
+std::string default_out() {
+  std::string stamp = utc_now();
+  std::erase_if(stamp, [](char c) { return c == ':' || c == '-' || c == 'Z'; });
+  return "results/" + stamp + ".train.csv";
+}
+
+std::string list_text() {
+  std::string text;
+  for (const TaskType& type : task_types()) {
+    text += fmt::format("{:<20} {}\n", type.id, type.doc);
+    for (const auto& o : type.options) {
+      text += fmt::format("{:<20}   {}={}  ({} {}) {}\n", "", o.name, o.default_value, o.type, o.range, o.doc);
+    }
+  }
+  return text;
+}
+
+int dry_run(const TrainPlan& plan) {
+  for (const PlannedRun& run : plan.runs) {
+    fmt::print("{}{}{}\n", title(run.job), run.control ? " (control)" : "", run.refusal.empty() ? "" : ": refused, " + run.refusal);
+  }
+  fmt::print("{} runs\n", plan.runs.size());
+  return exit_ok;
+}
+
+// One line a variant and point: of the rate that learned best, the mean over seeds.
+std::string table(const std::vector<TrainRow>& rows) {
+  std::map<std::pair<std::string, index_t>, std::map<std::string, std::map<double, std::vector<const TrainRow*>>>> points;
+  for (const TrainRow& row : rows) points[{row.job.task, row.job.length}][row.job.variant][row.job.settings.rate].push_back(&row);
+  std::string text;
+  for (const auto& [point, variants] : points) {
+    text += fmt::format("\n{} N={}\n{:<52} {:>8} {:>8} {:>6} {:>8} {:>8} {:>8}  {}\n", point.first, point.second, "variant",
+                        "accuracy", "skill", "seeds", "rate", "to 99 %", "steps/s", "verdict");
+    for (const auto& [variant, by_rate] : variants) {
+      const auto mean = [](const std::vector<const TrainRow*>& runs, auto value) {
+        double sum = 0, count = 0;
+        for (const TrainRow* row : runs) {
+          if (row->trained()) sum += value(*row), count += 1;
+        }
+        return count > 0 ? sum / count : -1.0;
+      };
+      const auto learned = [&](const auto& entry) {
+        return mean(entry.second, [](const TrainRow& r) { return r.result.train_accuracy; });
+      };
+      const auto best =
+          std::max_element(by_rate.begin(), by_rate.end(), [&](const auto& a, const auto& b) { return learned(a) < learned(b); });
+      const TrainRow& first = *best->second.front();
+      if (learned(*best) < 0) {
+        text += fmt::format("{:<52} {} ({})\n", variant, to_string(first.verdict), first.reason);
+        continue;
+      }
+      const double to_99 = mean(best->second, [](const TrainRow& r) { return static_cast<double>(r.result.steps_to_99); });
+      text += fmt::format(
+          "{:<52} {:>8.4f} {:>8.3f} {:>6} {:>8.3g} {:>8} {:>8.1f}  {}\n", variant,
+          mean(best->second, [](const TrainRow& r) { return r.result.accuracy; }),
+          mean(best->second, [](const TrainRow& r) { return skill(r.result.accuracy, highest_floor(r.result.levels).accuracy); }),
+          best->second.size(), best->first, to_99 > 0 ? fmt::format("{:.0f}", to_99) : "-",
+          mean(best->second, [](const TrainRow& r) { return static_cast<double>(r.result.steps) / r.result.train_s; }),
+          to_string(first.verdict));
+    }
+  }
+  return text;
+}
+
+int exit_code(const std::vector<TrainRow>& rows) {
+  const auto any = [&](auto predicate) { return std::any_of(rows.begin(), rows.end(), predicate); };
+  if (interrupted) return exit_interrupted;
+  if (any([](const TrainRow& r) { return r.verdict == Verdict::diverged || r.verdict == Verdict::crashed; }))
+    return exit_failed_cell;
+  return rows.empty() || any([](const TrainRow& r) { return r.trained(); }) ? exit_ok : exit_nothing_measured;
+}
+
+int run(Training& t, const std::vector<std::string>& command_line) {
+  TrainOptions& o = t.options;
+  auto plan = plan_training(o, t.registry);
+  if (!plan) return usage(plan.reason());
+  t.plan = *std::move(plan);
+  if (o.dry_run) return dry_run(t.plan);
+
+  const int jobs = o.jobs > 0 ? static_cast<int>(o.jobs) : usable_cores();
+  if (o.memory_limit.empty()) {
+    t.memory_limit_bytes = available_memory_bytes() / 5 * 4 / jobs;
+  } else {
+    const auto bytes = parse_bytes(o.memory_limit);
+    if (!bytes) return usage("--memory-limit: " + bytes.reason());
+    t.memory_limit_bytes = *bytes;
+  }
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  t.memory_limit_bytes = 0;  // the sanitizers' shadow memory is larger than any limit
+#endif
+  if (o.out.empty()) o.out = default_out();
+  if (Status status = open_csv(t); !status) return usage(status.reason());
+
+  struct sigaction action {};
+  action.sa_handler = on_interrupt;
+  ::sigaction(SIGINT, &action, nullptr);
+  ::sigaction(SIGTERM, &action, nullptr);
+  ::signal(SIGPIPE, SIG_IGN);
+  if (Status status = write_file(context_path(o.out), context_json(command_line, {})); !status) return usage(status.reason());
+
+  {
+    Progress progress(t.plan.runs, o.quiet);
+    run_all(t, jobs, progress);
+  }
+  if (!t.broken) return usage(t.broken.reason());
+  if (!o.quiet) fmt::print("{}\n", table(t.rows));
+  fmt::print("{} rows in {}\n", t.rows.size(), o.out);
+  if (interrupted) fmt::print(stderr, "attn_train: interrupted; finished runs are kept, --resume goes on\n");
+  return exit_code(t.rows);
+}
+
+}  // namespace
+
+int train_main(int argc, char** argv) {
+  const std::vector<std::string> arguments(argv + 1, argv + argc);
+  if (!arguments.empty() && arguments.front() == "--worker") return train_worker_main({arguments.begin() + 1, arguments.end()});
+
+  const TrainCommandLine line = parse_train_command_line(arguments);
+  if (line.exit) {
+    fmt::print(line.exit_code == 0 ? stdout : stderr, "{}", line.text);
+    return line.exit_code;
+  }
+  Training t;
+  t.options = line.options;
+  t.worker_arguments = {"--worker"};
+  register_builtin_variants(t.registry);
+  for (const auto& plugin : t.options.plugins) {
+    if (Status status = load_plugin(plugin, t.registry); !status) return usage(status.reason());
+    t.worker_arguments.push_back(plugin);
+  }
+  if (t.options.version) return print_and_exit(fmt::format("{} commit {}\n", build_tag(), source_commit()));
+  if (t.options.columns) return print_and_exit(train_columns_text());
+  if (t.options.list) return print_and_exit(list_text());
+  return run(t, {argv, argv + argc});
+}
+
+}  // namespace attn

@@ -1,0 +1,163 @@
+#include "attn/train/training.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <numeric>
+
+namespace attn {
+
+namespace {
+
+constexpr std::size_t recent = 20;        // batches that figures of the moment are averaged over
+constexpr double reached = 0.99;          // steps_to_99
+constexpr double solved = 0.998;          // ends the run: what is left to learn is below the test's resolution
+constexpr index_t report_every = 20;      // steps
+constexpr double improving_slope = 0.05;  // relative fall of the loss from the fifth before last to the last fifth
+constexpr index_t test_batch = 64;
+
+double now_s() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+struct Count {
+  double right = 0, asked = 0;
+};
+
+// Of one sequence, or of all.
+Count count_right(const Tensor<float>& logits, const Indices& targets, index_t first, index_t count) {
+  Count c;
+  const index_t answers = targets.extent(1), classes = logits.extent(-1);
+  for (index_t i = first * answers; i < (first + count) * answers; ++i) {
+    const float* row = logits.data() + i * classes;
+    c.right += std::max_element(row, row + classes) - row == targets.data()[i];
+    c.asked += 1;
+  }
+  return c;
+}
+
+double mean_of(const std::vector<double>& values, std::size_t first, std::size_t last) {
+  return std::accumulate(values.begin() + static_cast<std::ptrdiff_t>(first), values.begin() + static_cast<std::ptrdiff_t>(last),
+                         0.0) /
+         static_cast<double>(last - first);
+}
+
+double mean_of_last(const std::vector<double>& values, std::size_t count) {
+  return mean_of(values, values.size() - std::min(values.size(), count), values.size());
+}
+
+bool falls(const std::vector<double>& losses) {
+  const std::size_t fifth = losses.size() / 5;
+  if (fifth == 0) return false;
+  const double before = mean_of(losses, losses.size() - 2 * fifth, losses.size() - fifth);
+  return mean_of_last(losses, fifth) < (1 - improving_slope) * before;
+}
+
+// Answers of one sequence are not independent: the interval counts as many trials as explain the spread between sequences.
+void test_model(const Task& task, const ModelShape& shape, const Variant& variant, const ParameterSet<float>& parameters,
+                index_t count, RunResult& result) {
+  constexpr std::uint64_t test_seed = 1;  // one test set for all seeds of training
+  const std::vector<Sample> test = samples(task, Split::test, test_seed, 0, count);
+  double right = 0, asked = 0, sum_of_squares = 0;
+  for (index_t first = 0; first < count; first += test_batch) {
+    const index_t here = std::min(test_batch, count - first);
+    const Batch batch = to_batch(task, {test.begin() + first, test.begin() + first + here});
+    const Tensor<float> answer = logits(shape, variant, parameters, batch.tokens);
+    for (index_t i = 0; i < here; ++i) {
+      const Count c = count_right(answer, batch.targets, i, 1);
+      right += c.right;
+      asked += c.asked;
+      sum_of_squares += (c.right / c.asked) * (c.right / c.asked);
+    }
+  }
+  const auto sequences = static_cast<double>(count);
+  const double p = right / asked;
+  const double variance_of_mean = (sum_of_squares / sequences - p * p) / sequences;
+  const double trials = variance_of_mean > 0 ? std::min(asked, p * (1 - p) / variance_of_mean) : sequences;
+  result.accuracy = p;
+  const Proportion interval = wilson(p, trials);
+  result.low = interval.low;
+  result.high = interval.high;
+  result.levels = task.levels(test);
+}
+
+}  // namespace
+
+ModelShape model_shape(const Task& task, const RunSettings& settings) {
+  return {.layer = settings.layer,
+          .layers = settings.layers,
+          .length = task.length,
+          .symbols = task.symbols,
+          .classes = task.classes,
+          .pool = task.pool};
+}
+
+Proportion wilson(double p, double n) {
+  constexpr double z = 1.959964;
+  const double middle = (p + z * z / (2 * n)) / (1 + z * z / n);
+  const double half = z / (1 + z * z / n) * std::sqrt(p * (1 - p) / n + z * z / (4 * n * n));
+  return {std::max(0.0, middle - half), std::min(1.0, middle + half)};
+}
+
+double skill(double accuracy, double floor) { return (accuracy - floor) / (1 - floor); }
+
+const Level& highest_floor(const std::vector<Level>& levels) {
+  ATTN_ASSERT(!levels.empty() && levels.front().floor);
+  return *std::max_element(levels.begin(), levels.end(), [](const Level& a, const Level& b) {
+    return (a.floor ? a.accuracy : -1) < (b.floor ? b.accuracy : -1);
+  });
+}
+
+RunResult train(const Task& task, const Variant& variant, const RunSettings& settings,
+                const std::function<bool(index_t, double, double)>& progress) {
+  const ModelShape shape = model_shape(task, settings);
+  const Parameters specs = model_parameters(shape, variant);
+  ParameterSet<float> parameters = make_parameters(specs, settings.seed);
+  std::vector<std::string> names;
+  std::vector<Tensor<float>> trained;
+  RunResult result;
+  for (const auto& spec : specs) {
+    if (!spec.trainable) continue;
+    names.push_back(spec.name);
+    trained.push_back(parameters[spec.name]);
+    result.parameter_count += trained.back().size();
+  }
+  AdamW optimiser;
+  std::vector<double> losses, accuracies;
+  const double begin_s = now_s();
+  for (index_t step = 0; step < settings.steps; ++step) {
+    const double fraction = static_cast<double>(step) / static_cast<double>(settings.steps);
+    const Batch batch = to_batch(task, samples(task, Split::train, settings.seed, step * settings.batch, settings.batch, fraction));
+    std::vector<Tensor<float>> leaves;
+    for (std::size_t i = 0; i < names.size(); ++i) {
+      leaves.push_back(variable(trained[i]));
+      parameters.set(names[i], leaves[i]);
+    }
+    const Tensor<float> answer = logits(shape, variant, parameters, batch.tokens);
+    const Tensor<float> loss = cross_entropy(answer, batch.targets);
+    const Count c = count_right(answer, batch.targets, 0, settings.batch);
+    losses.push_back(static_cast<double>(loss.item()));
+    accuracies.push_back(c.right / c.asked);
+    result.steps = step + 1;
+    const double norm = optimiser.step(trained, gradients(loss, leaves), settings.rate * schedule(step, settings.steps));
+    if (!std::isfinite(losses.back()) || !std::isfinite(norm)) {
+      result.ending = Ending::diverged;
+      result.loss = losses.back();
+      result.train_s = now_s() - begin_s;
+      return result;
+    }
+    const double accuracy = mean_of_last(accuracies, recent);
+    if (progress && (step + 1) % report_every == 0 && !progress(step + 1, mean_of_last(losses, recent), accuracy)) return result;
+    // A task that begins with easier samples is not judged by them.
+    if (accuracies.size() < recent || fraction < task.full_difficulty_from()) continue;
+    if (result.steps_to_99 == 0 && accuracy >= reached) result.steps_to_99 = step + 1;
+    if (accuracy >= solved) break;
+  }
+  result.train_s = now_s() - begin_s;
+  result.loss = mean_of_last(losses, recent);
+  result.train_accuracy = mean_of_last(accuracies, recent);
+  result.still_improving = result.steps_to_99 == 0 && falls(losses);
+  for (std::size_t i = 0; i < names.size(); ++i) parameters.set(names[i], trained[i]);
+  test_model(task, shape, variant, parameters, settings.test_samples, result);
+  return result;
+}
+
+}  // namespace attn

@@ -1,0 +1,153 @@
+#include "attn/train/training.hpp"
+
+#include <cmath>
+
+#include "attn/core/text.hpp"
+#include "attn/report/row.hpp"
+#include "attn/train/job.hpp"
+#include "attn/train/plan.hpp"
+#include "catch.hpp"
+
+using namespace attn;
+
+namespace {
+
+std::unique_ptr<Variant> variant_of(const std::string& name) {
+  Registry registry;
+  register_builtin_variants(registry);
+  auto variant = registry.configure(name);
+  REQUIRE(variant);
+  return *std::move(variant);
+}
+
+RunSettings small(index_t steps) {
+  return {.layer = {.width = 16, .mlp = 16}, .batch = 8, .steps = steps, .rate = 3e-3, .seed = 1, .test_samples = 64};
+}
+
+}  // namespace
+
+TEST_CASE("AdamW's first step has the size of the rate, against the gradient's sign", "[train]") {
+  AdamW optimiser;
+  std::vector<Tensor<float>> p{Tensor<float>({2}, {1.0f, -1.0f})};
+  const double norm = optimiser.step(p, {Tensor<float>({2}, {0.3f, -0.4f})}, 0.1);
+  CHECK(norm == Approx(0.5));
+  CHECK(p[0](0) == Approx(0.9f).margin(1e-5));
+  CHECK(p[0](1) == Approx(-0.9f).margin(1e-5));
+}
+
+TEST_CASE("AdamW clips by the norm over all parameters and decays matrices only", "[train]") {
+  // Two steps, the second ten times as long: clipped, both enter alike.
+  AdamW optimiser({.clip = 1});
+  std::vector<Tensor<float>> p{Tensor<float>({1}, {0.0f}), Tensor<float>({1, 1}, {1.0f})};
+  const Tensor<float> none({1, 1}, {0.0f});
+  optimiser.step(p, {Tensor<float>({1}, {1.0f}), none}, 0.1);
+  optimiser.step(p, {Tensor<float>({1}, {10.0f}), none}, 0.1);
+  CHECK(p[0](0) == Approx(-0.2f).margin(1e-5));
+  CHECK(p[1](0, 0) == Approx((1 - 0.1 * 0.01) * (1 - 0.1 * 0.01)));
+}
+
+TEST_CASE("The schedule warms up, then falls to nothing", "[train]") {
+  CHECK(schedule(0, 1000) == Approx(0.02));
+  CHECK(schedule(49, 1000) == Approx(1));
+  CHECK(schedule(524, 1000) == Approx(0.5).margin(0.01));
+  CHECK(schedule(999, 1000) < 1e-5);
+  for (const index_t steps : {1, 2, 10, 60}) {
+    for (index_t step = 0; step < steps; ++step) CHECK((schedule(step, steps) > 0 && schedule(step, steps) <= 1));
+  }
+}
+
+TEST_CASE("Wilson's interval has its known values", "[train]") {
+  CHECK(wilson(0.5, 100).low == Approx(0.4038).margin(1e-4));
+  CHECK(wilson(0.5, 100).high == Approx(0.5962).margin(1e-4));
+  CHECK(wilson(1, 2048).low == Approx(0.99813).margin(1e-5));
+  CHECK(wilson(1, 2048).high == Approx(1));
+}
+
+TEST_CASE("Skill is 0 at the highest floor and 1 at the top", "[train]") {
+  const std::vector<Level> levels{{"constant", 0.1}, {"some", 0.25}, {"window", 0.6, false}};
+  CHECK(highest_floor(levels).name == "some");
+  CHECK(skill(0.25, 0.25) == 0);
+  CHECK(skill(1, 0.25) == 1);
+}
+
+TEST_CASE("A run gives the same bits twice, and others for another seed", "[train]") {
+  const auto task = make_task("mqar:kv=2", 16);
+  REQUIRE(task);
+  const auto variant = variant_of("reformer:chunk=4");
+  auto settings = small(12);
+  const RunResult a = train(**task, *variant, settings), b = train(**task, *variant, settings);
+  settings.seed = 2;
+  const RunResult c = train(**task, *variant, settings);
+  CHECK(a.loss == b.loss);
+  CHECK(a.accuracy == b.accuracy);
+  CHECK(a.loss != c.loss);
+}
+
+TEST_CASE("Random tables are no trained parameters", "[train]") {
+  const auto task = make_task("mqar:kv=2", 16);
+  const auto trained = [&](const char* name) { return train(**task, *variant_of(name), small(1)).parameter_count; };
+  CHECK(trained("performer:m=8") == trained("full"));
+  CHECK(trained("linformer:k=4,sharing=kv") == trained("full") + 4 * 16);
+}
+
+TEST_CASE("A run whose loss is no number ends as diverged, with the step", "[train]") {
+  const auto task = make_task("mqar:kv=2", 16);
+  auto settings = small(40);
+  settings.rate = 1e30;
+  const RunResult r = train(**task, *variant_of("full"), settings);
+  CHECK(r.ending == Ending::diverged);
+  CHECK((r.steps > 0 && r.steps < 40));
+}
+
+TEST_CASE("Question and answer survive the way to a worker and back", "[train]") {
+  Job job{"mqar:kv=2", "full", 16, small(7)};
+  job.settings.layer.positions = Positions::sinusoidal;
+  job.settings.layer.causal = true;
+  CHECK(job_key(job_from_json(to_json(job))) == job_key(job));
+  RunResult r;
+  r.ending = Ending::diverged;
+  r.loss = std::nan("");
+  r.steps = 5;
+  r.levels = {{"chance", 0.5, true}, {"window_8", 0.75, false}};
+  index_t peak = 0;
+  const RunResult back = result_from_json(to_json(r, 1234), peak);
+  CHECK(peak == 1234);
+  CHECK((back.ending == Ending::diverged && std::isnan(back.loss) && back.steps == 5));
+  CHECK((back.levels.size() == 2 && back.levels[1].name == "window_8" && !back.levels[1].floor));
+}
+
+TEST_CASE("A row and the job it came from have the same key", "[train]") {
+  TrainRow row;
+  row.job = {"mqar:kv=2", "local:left=2,right=2,sinks=0", 16, small(7)};
+  row.id = "local";
+  row.options = "left=2,right=2,sinks=0";
+  row.result.levels = {{"chance", 0.5}};
+  const auto csv = parse_csv(train_header() + train_line(row));
+  REQUIRE(csv.records.size() == 2);
+  CHECK(csv.records[0].size() == csv.records[1].size());
+  CHECK(job_key(csv.records[1]) == job_key(row.job));
+}
+
+TEST_CASE("Every length has full attention as a control, once, and before the others", "[train]") {
+  Registry registry;
+  register_builtin_variants(registry);
+  TrainOptions options;
+  options.tasks = {"mqar:kv=4", "listops:depth=2"};
+  options.variants = "linear,full,fnet";
+  options.n = "16,128";
+  options.seed = "1,2";
+  options.rate = "sweep";
+  options.causal = "yes";
+  const auto plan = plan_training(options, registry);
+  REQUIRE(plan);
+  CHECK(plan->points.size() == 4);
+  CHECK(plan->runs.size() == 4 * 3 * 2 * 3);
+  for (std::size_t i = 0; i < plan->runs.size(); ++i) {
+    const auto& run = plan->runs[i];
+    CHECK(run.control == (i < 4 * 2 * 3));
+    CHECK(run.control == (run.job.variant == "full"));
+    const bool fits = run.job.task == "mqar:kv=4";
+    CHECK(run.refusal.empty() == (fits && run.job.variant != "fnet"));
+    if (fits && !run.control && !run.refusal.empty()) CHECK(run.refusal.find("has no causal form") != std::string::npos);
+  }
+}
