@@ -1,9 +1,10 @@
+#include <array>
 #include <bit>
 #include <cmath>
 #include <limits>
 
-#include "attn/kernels/engine.hpp"
 #include "attn/kernels/grouping.hpp"
+#include "attn/kernels/row_attention.hpp"
 #include "attn/kernels/rows.hpp"
 #include "attn/variant/variant.hpp"
 
@@ -17,6 +18,8 @@ namespace attn {
 //   cut at bucket borders, rounds form one list that closes to a ring, rounds are merged as one softmax over the multiset
 //   useful flops 2 pairs (D + Dv) + 2 N D (columns of M), pairs ~ rounds N chunk (1 + before + after), half when causal;
 //   workspace 8 rounds N bytes and the unit keys
+// same_bucket=yes is the formula of the paper's section 2, which its code does not apply: j only from the bucket of i. unique=yes
+// counts a pair once that meets in several rounds, as the paper's appendix does by subtracting log N_ij.
 // Membership depends on every token, later ones too, even when causal. keys=own is not the paper's: K hashed with the same M
 // and sorted by itself, chunk u of the queries against chunks around u of K, logits q.k / sqrt(D), nothing excluded; with it
 // the distance to softmax attention over q, k, v means something when k is not q.
@@ -29,6 +32,7 @@ struct Reformer {
     Factors factors = Factors::two;
     Wrap wrap = Wrap::ring;
     Keys keys = Keys::shared;
+    bool same_bucket = false, unique = false;
     double logit_scale = 1;
   };
   static OptionTable<Options> options() {
@@ -43,6 +47,8 @@ struct Reformer {
         .choice("wrap", &Options::wrap, {{"ring", Wrap::ring}, {"none", Wrap::none}},
                 "ring: the chunks of all rounds form one ring; none: neighbours end with the round")
         .choice("keys", &Options::keys, {{"shared", Keys::shared}, {"own", Keys::own}}, "shared: from the queries; own: K itself")
+        .flag("same_bucket", &Options::same_bucket, "a query sees the keys of its own bucket only, as far as they are in reach")
+        .flag("unique", &Options::unique, "a pair that meets in several rounds counts once; with wrap=none")
         .number("logit_scale", &Options::logit_scale, 0, 1000, "factor on the logits");
   }
 
@@ -68,11 +74,14 @@ struct Reformer {
   static Status supports(const Problem& p, const Options& o) {
     if (o.buckets % 2 != 0)
       return refuse("buckets=" + std::to_string(o.buckets) + " is odd: each rotation makes two, give an even number");
-    if (p.q_len > index_t{1} << 30) return refuse("numbers tokens in 32 bits: q_len is above 2^30");
+    if (o.unique && o.wrap == Wrap::ring)
+      return refuse("unique=yes with wrap=ring: neighbours of other rounds would count again, give wrap=none");
+    if (p.q_len >= index_t{1} << 30) return refuse("numbers tokens in 32 bits: q_len is 2^30 or more");
     return {};
   }
 
-  // Pairs as in a random order: causality leaves half. Tokens that meet themselves across rounds are not known and not deducted.
+  // Pairs as in a random order: causality leaves half, and buckets are equally full. Pairs that meet again across rounds are not
+  // known and not deducted.
   static Cost cost(const Problem& p, const Options& o) {
     const Chunks chunks(p, o);
     double pairs = 0;
@@ -83,8 +92,12 @@ struct Reformer {
         pairs += rows * (static_cast<double>(chunks.length(w)) - (self ? 1 : 0)) * (p.causal ? 0.5 : 1);
       });
     }
-    Cost cost = softmax_cost(p, pairs);
     const auto hash = hash_of(p, o);
+    if (o.same_bucket) {
+      const auto n = static_cast<double>(p.q_len);
+      pairs = std::min(pairs, n * static_cast<double>(o.rounds) * n / static_cast<double>(hash.buckets()) * (p.causal ? 0.5 : 1));
+    }
+    Cost cost = softmax_cost(p, pairs);
     const double hashed = static_cast<double>(p.batch * p.heads * p.q_len * (o.keys == Keys::own ? 2 : 1));
     cost.flops += 2 * hashed * static_cast<double>(p.head_dim * hash.rounds * hash.columns());
     return cost;
@@ -97,7 +110,7 @@ struct Reformer {
     Array<T> counts({p.batch, p.heads, p.q_len, p.q_len});
     for (index_t head = 0; head < p.batch * p.heads; ++head) {
       T* c = counts.writable() + head * p.q_len * p.q_len;
-      count_meetings(p, o, order_of(p, o, x, rotations, head), order_of(p, o, k, rotations, head), c);
+      count_meetings(p, o, table_of(p, o, x, rotations, head), table_of(p, o, k, rotations, head), c);
     }
     const Tensor<T> c(counts);
     const Tensor<T> logits = matmul_transposed(in.q, shared ? l2_normalize(in.q) : in.k) * static_cast<T>(scale(p, o));
@@ -110,41 +123,31 @@ struct Reformer {
         chunks_(p, o),
         hash_(hash_of(p, o)),
         sides_(o.keys == Keys::own ? 2 : 1),
-        engine_(p, {kernels::QueryBlocks::listed(chunks_.in_round, o.chunk), kernels::anywhere, scale(p, o)}, workspace),
+        attention_(p.head_dim, p.value_dim, scale(p, o), workspace),
         bucket_(workspace.shared<std::int32_t>(sides_ * p.batch * p.heads * o.rounds * p.q_len)),
         order_(workspace.shared<std::int32_t>(bucket_.count)),
+        place_(workspace.shared<std::int32_t>(o.unique ? bucket_.count : 0)),
         unit_keys_(workspace.shared<float>(o.keys == Keys::shared ? p.batch * p.heads * p.q_len * p.head_dim : 0)),
         lse_(workspace.shared<float>(p.batch * p.heads * p.q_len)),
         scratch_(workspace.per_worker<float>(hash_.scratch_floats())),
-        begin_(workspace.per_worker<std::int32_t>(hash_.buckets() + 1)) {}
+        begin_(workspace.per_worker<std::int32_t>(hash_.buckets() + 1)),
+        rules_(workspace.per_worker<kernels::SightRule>(chunks_.window() * rules_of_chunk())),
+        numbers_(workspace.per_worker<std::int32_t>((chunks_.window() + 1) * std::min(o.chunk, p.q_len) * (rules_of_chunk() - 1))) {}
 
   // Hash and sort all rounds (the ring leads from the first to the last), then attend round by round: within one the chunks
-  // hold different rows. Own and previous chunk are neighbours in the sorted list.
+  // hold different rows.
   void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
     sort_tokens(in, parameters, workspace);
-    const bool shared = o_.keys == Keys::shared;
-    const View<const float, 4> unit(workspace.shared(unit_keys_).data(), {p_.batch, p_.heads, p_.q_len, p_.head_dim});
-    const View<float, 3> lse(workspace.shared(lse_).data(), {p_.batch, p_.heads, p_.q_len});
-    const std::int32_t* order = workspace.shared(order_).data();
+    const index_t stretch = std::max<index_t>(1, 512 / o_.chunk), stretches = (chunks_.in_round + stretch - 1) / stretch;
     for (index_t round = 0; round < o_.rounds; ++round) {
-      const auto rows = [&](index_t b, index_t h, index_t u) {
-        return chunks_.tokens(order + (b * p_.heads + h) * o_.rounds * p_.q_len, round * chunks_.in_round + u);
-      };
-      engine_.run({in.q, shared ? unit : in.k, in.v, out, lse, round > 0}, workspace, rows,
-                  [&](const kernels::QueryBlock& queries, kernels::KeyList& keys) {
-                    const std::int32_t* list =
-                        order +
-                        ((sides_ - 1) * p_.batch * p_.heads + queries.batch * p_.heads + queries.head) * o_.rounds * p_.q_len;
-                    const index_t own = round * chunks_.in_round + queries.block;
-                    chunks_.for_each_seen(own, [&](index_t u) {
-                      const auto tokens = chunks_.tokens(list, u);
-                      auto& run = keys.listed(tokens.data(), static_cast<index_t>(tokens.size()));
-                      // Other chunks of the same round hold other tokens.
-                      if (shared && (u == own || u / chunks_.in_round != round)) run.outside(0, 0);
-                    });
-                  });
+      parallel_tasks(p_.batch * p_.heads * stretches, [&](index_t task, int worker) {
+        const index_t first = task % stretches * stretch;
+        for (index_t u = first; u < std::min(first + stretch, chunks_.in_round); ++u)
+          attend_chunk(in, out, workspace, task / stretches, round * chunks_.in_round + u, worker);
+      });
     }
-    if (!shared) return;
+    if (o_.keys == Keys::own) return;
+    const View<float, 3> lse(workspace.shared(lse_).data(), {p_.batch, p_.heads, p_.q_len});
     parallel_tasks(p_.batch * p_.heads, [&](index_t head, int) {
       const index_t b = head / p_.heads, h = head % p_.heads;
       for (index_t i = 0; i < p_.q_len; ++i) {
@@ -168,6 +171,7 @@ struct Reformer {
           after(o.after),
           ring(o.wrap == Wrap::ring) {}
     index_t all() const { return rounds * in_round; }
+    index_t window() const { return before + 1 + after; }
     index_t length(index_t u) const { return std::min(chunk, tokens_in_round - u % in_round * chunk); }
     std::span<const std::int32_t> tokens(const std::int32_t* order, index_t u) const {
       return {order + u / in_round * tokens_in_round + u % in_round * chunk, static_cast<std::size_t>(length(u))};
@@ -194,9 +198,12 @@ struct Reformer {
     return {o.rounds, buckets / first, first};
   }
 
-  // [rounds, N] of one head, as the fast path sorts them.
-  static std::vector<std::int32_t> order_of(const Problem& p, const Options& o, const Tensor<float>& x,
-                                            const Tensor<float>& rotations, index_t head) {
+  // [rounds, N] of one head, as the fast path has them.
+  struct Table {
+    std::vector<std::int32_t> bucket, order;
+  };
+  static Table table_of(const Problem& p, const Options& o, const Tensor<float>& x,
+                        const Tensor<float>& rotations, index_t head) {
     const auto hash = hash_of(p, o);
     const index_t n = p.q_len, d = p.head_dim;
     std::vector<float> scratch(static_cast<std::size_t>(hash.scratch_floats()));
@@ -205,7 +212,7 @@ struct Reformer {
     hash(n, d, {x.data() + head * n * d, d}, rotations.data() + head % p.heads * d * hash.rounds * hash.columns(), scratch.data(),
          bucket.data(), n);
     for (index_t r = 0; r < o.rounds; ++r) sort_round(bucket, order, r, n, begin);
-    return order;
+    return {bucket, order};
   }
 
   static void sort_round(std::span<const std::int32_t> bucket, std::span<std::int32_t> order, index_t round, index_t n,
@@ -215,17 +222,24 @@ struct Reformer {
   }
 
   template <class T>
-  static void count_meetings(const Problem& p, const Options& o, const std::vector<std::int32_t>& queries,
-                             const std::vector<std::int32_t>& keys, T* c) {
+  static void count_meetings(const Problem& p, const Options& o, const Table& queries, const Table& keys, T* c) {
     const index_t n = p.q_len;
     const bool shared = o.keys == Keys::shared;
     const Chunks chunks(p, o);
     std::fill_n(c, n * n, T{0});
     for (index_t u = 0; u < chunks.all(); ++u) {
+      const index_t round = u / chunks.in_round;
       chunks.for_each_seen(u, [&](index_t w) {
-        for (const std::int32_t i : chunks.tokens(queries.data(), u)) {
-          for (const std::int32_t j : chunks.tokens(keys.data(), w)) {
-            if ((!shared || i != j) && (!p.causal || j <= i)) c[i * n + j] += 1;
+        if (o.same_bucket && w / chunks.in_round != round) return;
+        for (const std::int32_t i : chunks.tokens(queries.order.data(), u)) {
+          for (const std::int32_t j : chunks.tokens(keys.order.data(), w)) {
+            if (shared && i == j) continue;
+            if (p.causal && j > i) continue;
+            if (o.same_bucket && queries.bucket[static_cast<std::size_t>(round * n + i)] !=
+                                     keys.bucket[static_cast<std::size_t>(round * n + j)])
+              continue;
+            if (o.unique && c[i * n + j] > 0) continue;
+            c[i * n + j] += 1;
           }
         }
       });
@@ -253,8 +267,89 @@ struct Reformer {
       for (index_t i = 0; i < count; ++i) norm[i] = norm[i] > 0 ? 1 / std::sqrt(norm[i]) : 0.0f;
       kernels::scale_rows(count, d, rows, norm, {workspace.shared(unit_keys_).data() + (head * n + first) * d, d});
     });
-    parallel_tasks(sides_ * heads * o_.rounds,
-                   [&](index_t task, int worker) { sort_round(bucket, order, task, n, workspace.of(worker, begin_)); });
+    parallel_tasks(sides_ * heads * o_.rounds, [&](index_t task, int worker) {
+      sort_round(bucket, order, task, n, workspace.of(worker, begin_));
+      if (!o_.unique) return;
+      std::int32_t* place = workspace.shared(place_).data() + task * n;
+      for (index_t t = 0; t < n; ++t) place[order[static_cast<std::size_t>(task * n + t)]] = static_cast<std::int32_t>(t / o_.chunk);
+    });
+  }
+
+  index_t rules_of_chunk() const { return 2 + (o_.unique ? o_.rounds - 1 : 0); }
+
+  // Queries of chunk `own` of a head, among the keys of the chunks that it sees.
+  void attend_chunk(const FloatInputs& in, Output out, const Workspace& workspace, index_t head, index_t own, int worker) const {
+    const bool shared = o_.keys == Keys::shared;
+    const index_t n = p_.q_len, b = head / p_.heads, h = head % p_.heads, round = own / chunks_.in_round;
+    const index_t key_list = ((sides_ - 1) * p_.batch * p_.heads + head) * o_.rounds * n, query_list = head * o_.rounds * n;
+    const std::int32_t* order = workspace.shared(order_).data();
+    const auto q = in.q[b][h], v = in.v[b][h];
+    const auto to = out[b][h];
+    const float* unit = workspace.shared(unit_keys_).data() + head * n * p_.head_dim;
+    const auto of = [](auto view, const std::int32_t* numbers) {
+      return kernels::ListedRows{view.row(0), view.stride(0), numbers};
+    };
+    const auto keys_of = [&](const std::int32_t* numbers) {
+      return shared ? kernels::ListedRows{unit, p_.head_dim, numbers} : of(in.k[b][h], numbers);
+    };
+
+    const auto queries = chunks_.tokens(order + query_list, own);
+    std::int32_t* free_numbers = workspace.of(worker, numbers_).data();
+    // What a table says of each token.
+    const auto look_up = [&](const std::int32_t* table, std::span<const std::int32_t> tokens) {
+      const std::int32_t* numbers = free_numbers;
+      for (const std::int32_t token : tokens) *free_numbers++ = table[token];
+      return numbers;
+    };
+    const std::int32_t* bucket = workspace.shared(bucket_).data() + round * n;
+    const std::int32_t* place = workspace.shared(place_).data();
+    const std::int32_t* own_bucket = o_.same_bucket ? look_up(bucket + query_list, queries) : nullptr;
+    const std::int32_t* own_place = free_numbers;  // in each round before this
+    for (index_t r = 0; o_.unique && r < round; ++r) look_up(place + query_list + r * n, queries);
+
+    std::array<kernels::RowKeys, 32> seen;
+    std::size_t size = 0;
+    kernels::SightRule* rule = workspace.of(worker, rules_).data();
+    chunks_.for_each_seen(own, [&](index_t u) {
+      const bool same_round = u / chunks_.in_round == round;
+      if (o_.same_bucket && !same_round) return;
+      const auto tokens = chunks_.tokens(order + key_list, u);
+      const kernels::SightRule* first = rule;
+      const bool may_be_self = shared && (u == own || !same_round);  // other chunks of a round hold other tokens
+      if (p_.causal) {
+        *rule++ = {queries.data(), tokens.data(), kernels::SightRule::lowest, may_be_self ? -1 : 0};
+      } else if (may_be_self) {
+        *rule++ = {queries.data(), tokens.data(), 0, 0, true};
+      }
+      if (o_.same_bucket) *rule++ = {own_bucket, look_up(bucket + key_list, tokens), 0, 0};
+      for (index_t r = 0; o_.unique && r < round; ++r) {
+        *rule++ = {own_place + r * static_cast<index_t>(queries.size()), look_up(place + key_list + r * n, tokens),
+                   static_cast<std::int32_t>(-o_.before), static_cast<std::int32_t>(o_.after), true};
+      }
+      seen[size++] = {keys_of(tokens.data()), of(v, tokens.data()), static_cast<index_t>(tokens.size()), {first, rule}};
+    });
+
+    // Rows of the next chunk: read at random, they would be waited for.
+    std::array<kernels::FetchRows, 2> soon_k = {}, soon_v = {};
+    if ((own + 1) % chunks_.in_round != 0) {
+      const auto next = chunks_.tokens(order + query_list, own + 1);
+      soon_k[0] = {of(q, next.data()), static_cast<index_t>(next.size())};
+      soon_v[0] = {{to.row(0), to.stride(0), next.data()}, static_cast<index_t>(next.size())};
+      if (const index_t last = own + 1 + o_.after; last / chunks_.in_round == round) {
+        const auto tokens = chunks_.tokens(order + key_list, last);
+        soon_k[1] = {keys_of(tokens.data()), static_cast<index_t>(tokens.size())};
+        soon_v[1] = {of(v, tokens.data()), static_cast<index_t>(tokens.size())};
+      }
+    }
+    attention_({.q = of(q, queries.data()),
+                .out = {to.row(0), to.stride(0), queries.data()},
+                .count = static_cast<index_t>(queries.size()),
+                .keys = {seen.data(), size},
+                .lse = {workspace.shared(lse_).data() + head * n, 1, queries.data()},
+                .resume = round > 0,
+                .soon_k = soon_k,
+                .soon_v = soon_v},
+               workspace, worker);
   }
 
   Problem p_;
@@ -262,10 +357,12 @@ struct Reformer {
   Chunks chunks_;
   kernels::AngularHash hash_;
   index_t sides_;
-  kernels::SoftmaxEngine engine_;
-  Booking<std::int32_t> bucket_, order_;
+  kernels::RowAttention attention_;
+  Booking<std::int32_t> bucket_, order_, place_;
   Booking<float> unit_keys_, lse_, scratch_;
   Booking<std::int32_t> begin_;
+  Booking<kernels::SightRule> rules_;
+  Booking<std::int32_t> numbers_;
 };
 ATTN_VARIANT(reformer, Reformer)
 

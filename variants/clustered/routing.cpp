@@ -1,7 +1,8 @@
+#include <array>
 #include <cmath>
 
-#include "attn/kernels/engine.hpp"
 #include "attn/kernels/query_clusters.hpp"
+#include "attn/kernels/row_attention.hpp"
 #include "attn/kernels/rows.hpp"
 #include "attn/variant/variant.hpp"
 
@@ -13,7 +14,7 @@ namespace attn {
 //   causal: j <= i, and keys are queries (k' = q', S^k = S^q), as the authors' decoder
 //   Roy et al. 2021, arXiv:2003.05997, section 4 and the authors' code; scale 1/sqrt(D) as in attention (their code has 1)
 //   useful flops 2 C w^2 (D + Dv), about half when causal, + 2 N C D for each of queries and keys: O(N^1.5) at C = sqrt(N), w =
-//   N/C; workspace 4 N (D + Dv) and the lists
+//   N/C; workspace N (2 D + Dv) and the lists
 // A mean of softmaxes, not one softmax over the union. Membership depends on every token, later ones too, even when causal.
 // Centroids are not trained by gradient but by kernels::update_centroids.
 struct Routing {
@@ -106,41 +107,43 @@ struct Routing {
         w_(window(p, o)),
         sides_(shared(p, o) ? 1 : 2),
         top_(c_, p.head_dim, w_, workspace),
-        engine_(by_cluster(p, o), {kernels::QueryBlocks::aligned(w_), w_, scale(p, o)}, workspace),
+        attention_(p.head_dim, p.value_dim, scale(p, o), workspace),
         normal_(workspace.shared<float>(sides_ * p.batch * p.heads * p.q_len * p.head_dim)),
         list_(workspace.shared<std::int32_t>(sides_ * p.batch * p.heads * c_ * w_)),
-        rows_(workspace.shared<float>(sides_ * p.batch * p.heads * c_ * w_ * p.head_dim)),
-        values_(workspace.shared<float>(p.batch * p.heads * c_ * w_ * p.value_dim)),
-        answers_(workspace.shared<float>(values_.count)),
+        answers_(workspace.shared<float>(p.batch * p.heads * c_ * w_ * p.value_dim)),
         slot_(workspace.shared<std::int32_t>(p.batch * p.heads * c_ * w_)),
         begin_(workspace.shared<std::int32_t>(p.batch * p.heads * (p.q_len + 1))) {}
 
-  // Normalise, choose, lay the chosen rows side by side (they are copied while they are normalised anyway; ascending positions
-  // make causality a triangle), attend cluster by cluster, and average for each token.
+  // Normalise, choose, attend cluster by cluster, and average for each token.
   void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
     choose(in, parameters, workspace);
-    const index_t heads = p_.batch * p_.heads, d = p_.head_dim, dv = p_.value_dim, n = p_.q_len;
+    const index_t heads = p_.batch * p_.heads, n = p_.q_len, d = p_.head_dim, dv = p_.value_dim;
     const float* normal = workspace.shared(normal_).data();
     const std::int32_t* list = workspace.shared(list_).data();
-    float* rows = workspace.shared(rows_).data();
-    parallel_tasks(sides_ * heads * c_, [&](index_t task, int) {
-      const index_t side = task / (heads * c_), head = task / c_ % heads;
+    float* answers = workspace.shared(answers_).data();
+    parallel_tasks(heads * c_, [&](index_t task, int worker) {
+      const index_t head = task / c_;
       const auto v = in.v[head / p_.heads][head % p_.heads];
-      float* values = workspace.shared(values_).data() + task % (heads * c_) * w_ * dv;
-      for (index_t i = 0; i < w_; ++i) {
-        const std::int32_t row = list[task * w_ + i];
-        std::copy_n(normal + (side * heads + head) * n * d + row * d, d, rows + (task * w_ + i) * d);
-        if (side == sides_ - 1) std::copy_n(v.row(row), dv, values + i * dv);
-      }
+      const auto q_of = [&](index_t t) { return kernels::ListedRows{normal + head * n * d, d, list + t * w_}; };
+      const auto k_of = [&](index_t t) {
+        const index_t side = sides_ - 1;
+        return kernels::ListedRows{normal + (side * heads + head) * n * d, d, list + (side * heads * c_ + t) * w_};
+      };
+      const auto v_of = [&](index_t t) { return kernels::ListedRows{v.row(0), v.stride(0), k_of(t).number}; };
+      const kernels::SightRule causal{q_of(task).number, k_of(task).number, kernels::SightRule::lowest, 0};
+      const kernels::RowKeys keys{k_of(task), v_of(task), w_, {&causal, static_cast<std::size_t>(p_.causal ? 1 : 0)}};
+      const index_t next = task % c_ + 1 < c_ ? task + 1 : task;
+      const std::array soon_k{kernels::FetchRows{q_of(next), w_}, kernels::FetchRows{k_of(next), sides_ > 1 ? w_ : 0}};
+      const std::array soon_v{kernels::FetchRows{v_of(next), w_}, kernels::FetchRows{{answers + next * w_ * dv, dv}, w_}};
+      attention_({.q = q_of(task),
+                  .out = {answers + task * w_ * dv, dv},
+                  .count = w_,
+                  .keys = {&keys, 1},
+                  .soon_k = soon_k,
+                  .soon_v = soon_v},
+                 workspace, worker);
     });
-
-    const View<const float, 4> queries(rows, {p_.batch, p_.heads, c_ * w_, d});
-    const View<const float, 4> keys(rows + (sides_ - 1) * heads * c_ * w_ * d, {p_.batch, p_.heads, c_ * w_, d});
-    const View<const float, 4> values(workspace.shared(values_).data(), {p_.batch, p_.heads, c_ * w_, dv});
-    const Output answers(workspace.shared(answers_).data(), {p_.batch, p_.heads, c_ * w_, dv});
-    engine_.run({queries, keys, values, answers}, workspace,
-                 [&](const kernels::QueryBlock& own, kernels::KeyList& seen) { seen.range(own.row(0) / w_ * w_, w_); });
-    average(answers, out, workspace);
+    average({answers, {p_.batch, p_.heads, c_ * w_, dv}}, out, workspace);
   }
 
  private:
@@ -156,10 +159,6 @@ struct Routing {
     return o.sharing == Sharing::yes || (o.sharing == Sharing::automatic && p.causal);
   }
   static double scale(const Problem& p, const Options& o) { return o.logit_scale > 0 ? o.logit_scale : p.scale(); }
-  static Problem by_cluster(Problem p, const Options& o) {
-    p.q_len = p.kv_len = clusters(p, o) * window(p, o);
-    return p;
-  }
 
   void choose(const FloatInputs& in, const ParameterSet<float>& parameters, const Workspace& workspace) const {
     const index_t heads = p_.batch * p_.heads, d = p_.head_dim, n = p_.q_len, blocks = (n + block - 1) / block;
@@ -191,13 +190,8 @@ struct Routing {
       const std::int32_t* slot = workspace.shared(slot_).data() + head * c_ * w_;
       const std::int32_t* begin = workspace.shared(begin_).data() + head * (n + 1);
       for (index_t i = first; i < std::min(n, first + block); ++i) {
-        float* sum = to.row(i);
-        std::fill_n(sum, p_.value_dim, 0.0f);
-        const float share = 1.0f / static_cast<float>(std::max(1, begin[i + 1] - begin[i]));
-        for (std::int32_t s = begin[i]; s < begin[i + 1]; ++s) {
-          const float* y = from.row(slot[s]);
-          for (index_t e = 0; e < p_.value_dim; ++e) sum[e] += share * y[e];
-        }
+        const auto slots = static_cast<std::size_t>(begin[i + 1] - begin[i]);
+        kernels::mean_of_rows({slot + begin[i], slots}, p_.value_dim, {from.row(0), from.stride(0)}, to.row(i));
       }
     });
   }
@@ -205,10 +199,10 @@ struct Routing {
   Problem p_;
   index_t c_, w_, sides_;
   kernels::TopRows top_;
-  kernels::SoftmaxEngine engine_;
+  kernels::RowAttention attention_;
   Booking<float> normal_;
   Booking<std::int32_t> list_;
-  Booking<float> rows_, values_, answers_;
+  Booking<float> answers_;
   Booking<std::int32_t> slot_, begin_;
 };
 ATTN_VARIANT(routing, Routing)

@@ -1,7 +1,10 @@
+#include <array>
 #include <cmath>
+#include <numeric>
 
-#include "attn/kernels/engine.hpp"
+#include "attn/kernels/flush_denormals.hpp"
 #include "attn/kernels/gemm.hpp"
+#include "attn/kernels/row_attention.hpp"
 #include "attn/kernels/rows.hpp"
 #include "attn/variant/variant.hpp"
 
@@ -14,17 +17,22 @@ namespace attn {
 //   sort_net=attention (lucidrains): R_uw = relu(mean of q in u . mean of k in w / sqrt(D)), nothing learned
 //   causal: S is the softmax of L's row over the blocks w < u, since normalised columns would show later rows; x_u is the sum, and
 //   the mean of q that over all tokens up to the first of u; block 0 has no sorted part
-//   Tay et al. 2020, arXiv:2002.11296, sections 3.1 to 3.3; one softmax over both parts, as lucidrains
-//   useful flops 2 pairs (D + Dv) + 2 (N^2 / block) (D + Dv), pairs = 2 N block; workspace 2 N (D + Dv) and (N / block)^2
+//   pick=top1 (lucidrains): of each row of S its largest entry alone, so K'_u is one block times that entry, for N D work
+//   cut=n (SortCut, section 3.4): every query sees the first n sorted blocks, not the one of its place; paper's with sees=sorted
+//   Tay et al. 2020, arXiv:2002.11296, sections 3.1 to 3.4; one softmax over both parts, as lucidrains
+//   useful flops 2 pairs (D + Dv) + 2 (N^2 / block) (D + Dv), pairs = 2 N block; the second term, of time N^2 at a fixed length of
+//   blocks, is 2 n N (D + Dv) with cut=n and not there with pick=top1; workspace N (D + Dv) and (N / block)^2
 // The tokens that a shorter last block lacks count as zeros in the sums over w.
 struct Sinkhorn {
   enum class SortNet { mlp, attention };
   enum class Sees { both, sorted };
+  enum class Pick { mixture, top1 };
   struct Options {
-    index_t block = 64, iterations = 5, max_blocks = 0;
+    index_t block = 64, iterations = 5, max_blocks = 0, cut = 0;
     double temperature = 0.75;
     SortNet sort_net = SortNet::mlp;
     Sees sees = Sees::both;
+    Pick pick = Pick::mixture;
     bool noise = false;
   };
   static OptionTable<Options> options() {
@@ -38,6 +46,9 @@ struct Sinkhorn {
                 "mlp: learned, from the keys of a block; attention: from the mean query and key of two blocks")
         .choice("sees", &Options::sees, {{"both", Sees::both}, {"sorted", Sees::sorted}},
                 "both: the own block and the sorted one; sorted: the sorted one alone")
+        .choice("pick", &Options::pick, {{"mixture", Pick::mixture}, {"top1", Pick::top1}},
+                "mixture: all entries of S; top1: the largest of each row, the first of equals")
+        .integer("cut", &Options::cut, 0, 65536, "sorted blocks that every query sees, as far as there are; 0: the one of its place")
         .flag("noise", &Options::noise, "Gumbel noise on the sorting logits, as in training");
   }
 
@@ -71,6 +82,7 @@ struct Sinkhorn {
   }
 
   static Status supports(const Problem& p, const Options& o) {
+    if (o.cut > 0 && p.causal) return refuse("cut=" + std::to_string(o.cut) + " shows all queries the same blocks: no causal form");
     if (o.sort_net != SortNet::mlp || o.max_blocks == 0 || blocks(p, o) <= o.max_blocks) return {};
     return refuse("N=" + std::to_string(p.q_len) + " makes " + std::to_string(blocks(p, o)) +
                   " blocks, the sorting network orders max_blocks=" + std::to_string(o.max_blocks));
@@ -82,32 +94,37 @@ struct Sinkhorn {
     for (index_t u = 0; u < nb; ++u) {
       const auto rows = static_cast<double>(own_keys(p, o, u));
       if (o.sees == Sees::both) pairs += p.causal ? rows * (rows + 1) / 2 : rows * rows;
-      if (sees_sorted(p, u)) pairs += rows * static_cast<double>(b);
+      if (sees_sorted(p, u)) pairs += rows * static_cast<double>(sorted_in_sight(p, o) * b);
     }
     Cost cost = softmax_cost(p, pairs);
     const auto heads = static_cast<double>(p.batch * p.heads), n = static_cast<double>(nb), d = static_cast<double>(p.head_dim);
-    const double mixed = p.causal ? n * (n - 1) / 2 : n * n;  // entries of S
-    cost.flops += heads * 2 * mixed * static_cast<double>(b * (p.head_dim + p.value_dim));
+    const double entries = p.causal ? n * (n - 1) / 2 : n * n;  // of S
+    const double mixed = p.causal ? entries : n * static_cast<double>(sorted_blocks(p, o));
+    if (o.pick == Pick::mixture) cost.flops += heads * 2 * mixed * static_cast<double>(b * (p.head_dim + p.value_dim));
     cost.flops += heads * 2 * n * d * (n + (o.sort_net == SortNet::mlp ? d : 0));
-    cost.exps += heads * mixed * (p.causal ? 1 : 2 * static_cast<double>(o.iterations) + 1);
+    cost.exps += heads * entries * (p.causal ? 1 : 2 * static_cast<double>(o.iterations) + 1);
     return cost;
   }
 
   template <class T>
   static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>& parameters) {
-    const index_t b = block(p, o), nb = blocks(p, o), padding = nb * b - p.q_len;
-    const Tensor<T> s = sorting_matrix(p, o, in, parameters);
+    const index_t b = block(p, o), nb = blocks(p, o), padding = nb * b - p.q_len, shown = sorted_in_sight(p, o) * b;
+    Tensor<T> s = sorting_matrix(p, o, in, parameters);
+    if (o.pick == Pick::top1) s = s * one_hot<T>(largest_entries(p, o, in, parameters), nb);
     const auto in_blocks = [&](const Tensor<T>& x) {
       return reshape(pad(x, 2, 0, padding), {p.batch, p.heads, nb, b, x.extent(-1)});
     };
     const auto sorted = [&](const Tensor<T>& x) {
-      return reshape(matmul(s, reshape(x, {p.batch, p.heads, nb, b * x.extent(-1)})), x.shape());
+      const Tensor<T> all = reshape(matmul(s, reshape(x, {p.batch, p.heads, nb, b * x.extent(-1)})), x.shape());
+      if (o.cut == 0) return all;
+      const Tensor<T> first = slice(all, 2, 0, sorted_blocks(p, o));
+      return broadcast_to(reshape(first, {p.batch, p.heads, 1, shown, x.extent(-1)}), {p.batch, p.heads, nb, shown, x.extent(-1)});
     };
     const Tensor<T> k = in_blocks(in.k), v = in_blocks(in.v);
     const Tensor<T> keys = concat<T>({sorted(k), k}, 3), values = concat<T>({sorted(v), v}, 3);
-    const Mask allowed = mask({nb, b, 2 * b}, [&](index_t u, index_t i, index_t slot) {
-      if (slot < b) return sees_sorted(p, u);
-      return o.sees == Sees::both && slot - b < own_keys(p, o, u) && (!p.causal || slot - b <= i);
+    const Mask allowed = mask({nb, b, shown + b}, [&](index_t u, index_t i, index_t slot) {
+      if (slot < shown) return sees_sorted(p, u);
+      return o.sees == Sees::both && slot - shown < own_keys(p, o, u) && (!p.causal || slot - shown <= i);
     });
     const Tensor<T> logits = matmul_transposed(in_blocks(in.q), keys) * static_cast<T>(p.scale());
     const Tensor<T> out = matmul(softmax(logits, allowed), values);
@@ -119,35 +136,29 @@ struct Sinkhorn {
         o_(o),
         b_(block(p, o)),
         nb_(blocks(p, o)),
-        engine_(of_pairs(p, o), {.queries = kernels::QueryBlocks::aligned(b_), .keys_per_query = 2 * b_}, workspace),
+        sorted_(sorted_blocks(p, o)),
+        attention_(p.head_dim, p.value_dim, p.scale(), workspace),
         s_(workspace.shared<float>(p.batch * p.heads * nb_ * nb_)),
-        keys_(workspace.shared<float>(p.batch * p.heads * nb_ * 2 * b_ * p.head_dim)),
-        values_(workspace.shared<float>(p.batch * p.heads * nb_ * 2 * b_ * p.value_dim)),
-        sums_(workspace.per_worker<double>(std::max(p.head_dim, p.value_dim))),
-        net_(workspace.per_worker<float>(3 * nb_ * p.head_dim + nb_ * nb_ + 2 * nb_)),
-        slab_(workspace.per_worker<float>(slots * nb_ * std::max(p.head_dim, p.value_dim))) {}
+        keys_(workspace.shared<float>(p.batch * p.heads * sorted_ * b_ * p.head_dim)),
+        values_(workspace.shared<float>(p.batch * p.heads * sorted_ * b_ * p.value_dim)),
+        net_(workspace.per_worker<float>(Net::scratch_floats(p, o))),
+        slab_(workspace.per_worker<float>(slots * nb_ * std::max(p.head_dim, p.value_dim))),
+        slot_(static_cast<std::size_t>(b_)) {
+    std::iota(slot_.begin(), slot_.end(), 0);
+  }
 
-  // Sorted and own blocks are laid side by side, so that one pass of the engine sees both. The copy of the own block costs less
-  // than a second pass.
   void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
-    parallel_tasks(p_.batch * p_.heads, [&](index_t head, int worker) { sort_blocks(in, parameters, workspace, head, worker); });
-    const auto k = workspace.shared(keys_), v = workspace.shared(values_);
-    const index_t groups = (b_ + slots - 1) / slots;
-    parallel_tasks(p_.batch * p_.heads * groups, [&](index_t task, int worker) {
-      const index_t head = task / groups, slot = task % groups * slots;
-      float* slab = workspace.of(worker, slab_).data();
-      const float* s = workspace.shared(s_).data() + head * nb_ * nb_;
-      mix(in.k[head / p_.heads][head % p_.heads], s, slot, slab, k.data() + head * nb_ * 2 * b_ * p_.head_dim);
-      mix(in.v[head / p_.heads][head % p_.heads], s, slot, slab, v.data() + head * nb_ * 2 * b_ * p_.value_dim);
+    parallel_tasks(p_.batch * p_.heads, [&](index_t head, int worker) {
+      const auto q = in.q[head / p_.heads][head % p_.heads], k = in.k[head / p_.heads][head % p_.heads];
+      const Net net{p_, o_, Weights(o_, parameters, head % p_.heads), workspace.of(worker, net_).data()};
+      net.sort({q.row(0), q.stride(0)}, {k.row(0), k.stride(0)}, workspace.shared(s_).data() + head * nb_ * nb_);
     });
-    const View<const float, 4> keys(k.data(), {p_.batch, p_.heads, nb_ * 2 * b_, p_.head_dim});
-    const View<const float, 4> values(v.data(), {p_.batch, p_.heads, nb_ * 2 * b_, p_.value_dim});
-    engine_.run({in.q, keys, values, out}, workspace, [&](const kernels::QueryBlock& queries, kernels::KeyList& list) {
-      const index_t u = queries.row(0) / b_, own = u * 2 * b_ + b_;
-      if (sees_sorted(p_, u)) list.range(own - b_, b_);
-      if (o_.sees == Sees::sorted) return;
-      auto& run = list.range(own, own_keys(p_, o_, u));
-      if (p_.causal) run.band(kernels::anywhere, own - u * b_ - queries.shift);
+    if (o_.pick == Pick::mixture) mix_blocks(in, workspace);
+    else pick_blocks(in, workspace);
+    const index_t stretch = std::max<index_t>(1, 512 / b_), stretches = (nb_ + stretch - 1) / stretch;
+    parallel_tasks(p_.batch * p_.heads * stretches, [&](index_t task, int worker) {
+      const index_t first = task % stretches * stretch;
+      for (index_t u = first; u < std::min(nb_, first + stretch); ++u) attend_block(in, out, workspace, task / stretches, u, worker);
     });
   }
 
@@ -158,11 +169,10 @@ struct Sinkhorn {
     return std::min(block(p, o), p.q_len - u * block(p, o));
   }
   static bool sees_sorted(const Problem& p, index_t u) { return !p.causal || u > 0; }
-  static Problem of_pairs(Problem p, const Options& o) {
-    p.kv_len = blocks(p, o) * 2 * block(p, o);
-    p.causal = false;  // the positions of these keys are not those of the tokens: the schedule cuts
-    return p;
+  static index_t sorted_blocks(const Problem& p, const Options& o) {  // that anybody sees
+    return o.cut > 0 ? std::min(o.cut, blocks(p, o)) : blocks(p, o);
   }
+  static index_t sorted_in_sight(const Problem& p, const Options& o) { return o.cut > 0 ? sorted_blocks(p, o) : 1; }
 
   template <class T>
   static Tensor<T> sorting_matrix(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>& parameters) {
@@ -190,120 +200,243 @@ struct Sinkhorn {
     return exp(l);
   }
 
-  // S of one head.
-  void sort_blocks(const FloatInputs& in, const ParameterSet<float>& parameters, const Workspace& workspace, index_t head,
-                   int worker) const {
-    const index_t d = p_.head_dim, h = head % p_.heads;
-    float* pooled = workspace.of(worker, net_).data();
-    float* other = pooled + nb_ * d;
-    float* turned = other + nb_ * d;
-    float* s = workspace.shared(s_).data() + head * nb_ * nb_;
-    const auto q = in.q[head / p_.heads][h], k = in.k[head / p_.heads][h];
-    const auto sums = workspace.of(worker, sums_);
-    const auto factor = static_cast<float>(1 / o_.temperature);
-    if (o_.sort_net == SortNet::mlp) {
-      const auto w2 = parameters.view<3>("W2")[h];
-      pool(k, p_.causal, false, sums, pooled);
-      kernels::gemm(nb_, d, d, {pooled, d}, {parameters.view<3>("W1")[h].row(0), d}, {other, d});
-      add_row(parameters.view<3>("b1")[h].row(0), d, other);
-      kernels::relu_plus(nb_, d, {other, d}, 0, {other, d});
-      kernels::gemm(nb_, nb_, d, {other, d}, {w2.row(0), w2.stride(0)}, {s, nb_});
-      add_row(parameters.view<3>("b2")[h].row(0), nb_, s);
-    } else {
-      pool(q, p_.causal, true, sums, pooled);
-      pool(k, false, true, sums, other);
-      kernels::transpose(nb_, d, {other, d}, {turned, nb_});
-      kernels::gemm(nb_, nb_, d, {pooled, d}, {turned, nb_}, {s, nb_});
-      const auto scale = static_cast<float>(p_.scale());
-      for (index_t e = 0; e < nb_ * nb_; ++e) s[e] = std::max(s[e] * scale, 0.0f);
-    }
-    if (o_.noise) kernels::add(nb_, nb_, {parameters.view<3>("gumbel")[h].row(0), nb_}, {s, nb_});
-    if (p_.causal) {
-      for (index_t u = 0; u < nb_; ++u) {
-        if (u > 0) kernels::softmax(1, u, {s + u * nb_, nb_}, factor, {s + u * nb_, nb_});
-        std::fill_n(s + u * nb_ + u, nb_ - u, 0.0f);
+  // The sorting network of one head.
+  struct Weights {
+    const float *w1 = nullptr, *b1 = nullptr, *w2 = nullptr, *b2 = nullptr, *gumbel = nullptr;
+    index_t outputs = 0;  // columns of w2
+
+    Weights(const Options& o, const ParameterSet<float>& parameters, index_t head) {
+      if (o.sort_net == SortNet::mlp) {
+        w1 = parameters.view<3>("W1")[head].row(0);
+        b1 = parameters.view<3>("b1")[head].row(0);
+        w2 = parameters.view<3>("W2")[head].row(0);
+        b2 = parameters.view<3>("b2")[head].row(0);
+        outputs = parameters.view<3>("W2")[head].stride(0);
       }
-      return;
+      if (o.noise) gumbel = parameters.view<3>("gumbel")[head].row(0);
     }
-    for (index_t e = 0; e < nb_ * nb_; ++e) s[e] *= factor;
-    normalise(s, turned + nb_ * d);
+  };
+
+  // S in floats: what the fast path mixes by, and what decides the largest entries for the definition, too.
+  struct Net {
+    const Problem& p;
+    const Options& o;
+    Weights weights;
+    float* scratch;
+
+    static index_t scratch_floats(const Problem& p, const Options& o) {
+      const index_t nb = blocks(p, o);
+      return 3 * nb * p.head_dim + nb * nb + 2 * nb;
+    }
+
+    void sort(kernels::Rows q, kernels::Rows k, float* s) const {
+      const kernels::DenormalsAreZero fast;
+      const index_t nb = blocks(p, o), d = p.head_dim;
+      float* pooled = scratch;
+      float* other = pooled + nb * d;
+      float* turned = other + nb * d;
+      const auto factor = static_cast<float>(1 / o.temperature);
+      if (o.sort_net == SortNet::mlp) {
+        pool(k, p.causal, false, pooled);
+        kernels::gemm(nb, d, d, {pooled, d}, {weights.w1, d}, {other, d});
+        add_row(nb, weights.b1, d, other);
+        kernels::relu_plus(nb, d, {other, d}, 0, {other, d});
+        kernels::gemm(nb, nb, d, {other, d}, {weights.w2, weights.outputs}, {s, nb});
+        add_row(nb, weights.b2, nb, s);
+      } else {
+        pool(q, p.causal, true, pooled);
+        pool(k, false, true, other);
+        kernels::transpose(nb, d, {other, d}, {turned, nb});
+        kernels::gemm(nb, nb, d, {pooled, d}, {turned, nb}, {s, nb});
+        const auto scale = static_cast<float>(p.scale());
+        for (index_t e = 0; e < nb * nb; ++e) s[e] = std::max(s[e] * scale, 0.0f);
+      }
+      if (o.noise) kernels::add(nb, nb, {weights.gumbel, nb}, {s, nb});
+      if (p.causal) {
+        for (index_t u = 0; u < nb; ++u) {
+          if (u > 0) kernels::softmax(1, u, {s + u * nb, nb}, factor, {s + u * nb, nb});
+          std::fill_n(s + u * nb + u, nb - u, 0.0f);
+        }
+        return;
+      }
+      for (index_t e = 0; e < nb * nb; ++e) s[e] *= factor;
+      normalise(nb, s, turned + nb * d);
+    }
+
+    // Sums or means of the rows of each block or, `up_to_first`, of all rows up to its first. Those grow with N: in double, from
+    // sums of blocks in float.
+    void pool(kernels::Rows x, bool up_to_first, bool mean, float* to) const {
+      const index_t d = p.head_dim, b = block(p, o);
+      double running[kernels::max_head_dim] = {};
+      float sums[kernels::max_head_dim];
+      for (index_t u = 0, next = 0; u < blocks(p, o); ++u) {
+        const index_t end = up_to_first ? u * b + 1 : std::min(p.q_len, (u + 1) * b);
+        std::fill_n(sums, d, 0.0f);
+        kernels::add_column_sums(end - next, d, {x.data + next * x.stride, x.stride}, sums);
+        const double divisor = mean ? static_cast<double>(up_to_first ? end : end - next) : 1;
+        for (index_t e = 0; e < d; ++e) {
+          running[e] = (up_to_first ? running[e] : 0) + static_cast<double>(sums[e]);
+          to[u * d + e] = static_cast<float>(running[e] / divisor);
+        }
+        next = end;
+      }
+    }
+
+    static void add_row(index_t rows, const float* row, index_t n, float* to) {
+      for (index_t u = 0; u < rows; ++u) kernels::add(1, n, {row, n}, {to + u * n, n});
+    }
+
+    // scratch: nb * nb + 2 nb.
+    void normalise(index_t nb, float* l, float* free) const {
+      float* e = free;
+      float* most = free + nb * nb;
+      float* total = most + nb;
+      const kernels::Into logits{l, nb}, exps{e, nb};
+      const auto logsumexp = [&](index_t i) { return most[i] + std::log(total[i]); };
+      for (index_t iteration = 0; iteration < o.iterations; ++iteration) {
+        kernels::row_max(nb, nb, logits, most);
+        kernels::exp_features(nb, nb, logits, most, 1, 0, exps);
+        std::fill_n(total, nb, 0.0f);
+        kernels::add_row_sums(nb, nb, exps, total);
+        for (index_t u = 0; u < nb; ++u) {
+          const float shift = logsumexp(u);
+          for (index_t w = 0; w < nb; ++w) l[u * nb + w] -= shift;
+        }
+        std::copy_n(l, nb, most);
+        kernels::raise_column_max(nb, nb, logits, most);
+        kernels::exp_minus(nb, nb, logits, most, exps);
+        std::fill_n(total, nb, 0.0f);
+        kernels::add_column_sums(nb, nb, exps, total);
+        for (index_t w = 0; w < nb; ++w) total[w] = logsumexp(w);
+        for (index_t u = 0; u < nb; ++u) {
+          for (index_t w = 0; w < nb; ++w) l[u * nb + w] -= total[w];
+        }
+      }
+      std::fill_n(most, nb, 0.0f);
+      kernels::exp_minus(nb, nb, logits, most, logits);
+    }
+  };
+
+  // The first of equals; 0 where the entries are NaN.
+  static index_t largest_entry(const float* row, index_t nb) {
+    index_t best = 0;
+    for (index_t w = 1; w < nb; ++w) best = row[w] > row[best] ? w : best;
+    return best;
   }
 
-  // Sums or means of the rows of each block or, `up_to_first`, of all rows up to its first. In double: the latter grow with N.
-  void pool(View<const float, 2> x, bool up_to_first, bool mean, std::span<double> sums, float* to) const {
-    const index_t d = p_.head_dim;
-    std::fill(sums.begin(), sums.end(), 0.0);
-    for (index_t u = 0, next = 0; u < nb_; ++u) {
-      const index_t end = up_to_first ? u * b_ + 1 : std::min(p_.q_len, (u + 1) * b_);
-      const index_t count = up_to_first ? end : end - next;
-      if (!up_to_first) std::fill(sums.begin(), sums.end(), 0.0);
-      for (; next < end; ++next) {
-        const float* row = x.row(next);
-        for (index_t e = 0; e < d; ++e) sums[static_cast<std::size_t>(e)] += static_cast<double>(row[e]);
-      }
-      const double divisor = mean ? static_cast<double>(count) : 1;
-      for (index_t e = 0; e < d; ++e) to[u * d + e] = static_cast<float>(sums[static_cast<std::size_t>(e)] / divisor);
+  template <class T>
+  static Indices largest_entries(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>& parameters) {
+    const index_t nb = blocks(p, o), rows = p.q_len * p.head_dim;
+    const Tensor<float> q = cast<float>(in.q), k = cast<float>(in.k);
+    ParameterSet<float> narrow;
+    for (const auto& [name, tensor] : parameters.all()) narrow.set(name, cast<float>(tensor));
+    std::vector<float> scratch(static_cast<std::size_t>(Net::scratch_floats(p, o))), s(static_cast<std::size_t>(nb * nb));
+    Indices largest({p.batch, p.heads, nb});
+    for (index_t head = 0; head < p.batch * p.heads; ++head) {
+      const Net net{p, o, Weights(o, narrow, head % p.heads), scratch.data()};
+      net.sort({q.data() + head * rows, p.head_dim}, {k.data() + head * rows, p.head_dim}, s.data());
+      for (index_t u = 0; u < nb; ++u) largest.writable()[head * nb + u] = largest_entry(s.data() + u * nb, nb);
     }
-  }
-
-  void add_row(const float* row, index_t n, float* to) const {
-    for (index_t u = 0; u < nb_; ++u) kernels::add(1, n, {row, n}, {to + u * n, n});
-  }
-
-  // scratch: nb * nb + 2 nb.
-  void normalise(float* l, float* scratch) const {
-    float* e = scratch;
-    float* most = scratch + nb_ * nb_;
-    float* total = most + nb_;
-    const kernels::Into logits{l, nb_}, exps{e, nb_};
-    const auto logsumexp = [&](index_t i) { return most[i] + std::log(total[i]); };
-    for (index_t iteration = 0; iteration < o_.iterations; ++iteration) {
-      kernels::row_max(nb_, nb_, logits, most);
-      kernels::exp_features(nb_, nb_, logits, most, 1, 0, exps);
-      std::fill_n(total, nb_, 0.0f);
-      kernels::add_row_sums(nb_, nb_, exps, total);
-      for (index_t u = 0; u < nb_; ++u) {
-        const float shift = logsumexp(u);
-        for (index_t w = 0; w < nb_; ++w) l[u * nb_ + w] -= shift;
-      }
-      std::copy_n(l, nb_, most);
-      kernels::raise_column_max(nb_, nb_, logits, most);
-      kernels::exp_minus(nb_, nb_, logits, most, exps);
-      std::fill_n(total, nb_, 0.0f);
-      kernels::add_column_sums(nb_, nb_, exps, total);
-      for (index_t w = 0; w < nb_; ++w) total[w] = logsumexp(w);
-      for (index_t u = 0; u < nb_; ++u) {
-        for (index_t w = 0; w < nb_; ++w) l[u * nb_ + w] -= total[w];
-      }
-    }
-    std::fill_n(most, nb_, 0.0f);
-    kernels::exp_minus(nb_, nb_, logits, most, logits);
+    return largest;
   }
 
   static constexpr index_t slots = 4;  // 1 KB of each block at D = 64
 
-  // Rows slot, slot + 1, ... of every block, mixed by S and as they are. Blocks stand a power of two apart as a rule, where their
-  // rows would throw each other out of the caches: they are copied together first.
+  // K' and V' of all heads: a matrix product for each place in a block.
+  void mix_blocks(const FloatInputs& in, const Workspace& workspace) const {
+    const index_t groups = (b_ + slots - 1) / slots;
+    parallel_tasks(p_.batch * p_.heads * groups, [&](index_t task, int worker) {
+      const kernels::DenormalsAreZero fast;  // S has many
+      const index_t head = task / groups, slot = task % groups * slots;
+      float* slab = workspace.of(worker, slab_).data();
+      const float* s = workspace.shared(s_).data() + head * nb_ * nb_;
+      mix(in.k[head / p_.heads][head % p_.heads], s, slot, slab, sorted_keys(workspace, head));
+      mix(in.v[head / p_.heads][head % p_.heads], s, slot, slab, sorted_values(workspace, head));
+    });
+  }
+
+  // Rows slot, slot + 1, ... of every block, mixed by S. Blocks stand a power of two apart as a rule, where their rows would throw
+  // each other out of the caches: they are copied together first.
   void mix(View<const float, 2> x, const float* s, index_t slot, float* slab, float* to) const {
-    const index_t width = x.extent(1), stride = 2 * b_ * width, count = std::min(slots, b_ - slot), columns = count * width;
+    const index_t width = x.extent(1), count = std::min(slots, b_ - slot);
     for (index_t u = 0; u < nb_; ++u) {
       const index_t first = u * b_ + slot, rows = std::clamp<index_t>(p_.q_len - first, 0, count);
-      float* from = slab + u * columns;
-      for (index_t i = 0; i < rows; ++i) std::copy_n(x.row(first + i), width, from + i * width);
-      std::fill_n(from + rows * width, (count - rows) * width, 0.0f);
-      std::copy_n(from, columns, to + (b_ + slot) * width + u * stride);
+      for (index_t i = 0; i < rows; ++i) std::copy_n(x.row(first + i), width, slab + (i * nb_ + u) * width);
+      for (index_t i = rows; i < count; ++i) std::fill_n(slab + (i * nb_ + u) * width, width, 0.0f);
     }
-    kernels::gemm(nb_, columns, nb_, {s, nb_}, {slab, columns}, {to + slot * width, stride},
-                  {.lower = p_.causal ? kernels::Lower::left : kernels::Lower::none, .diagonal = -1});
+    for (index_t i = 0; i < count; ++i) {
+      kernels::gemm(sorted_, width, nb_, {s, nb_}, {slab + i * nb_ * width, width}, {to + (slot + i) * width, b_ * width},
+                    {.lower = p_.causal ? kernels::Lower::left : kernels::Lower::none, .diagonal = -1});
+    }
+  }
+
+  // The block of the largest entry, times this entry.
+  void pick_blocks(const FloatInputs& in, const Workspace& workspace) const {
+    parallel_tasks(p_.batch * p_.heads * sorted_, [&](index_t task, int) {
+      const index_t head = task / sorted_, u = task % sorted_;
+      if (!sees_sorted(p_, u)) return;
+      const float* row = workspace.shared(s_).data() + (head * nb_ + u) * nb_;
+      const index_t w = largest_entry(row, nb_), rows = own_keys(p_, o_, w);
+      const auto scaled = [&](View<const float, 2> x, float* to) {
+        const index_t width = x.extent(1);
+        for (index_t i = 0; i < rows; ++i) {
+          const float* from = x.row(w * b_ + i);
+          for (index_t e = 0; e < width; ++e) to[i * width + e] = row[w] * from[e];
+        }
+        std::fill_n(to + rows * width, (b_ - rows) * width, 0.0f);
+      };
+      scaled(in.k[head / p_.heads][head % p_.heads], sorted_keys(workspace, head) + u * b_ * p_.head_dim);
+      scaled(in.v[head / p_.heads][head % p_.heads], sorted_values(workspace, head) + u * b_ * p_.value_dim);
+    });
+  }
+
+  void attend_block(const FloatInputs& in, Output out, const Workspace& workspace, index_t head, index_t u, int worker) const {
+    const index_t d = p_.head_dim, dv = p_.value_dim, shown = sorted_in_sight(p_, o_) * b_;
+    const auto q = in.q[head / p_.heads][head % p_.heads], k = in.k[head / p_.heads][head % p_.heads];
+    const auto v = in.v[head / p_.heads][head % p_.heads];
+    const auto to = out[head / p_.heads][head % p_.heads];
+    const kernels::SightRule causal{slot_.data(), slot_.data(), kernels::SightRule::lowest, 0};
+    const auto rows = [&](auto x, index_t w) { return kernels::ListedRows{x.row(w * b_), x.stride(0)}; };
+    const auto sorted_k = [&](index_t w) {
+      return kernels::ListedRows{sorted_keys(workspace, head) + (o_.cut > 0 ? 0 : w * b_ * d), d};
+    };
+    const auto sorted_v = [&](index_t w) {
+      return kernels::ListedRows{sorted_values(workspace, head) + (o_.cut > 0 ? 0 : w * b_ * dv), dv};
+    };
+    std::array<kernels::RowKeys, 2> seen;
+    std::size_t size = 0;
+    if (sees_sorted(p_, u)) seen[size++] = {sorted_k(u), sorted_v(u), shown, {}};
+    if (o_.sees == Sees::both)
+      seen[size++] = {rows(k, u), rows(v, u), own_keys(p_, o_, u), {&causal, static_cast<std::size_t>(p_.causal ? 1 : 0)}};
+
+    std::array<kernels::FetchRows, 3> soon_k = {}, soon_v = {};
+    if (u + 1 < nb_) {
+      const index_t count = own_keys(p_, o_, u + 1), own = o_.sees == Sees::both ? count : 0, sorted = o_.cut > 0 ? 0 : b_;
+      soon_k = {kernels::FetchRows{rows(q, u + 1), count}, {sorted_k(u + 1), sorted}, {rows(k, u + 1), own}};
+      soon_v = {kernels::FetchRows{rows(to, u + 1), count}, {sorted_v(u + 1), sorted}, {rows(v, u + 1), own}};
+    }
+    attention_({.q = rows(q, u),
+                .out = {to.row(u * b_), to.stride(0)},
+                .count = own_keys(p_, o_, u),
+                .keys = {seen.data(), size},
+                .soon_k = soon_k,
+                .soon_v = soon_v},
+               workspace, worker);
+  }
+
+  float* sorted_keys(const Workspace& workspace, index_t head) const {
+    return workspace.shared(keys_).data() + head * sorted_ * b_ * p_.head_dim;
+  }
+  float* sorted_values(const Workspace& workspace, index_t head) const {
+    return workspace.shared(values_).data() + head * sorted_ * b_ * p_.value_dim;
   }
 
   Problem p_;
   Options o_;
-  index_t b_, nb_;
-  kernels::SoftmaxEngine engine_;
-  Booking<float> s_, keys_, values_;
-  Booking<double> sums_;
-  Booking<float> net_, slab_;
+  index_t b_, nb_, sorted_;
+  kernels::RowAttention attention_;
+  Booking<float> s_, keys_, values_, net_, slab_;
+  std::vector<std::int32_t> slot_;  // 0, 1, ..., b - 1
 };
 ATTN_VARIANT(sinkhorn, Sinkhorn)
 

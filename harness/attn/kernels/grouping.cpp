@@ -1,7 +1,6 @@
 #include "attn/kernels/grouping.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <vector>
 
 #include "attn/core/assert.hpp"
@@ -45,20 +44,7 @@ void AngularHash::operator()(index_t n, index_t dim, Rows x, const float* rotati
   }
 }
 
-void layer_norm(index_t m, index_t n, Rows from, Into to) {
-  const auto columns = static_cast<float>(n);
-  for (index_t i = 0; i < m; ++i) {
-    const Rows row{from.data + i * from.stride, from.stride};
-    const Into into{to.data + i * to.stride, to.stride};
-    float sum = 0, squares = 0;
-    add_row_sums(1, n, row, &sum);
-    const float mean = sum / columns;
-    for (index_t j = 0; j < n; ++j) into.data[j] = row.data[j] - mean;
-    row_squares(1, n, into, &squares);
-    const float factor = 1 / std::sqrt(squares / columns + 1e-6f);
-    for (index_t j = 0; j < n; ++j) into.data[j] *= factor;
-  }
-}
+void layer_norm(index_t m, index_t n, Rows from, Into to) { normalise_rows(m, n, from, to); }
 
 void update_centroids(const CentroidState& s, index_t n, Rows x, double decay) {
   const auto keep = static_cast<float>(decay), move = static_cast<float>(1 - decay);

@@ -33,6 +33,9 @@ struct AngularHash {
                   index_t stride) const;
 };
 
+// to = mean of the listed rows of x, zeros if there are none.
+void mean_of_rows(std::span<const std::int32_t> list, index_t dim, Rows x, float* to);
+
 // (x - mean) / sqrt(variance + 1e-6), row by row, at most 256 columns. `to` may be `from`.
 void layer_norm(index_t m, index_t n, Rows from, Into to);
 

@@ -31,6 +31,13 @@ namespace {
 constexpr std::array names = {std::pair{int64_t{HWY_AVX3}, "avx512"}, std::pair{int64_t{HWY_AVX2}, "avx2"},
                               std::pair{int64_t{HWY_NEON}, "neon"}, std::pair{int64_t{HWY_BASELINE_SCALAR}, "scalar"}};
 
+// avx512 is Ice Lake's, too, where a kernel is compiled for it and the machine has it.
+void take(int64_t target) {
+  hwy::SetSupportedTargetsForTest(0);
+  const int64_t later = target == HWY_AVX3 ? hwy::SupportedTargets() & HWY_AVX3_DL : 0;
+  hwy::SetSupportedTargetsForTest(target | later);
+}
+
 }  // namespace
 
 std::vector<std::string> available_isas() {
@@ -43,7 +50,7 @@ std::vector<std::string> available_isas() {
     if (target & supported & HWY_TARGETS) list.emplace_back(name);
   }
   for (const auto& [target, name] : names) {
-    if (name == forced && name != list.front()) hwy::SetSupportedTargetsForTest(target);
+    if (name == forced && name != list.front()) take(target);
   }
   return list;
 }
@@ -66,7 +73,7 @@ Status force_isa(const std::string& name) {
     if (name != candidate) continue;
     for (const auto& available : list) {
       if (available == name) {
-        hwy::SetSupportedTargetsForTest(target);
+        take(target);
         return {};
       }
     }

@@ -1,7 +1,6 @@
 #include "attn/kernels/query_clusters.hpp"
 
 #include <algorithm>
-#include <bit>
 #include <limits>
 #include <numeric>
 
@@ -37,7 +36,7 @@ QueryClusters::QueryClusters(const Problem& p, const ClusterShape& shape, Worksp
       group_(plan.shared<std::int32_t>(p.batch * p.heads * p.q_len)),
       order_(plan.shared<std::int32_t>(p.batch * p.heads * p.q_len)),
       begin_(plan.shared<std::int32_t>(p.batch * p.heads * (shape.clusters + 1))),
-      counts_(plan.per_worker<std::int32_t>(shape.clusters * 65)),
+      clustering_(plan.per_worker<std::int32_t>(shape.clusters * cluster_scratch)),
       mean_(plan.shared<float>(p.batch * p.heads * shape.clusters * p.head_dim)),
       scratch_(plan.per_worker<float>(sign_scratch_floats)) {
   ATTN_ASSERT(shape.clusters >= 1 && shape.clusters <= p.q_len && shape.bits >= 1 && shape.bits <= 64 && shape.iterations >= 1);
@@ -52,14 +51,8 @@ std::span<E> part(std::span<E> all, index_t at, index_t count) {
 
 void group_means(std::span<const std::int32_t> order, std::span<const std::int32_t> begin, index_t dim, Rows x, float* mean) {
   for (std::size_t c = 0; c + 1 < begin.size(); ++c) {
-    float* to = mean + static_cast<index_t>(c) * dim;
-    std::fill_n(to, dim, 0.0f);
-    for (std::int32_t i = begin[c]; i < begin[c + 1]; ++i) {
-      const float* row = x.data + order[static_cast<std::size_t>(i)] * x.stride;
-      for (index_t d = 0; d < dim; ++d) to[d] += row[d];
-    }
-    const auto members = static_cast<float>(std::max(1, begin[c + 1] - begin[c]));
-    for (index_t d = 0; d < dim; ++d) to[d] /= members;
+    const auto first = static_cast<std::size_t>(begin[c]), end = static_cast<std::size_t>(begin[c + 1]);
+    mean_of_rows(order.subspan(first, end - first), dim, x, mean + static_cast<index_t>(c) * dim);
   }
 }
 
@@ -79,7 +72,7 @@ void QueryClusters::run(View<const float, 4> q, View<const float, 2> planes, Vie
     const auto group = part(workspace.shared(group_), head * n_, n_), order = part(workspace.shared(order_), head * n_, n_);
     const auto begin = part(workspace.shared(begin_), head * (shape_.clusters + 1), shape_.clusters + 1);
     hamming_clusters(part(code, head * n_, n_), shape_.clusters, shape_.iterations, starts.row(0), workspace.of(worker, centroid_),
-                     workspace.of(worker, counts_), group);
+                     workspace.of(worker, clustering_), group);
     sort_by_group(group, order, begin);
     const auto x = q[head / heads_][head % heads_];
     group_means(order, begin, dim_, {x.row(0), x.stride(0)}, workspace.shared(mean_).data() + head * shape_.clusters * dim_);
@@ -104,10 +97,10 @@ OwnedClusterTable cluster_rows(index_t n, index_t dim, const float* x, const Clu
   OwnedClusterTable table{std::vector<std::int32_t>(size), std::vector<std::int32_t>(size), std::vector<std::int32_t>(clusters + 1),
                           std::vector<float>(clusters * static_cast<std::size_t>(dim))};
   std::vector<std::uint64_t> code(size), centroid(clusters);
-  std::vector<std::int32_t> counts(clusters * 65);
+  std::vector<std::int32_t> clustering(clusters * cluster_scratch);
   std::vector<float> scratch(sign_scratch_floats);
   sign_codes(n, dim, {x, dim}, shape.bits, planes, scratch.data(), code.data());
-  hamming_clusters(code, shape.clusters, shape.iterations, starts, centroid, counts, table.group);
+  hamming_clusters(code, shape.clusters, shape.iterations, starts, centroid, clustering, table.group);
   sort_by_group(table.group, table.order, table.begin);
   group_means(table.order, table.begin, dim, {x, dim}, table.mean.data());
   return table;
@@ -129,26 +122,8 @@ TopRows::TopRows(index_t probes, index_t dim, index_t take, WorkspacePlan& plan)
       scores_(plan.per_worker<float>(probes * key_block)),
       pool_scores_(plan.per_worker<float>(probes * capacity_)),
       pool_rows_(plan.per_worker<std::int32_t>(probes * capacity_)),
-      keys_(plan.per_worker<std::uint64_t>(capacity_)),
+      scratch_(plan.per_worker<std::int32_t>(capacity_)),
       pools_(plan.per_worker<Pool>(probes)) {}
-
-// One whole number orders by score and then by row: the bits of floats, sign turned, are in the order of the floats.
-void TopRows::keep_best(float* scores, std::int32_t* rows, std::uint64_t* keys, Pool& pool) const {
-  if (pool.size <= take_) return;
-  for (std::int32_t i = 0; i < pool.size; ++i) {
-    const auto bits = std::bit_cast<std::uint32_t>(scores[i] + 0.0f);  // -0 equals 0
-    const std::uint32_t ascending = bits ^ ((bits >> 31) != 0 ? 0xffffffffu : 0x80000000u);
-    keys[i] = std::uint64_t{~ascending} << 32 | static_cast<std::uint32_t>(rows[i]);
-  }
-  std::nth_element(keys, keys + take_ - 1, keys + pool.size);
-  for (index_t i = 0; i < take_; ++i) {
-    const std::uint32_t ascending = ~static_cast<std::uint32_t>(keys[i] >> 32);
-    scores[i] = std::bit_cast<float>(ascending ^ ((ascending >> 31) != 0 ? 0x80000000u : 0xffffffffu));
-    rows[i] = static_cast<std::int32_t>(keys[i] & 0xffffffffu);
-  }
-  pool.least = scores[take_ - 1];
-  pool.size = static_cast<std::int32_t>(take_);
-}
 
 void TopRows::operator()(index_t n, Rows x, Rows probes, const Workspace& workspace, int worker, std::int32_t* rows) const {
   constexpr float lowest = -std::numeric_limits<float>::infinity();
@@ -156,9 +131,15 @@ void TopRows::operator()(index_t n, Rows x, Rows probes, const Workspace& worksp
   float* scores = workspace.of(worker, scores_).data();
   float* pool_scores = workspace.of(worker, pool_scores_).data();
   std::int32_t* pool_rows = workspace.of(worker, pool_rows_).data();
-  std::uint64_t* keys = workspace.of(worker, keys_).data();
+  std::int32_t* scratch = workspace.of(worker, scratch_).data();
   const std::span<Pool> pools = workspace.of(worker, pools_);
   std::fill(pools.begin(), pools.end(), Pool{lowest, 0});
+  const auto thin = [&](index_t c) {
+    Pool& pool = pools[static_cast<std::size_t>(c)];
+    if (pool.size <= take_) return;
+    pool.least = keep_largest(pool.size, take_, pool_scores + c * capacity_, pool_rows + c * capacity_, scratch);
+    pool.size = static_cast<std::int32_t>(take_);
+  };
   for (index_t first = 0; first < n; first += key_block) {
     const index_t count = std::min(key_block, n - first);
     transpose(count, dim_, {x.data + first * x.stride, x.stride}, {turned, key_block});
@@ -175,14 +156,12 @@ void TopRows::operator()(index_t n, Rows x, Rows probes, const Workspace& worksp
       }
       pool.size = static_cast<std::int32_t>(
           append_above(count - j, score + j, pool.least, static_cast<std::int32_t>(first + j), own_scores, own_rows, pool.size));
-      if (pool.size >= 4 * take_) keep_best(own_scores, own_rows, keys, pool);
+      if (pool.size >= 4 * take_) thin(c);
     }
   }
   for (index_t c = 0; c < probes_; ++c) {
-    std::int32_t* own_rows = pool_rows + c * capacity_;
-    keep_best(pool_scores + c * capacity_, own_rows, keys, pools[static_cast<std::size_t>(c)]);
-    std::sort(own_rows, own_rows + take_);
-    std::copy_n(own_rows, take_, rows + c * take_);
+    thin(c);  // rows were appended, and stay, in ascending order
+    std::copy_n(pool_rows + c * capacity_, take_, rows + c * take_);
   }
 }
 

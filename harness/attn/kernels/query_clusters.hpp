@@ -22,9 +22,11 @@ void sign_codes(index_t n, index_t dim, Rows x, index_t bits, const float* plane
 
 // Lloyd's k-means in Hamming space: (iterations - 1) times assign and update, then assign. The first centroids are the codes of
 // rows starts[0][c]; a centroid takes the bits that more than half of its members have, or, left alone in update t, the code of
-// row starts[t][c]. starts [iterations, clusters], whole numbers. counts: clusters * 65.
+// row starts[t][c]. starts [iterations, clusters], whole numbers.
+// scratch: clusters * cluster_scratch.
+inline constexpr index_t cluster_scratch = 97;
 void hamming_clusters(std::span<const std::uint64_t> code, index_t clusters, index_t iterations, const float* starts,
-                      std::span<std::uint64_t> centroid, std::span<std::int32_t> counts, std::span<std::int32_t> group);
+                      std::span<std::uint64_t> centroid, std::span<std::int32_t> scratch, std::span<std::int32_t> group);
 
 // Fills `starts`: distinct rows below n in the first iteration, any in the others.
 void draw_starts(std::span<float> starts, index_t clusters, index_t n, const Rng& rng);
@@ -53,7 +55,7 @@ class QueryClusters {
   index_t batch_, heads_, n_, dim_;
   ClusterShape shape_;
   Booking<std::uint64_t> code_, centroid_;
-  Booking<std::int32_t> group_, order_, begin_, counts_;
+  Booking<std::int32_t> group_, order_, begin_, clustering_;
   Booking<float> mean_, scratch_;
 };
 
@@ -70,12 +72,9 @@ class TopRows {
     float least;  // a score must exceed it
     std::int32_t size;
   };
-  void keep_best(float* scores, std::int32_t* rows, std::uint64_t* keys, Pool& pool) const;
-
   index_t probes_, dim_, take_, capacity_;
   Booking<float> block_, scores_, pool_scores_;
-  Booking<std::int32_t> pool_rows_;
-  Booking<std::uint64_t> keys_;
+  Booking<std::int32_t> pool_rows_, scratch_;
   Booking<Pool> pools_;
 };
 

@@ -36,8 +36,8 @@ struct Clustering {
 Clustering by_engine(const std::vector<std::uint64_t>& code, index_t clusters, index_t iterations,
                      const std::vector<float>& starts) {
   Clustering c{std::vector<std::uint64_t>(static_cast<std::size_t>(clusters)), std::vector<std::int32_t>(code.size())};
-  std::vector<std::int32_t> counts(static_cast<std::size_t>(clusters * 65));
-  hamming_clusters(code, clusters, iterations, starts.data(), c.centroid, counts, c.group);
+  std::vector<std::int32_t> scratch(static_cast<std::size_t>(clusters * cluster_scratch));
+  hamming_clusters(code, clusters, iterations, starts.data(), c.centroid, scratch, c.group);
   return c;
 }
 
