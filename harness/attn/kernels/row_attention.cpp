@@ -54,26 +54,34 @@ alignas(64) constexpr float padding_row[max_head_dim] = {};
 
 constexpr index_t round_up(index_t n, index_t step) { return (n + step - 1) / step * step; }
 
-// Rows to fetch, handed out batch by batch.
+// Rows to fetch, handed out evenly over the batches of a group: all in the first, they come faster than lines can be filled, and
+// the products wait (Emerald Rapids, 64 queries, 128 keys: a sixth of the time).
 class Soon {
  public:
-  explicit Soon(std::span<const FetchRows> lists) : lists_(lists) {}
+  Soon(std::span<const FetchRows> lists, index_t batches) : lists_(lists), batches_(batches) {
+    for (const FetchRows& list : lists) left_ += list.count;
+  }
 
-  // `count` rows, the last one again where no more are left; false if none was.
-  bool next(index_t count, const float** to) {
-    const float* row = nullptr;
-    for (index_t j = 0; j < count; ++j) {
-      while (!lists_.empty() && at_ == lists_.front().count) lists_ = lists_.subspan(1), at_ = 0;
-      if (!lists_.empty()) row = lists_.front().rows.row(at_++);
-      if (row == nullptr) return false;
-      to[j] = row;
+  // `count` rows, between them those that are at hand; false if there are no others.
+  bool next(index_t count, const float* const* at_hand, const float** to) {
+    const index_t share = batches_ > 1 ? (left_ + batches_ - 1) / batches_ : left_, take = std::min(share, count);
+    --batches_;
+    if (take == 0) return false;
+    left_ -= take;
+    for (index_t j = 0, due = 0; j < count; ++j) {
+      to[j] = at_hand[j];
+      due += take;
+      if (due < count) continue;
+      due -= count;
+      while (at_ == lists_.front().count) lists_ = lists_.subspan(1), at_ = 0;
+      to[j] = lists_.front().rows.row(at_++);
     }
     return true;
   }
 
  private:
   std::span<const FetchRows> lists_;
-  index_t at_ = 0;
+  index_t batches_, left_ = 0, at_ = 0;
 };
 
 }  // namespace
@@ -81,6 +89,7 @@ class Soon {
 struct RowAttention::Batches {
   float* weights;
   Soon soon_k, soon_v;
+  index_t limit;  // keys of a batch
   bool guard, any_cut;
   std::uint64_t cut;
   index_t count;
@@ -99,14 +108,24 @@ RowAttention::RowAttention(index_t head_dim, index_t value_dim, double scale, Wo
 
 void RowAttention::operator()(const RowGroup& group, const Workspace& workspace, int worker) const {
   const DenormalsAreZero fast;
-  Batches& batches = *new (workspace.of(worker, batches_).data())
-      Batches{workspace.of(worker, weights_).data(), Soon(group.soon_k), Soon(group.soon_v), false, false, 0, 0, {}, {}, {}, {}, {}};
-  const index_t vector = ops_[0]->lanes;
+  // Batches of nearly equal length, as far as rules leave the keys in.
+  index_t keys = 0;
+  for (const RowKeys& some : group.keys) keys += round_up(some.count, key_step);
+  const index_t batches_of_tile = (keys + batch_keys - 1) / batch_keys;
+  const index_t limit = batches_of_tile > 0 ? round_up((keys + batches_of_tile - 1) / batches_of_tile, key_step) : 0;
+  const auto tile_for = [&](index_t left) -> const TileOps& {
+    const index_t vector = ops_[0]->lanes;
+    const bool two_pairs = left > 3 * vector && left <= 4 * vector;  // 2 + 2 beats 3 + 1
+    return *ops_[two_pairs ? 1 : std::min<index_t>((left + vector - 1) / vector, 3) - 1];
+  };
+  index_t batches_of_group = 0;
+  for (index_t left = group.count; left > 0; left -= tile_for(left).lanes) batches_of_group += batches_of_tile;
+
+  Batches& batches = *new (workspace.of(worker, batches_).data()) Batches{
+      workspace.of(worker, weights_).data(), Soon(group.soon_k, batches_of_group), Soon(group.soon_v, batches_of_group), limit};
   for (index_t first = 0; first < group.count;) {
     const index_t left = group.count - first;
-    index_t vectors = std::min<index_t>((left + vector - 1) / vector, 3);
-    if (left > 3 * vector && left <= 4 * vector) vectors = 2;  // 2 + 2 beats 3 + 1
-    const TileOps& ops = *ops_[vectors - 1];
+    const TileOps& ops = tile_for(left);
     const index_t count = std::min(left, ops.lanes);
     float* free = workspace.of(worker, tile_).data();
     const auto take = [&free](index_t floats) { return std::exchange(free, free + floats); };
@@ -145,20 +164,14 @@ void RowAttention::attend(const RowGroup& group, index_t first, index_t count, c
     ops.resume(tile, shape_, rows, count, lse);
   }
 
-  // Batches of nearly equal length, as far as rules leave the keys in.
-  index_t all = 0;
-  for (const RowKeys& keys : group.keys) all += round_up(keys.count, key_step);
-  const index_t batches = (all + batch_keys - 1) / batch_keys;
-  const index_t limit = batches > 0 ? round_up((all + batches - 1) / batches, key_step) : 0;
-
   b.count = 0;
   b.cut = 0;
   const auto flush = [&] {
     if (b.count == 0) return;
     KeyBatch batch{.k = b.k, .v = b.v, .lanes = b.lanes, .cut = b.cut, .guard = b.guard, .count = b.count,
                    .fetch = {nullptr, nullptr}, .fetch_floats = {shape_.head_dim, shape_.value_dim}};
-    if (b.soon_k.next(b.count, b.fetch_k)) batch.fetch[0] = b.fetch_k;
-    if (b.soon_v.next(b.count, b.fetch_v)) batch.fetch[1] = b.fetch_v;
+    if (b.soon_k.next(b.count, b.k, b.fetch_k)) batch.fetch[0] = b.fetch_k;
+    if (b.soon_v.next(b.count, b.v, b.fetch_v)) batch.fetch[1] = b.fetch_v;
     ops.attend(tile, shape_, batch, b.weights);
     b.count = 0;
     b.cut = 0;
@@ -170,7 +183,7 @@ void RowAttention::attend(const RowGroup& group, index_t first, index_t count, c
   for (const RowKeys& keys : group.keys) {
     // Whatever is cut is decided batch by batch, so that a rule's numbers stay in registers.
     for (index_t from = 0; from < keys.count;) {
-      const index_t begin = b.count, here = std::min(limit - begin, round_up(keys.count - from, key_step));
+      const index_t begin = b.count, here = std::min(b.limit - begin, round_up(keys.count - from, key_step));
       const index_t real = std::min(here, keys.count - from);
       if (!keys.rules.empty() || real < here) {
         std::fill_n(b.lanes + begin, here, ~std::uint64_t{0});
@@ -201,7 +214,7 @@ void RowAttention::attend(const RowGroup& group, index_t first, index_t count, c
       }
       from += here;
       if (b.cut != 0) b.any_cut = true;
-      if (b.count == limit) flush();
+      if (b.count == b.limit) flush();
     }
   }
   flush();
