@@ -98,7 +98,7 @@ struct ClusteredImproved {
         topk_(std::min(o.topk, p.kv_len)),
         pieces_(shape_.clusters + p.q_len / piece_rows),
         clusters_(p, shape_, workspace),
-        top_(shape_.clusters, p.head_dim, topk_, workspace),
+        top_(p.kv_len, shape_.clusters, p.head_dim, topk_, kernels::TopRows::Of::rows, workspace),
         mean_engine_(of_means(p, o), {}, workspace),
         engine_(p, {.queries = kernels::QueryBlocks::listed(pieces_, piece_rows)}, workspace),
         chosen_(workspace.shared<std::int32_t>(p.batch * p.heads * shape_.clusters * topk_)),
@@ -114,7 +114,7 @@ struct ClusteredImproved {
     parallel_tasks(p_.batch * p_.heads, [&](index_t head, int worker) {
       const auto table = clusters_.table(workspace, head / p_.heads, head % p_.heads);
       const auto k = in.k[head / p_.heads][p_.kv_head(head % p_.heads)];
-      top_(p_.kv_len, {k.row(0), k.stride(0)}, table.mean, workspace, worker, chosen + head * shape_.clusters * topk_);
+      top_({k.row(0), k.stride(0)}, table.mean, workspace, worker, chosen + head * shape_.clusters * topk_);
       cut_into_pieces(table, piece + head * pieces_);
     });
 

@@ -14,7 +14,7 @@ namespace attn {
 //   causal: j <= i, and keys are queries (k' = q', S^k = S^q), as the authors' decoder
 //   Roy et al. 2021, arXiv:2003.05997, section 4 and the authors' code; scale 1/sqrt(D) as in attention (their code has 1)
 //   useful flops 2 C w^2 (D + Dv), about half when causal, + 2 N C D for each of queries and keys: O(N^1.5) at C = sqrt(N), w =
-//   N/C; workspace N (2 D + Dv) and the lists
+//   N/C; workspace N Dv and the lists
 // A mean of softmaxes, not one softmax over the union. Membership depends on every token, later ones too, even when causal.
 // Centroids are not trained by gradient but by kernels::update_centroids.
 struct Routing {
@@ -76,13 +76,11 @@ struct Routing {
     const Tensor<float> centroids = cast<float>(parameters["centroids"]);
     const auto taken = [&](const Tensor<T>& x) {
       const Tensor<float> rows = cast<float>(x);
-      std::vector<float> normal(static_cast<std::size_t>(p.q_len * p.head_dim));
       Indices list({p.batch, p.heads, c, w});
       for (index_t head = 0; head < p.batch * p.heads; ++head) {
-        kernels::layer_norm(p.q_len, p.head_dim, {rows.data() + head * p.q_len * p.head_dim, p.head_dim},
-                            {normal.data(), p.head_dim});
-        const auto top =
-            kernels::top_rows(p.q_len, p.head_dim, normal.data(), c, centroids.data() + head % p.heads * c * p.head_dim, w);
+        const auto top = kernels::top_rows(p.q_len, p.head_dim, rows.data() + head * p.q_len * p.head_dim, c,
+                                           centroids.data() + head % p.heads * c * p.head_dim, w,
+                                           kernels::TopRows::Of::normalised_rows);
         std::copy(top.begin(), top.end(), list.writable() + head * c * w);
       }
       return list;
@@ -106,39 +104,43 @@ struct Routing {
         c_(clusters(p, o)),
         w_(window(p, o)),
         sides_(shared(p, o) ? 1 : 2),
-        top_(c_, p.head_dim, w_, workspace),
+        top_(p.q_len, c_, p.head_dim, w_, kernels::TopRows::Of::normalised_rows, workspace),
         attention_(p.head_dim, p.value_dim, scale(p, o), workspace),
-        normal_(workspace.shared<float>(sides_ * p.batch * p.heads * p.q_len * p.head_dim)),
+        normal_(workspace.per_worker<float>(sides_ * w_ * p.head_dim)),
         list_(workspace.shared<std::int32_t>(sides_ * p.batch * p.heads * c_ * w_)),
         answers_(workspace.shared<float>(p.batch * p.heads * c_ * w_ * p.value_dim)),
         slot_(workspace.shared<std::int32_t>(p.batch * p.heads * c_ * w_)),
         begin_(workspace.shared<std::int32_t>(p.batch * p.heads * (p.q_len + 1))) {}
 
-  // Normalise, choose, attend cluster by cluster, and average for each token.
+  // Choose, attend cluster by cluster, and average for each token. Rows are normalised where they are used, twice: to write them
+  // and read them again takes longer.
   void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
     choose(in, parameters, workspace);
-    const index_t heads = p_.batch * p_.heads, n = p_.q_len, d = p_.head_dim, dv = p_.value_dim;
-    const float* normal = workspace.shared(normal_).data();
+    const index_t heads = p_.batch * p_.heads, d = p_.head_dim, dv = p_.value_dim;
     const std::int32_t* list = workspace.shared(list_).data();
     float* answers = workspace.shared(answers_).data();
     parallel_tasks(heads * c_, [&](index_t task, int worker) {
-      const index_t head = task / c_;
-      const auto v = in.v[head / p_.heads][head % p_.heads];
-      const auto q_of = [&](index_t t) { return kernels::ListedRows{normal + head * n * d, d, list + t * w_}; };
-      const auto k_of = [&](index_t t) {
-        const index_t side = sides_ - 1;
-        return kernels::ListedRows{normal + (side * heads + head) * n * d, d, list + (side * heads * c_ + t) * w_};
-      };
-      const auto v_of = [&](index_t t) { return kernels::ListedRows{v.row(0), v.stride(0), k_of(t).number}; };
-      const kernels::SightRule causal{q_of(task).number, k_of(task).number, kernels::SightRule::lowest, 0};
-      const kernels::RowKeys keys{k_of(task), v_of(task), w_, {&causal, static_cast<std::size_t>(p_.causal ? 1 : 0)}};
+      const index_t b = task / c_ / p_.heads, h = task / c_ % p_.heads;
+      const auto q = in.q[b][h], k = sides_ > 1 ? in.k[b][h] : q, v = in.v[b][h];
+      const auto queries = [&](index_t t) { return list + t * w_; };
+      const auto keys = [&](index_t t) { return list + ((sides_ - 1) * heads * c_ + t) * w_; };
+      float* own_q = workspace.of(worker, normal_).data();
+      float* own_k = own_q + (sides_ - 1) * w_ * d;
+      kernels::layer_norm(w_, d, {q.row(0), q.stride(0)}, {own_q, d}, queries(task));
+      if (sides_ > 1) kernels::layer_norm(w_, d, {k.row(0), k.stride(0)}, {own_k, d}, keys(task));
+
+      const kernels::SightRule causal{queries(task), keys(task), kernels::SightRule::lowest, 0};
+      const auto rules = static_cast<std::size_t>(p_.causal ? 1 : 0);
+      const kernels::RowKeys seen{{own_k, d}, {v.row(0), v.stride(0), keys(task)}, w_, {&causal, rules}};
       const index_t next = task % c_ + 1 < c_ ? task + 1 : task;
-      const std::array soon_k{kernels::FetchRows{q_of(next), w_}, kernels::FetchRows{k_of(next), sides_ > 1 ? w_ : 0}};
-      const std::array soon_v{kernels::FetchRows{v_of(next), w_}, kernels::FetchRows{{answers + next * w_ * dv, dv}, w_}};
-      attention_({.q = q_of(task),
+      const std::array soon_k{kernels::FetchRows{{q.row(0), q.stride(0), queries(next)}, w_},
+                              kernels::FetchRows{{k.row(0), k.stride(0), keys(next)}, sides_ > 1 ? w_ : 0}};
+      const std::array soon_v{kernels::FetchRows{{v.row(0), v.stride(0), keys(next)}, w_},
+                              kernels::FetchRows{{answers + next * w_ * dv, dv}, w_}};
+      attention_({.q = {own_q, d},
                   .out = {answers + task * w_ * dv, dv},
                   .count = w_,
-                  .keys = {&keys, 1},
+                  .keys = {&seen, 1},
                   .soon_k = soon_k,
                   .soon_v = soon_v},
                  workspace, worker);
@@ -147,7 +149,7 @@ struct Routing {
   }
 
  private:
-  static constexpr index_t block = 256;  // rows that a task normalises or averages
+  static constexpr index_t block = 256;  // rows that a task averages
 
   static index_t clusters(const Problem& p, const Options& o) {
     return o.clusters > 0 ? o.clusters : std::max<index_t>(1, std::lround(std::sqrt(static_cast<double>(p.q_len))));
@@ -161,18 +163,13 @@ struct Routing {
   static double scale(const Problem& p, const Options& o) { return o.logit_scale > 0 ? o.logit_scale : p.scale(); }
 
   void choose(const FloatInputs& in, const ParameterSet<float>& parameters, const Workspace& workspace) const {
-    const index_t heads = p_.batch * p_.heads, d = p_.head_dim, n = p_.q_len, blocks = (n + block - 1) / block;
-    float* normal = workspace.shared(normal_).data();
-    parallel_tasks(sides_ * heads * blocks, [&](index_t task, int) {
-      const index_t head = task / blocks, first = task % blocks * block;
-      const auto x = (head < heads ? in.q : in.k)[head % heads / p_.heads][head % p_.heads];
-      kernels::layer_norm(std::min(block, n - first), d, {x.row(first), x.stride(0)}, {normal + (head * n + first) * d, d});
-    });
+    const index_t heads = p_.batch * p_.heads, d = p_.head_dim, n = p_.q_len;
     const auto centroids = parameters.view<3>("centroids");
     parallel_tasks(sides_ * heads, [&](index_t head, int worker) {
+      const auto x = (head < heads ? in.q : in.k)[head % heads / p_.heads][head % p_.heads];
       const auto list =
           workspace.shared(list_).subspan(static_cast<std::size_t>(head * c_ * w_), static_cast<std::size_t>(c_ * w_));
-      top_(n, {normal + head * n * d, d}, {centroids[head % p_.heads].row(0), d}, workspace, worker, list.data());
+      top_({x.row(0), x.stride(0)}, {centroids[head % p_.heads].row(0), d}, workspace, worker, list.data());
       if (head >= heads) return;
       // The slots of each query, in the order of the clusters.
       kernels::sort_by_group(
@@ -184,15 +181,13 @@ struct Routing {
   void average(Output answers, Output out, const Workspace& workspace) const {
     const index_t n = p_.q_len, blocks = (n + block - 1) / block;
     parallel_tasks(p_.batch * p_.heads * blocks, [&](index_t task, int) {
-      const index_t head = task / blocks, first = task % blocks * block;
+      const index_t head = task / blocks, first = task % blocks * block, count = std::min(n - first, block);
       const auto from = answers[head / p_.heads][head % p_.heads];
       const auto to = out[head / p_.heads][head % p_.heads];
-      const std::int32_t* slot = workspace.shared(slot_).data() + head * c_ * w_;
-      const std::int32_t* begin = workspace.shared(begin_).data() + head * (n + 1);
-      for (index_t i = first; i < std::min(n, first + block); ++i) {
-        const auto slots = static_cast<std::size_t>(begin[i + 1] - begin[i]);
-        kernels::mean_of_rows({slot + begin[i], slots}, p_.value_dim, {from.row(0), from.stride(0)}, to.row(i));
-      }
+      const auto slots = workspace.shared(slot_).subspan(static_cast<std::size_t>(head * c_ * w_), static_cast<std::size_t>(c_ * w_));
+      const auto begin = workspace.shared(begin_).subspan(static_cast<std::size_t>(head * (n + 1) + first));
+      kernels::means_of_groups(slots, begin.first(static_cast<std::size_t>(count + 1)), p_.value_dim, {from.row(0), from.stride(0)},
+                               {to.row(first), to.stride(0)});
     });
   }
 

@@ -44,8 +44,6 @@ void AngularHash::operator()(index_t n, index_t dim, Rows x, const float* rotati
   }
 }
 
-void layer_norm(index_t m, index_t n, Rows from, Into to) { normalise_rows(m, n, from, to); }
-
 void update_centroids(const CentroidState& s, index_t n, Rows x, double decay) {
   const auto keep = static_cast<float>(decay), move = static_cast<float>(1 - decay);
   std::vector<std::int32_t> nearest(static_cast<std::size_t>(n), 0);

@@ -33,11 +33,12 @@ struct AngularHash {
                   index_t stride) const;
 };
 
-// to = mean of the listed rows of x, zeros if there are none.
-void mean_of_rows(std::span<const std::int32_t> list, index_t dim, Rows x, float* to);
+// to[g] = mean of the rows of x in group g of `order` and `begin`, as sort_by_group leaves them; zeros if there are none.
+void means_of_groups(std::span<const std::int32_t> order, std::span<const std::int32_t> begin, index_t dim, Rows x, Into to);
 
-// (x - mean) / sqrt(variance + 1e-6), row by row, at most 256 columns. `to` may be `from`.
-void layer_norm(index_t m, index_t n, Rows from, Into to);
+// (x - mean) / sqrt(variance + 1e-6), row by row, at most 256 columns; of the first m rows, where `to` may be
+// `from`, or of those with the numbers listed.
+void layer_norm(index_t m, index_t n, Rows from, Into to, const std::int32_t* list = nullptr);
 
 // Centroids that follow the rows nearest to them (largest product) as moving averages: Roy et al. 2021, arXiv:2003.05997.
 // Sums and counts move by `decay`; the centroid is its sum over its count, smoothed by 1e-5 so that none divides by zero.

@@ -49,13 +49,6 @@ std::span<E> part(std::span<E> all, index_t at, index_t count) {
   return all.subspan(static_cast<std::size_t>(at), static_cast<std::size_t>(count));
 }
 
-void group_means(std::span<const std::int32_t> order, std::span<const std::int32_t> begin, index_t dim, Rows x, float* mean) {
-  for (std::size_t c = 0; c + 1 < begin.size(); ++c) {
-    const auto first = static_cast<std::size_t>(begin[c]), end = static_cast<std::size_t>(begin[c + 1]);
-    mean_of_rows(order.subspan(first, end - first), dim, x, mean + static_cast<index_t>(c) * dim);
-  }
-}
-
 }  // namespace
 
 void QueryClusters::run(View<const float, 4> q, View<const float, 2> planes, View<const float, 2> starts,
@@ -75,7 +68,8 @@ void QueryClusters::run(View<const float, 4> q, View<const float, 2> planes, Vie
                      workspace.of(worker, clustering_), group);
     sort_by_group(group, order, begin);
     const auto x = q[head / heads_][head % heads_];
-    group_means(order, begin, dim_, {x.row(0), x.stride(0)}, workspace.shared(mean_).data() + head * shape_.clusters * dim_);
+    means_of_groups(order, begin, dim_, {x.row(0), x.stride(0)},
+                    {workspace.shared(mean_).data() + head * shape_.clusters * dim_, dim_});
   });
 }
 
@@ -102,7 +96,7 @@ OwnedClusterTable cluster_rows(index_t n, index_t dim, const float* x, const Clu
   sign_codes(n, dim, {x, dim}, shape.bits, planes, scratch.data(), code.data());
   hamming_clusters(code, shape.clusters, shape.iterations, starts, centroid, clustering, table.group);
   sort_by_group(table.group, table.order, table.begin);
-  group_means(table.order, table.begin, dim, {x, dim}, table.mean.data());
+  means_of_groups(table.order, table.begin, dim, {x, dim}, {table.mean.data(), dim});
   return table;
 }
 
@@ -112,20 +106,27 @@ constexpr index_t key_block = 256;  // scores of 128 probes then take 128 KB of 
 
 }  // namespace
 
-// Pools are thinned when they exceed 4 `take`: about twice on N = 8192; 2 `take` would be six times.
-TopRows::TopRows(index_t probes, index_t dim, index_t take, WorkspacePlan& plan)
-    : probes_(probes),
+// A pool takes all rows until it has 8 `take`, and is then thinned whenever it exceeds 4 `take`: scores above its least must be
+// found one by one, so the sooner that is high the better. Two or three times on N = 8192.
+TopRows::TopRows(index_t n, index_t probes, index_t dim, index_t take, Of of, WorkspacePlan& plan)
+    : n_(n),
+      probes_(probes),
       dim_(dim),
       take_(take),
-      capacity_(4 * take + key_block + 16),
+      fill_(std::min(n, 8 * take)),
+      capacity_(fill_ + key_block + 16),
+      of_(of),
+      normal_(plan.per_worker<float>(of == Of::normalised_rows ? dim * key_block : 0)),
       block_(plan.per_worker<float>(dim * key_block)),
       scores_(plan.per_worker<float>(probes * key_block)),
       pool_scores_(plan.per_worker<float>(probes * capacity_)),
       pool_rows_(plan.per_worker<std::int32_t>(probes * capacity_)),
-      scratch_(plan.per_worker<std::int32_t>(capacity_)),
-      pools_(plan.per_worker<Pool>(probes)) {}
+      scratch_(plan.per_worker<std::int32_t>(capacity_ + 64)),
+      pools_(plan.per_worker<Pool>(probes)) {
+  ATTN_ASSERT(take >= 1 && take <= n);
+}
 
-void TopRows::operator()(index_t n, Rows x, Rows probes, const Workspace& workspace, int worker, std::int32_t* rows) const {
+void TopRows::operator()(Rows x, Rows probes, const Workspace& workspace, int worker, std::int32_t* rows) const {
   constexpr float lowest = -std::numeric_limits<float>::infinity();
   float* turned = workspace.of(worker, block_).data();
   float* scores = workspace.of(worker, scores_).data();
@@ -140,9 +141,15 @@ void TopRows::operator()(index_t n, Rows x, Rows probes, const Workspace& worksp
     pool.least = keep_largest(pool.size, take_, pool_scores + c * capacity_, pool_rows + c * capacity_, scratch);
     pool.size = static_cast<std::int32_t>(take_);
   };
-  for (index_t first = 0; first < n; first += key_block) {
-    const index_t count = std::min(key_block, n - first);
-    transpose(count, dim_, {x.data + first * x.stride, x.stride}, {turned, key_block});
+  for (index_t first = 0; first < n_; first += key_block) {
+    const index_t count = std::min(key_block, n_ - first);
+    Rows block{x.data + first * x.stride, x.stride};
+    if (of_ == Of::normalised_rows) {
+      const Into to{workspace.of(worker, normal_).data(), dim_};
+      layer_norm(count, dim_, block, to);
+      block = to;
+    }
+    transpose(count, dim_, block, {turned, key_block});
     gemm(probes_, count, dim_, {probes.data, probes.stride}, {turned, key_block}, {scores, key_block});
     for (index_t c = 0; c < probes_; ++c) {
       Pool& pool = pools[static_cast<std::size_t>(c)];
@@ -150,13 +157,15 @@ void TopRows::operator()(index_t n, Rows x, Rows probes, const Workspace& worksp
       float* own_scores = pool_scores + c * capacity_;
       std::int32_t* own_rows = pool_rows + c * capacity_;
       index_t j = 0;
-      for (; j < count && pool.size < take_; ++j, ++pool.size) {
-        own_scores[pool.size] = score[j] > lowest ? score[j] : lowest;  // NaN is lowest, too
-        own_rows[pool.size] = static_cast<std::int32_t>(first + j);
+      if (pool.least == lowest) {
+        j = std::min(count, fill_ - pool.size);
+        append_all(j, score, static_cast<std::int32_t>(first), own_scores + pool.size, own_rows + pool.size);
+        pool.size += static_cast<std::int32_t>(j);
+        if (pool.size == fill_) thin(c);
       }
       pool.size = static_cast<std::int32_t>(
           append_above(count - j, score + j, pool.least, static_cast<std::int32_t>(first + j), own_scores, own_rows, pool.size));
-      if (pool.size >= 4 * take_) thin(c);
+      if (pool.least != lowest && pool.size >= 4 * take_) thin(c);
     }
   }
   for (index_t c = 0; c < probes_; ++c) {
@@ -165,12 +174,13 @@ void TopRows::operator()(index_t n, Rows x, Rows probes, const Workspace& worksp
   }
 }
 
-std::vector<std::int32_t> top_rows(index_t n, index_t dim, const float* x, index_t probes, const float* probe, index_t take) {
+std::vector<std::int32_t> top_rows(index_t n, index_t dim, const float* x, index_t probes, const float* probe, index_t take,
+                                   TopRows::Of of) {
   WorkspacePlan plan(1);
-  const TopRows top(probes, dim, take, plan);
+  const TopRows top(n, probes, dim, take, of, plan);
   const Workspace workspace(plan);
   std::vector<std::int32_t> rows(static_cast<std::size_t>(probes * take));
-  top(n, {x, dim}, {probe, dim}, workspace, 0, rows.data());
+  top({x, dim}, {probe, dim}, workspace, 0, rows.data());
   return rows;
 }
 

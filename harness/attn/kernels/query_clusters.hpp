@@ -62,18 +62,21 @@ class QueryClusters {
 // For each probe the `take` <= n rows of x with the largest product with it, in ascending order.
 class TopRows {
  public:
-  TopRows(index_t probes, index_t dim, index_t take, WorkspacePlan&);
+  enum class Of { rows, normalised_rows };  // the latter by layer_norm, for the products only
+
+  TopRows(index_t n, index_t probes, index_t dim, index_t take, Of of, WorkspacePlan&);
 
   // rows [probes, take].
-  void operator()(index_t n, Rows x, Rows probes, const Workspace&, int worker, std::int32_t* rows) const;
+  void operator()(Rows x, Rows probes, const Workspace&, int worker, std::int32_t* rows) const;
 
  private:
   struct Pool {   // of a probe
     float least;  // a score must exceed it
     std::int32_t size;
   };
-  index_t probes_, dim_, take_, capacity_;
-  Booking<float> block_, scores_, pool_scores_;
+  index_t n_, probes_, dim_, take_, fill_, capacity_;
+  Of of_;
+  Booking<float> normal_, block_, scores_, pool_scores_;
   Booking<std::int32_t> pool_rows_, scratch_;
   Booking<Pool> pools_;
 };
@@ -85,6 +88,7 @@ struct OwnedClusterTable {
 };
 OwnedClusterTable cluster_rows(index_t n, index_t dim, const float* x, const ClusterShape&, const float* planes,
                                const float* starts);
-std::vector<std::int32_t> top_rows(index_t n, index_t dim, const float* x, index_t probes, const float* probe, index_t take);
+std::vector<std::int32_t> top_rows(index_t n, index_t dim, const float* x, index_t probes, const float* probe, index_t take,
+                                   TopRows::Of of = TopRows::Of::rows);
 
 }  // namespace attn::kernels

@@ -8,6 +8,8 @@
 #include <hwy/highway.h>
 
 #include <algorithm>
+#include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "attn/kernels/lanes-inl.hpp"
@@ -33,18 +35,40 @@ void Argmax(index_t n, index_t columns, const float* y, int32_t* at) {
   }
 }
 
+void AppendAll(index_t n, const float* score, int32_t first, float* scores, int32_t* rows) {
+  const F d;
+  const hn::RebindToSigned<F> di;
+  const V lowest = hn::Set(d, -std::numeric_limits<float>::infinity());
+  for (index_t j = 0; j < n; j += kLanes) {
+    const V value = load_first(score + j, n - j);
+    hn::StoreU(hn::IfThenElse(hn::Gt(value, lowest), value, lowest), d, scores + j);
+    hn::StoreU(hn::Iota(di, static_cast<int32_t>(first + j)), di, rows + j);
+  }
+}
+
+HWY_INLINE uint64_t Bits(hn::Mask<F> mask) {
+  uint8_t bytes[8] = {};
+  hn::StoreMaskBits(F(), mask, bytes);
+  uint64_t bits;
+  std::memcpy(&bits, bytes, sizeof bits);
+  return bits & ((uint64_t{1} << kLanes) - 1);
+}
+
+// Few scores are above, and where is hard to foresee: one loop over the bits of 64 costs one wrong guess, a branch for each vector
+// one for nearly every score.
 index_t AppendAbove(index_t n, const float* score, float least, int32_t first, float* scores, int32_t* rows, index_t size) {
-  const hn::ScalableTag<float> d;
-  const hn::RebindToSigned<decltype(d)> di;
-  const auto lanes = static_cast<index_t>(hn::Lanes(d));
+  const F d;
   const auto limit = hn::Set(d, least);
+  constexpr index_t word = 64;
   index_t j = 0;
-  for (; j + lanes <= n; j += lanes) {
-    const auto value = hn::LoadU(d, score + j);
-    const auto above = hn::Gt(value, limit);
-    if (hn::AllFalse(d, above)) continue;
-    hn::CompressStore(hn::Iota(di, static_cast<int32_t>(first + j)), hn::RebindMask(di, above), di, rows + size);
-    size += static_cast<index_t>(hn::CompressStore(value, above, d, scores + size));
+  for (; j + word <= n; j += word) {
+    uint64_t above = 0;
+    for (index_t w = 0; w < word; w += kLanes) above |= Bits(hn::Gt(hn::LoadU(d, score + j + w), limit)) << w;
+    for (; above != 0; above &= above - 1) {
+      const auto at = static_cast<int32_t>(j) + static_cast<int32_t>(hwy::Num0BitsBelowLS1Bit_Nonzero64(above));
+      scores[size] = score[at];
+      rows[size++] = first + at;
+    }
   }
   for (; j < n; ++j) {
     if (!(score[j] > least)) continue;
@@ -80,11 +104,16 @@ float KeepLargest(index_t n, index_t take, float* scores, int32_t* rows, int32_t
     top = hn::Max(top, x);
     hn::StoreU(x, di, number + i);
   }
+  for (index_t i = (n + kLanes - 1) / kLanes; i % 4 != 0; ++i) hn::StoreU(hn::Set(di, lowest), di, number + i * kLanes);
   const auto above = [&](int32_t limit) HWY_ATTR {  // how many
-    auto count = hn::Zero(di);
+    auto a = hn::Zero(di), b = a, c = a, e = a;
     const auto least = hn::Set(di, limit);
-    for (index_t i = 0; i < n; i += kLanes) count = hn::Sub(count, hn::VecFromMask(di, hn::Gt(hn::LoadU(di, number + i), least)));
-    return index_t{hn::GetLane(hn::SumOfLanes(di, count))};
+    const auto one = [&](index_t i) HWY_ATTR { return hn::VecFromMask(di, hn::Gt(hn::LoadU(di, number + i), least)); };
+    for (index_t i = 0; i < n; i += 4 * kLanes) {
+      a = hn::Sub(a, one(i)), b = hn::Sub(b, one(i + kLanes));
+      c = hn::Sub(c, one(i + 2 * kLanes)), e = hn::Sub(e, one(i + 3 * kLanes));
+    }
+    return index_t{hn::GetLane(hn::SumOfLanes(di, hn::Add(hn::Add(a, b), hn::Add(c, e))))};
   };
   // At least `take` are `reached` or more, fewer are `missed` or more.
   int64_t reached = hn::GetLane(hn::MinOfLanes(di, bottom)), missed = int64_t{hn::GetLane(hn::MaxOfLanes(di, top))} + 1;
@@ -123,43 +152,70 @@ float KeepLargest(index_t n, index_t take, float* scores, int32_t* rows, int32_t
   return lowest_score;
 }
 
-void MeanOfRows(const int32_t* list, index_t count, index_t dim, Rows x, float* to) {
+void MeansOfGroups(const int32_t* order, index_t count, const int32_t* begin, index_t groups, index_t dim, Rows x, Into to) {
   const F d;
-  const V share = hn::Set(d, 1.0f / static_cast<float>(std::max<index_t>(count, 1)));
-  for (index_t e = 0; e < dim; e += 4 * kLanes) {
-    V sum[4] = {hn::Zero(d), hn::Zero(d), hn::Zero(d), hn::Zero(d)};
-    for (index_t i = 0; i < count; ++i) {
-      const float* row = x.data + list[i] * x.stride;
-      for (int w = 0; w < 4; ++w) {
-        const index_t at = e + w * kLanes;
-        if (at < dim) sum[w] = hn::Add(sum[w], load_first(row + at, dim - at));
+  constexpr index_t ahead = 8;  // rows, since they are read at random
+  for (index_t g = 0; g < groups; ++g) {
+    const V share = hn::Set(d, 1.0f / static_cast<float>(std::max(begin[g + 1] - begin[g], 1)));
+    for (index_t e = 0; e < dim; e += 4 * kLanes) {
+      V sum[4] = {hn::Zero(d), hn::Zero(d), hn::Zero(d), hn::Zero(d)};
+      const index_t left = dim - e;
+      for (index_t i = begin[g]; i < begin[g + 1]; ++i) {
+        const float* soon = x.data + order[std::min(i + ahead, count - 1)] * x.stride + e;
+        const float* row = x.data + order[i] * x.stride + e;
+        if (left >= 4 * kLanes) {
+          for (int w = 0; w < 4; ++w) {
+            __builtin_prefetch(soon + w * kLanes);
+            sum[w] = hn::Add(sum[w], hn::LoadU(d, row + w * kLanes));
+          }
+        } else {
+          for (int w = 0; w * kLanes < left; ++w) sum[w] = hn::Add(sum[w], load_first(row + w * kLanes, left - w * kLanes));
+        }
       }
-    }
-    for (int w = 0; w < 4; ++w) {
-      const index_t at = e + w * kLanes;
-      if (at < dim) store_first(hn::Mul(sum[w], share), to + at, dim - at);
+      for (int w = 0; w < 4 && e + w * kLanes < dim; ++w)
+        store_first(hn::Mul(sum[w], share), to.data + g * to.stride + e + w * kLanes, dim - e - w * kLanes);
     }
   }
 }
 
-void NormaliseRows(index_t m, index_t n, Rows from, Into to) {
+// Rows of at most W vectors stay in registers.
+template <int W>
+HWY_INLINE void LayerNormRows(index_t m, index_t n, Rows from, Into to, const int32_t* list) {
   const F d;
   const auto columns = static_cast<float>(n);
+  const auto vectors = static_cast<int>((n + kLanes - 1) / kLanes);
+  const auto in_last = hn::FirstN(d, static_cast<size_t>(n - (vectors - 1) * kLanes));
+  constexpr index_t ahead = 16;  // rows that are fetched, listed or not
   for (index_t i = 0; i < m; ++i) {
-    const float* x = from.data + i * from.stride;
+    const float* x = from.data + (list != nullptr ? list[i] : i) * from.stride;
+    const float* soon = from.data + (list != nullptr ? list[std::min(i + ahead, m - 1)] : i + ahead) * from.stride;
     float* y = to.data + i * to.stride;
+    V row[W];
     V sum = hn::Zero(d), squares = hn::Zero(d);
-    for (index_t j = 0; j < n; j += kLanes) sum = hn::Add(sum, load_first(x + j, n - j));
-    const V mean = hn::Set(d, hn::GetLane(hn::SumOfLanes(d, sum)) / columns);
-    for (index_t j = 0; j < n; j += kLanes) {
-      V centred = hn::Sub(load_first(x + j, n - j), mean);
-      if (n - j < kLanes) centred = hn::IfThenElseZero(hn::FirstN(d, static_cast<size_t>(n - j)), centred);
-      squares = hn::MulAdd(centred, centred, squares);
+    for (int w = 0; w < W; ++w) {
+      if (w == vectors) break;
+      __builtin_prefetch(soon + w * kLanes);
+      row[w] = load_first(x + w * kLanes, n - w * kLanes);
+      sum = hn::Add(sum, row[w]);
     }
-    const V variance = hn::Set(d, hn::GetLane(hn::SumOfLanes(d, squares)) / columns + 1e-6f);
-    const V factor = hn::Div(hn::Set(d, 1.0f), hn::Sqrt(variance));
-    for (index_t j = 0; j < n; j += kLanes) store_first(hn::Mul(hn::Sub(load_first(x + j, n - j), mean), factor), y + j, n - j);
+    const V mean = hn::Mul(hn::SumOfLanes(d, sum), hn::Set(d, 1 / columns));
+    for (int w = 0; w < W; ++w) {
+      if (w == vectors) break;
+      row[w] = hn::Sub(row[w], mean);
+      if (w == vectors - 1) row[w] = hn::IfThenElseZero(in_last, row[w]);
+      squares = hn::MulAdd(row[w], row[w], squares);
+    }
+    const V factor = hn::Set(d, 1 / std::sqrt(hn::GetLane(hn::SumOfLanes(d, squares)) / columns + 1e-6f));
+    for (int w = 0; w < W; ++w) {
+      if (w == vectors) break;
+      store_first(hn::Mul(row[w], factor), y + w * kLanes, n - w * kLanes);
+    }
   }
+}
+
+void LayerNorm(index_t m, index_t n, Rows from, Into to, const int32_t* list) {
+  if (n == 4 * kLanes) return LayerNormRows<4>(m, 4 * kLanes, from, to, list);
+  LayerNormRows<256 / kLanes>(m, n, from, to, list);
 }
 
 }  // namespace attn::kernels::HWY_NAMESPACE
@@ -169,13 +225,18 @@ HWY_AFTER_NAMESPACE();
 namespace attn::kernels {
 
 HWY_EXPORT(Argmax);
+HWY_EXPORT(AppendAll);
 HWY_EXPORT(AppendAbove);
 HWY_EXPORT(KeepLargest);
-HWY_EXPORT(MeanOfRows);
-HWY_EXPORT(NormaliseRows);
+HWY_EXPORT(MeansOfGroups);
+HWY_EXPORT(LayerNorm);
 
 void argmax_of_both_signs(index_t n, index_t columns, const float* y, std::int32_t* at) {
   HWY_DYNAMIC_DISPATCH(Argmax)(n, columns, y, at);
+}
+
+void append_all(index_t n, const float* score, std::int32_t first, float* scores, std::int32_t* rows) {
+  HWY_DYNAMIC_DISPATCH(AppendAll)(n, score, first, scores, rows);
 }
 
 index_t append_above(index_t n, const float* score, float least, std::int32_t first, float* scores, std::int32_t* rows,
@@ -187,11 +248,14 @@ float keep_largest(index_t n, index_t take, float* scores, std::int32_t* rows, s
   return HWY_DYNAMIC_DISPATCH(KeepLargest)(n, take, scores, rows, scratch);
 }
 
-void mean_of_rows(std::span<const std::int32_t> list, index_t dim, Rows x, float* to) {
-  HWY_DYNAMIC_DISPATCH(MeanOfRows)(list.data(), static_cast<index_t>(list.size()), dim, x, to);
+void means_of_groups(std::span<const std::int32_t> order, std::span<const std::int32_t> begin, index_t dim, Rows x, Into to) {
+  HWY_DYNAMIC_DISPATCH(MeansOfGroups)
+  (order.data(), static_cast<index_t>(order.size()), begin.data(), static_cast<index_t>(begin.size()) - 1, dim, x, to);
 }
 
-void normalise_rows(index_t m, index_t n, Rows from, Into to) { HWY_DYNAMIC_DISPATCH(NormaliseRows)(m, n, from, to); }
+void layer_norm(index_t m, index_t n, Rows from, Into to, const std::int32_t* list) {
+  HWY_DYNAMIC_DISPATCH(LayerNorm)(m, n, from, to, list);
+}
 
 }  // namespace attn::kernels
 #endif

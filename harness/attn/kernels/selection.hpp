@@ -11,16 +11,16 @@ namespace attn::kernels {
 // y [columns, n]; n a multiple of 16.
 void argmax_of_both_signs(index_t n, index_t columns, const float* y, std::int32_t* at);
 
+// score[j], -inf for NaN, and first + j to both lists, which have room for n + 16.
+void append_all(index_t n, const float* score, std::int32_t first, float* scores, std::int32_t* rows);
+
 // Appends score[j] > least and first + j to both lists, which have room for n + 16 more; how many there are then. A score of NaN
 // exceeds nothing.
 index_t append_above(index_t n, const float* score, float least, std::int32_t first, float* scores, std::int32_t* rows,
                      index_t size);
 
 // Of n scores, no NaN, keeps the `take` <= n largest, the first of equals, and their rows, in the order they stand in; the least of
-// them. scratch: n + 16. Lists have room for 16 more.
+// them. scratch: n + 64. Lists have room for 16 more.
 float keep_largest(index_t n, index_t take, float* scores, std::int32_t* rows, std::int32_t* scratch);
-
-// Rows of at most 256 columns to mean 0 and variance 1: (x - mean) / sqrt(variance + 1e-6).
-void normalise_rows(index_t m, index_t n, Rows from, Into to);
 
 }  // namespace attn::kernels
