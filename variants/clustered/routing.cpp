@@ -14,7 +14,7 @@ namespace attn {
 //   causal: j <= i, and keys are queries (k' = q', S^k = S^q), as the authors' decoder
 //   Roy et al. 2021, arXiv:2003.05997, section 4 and the authors' code; scale 1/sqrt(D) as in attention (their code has 1)
 //   useful flops 2 C w^2 (D + Dv), about half when causal, + 2 N C D for each of queries and keys: O(N^1.5) at C = sqrt(N), w =
-//   N/C; workspace N Dv and the lists
+//   N/C; workspace N Dv and the lists of as many heads as threads
 // A mean of softmaxes, not one softmax over the union. Membership depends on every token, later ones too, even when causal.
 // Centroids are not trained by gradient but by kernels::update_centroids.
 struct Routing {
@@ -104,48 +104,24 @@ struct Routing {
         c_(clusters(p, o)),
         w_(window(p, o)),
         sides_(shared(p, o) ? 1 : 2),
+        at_once_(std::min<index_t>(workspace.threads(), p.batch * p.heads)),
         top_(p.q_len, c_, p.head_dim, w_, kernels::TopRows::Of::normalised_rows, workspace),
         attention_(p.head_dim, p.value_dim, scale(p, o), workspace),
         normal_(workspace.per_worker<float>(sides_ * w_ * p.head_dim)),
-        list_(workspace.shared<std::int32_t>(sides_ * p.batch * p.heads * c_ * w_)),
-        answers_(workspace.shared<float>(p.batch * p.heads * c_ * w_ * p.value_dim)),
-        slot_(workspace.shared<std::int32_t>(p.batch * p.heads * c_ * w_)),
-        begin_(workspace.shared<std::int32_t>(p.batch * p.heads * (p.q_len + 1))) {}
+        list_(workspace.shared<std::int32_t>(sides_ * at_once_ * c_ * w_)),
+        answers_(workspace.shared<float>(at_once_ * c_ * w_ * p.value_dim)),
+        slot_(workspace.shared<std::int32_t>(at_once_ * c_ * w_)),
+        begin_(workspace.shared<std::int32_t>(at_once_ * (p.q_len + 1))) {}
 
-  // Choose, attend cluster by cluster, and average for each token. Rows are normalised where they are used, twice: to write them
-  // and read them again takes longer.
+  // Choose, attend cluster by cluster, and average for each token; as many heads at once as there are threads, while they are near.
+  // Rows are normalised where they are used, twice: to write them and read them again takes longer.
   void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
-    choose(in, parameters, workspace);
-    const index_t heads = p_.batch * p_.heads, d = p_.head_dim, dv = p_.value_dim;
-    const std::int32_t* list = workspace.shared(list_).data();
-    float* answers = workspace.shared(answers_).data();
-    parallel_tasks(heads * c_, [&](index_t task, int worker) {
-      const index_t b = task / c_ / p_.heads, h = task / c_ % p_.heads;
-      const auto q = in.q[b][h], k = sides_ > 1 ? in.k[b][h] : q, v = in.v[b][h];
-      const auto queries = [&](index_t t) { return list + t * w_; };
-      const auto keys = [&](index_t t) { return list + ((sides_ - 1) * heads * c_ + t) * w_; };
-      float* own_q = workspace.of(worker, normal_).data();
-      float* own_k = own_q + (sides_ - 1) * w_ * d;
-      kernels::layer_norm(w_, d, {q.row(0), q.stride(0)}, {own_q, d}, queries(task));
-      if (sides_ > 1) kernels::layer_norm(w_, d, {k.row(0), k.stride(0)}, {own_k, d}, keys(task));
-
-      const kernels::SightRule causal{queries(task), keys(task), kernels::SightRule::lowest, 0};
-      const auto rules = static_cast<std::size_t>(p_.causal ? 1 : 0);
-      const kernels::RowKeys seen{{own_k, d}, {v.row(0), v.stride(0), keys(task)}, w_, {&causal, rules}};
-      const index_t next = task % c_ + 1 < c_ ? task + 1 : task;
-      const std::array soon_k{kernels::FetchRows{{q.row(0), q.stride(0), queries(next)}, w_},
-                              kernels::FetchRows{{k.row(0), k.stride(0), keys(next)}, sides_ > 1 ? w_ : 0}};
-      const std::array soon_v{kernels::FetchRows{{v.row(0), v.stride(0), keys(next)}, w_},
-                              kernels::FetchRows{{answers + next * w_ * dv, dv}, w_}};
-      attention_({.q = {own_q, d},
-                  .out = {answers + task * w_ * dv, dv},
-                  .count = w_,
-                  .keys = {&seen, 1},
-                  .soon_k = soon_k,
-                  .soon_v = soon_v},
-                 workspace, worker);
-    });
-    average({answers, {p_.batch, p_.heads, c_ * w_, dv}}, out, workspace);
+    for (index_t first = 0; first < p_.batch * p_.heads; first += at_once_) {
+      const index_t heads = std::min(at_once_, p_.batch * p_.heads - first);
+      choose(in, parameters, workspace, first, heads);
+      parallel_tasks(heads * c_, [&](index_t task, int worker) { attend_cluster(in, workspace, first, task / c_, task % c_, worker); });
+      average(out, workspace, first, heads);
+    }
   }
 
  private:
@@ -162,37 +138,74 @@ struct Routing {
   }
   static double scale(const Problem& p, const Options& o) { return o.logit_scale > 0 ? o.logit_scale : p.scale(); }
 
-  void choose(const FloatInputs& in, const ParameterSet<float>& parameters, const Workspace& workspace) const {
-    const index_t heads = p_.batch * p_.heads, d = p_.head_dim, n = p_.q_len;
+  // What the cluster's centroid took of head first + h.
+  std::int32_t* list(const Workspace& workspace, index_t side, index_t h, index_t cluster) const {
+    return workspace.shared(list_).data() + ((side * at_once_ + h) * c_ + cluster) * w_;
+  }
+  float* answers(const Workspace& workspace, index_t h, index_t cluster) const {
+    return workspace.shared(answers_).data() + (h * c_ + cluster) * w_ * p_.value_dim;
+  }
+  // The slots of each query, in the order of the clusters.
+  std::span<std::int32_t> slots(const Workspace& workspace, index_t h) const {
+    return workspace.shared(slot_).subspan(static_cast<std::size_t>(h * c_ * w_), static_cast<std::size_t>(c_ * w_));
+  }
+  std::span<std::int32_t> begin(const Workspace& workspace, index_t h) const {
+    return workspace.shared(begin_).subspan(static_cast<std::size_t>(h * (p_.q_len + 1)), static_cast<std::size_t>(p_.q_len + 1));
+  }
+
+  void choose(const FloatInputs& in, const ParameterSet<float>& parameters, const Workspace& workspace, index_t first,
+              index_t heads) const {
     const auto centroids = parameters.view<3>("centroids");
-    parallel_tasks(sides_ * heads, [&](index_t head, int worker) {
-      const auto x = (head < heads ? in.q : in.k)[head % heads / p_.heads][head % p_.heads];
-      const auto list =
-          workspace.shared(list_).subspan(static_cast<std::size_t>(head * c_ * w_), static_cast<std::size_t>(c_ * w_));
-      top_({x.row(0), x.stride(0)}, {centroids[head % p_.heads].row(0), d}, workspace, worker, list.data());
-      if (head >= heads) return;
-      // The slots of each query, in the order of the clusters.
-      kernels::sort_by_group(
-          list, workspace.shared(slot_).subspan(static_cast<std::size_t>(head * c_ * w_), list.size()),
-          workspace.shared(begin_).subspan(static_cast<std::size_t>(head * (n + 1)), static_cast<std::size_t>(n + 1)));
+    parallel_tasks(sides_ * heads, [&](index_t task, int worker) {
+      const index_t side = task / heads, h = task % heads, head = first + h;
+      const auto x = (side == 0 ? in.q : in.k)[head / p_.heads][head % p_.heads];
+      std::int32_t* own = list(workspace, side, h, 0);
+      top_({x.row(0), x.stride(0)}, {centroids[head % p_.heads].row(0), p_.head_dim}, workspace, worker, own);
+      if (side == 0)
+        kernels::sort_by_group({own, static_cast<std::size_t>(c_ * w_)}, slots(workspace, h), begin(workspace, h));
     });
   }
 
-  void average(Output answers, Output out, const Workspace& workspace) const {
+  void attend_cluster(const FloatInputs& in, const Workspace& workspace, index_t first, index_t h, index_t cluster, int worker) const {
+    const index_t d = p_.head_dim, dv = p_.value_dim, b = (first + h) / p_.heads, own_head = (first + h) % p_.heads;
+    const auto q = in.q[b][own_head], k = sides_ > 1 ? in.k[b][own_head] : q, v = in.v[b][own_head];
+    const auto queries = [&](index_t c) { return list(workspace, 0, h, c); };
+    const auto keys = [&](index_t c) { return list(workspace, sides_ - 1, h, c); };
+    float* normal_q = workspace.of(worker, normal_).data();
+    float* normal_k = normal_q + (sides_ - 1) * w_ * d;
+    kernels::layer_norm(w_, d, {q.row(0), q.stride(0)}, {normal_q, d}, queries(cluster));
+    if (sides_ > 1) kernels::layer_norm(w_, d, {k.row(0), k.stride(0)}, {normal_k, d}, keys(cluster));
+
+    const kernels::SightRule causal{queries(cluster), keys(cluster), kernels::SightRule::lowest, 0};
+    const auto rules = static_cast<std::size_t>(p_.causal ? 1 : 0);
+    const kernels::RowKeys seen{{normal_k, d}, {v.row(0), v.stride(0), keys(cluster)}, w_, {&causal, rules}};
+    const index_t next = std::min(cluster + 1, c_ - 1);
+    const std::array soon_k{kernels::FetchRows{{q.row(0), q.stride(0), queries(next)}, w_},
+                            kernels::FetchRows{{k.row(0), k.stride(0), keys(next)}, sides_ > 1 ? w_ : 0}};
+    const std::array soon_v{kernels::FetchRows{{v.row(0), v.stride(0), keys(next)}, w_},
+                            kernels::FetchRows{{answers(workspace, h, next), dv}, w_}};
+    attention_({.q = {normal_q, d},
+                .out = {answers(workspace, h, cluster), dv},
+                .count = w_,
+                .keys = {&seen, 1},
+                .soon_k = soon_k,
+                .soon_v = soon_v},
+               workspace, worker);
+  }
+
+  void average(Output out, const Workspace& workspace, index_t first, index_t heads) const {
     const index_t n = p_.q_len, blocks = (n + block - 1) / block;
-    parallel_tasks(p_.batch * p_.heads * blocks, [&](index_t task, int) {
-      const index_t head = task / blocks, first = task % blocks * block, count = std::min(n - first, block);
-      const auto from = answers[head / p_.heads][head % p_.heads];
-      const auto to = out[head / p_.heads][head % p_.heads];
-      const auto slots = workspace.shared(slot_).subspan(static_cast<std::size_t>(head * c_ * w_), static_cast<std::size_t>(c_ * w_));
-      const auto begin = workspace.shared(begin_).subspan(static_cast<std::size_t>(head * (n + 1) + first));
-      kernels::means_of_groups(slots, begin.first(static_cast<std::size_t>(count + 1)), p_.value_dim, {from.row(0), from.stride(0)},
-                               {to.row(first), to.stride(0)});
+    parallel_tasks(heads * blocks, [&](index_t task, int) {
+      const index_t h = task / blocks, row = task % blocks * block, count = std::min(n - row, block);
+      const auto to = out[(first + h) / p_.heads][(first + h) % p_.heads];
+      kernels::means_of_groups(slots(workspace, h), begin(workspace, h).subspan(static_cast<std::size_t>(row), static_cast<std::size_t>(count + 1)),
+                               p_.value_dim, {answers(workspace, h, 0), p_.value_dim}, {to.row(row), to.stride(0)});
     });
   }
 
   Problem p_;
   index_t c_, w_, sides_;
+  index_t at_once_;  // heads
   kernels::TopRows top_;
   kernels::RowAttention attention_;
   Booking<float> normal_;

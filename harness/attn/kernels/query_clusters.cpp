@@ -102,7 +102,8 @@ OwnedClusterTable cluster_rows(index_t n, index_t dim, const float* x, const Clu
 
 namespace {
 
-constexpr index_t key_block = 256;  // scores of 128 probes then take 128 KB of L2
+constexpr index_t key_block = 256;
+constexpr index_t probe_block = 24;  // scores of both are looked through while in L1; a multiple of the product's tiles
 
 }  // namespace
 
@@ -118,7 +119,7 @@ TopRows::TopRows(index_t n, index_t probes, index_t dim, index_t take, Of of, Wo
       of_(of),
       normal_(plan.per_worker<float>(of == Of::normalised_rows ? dim * key_block : 0)),
       block_(plan.per_worker<float>(dim * key_block)),
-      scores_(plan.per_worker<float>(probes * key_block)),
+      scores_(plan.per_worker<float>(probe_block * key_block)),
       pool_scores_(plan.per_worker<float>(probes * capacity_)),
       pool_rows_(plan.per_worker<std::int32_t>(probes * capacity_)),
       scratch_(plan.per_worker<std::int32_t>(capacity_ + 64)),
@@ -135,12 +136,13 @@ void TopRows::operator()(Rows x, Rows probes, const Workspace& workspace, int wo
   std::int32_t* scratch = workspace.of(worker, scratch_).data();
   const std::span<Pool> pools = workspace.of(worker, pools_);
   std::fill(pools.begin(), pools.end(), Pool{lowest, 0});
-  const auto thin = [&](index_t c) {
+  const auto thin = [&](index_t c, index_t most) {
     Pool& pool = pools[static_cast<std::size_t>(c)];
-    if (pool.size <= take_) return;
-    pool.least = keep_largest(pool.size, take_, pool_scores + c * capacity_, pool_rows + c * capacity_, scratch);
-    pool.size = static_cast<std::int32_t>(take_);
+    if (pool.size <= most) return;
+    const Kept kept = keep_largest(pool.size, take_, most, pool_scores + c * capacity_, pool_rows + c * capacity_, scratch);
+    pool = {kept.least, static_cast<std::int32_t>(kept.count)};
   };
+  const index_t about = take_ + take_ / 4;  // is enough on the way
   for (index_t first = 0; first < n_; first += key_block) {
     const index_t count = std::min(key_block, n_ - first);
     Rows block{x.data + first * x.stride, x.stride};
@@ -150,10 +152,13 @@ void TopRows::operator()(Rows x, Rows probes, const Workspace& workspace, int wo
       block = to;
     }
     transpose(count, dim_, block, {turned, key_block});
-    gemm(probes_, count, dim_, {probes.data, probes.stride}, {turned, key_block}, {scores, key_block});
     for (index_t c = 0; c < probes_; ++c) {
+      if (c % probe_block == 0) {
+        gemm(std::min(probe_block, probes_ - c), count, dim_, {probes.data + c * probes.stride, probes.stride}, {turned, key_block},
+             {scores, key_block});
+      }
       Pool& pool = pools[static_cast<std::size_t>(c)];
-      const float* score = scores + c * key_block;
+      const float* score = scores + c % probe_block * key_block;
       float* own_scores = pool_scores + c * capacity_;
       std::int32_t* own_rows = pool_rows + c * capacity_;
       index_t j = 0;
@@ -161,15 +166,15 @@ void TopRows::operator()(Rows x, Rows probes, const Workspace& workspace, int wo
         j = std::min(count, fill_ - pool.size);
         append_all(j, score, static_cast<std::int32_t>(first), own_scores + pool.size, own_rows + pool.size);
         pool.size += static_cast<std::int32_t>(j);
-        if (pool.size == fill_) thin(c);
+        if (pool.size == fill_) thin(c, about);
       }
       pool.size = static_cast<std::int32_t>(
           append_above(count - j, score + j, pool.least, static_cast<std::int32_t>(first + j), own_scores, own_rows, pool.size));
-      if (pool.least != lowest && pool.size >= 4 * take_) thin(c);
+      if (pool.least != lowest && pool.size >= 4 * take_) thin(c, about);
     }
   }
   for (index_t c = 0; c < probes_; ++c) {
-    thin(c);  // rows were appended, and stay, in ascending order
+    thin(c, take_);  // rows were appended, and stay, in ascending order
     std::copy_n(pool_rows + c * capacity_, take_, rows + c * take_);
   }
 }

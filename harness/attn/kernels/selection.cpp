@@ -85,9 +85,9 @@ HWY_INLINE hn::Vec<hn::RebindToSigned<F>> Ordered(V score) {
   return hn::Xor(bits, hn::And(hn::ShiftRight<31>(bits), hn::Set(di, 0x7fffffff)));
 }
 
-// The `take`-th largest is found by halving the range of the numbers, each time counting in lanes: a dozen passes as a rule, since
-// any number that has `take` above it will do. nth_element takes ten times as long.
-float KeepLargest(index_t n, index_t take, float* scores, int32_t* rows, int32_t* number) {
+// The limit is found by halving the range of the numbers, each time counting in lanes: a dozen passes as a rule, since any number
+// that has `take` above it will do. nth_element takes ten times as long.
+Kept KeepLargest(index_t n, index_t take, index_t most, float* scores, int32_t* rows, int32_t* number) {
   const F d;
   const hn::RebindToSigned<F> di;
   const auto lowest = std::numeric_limits<int32_t>::min();
@@ -118,14 +118,14 @@ float KeepLargest(index_t n, index_t take, float* scores, int32_t* rows, int32_t
   // At least `take` are `reached` or more, fewer are `missed` or more.
   int64_t reached = hn::GetLane(hn::MinOfLanes(di, bottom)), missed = int64_t{hn::GetLane(hn::MaxOfLanes(di, top))} + 1;
   index_t kept = n;
-  while (missed - reached > 1 && kept != take) {
+  while (missed - reached > 1 && kept > most) {
     const int64_t middle = reached + (missed - reached) / 2;
     const index_t count = above(static_cast<int32_t>(middle - 1));
     if (count >= take) reached = middle, kept = count;
     else missed = middle;
   }
   const auto limit = static_cast<int32_t>(reached);
-  index_t spare = kept - take;  // of those that equal the limit, if more than one does
+  const index_t spare = kept > most ? kept - most : 0;  // of those that equal the limit
   V least = hn::Set(d, std::numeric_limits<float>::infinity());
   index_t size = 0;
   if (spare == 0) {
@@ -137,7 +137,7 @@ float KeepLargest(index_t n, index_t take, float* scores, int32_t* rows, int32_t
       hn::CompressStore(hn::LoadU(di, rows + i), stays, di, rows + size);
       size += static_cast<index_t>(hn::CompressStore(score, hn::RebindMask(d, stays), d, scores + size));
     }
-    return hn::GetLane(hn::MinOfLanes(d, least));
+    return {size, hn::GetLane(hn::MinOfLanes(d, least))};
   }
   index_t equal = 0;
   for (index_t i = 0; i < n; ++i) equal += number[i] == limit;
@@ -149,7 +149,7 @@ float KeepLargest(index_t n, index_t take, float* scores, int32_t* rows, int32_t
     scores[size] = scores[i];
     rows[size++] = rows[i];
   }
-  return lowest_score;
+  return {size, lowest_score};
 }
 
 void MeansOfGroups(const int32_t* order, index_t count, const int32_t* begin, index_t groups, index_t dim, Rows x, Into to) {
@@ -244,8 +244,8 @@ index_t append_above(index_t n, const float* score, float least, std::int32_t fi
   return HWY_DYNAMIC_DISPATCH(AppendAbove)(n, score, least, first, scores, rows, size);
 }
 
-float keep_largest(index_t n, index_t take, float* scores, std::int32_t* rows, std::int32_t* scratch) {
-  return HWY_DYNAMIC_DISPATCH(KeepLargest)(n, take, scores, rows, scratch);
+Kept keep_largest(index_t n, index_t take, index_t most, float* scores, std::int32_t* rows, std::int32_t* scratch) {
+  return HWY_DYNAMIC_DISPATCH(KeepLargest)(n, take, most, scores, rows, scratch);
 }
 
 void means_of_groups(std::span<const std::int32_t> order, std::span<const std::int32_t> begin, index_t dim, Rows x, Into to) {

@@ -19,8 +19,13 @@ void append_all(index_t n, const float* score, std::int32_t first, float* scores
 index_t append_above(index_t n, const float* score, float least, std::int32_t first, float* scores, std::int32_t* rows,
                      index_t size);
 
-// Of n scores, no NaN, keeps the `take` <= n largest, the first of equals, and their rows, in the order they stand in; the least of
-// them. scratch: n + 64. Lists have room for 16 more.
-float keep_largest(index_t n, index_t take, float* scores, std::int32_t* rows, std::int32_t* scratch);
+// Of n scores, no NaN, keeps the `take` <= n largest, the first of equals, and their rows, in the order they stand in; or some
+// more of the largest, up to `most`, which is found sooner. How many, and the least of them. scratch: n + 64. Lists have room for
+// 16 more.
+struct Kept {
+  index_t count;
+  float least;
+};
+Kept keep_largest(index_t n, index_t take, index_t most, float* scores, std::int32_t* rows, std::int32_t* scratch);
 
 }  // namespace attn::kernels
