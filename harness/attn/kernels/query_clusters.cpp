@@ -103,6 +103,7 @@ OwnedClusterTable cluster_rows(index_t n, index_t dim, const float* x, const Clu
 namespace {
 
 constexpr index_t key_block = 256;
+constexpr index_t turned_stride = key_block + 16;  // rows 1 KB apart would meet in a quarter of L1's sets
 constexpr index_t probe_block = 24;  // scores of both are looked through while in L1; a multiple of the product's tiles
 
 }  // namespace
@@ -117,8 +118,7 @@ TopRows::TopRows(index_t n, index_t probes, index_t dim, index_t take, Of of, Wo
       fill_(std::min(n, 8 * take)),
       capacity_(fill_ + key_block + 16),
       of_(of),
-      normal_(plan.per_worker<float>(of == Of::normalised_rows ? dim * key_block : 0)),
-      block_(plan.per_worker<float>(dim * key_block)),
+      block_(plan.per_worker<float>(dim * turned_stride)),
       scores_(plan.per_worker<float>(probe_block * key_block)),
       pool_scores_(plan.per_worker<float>(probes * capacity_)),
       pool_rows_(plan.per_worker<std::int32_t>(probes * capacity_)),
@@ -145,17 +145,15 @@ void TopRows::operator()(Rows x, Rows probes, const Workspace& workspace, int wo
   const index_t about = take_ + take_ / 4;  // is enough on the way
   for (index_t first = 0; first < n_; first += key_block) {
     const index_t count = std::min(key_block, n_ - first);
-    Rows block{x.data + first * x.stride, x.stride};
-    if (of_ == Of::normalised_rows) {
-      const Into to{workspace.of(worker, normal_).data(), dim_};
-      layer_norm(count, dim_, block, to);
-      block = to;
-    }
-    transpose(count, dim_, block, {turned, key_block});
+    transpose(count, dim_, {x.data + first * x.stride, x.stride}, {turned, turned_stride});
+    if (of_ == Of::normalised_rows) normalise_columns(dim_, count, {turned, turned_stride});
     for (index_t c = 0; c < probes_; ++c) {
       if (c % probe_block == 0) {
-        gemm(std::min(probe_block, probes_ - c), count, dim_, {probes.data + c * probes.stride, probes.stride}, {turned, key_block},
-             {scores, key_block});
+        GemmOptions options;
+        const index_t soon = first + key_block + c / probe_block * dim_;  // of the next block, a share that the product can fetch
+        if (soon + dim_ <= n_) options.fetch[0] = {x.data + soon * x.stride, x.stride, dim_};
+        gemm(std::min(probe_block, probes_ - c), count, dim_, {probes.data + c * probes.stride, probes.stride},
+             {turned, turned_stride}, {scores, key_block}, options);
       }
       Pool& pool = pools[static_cast<std::size_t>(c)];
       const float* score = scores + c % probe_block * key_block;
