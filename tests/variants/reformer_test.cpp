@@ -56,10 +56,68 @@ TEST_CASE("reformer: tokens in separate directions find their own kind") {
   for (index_t i = 0; i < 64; ++i) CHECK(out(0, 0, i, 0) == Approx(static_cast<double>(i % 4)).margin(1e-5));
 }
 
+TEST_CASE("reformer: same_bucket=yes sees the own bucket only") {
+  // As above, in one chunk and with all logits equal: the answer is the mean over what is seen.
+  const Problem p = problem(64, 16, false, 1);
+  Arrays in = arrays(p);
+  in.q = tabulate<float>({1, 1, 64, 16}, [](index_t, index_t, index_t i, index_t d) { return d == i % 4 ? 60.0f : 0.0f; });
+  in.v = tabulate<float>({1, 1, 64, 16}, [](index_t, index_t, index_t i, index_t) { return static_cast<float>(i % 4); });
+  const char* options = "reformer:chunk=64,rounds=1,buckets=64,factors=one,logit_scale=0";
+  const Tensor<float> all = run(options, p, in), own = run(std::string(options) + ",same_bucket=yes", p, in);
+  for (index_t i = 0; i < 64; ++i) {
+    CHECK(own(0, 0, i, 0) == Approx(static_cast<double>(i % 4)).margin(1e-5));
+    CHECK(all(0, 0, i, 0) == Approx(1.5).margin(0.05));
+  }
+}
+
+TEST_CASE("reformer: unique=yes counts a pair once, however often it meets") {
+  // With all logits equal and the identity for values, a row shows how much each key counts.
+  const index_t n = 128;
+  Problem p = problem(n, 16, false, 1);
+  p.value_dim = n;
+  Arrays in = arrays(p);
+  in.v = reshape(identity<float>(n), {1, 1, n, n});
+  const std::string options = "reformer:chunk=16,rounds=4,wrap=none,logit_scale=0";
+  const auto uneven_rows = [&](const Tensor<float>& out) {
+    index_t uneven = 0;
+    for (index_t i = 0; i < n; ++i) {
+      float least = 1, most = 0;
+      for (index_t j = 0; j < n; ++j) {
+        if (const float weight = out(0, 0, i, j); weight > 1e-4f) least = std::min(least, weight), most = std::max(most, weight);
+      }
+      uneven += most > 1.01f * least;
+    }
+    return uneven;
+  };
+  CHECK(uneven_rows(run(options + ",unique=yes", p, in)) == 0);
+  CHECK(uneven_rows(run(options, p, in)) > n / 2);
+  CHECK(refusal("reformer:unique=yes", p).find("wrap=none") != std::string::npos);
+}
+
+TEST_CASE("reformer: causal rows keep their bits while the table stands, however later tokens change") {
+  // A token's bucket and its key hold when it is doubled.
+  for (const char* name : {"reformer:chunk=16", "reformer:chunk=16,same_bucket=yes,rounds=3", "reformer:chunk=16,wrap=none,unique=yes"}) {
+    const Problem p = problem(150, 16, true);
+    const Arrays in = arrays(p);
+    const Tensor<float> before = run(name, p, in);
+    for (const index_t t : {1, 60, 149}) {
+      Arrays changed = in;
+      const Tensor<float> factor = tabulate<float>({1, 1, 150, 1}, [&](index_t, index_t, index_t i, index_t) { return i < t ? 1.0f : 2.0f; });
+      changed.q = in.q * factor;
+      changed.v = in.v * factor * factor;
+      const Tensor<float> after = run(name, p, changed);
+      CHECK(largest_difference(slice(before, 2, 0, t), slice(after, 2, 0, t)) == 0);
+      CHECK(largest_difference(slice(before, 2, t, 150), slice(after, 2, t, 150)) > 0.1);
+    }
+  }
+}
+
 TEST_CASE("reformer: conforms with other options") {
   for (const char* name : {"reformer:chunk=7,rounds=3,before=1,after=1", "reformer:chunk=16,rounds=1,wrap=none,buckets=6",
                            "reformer:chunk=16,rounds=2,buckets=24,factors=two", "reformer:chunk=32,factors=one,logit_scale=0.25",
-                           "reformer:chunk=16,keys=own,after=1"}) {
+                           "reformer:chunk=16,keys=own,after=1", "reformer:chunk=16,same_bucket=yes",
+                           "reformer:chunk=16,rounds=3,wrap=none,unique=yes",
+                           "reformer:chunk=8,rounds=4,after=1,wrap=none,keys=own,same_bucket=yes,unique=yes"}) {
     check_conforms(name);
   }
 }

@@ -76,6 +76,8 @@ struct Reformer {
       return refuse("buckets=" + std::to_string(o.buckets) + " is odd: each rotation makes two, give an even number");
     if (o.unique && o.wrap == Wrap::ring)
       return refuse("unique=yes with wrap=ring: neighbours of other rounds would count again, give wrap=none");
+    if (o.unique && o.same_bucket && hash_of(p, o).buckets() * places_of_bucket(p, o) >= index_t{1} << 30)
+      return refuse("unique=yes with same_bucket=yes numbers places in 30 bits: q_len is too large, give larger chunks");
     if (p.q_len >= index_t{1} << 30) return refuse("numbers tokens in 32 bits: q_len is 2^30 or more");
     return {};
   }
@@ -271,8 +273,18 @@ struct Reformer {
       sort_round(bucket, order, task, n, workspace.of(worker, begin_));
       if (!o_.unique) return;
       std::int32_t* place = workspace.shared(place_).data() + task * n;
-      for (index_t t = 0; t < n; ++t) place[order[static_cast<std::size_t>(task * n + t)]] = static_cast<std::int32_t>(t / o_.chunk);
+      for (index_t t = 0; t < n; ++t) {
+        const auto token = order[static_cast<std::size_t>(task * n + t)];
+        const index_t of_bucket = o_.same_bucket ? bucket[static_cast<std::size_t>(task * n + token)] * places_of_bucket(p_, o_) : 0;
+        place[token] = static_cast<std::int32_t>(of_bucket + t / o_.chunk);
+      }
     });
+  }
+
+  // A token's place in a round: its chunk, and where buckets count so far from the places of other buckets that none is in reach.
+  static index_t places_of_bucket(const Problem& p, const Options& o) {
+    const Chunks chunks(p, o);
+    return chunks.in_round + chunks.window();
   }
 
   index_t rules_of_chunk() const { return 2 + (o_.unique ? o_.rounds - 1 : 0); }

@@ -141,6 +141,32 @@ TEST_CASE("top_rows: the largest products, the lowest row among equals, in ascen
   }
 }
 
+TEST_CASE("top_rows: scores that rise, fall or are equal all along") {
+  constexpr index_t n = 3000, take = 20;
+  const float probe = 1;
+  std::vector<float> x(n);
+  std::vector<std::int32_t> first(take), last(take);
+  std::iota(first.begin(), first.end(), 0);
+  std::iota(last.begin(), last.end(), static_cast<std::int32_t>(n - take));
+  for (std::size_t i = 0; i < n; ++i) x[i] = static_cast<float>(i) - 1500;
+  CHECK(top_rows(n, 1, x.data(), 1, &probe, take) == last);
+  for (std::size_t i = 0; i < n; ++i) x[i] = 1500 - static_cast<float>(i);
+  CHECK(top_rows(n, 1, x.data(), 1, &probe, take) == first);
+  for (const float value : {0.0f, -3.0f, -std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
+    std::fill(x.begin(), x.end(), value);
+    CHECK(top_rows(n, 1, x.data(), 1, &probe, take) == first);
+  }
+}
+
+TEST_CASE("top_rows: of normalised rows, those of layer_norm's products") {
+  constexpr index_t n = 700, d = 40, take = 30;
+  const auto x = normals(n * d, 3), probe = normals(2 * d, 4);
+  std::vector<float> y(n * d);
+  layer_norm(n, d, {x.data(), d}, {y.data(), d});
+  CHECK(top_rows(n, d, x.data(), 2, probe.data(), take, TopRows::Of::normalised_rows) ==
+        top_rows(n, d, y.data(), 2, probe.data(), take));
+}
+
 TEST_CASE("top_rows: NaN comes last") {
   std::vector<float> x = {NAN, 1, NAN, 2};
   const float probe = 1;
@@ -155,6 +181,34 @@ TEST_CASE("layer_norm: mean 0, variance 1; equal elements give zeros") {
   for (std::size_t j = 0; j < 4; ++j) {
     CHECK(static_cast<double>(x[j]) == Approx((static_cast<double>(j) - 1.5) / root));
     CHECK(x[4 + j] == 0);
+  }
+}
+
+TEST_CASE("layer_norm: listed rows as the others, whatever the width") {
+  for (const index_t n : {1, 5, 16, 64, 100, 256}) {
+    const auto x = normals(9 * n, 6);
+    std::vector<float> all(static_cast<std::size_t>(9 * n)), listed(static_cast<std::size_t>(3 * n));
+    layer_norm(9, n, {x.data(), n}, {all.data(), n});
+    const std::int32_t list[] = {7, 0, 7};
+    layer_norm(3, n, {x.data(), n}, {listed.data(), n}, list);
+    for (index_t i = 0; i < 3; ++i) {
+      for (index_t e = 0; e < n; ++e) REQUIRE(listed[static_cast<std::size_t>(i * n + e)] == all[static_cast<std::size_t>(list[i] * n + e)]);
+    }
+  }
+}
+
+TEST_CASE("means_of_groups: the mean of the listed rows, zeros for none") {
+  for (const index_t dim : {3, 64, 70}) {
+    const auto x = normals(10 * dim, 8);
+    const std::vector<std::int32_t> order = {4, 9, 0, 4}, begin = {0, 3, 3, 4};
+    std::vector<float> to(static_cast<std::size_t>(3 * dim), NAN);
+    means_of_groups(order, begin, dim, {x.data(), dim}, {to.data(), dim});
+    const auto at = [&](index_t row, index_t e) { return x[static_cast<std::size_t>(row * dim + e)]; };
+    for (index_t e = 0; e < dim; ++e) {
+      REQUIRE(to[static_cast<std::size_t>(e)] == Approx((at(4, e) + at(9, e) + at(0, e)) / 3).margin(1e-6));
+      REQUIRE(to[static_cast<std::size_t>(dim + e)] == 0);
+      REQUIRE(to[static_cast<std::size_t>(2 * dim + e)] == at(4, e));
+    }
   }
 }
 
