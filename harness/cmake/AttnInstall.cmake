@@ -28,3 +28,19 @@ install(DIRECTORY scripts/ DESTINATION ${CMAKE_INSTALL_DATADIR}/attnbench/script
   PATTERN __pycache__ EXCLUDE)
 install(FILES LICENSE README.md CHANGELOG.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
 install(DIRECTORY tests/plugin/stranger/ DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples/plugin)
+
+# cpack: the same tree as a Debian package, which depends on what its programs and libraries are linked to.
+if(PROJECT_IS_TOP_LEVEL)
+  set(CPACK_GENERATOR DEB)
+  set(CPACK_PACKAGE_NAME attnbench)
+  set(CPACK_PACKAGE_CONTACT "attnbench maintainers <attnbench@localhost>")
+  set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
+  set(CPACK_STRIP_FILES ON)
+  set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
+  set(CPACK_DEBIAN_PACKAGE_SECTION science)
+  set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
+  set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS_PRIVATE_DIRS ${CMAKE_LIBRARY_OUTPUT_DIRECTORY})
+  set(CPACK_DEBIAN_PACKAGE_RECOMMENDS "python3-pandas, python3-scipy, python3-matplotlib, libjs-chart.js")  # the reports
+  set(CPACK_DEBIAN_PACKAGE_SUGGESTS "g++, cmake, pkg-config")                                               # plugins
+  include(CPack)
+endif()
