@@ -47,7 +47,7 @@ float bfloat_to_float(std::uint16_t bfloat) { return std::bit_cast<float>(std::u
 namespace {
 
 template <class Stored, class Convert>
-void read(const Array& array, index_t first, std::span<float> out, Convert convert) {
+void read(const StoredArray& array, index_t first, std::span<float> out, Convert convert) {
   const std::byte* from = array.data.data() + static_cast<std::size_t>(first) * sizeof(Stored);
   for (std::size_t i = 0; i < out.size(); ++i) {
     Stored stored;
@@ -58,7 +58,7 @@ void read(const Array& array, index_t first, std::span<float> out, Convert conve
 
 }  // namespace
 
-void read_floats(const Array& array, index_t first, std::span<float> out) {
+void read_floats(const StoredArray& array, index_t first, std::span<float> out) {
   ATTN_ASSERT(first >= 0 && (static_cast<std::size_t>(first) + out.size()) * element_bytes(array.element) <= array.data.size());
   switch (array.element) {
     case Element::f16: return read<std::uint16_t>(array, first, out, half_to_float);

@@ -17,7 +17,7 @@ enum class Element { f16, bf16, f32, f64 };
 
 std::size_t element_bytes(Element element);
 
-struct Array {
+struct StoredArray {
   Element element = Element::f32;
   std::vector<index_t> shape;
   std::span<const std::byte> data;  // exactly the elements; any alignment
@@ -33,6 +33,6 @@ float half_to_float(std::uint16_t half);
 float bfloat_to_float(std::uint16_t bfloat);
 
 // Elements first .. first+out.size()-1 as floats; f64 is rounded.
-void read_floats(const Array& array, index_t first, std::span<float> out);
+void read_floats(const StoredArray& array, index_t first, std::span<float> out);
 
 }  // namespace attn

@@ -27,7 +27,7 @@ Result<std::unique_ptr<Input>> open_npy(std::string_view text) {
   return open_tensors("npy:" + arguments->text, std::move(files), std::move(qkv), arguments->layer);
 }
 
-using Parse = Result<Array> (*)(std::span<const std::byte> file, std::string_view name);
+using Parse = Result<StoredArray> (*)(std::span<const std::byte> file, std::string_view name);
 
 // One file that holds arrays named q, k and v.
 Result<std::unique_ptr<Input>> open_archive(const std::string& kind, Parse parse, std::string_view text) {

@@ -82,7 +82,7 @@ Result<Element> element_of(std::string_view descr, std::size_t offset) {
 
 }  // namespace
 
-Result<Array> parse_npy(std::span<const std::byte> file) {
+Result<StoredArray> parse_npy(std::span<const std::byte> file) {
   const std::string_view text(reinterpret_cast<const char*>(file.data()), file.size());
   const auto byte = [&file](std::size_t i) { return std::to_integer<std::size_t>(file[i]); };
   if (!text.starts_with("\x93NUMPY")) return at_byte(0, "magic is not \\x93NUMPY: no .npy file");
@@ -138,7 +138,7 @@ Result<Array> parse_npy(std::span<const std::byte> file) {
     return at_byte(shape_offset, "shape " + shape_text(*shape) + " needs " + (bytes ? std::to_string(*bytes) : "too many") +
                                      " bytes of data, the file holds " + std::to_string(data.size()));
   }
-  return Array{*element, std::move(*shape), data};
+  return StoredArray{*element, std::move(*shape), data};
 }
 
 Status write_npy(const std::string& path, std::span<const index_t> shape, std::span<const float> values) {

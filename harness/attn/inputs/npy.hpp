@@ -12,7 +12,7 @@ namespace attn {
 
 // The array in the bytes of a .npy file; the data stay where they are. Accepts '<f2', '<f4' and '<f8' in C order. Refusals
 // name the field and its byte offset, not the file.
-Result<Array> parse_npy(std::span<const std::byte> file);
+Result<StoredArray> parse_npy(std::span<const std::byte> file);
 
 // Writes f32, version 1. The file appears whole or not at all; an existing one is replaced.
 Status write_npy(const std::string& path, std::span<const index_t> shape, std::span<const float> values);

@@ -135,7 +135,7 @@ Result<std::span<const std::byte>> find_member(const Bytes& file, std::string_vi
 
 }  // namespace
 
-Result<Array> parse_npz(std::span<const std::byte> file, std::string_view name) {
+Result<StoredArray> parse_npz(std::span<const std::byte> file, std::string_view name) {
   const std::string member = std::string(name) + ".npy";
   const auto bytes = find_member(Bytes(file), member);
   if (!bytes) return bytes.refusal();

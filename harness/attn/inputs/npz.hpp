@@ -13,6 +13,6 @@ namespace attn {
 
 // The array called `name` (member "name.npy"). Refusals name the field and its byte offset in the archive, within a member
 // that of the member, and not the file. Check sums are not verified.
-Result<Array> parse_npz(std::span<const std::byte> file, std::string_view name);
+Result<StoredArray> parse_npz(std::span<const std::byte> file, std::string_view name);
 
 }  // namespace attn

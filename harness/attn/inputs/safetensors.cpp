@@ -46,7 +46,7 @@ std::optional<std::vector<index_t>> extents(const Json& entry, const char* key) 
 
 }  // namespace
 
-Result<Array> parse_safetensors(std::span<const std::byte> file, std::string_view name) {
+Result<StoredArray> parse_safetensors(std::span<const std::byte> file, std::string_view name) {
   constexpr std::uint64_t longest_header = 100'000'000;  // the limit of the format's own reader
   std::uint64_t length = 0;
   if (file.size() < sizeof length) return at_byte(file.size(), "the file ends within its header length of 8 bytes");
@@ -76,7 +76,7 @@ Result<Array> parse_safetensors(std::span<const std::byte> file, std::string_vie
   const auto dtype = entry->find("dtype");
   if (dtype == entry->end() || !dtype->is_string()) return refusal("dtype", "is missing");
   const auto& type = dtype->get_ref<const std::string&>();
-  Array array;
+  StoredArray array;
   if (type == "F16") {
     array.element = Element::f16;
   } else if (type == "BF16") {

@@ -11,6 +11,6 @@
 namespace attn {
 
 // The tensor called `name`: F16, BF16, F32 or F64. Refusals name the field and the byte offset, not the file.
-Result<Array> parse_safetensors(std::span<const std::byte> file, std::string_view name);
+Result<StoredArray> parse_safetensors(std::span<const std::byte> file, std::string_view name);
 
 }  // namespace attn

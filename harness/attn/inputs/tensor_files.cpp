@@ -15,7 +15,7 @@ using Extents = std::array<index_t, 4>;  // batch, heads, tokens, dim
 
 // Leaves `array` with four axes.
 Status to_four_axes(NamedArray& named, std::optional<index_t> layer) {
-  Array& array = named.array;
+  StoredArray& array = named.array;
   if (layer) {
     if (array.shape.size() != 4 || *layer >= array.shape[0]) {
       return refuse(named.label + " has shape " + shape_text(array.shape) + ": layer=" + std::to_string(*layer) +

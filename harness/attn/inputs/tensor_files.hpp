@@ -16,7 +16,7 @@ namespace attn {
 
 struct NamedArray {
   std::string label;  // for refusals: "'q.npy'", "'a.npz' member q"
-  Array array;
+  StoredArray array;
 };
 
 // Axes from the right: dim, tokens, heads, batch; missing ones are 1. With a layer, the first axis of four, [L,H,N,d],

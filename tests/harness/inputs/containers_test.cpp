@@ -60,7 +60,7 @@ std::string refused_safetensors(const std::string& file) {
 }
 
 // Accepted arrays lie inside the file and can be read.
-void check(std::span<const std::byte> file, const Result<Array>& array) {
+void check(std::span<const std::byte> file, const Result<StoredArray>& array) {
   if (!array) return;
   REQUIRE(array->data.data() >= file.data());
   REQUIRE(array->data.data() + array->data.size() <= file.data() + file.size());
