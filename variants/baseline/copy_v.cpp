@@ -16,6 +16,7 @@ struct CopyV {
             .paper = "baseline",
             .cost_in_n = "N D bytes",
             .exactness = Exactness::different,
+            .reads = Reads::xv,
             .cross = false,
             .in_default_sweep = true,
             .time_exponent = 1};

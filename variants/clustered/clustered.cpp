@@ -17,6 +17,7 @@ struct Clustered {
   static OptionTable<Options> options() {
     return OptionTable<Options>()
         .integer("clusters", &Options::clusters, 1, 1 << 20, "clusters of queries in each head")
+        .budget()
         .integer("bits", &Options::bits, 1, 64, "sign bits of a query")
         .integer("iterations", &Options::iterations, 1, 1000, "assignments of k-means");
   }

@@ -22,6 +22,7 @@ struct ClusteredImproved {
     return OptionTable<Options>()
         .integer("clusters", &Options::clusters, 1, 1 << 20, "clusters of queries in each head")
         .integer("topk", &Options::topk, 1, 1 << 20, "keys that the queries of a cluster attend to by themselves")
+        .budget()
         .integer("bits", &Options::bits, 1, 64, "sign bits of a query")
         .integer("iterations", &Options::iterations, 1, 1000, "assignments of k-means");
   }

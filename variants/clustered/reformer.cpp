@@ -39,6 +39,7 @@ struct Reformer {
     return OptionTable<Options>()
         .integer("chunk", &Options::chunk, 1, 1 << 20, "tokens in a chunk; the last one may be shorter")
         .integer("rounds", &Options::rounds, 1, 64, "independent hashes")
+        .budget()
         .integer("before", &Options::before, 0, 15, "chunks seen before the own one")
         .integer("after", &Options::after, 0, 15, "chunks seen after the own one")
         .integer("buckets", &Options::buckets, 0, 1 << 20, "even; 0: the largest power of two up to 2 N / chunk")

@@ -29,6 +29,7 @@ struct Routing {
         .integer("clusters", &Options::clusters, 0, 65536, "centroids of each head; 0: sqrt(N)")
         .integer("window", &Options::window, 0, 1 << 20,
                  "queries and keys that a centroid takes, at most N; 0: N / clusters, rounded up")
+        .budget()
         .choice("sharing", &Options::sharing, {{"auto", Sharing::automatic}, {"yes", Sharing::yes}, {"no", Sharing::no}},
                 "yes: keys are the queries; auto: when causal")
         .number("logit_scale", &Options::logit_scale, 0, 1000, "factor on q'.k'; 0: 1/sqrt(D)");

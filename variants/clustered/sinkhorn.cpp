@@ -38,6 +38,7 @@ struct Sinkhorn {
   static OptionTable<Options> options() {
     return OptionTable<Options>()
         .integer("block", &Options::block, 1, 1 << 20, "length of a block; the last one may be shorter")
+        .budget()
         .integer("iterations", &Options::iterations, 1, 1000, "normalisations of rows and columns; one of rows when causal")
         .integer("max_blocks", &Options::max_blocks, 0, 65536,
                  "outputs of the sorting network, of which the first are used; 0: N / block")

@@ -27,6 +27,7 @@ struct Performer {
   static OptionTable<Options> options() {
     return OptionTable<Options>()
         .integer("m", &Options::m, 1, 65536, "random features")
+        .budget()
         .choice("projection", &Options::projection, {{"orthogonal", Projection::orthogonal}, {"iid", Projection::iid}},
                 "rows of W orthogonal within blocks of D, or independent")
         .choice("kernel", &Options::kernel, {{"positive", Kernel::positive}, {"relu", Kernel::relu}},

@@ -25,6 +25,7 @@ struct Rfa {
   static OptionTable<Options> options() {
     return OptionTable<Options>()
         .integer("m", &Options::m, 1, 65536, "random frequencies; features are twice as many")
+        .budget()
         .number("tau", &Options::tau, 1e-3, 1e3, "temperature: the kernel is exp(q^.k^ / tau^2)")
         .flag("gate", &Options::gate, "forget by a learned gate; causal only");
   }

@@ -13,7 +13,9 @@ struct Inducing {
   struct Options {
     index_t m = 32;
   };
-  static OptionTable<Options> options() { return OptionTable<Options>().integer("m", &Options::m, 1, 65536, "inducing points"); }
+  static OptionTable<Options> options() {
+    return OptionTable<Options>().integer("m", &Options::m, 1, 65536, "inducing points").budget();
+  }
 
   static VariantInfo info() {
     return {.title = "Inducing points (Set Transformer)",

@@ -24,6 +24,7 @@ struct Nystrom {
   static OptionTable<Options> options() {
     return OptionTable<Options>()
         .integer("landmarks", &Options::landmarks, 1, 4096, "segments, m")
+        .budget()
         .integer("iterations", &Options::iterations, 0, 100, "steps towards the pseudo-inverse")
         .integer("conv", &Options::conv, 0, 1023, "taps of the convolution of V that is added, odd (paper: 33); 0: none");
   }

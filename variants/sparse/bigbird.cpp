@@ -16,6 +16,7 @@ struct BigBird {
   static OptionTable<Options> options() {
     return OptionTable<Options>()
         .integer("block", &Options::block, 1, unlimited, "length of a block; the last one may be shorter")
+        .budget()
         .integer("random", &Options::random, 0, 1024, "random blocks for each block of queries");
   }
 

@@ -14,6 +14,7 @@ struct Blockwise {
   static OptionTable<Options> options() {
     return OptionTable<Options>()
         .integer("block", &Options::block, 1, unlimited, "length of a block; the last one may be shorter")
+        .budget()
         .integer("before", &Options::before, 0, unlimited, "blocks seen before the query's own")
         .integer("after", &Options::after, 0, unlimited, "blocks seen after it");
   }

@@ -15,6 +15,7 @@ struct Dilated {
   static OptionTable<Options> options() {
     return OptionTable<Options>()
         .integer("window", &Options::window, 0, unlimited, "neighbours to each side")
+        .budget()
         .integer("step", &Options::step, 1, unlimited, "distance between neighbours");
   }
 

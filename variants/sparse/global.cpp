@@ -16,6 +16,7 @@ struct Global {
   static OptionTable<Options> options() {
     return OptionTable<Options>()
         .integer("tokens", &Options::tokens, 0, unlimited, "global tokens at the start of the sequence")
+        .budget()
         .positions("positions", &Options::positions, "further global tokens; positions beyond the end are left out");
   }
 

@@ -15,7 +15,9 @@ struct Local {
   static OptionTable<Options> options() {
     return OptionTable<Options>()
         .integer("left", &Options::left, 0, unlimited, "keys allowed before the query")
+        .budget()
         .integer("right", &Options::right, 0, unlimited, "keys allowed after the query")
+        .budget()
         .integer("sinks", &Options::sinks, 0, unlimited, "first keys that every query sees besides");
   }
 

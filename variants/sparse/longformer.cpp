@@ -17,6 +17,7 @@ struct Longformer {
   static OptionTable<Options> options() {
     return OptionTable<Options>()
         .integer("window", &Options::window, 0, unlimited, "keys to each side")
+        .budget()
         .integer("dilation", &Options::dilation, 1, unlimited, "distance between keys in the dilated heads")
         .integer("dilated_heads", &Options::dilated_heads, 0, unlimited, "how many heads are dilated, counted from the last")
         .integer("tokens", &Options::tokens, 0, unlimited, "global tokens at the start of the sequence")

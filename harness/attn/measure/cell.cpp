@@ -11,9 +11,15 @@ using nlohmann::json;
 
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Problem, batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim, causal)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Cell, variant, problem, input, seed, threads, isa)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Settings, samples, sample_min_s, gate, clock, pin, memory_limit_bytes)
+NLOHMANN_JSON_SERIALIZE_ENUM(Comparison, {{Comparison::none, "none"}, {Comparison::rows, "rows"}, {Comparison::full, "full"}})
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Settings, samples, sample_min_s, gate, fidelity, fidelity_seeds, clock, pin, memory_limit_bytes,
+                                   output_file)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(GateResult, done, scope, max_abs, relative, allowance_abs)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Fidelity, done, reason, skill, relative, worst_row, cosine_p50)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(MatrixFidelity, done, reason, relative, js, recall_1, recall_8, recall_32, support_mass,
+                                   spectral)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Fidelity, done, reason, skill, relative, row_p50, row_p95, worst_row, cosine_p50, seeds,
+                                   relative_sd, bias, scatter, matrix)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Placement, logit_std, perplexity, sink_mass, top32_mass, q_norm2)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Cost, flops, bytes, exps)
 
 namespace {
@@ -35,6 +41,8 @@ std::string_view to_string(Outcome outcome) {
   return "";
 }
 
+Comparison comparison_from(std::string_view name) { return json(name).get<Comparison>(); }
+
 void to_json(json& j, Outcome outcome) { j = std::string(to_string(outcome)); }
 void from_json(const json& j, Outcome& outcome) {
   const auto name = j.get<std::string>();
@@ -47,8 +55,8 @@ void from_json(const json& j, Outcome& outcome) {
   throw std::invalid_argument("unknown outcome '" + name + "'");
 }
 
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Measurement, outcome, reason, isa, samples_s, gate, fidelity, cost, workspace_bytes,
-                                   parameter_bytes, peak_rss_bytes, setup_s, fma_gflops)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Measurement, outcome, reason, isa, samples_s, gate, fidelity, note, placed, placement,
+                                   output_file, cost, workspace_bytes, parameter_bytes, peak_rss_bytes, setup_s, fma_gflops)
 
 std::string to_json(const Cell& cell, const Settings& settings) { return json{{"cell", cell}, {"settings", settings}}.dump(); }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "attn/core/problem.hpp"
+#include "attn/inputs/tensors.hpp"
 #include "attn/variant/registry.hpp"
 
 namespace attn {
@@ -20,14 +21,22 @@ struct Cell {
   std::string isa;  // empty: the best this machine has
 };
 
+// Against softmax attention: not at all, at sampled rows, or these and the matrix of weights.
+enum class Comparison { none, rows, full };
+
+Comparison comparison_from(std::string_view name);  // "none", "rows" or "full"
+
 // How a worker measures; the same for all cells of a sweep.
 struct Settings {
-  int samples = 3;             // timed samples in this round
-  double sample_min_s = 0.01;  // a sample repeats the run until it lasts this long
-  bool gate = true;            // compare with the definition before timing (the first round of a cell)
-  bool clock = true;           // false: gate and meters only
+  int samples = 3;                         // timed samples in this round
+  double sample_min_s = 0.01;              // a sample repeats the run until it lasts this long
+  bool gate = true;                        // compare with the definition before timing (the first round of a cell)
+  Comparison fidelity = Comparison::rows;  // likewise in the first round
+  int fidelity_seeds = 5;                  // of variants with random tables
+  bool clock = true;                       // false: gate and meters only
   bool pin = true;
   index_t memory_limit_bytes = 0;  // 0: none
+  std::string output_file;         // .npy that the output is written to; empty: none
 };
 
 enum class Outcome { ok, unsupported, inaccurate, timed_out, out_of_memory, crashed, skipped_budget };
@@ -42,14 +51,34 @@ struct GateResult {
   double allowance_abs = 0;  // twice the error of the definition in float, plus a floor
 };
 
-// Output against softmax attention on the same Q, K, V, at sampled rows.
+// Weights of out = P' V against those of softmax attention, averaged over the heads.
+struct MatrixFidelity {
+  bool done = false;
+  std::string reason;       // why there is none
+  double relative = 0;      // Frobenius norm of the difference over that of softmax attention
+  double js = 0;            // Jensen-Shannon divergence of a row, nats, mean over rows
+  double recall_1 = 0;      // attention on the heaviest key of P', over that on its own heaviest; mean over rows
+  double recall_8 = 0;      // the same for the 8 heaviest
+  double recall_32 = 0;     // and the 32 heaviest
+  double support_mass = 0;  // attention on keys that P' gives any weight, mean over rows
+  double spectral = 0;      // largest singular value of the difference over that of softmax attention
+};
+
+// Output against softmax attention on the same Q, K, V, at sampled rows; means over the seeds, where there are several.
 struct Fidelity {
   bool done = false;
-  std::string reason;     // why there is none
-  double skill = 0;       // 1 - (error / error of answering mean(V))^2
-  double relative = 0;    // Frobenius norm of the difference over that of softmax attention
-  double worst_row = 0;   // largest relative error of a row
-  double cosine_p50 = 0;  // median over rows of the cosine
+  std::string reason;      // why there is none
+  double skill = 0;        // 1 - (error / error of answering mean(V))^2
+  double relative = 0;     // Frobenius norm of the difference over that of softmax attention
+  double row_p50 = 0;      // relative error of a row: median over rows,
+  double row_p95 = 0;      // 95th percentile
+  double worst_row = 0;    // and largest
+  double cosine_p50 = 0;   // median over rows of the cosine
+  int seeds = 1;           // of random tables
+  double relative_sd = 0;  // standard deviation of `relative` over the seeds
+  double bias = 0;         // |mean output - softmax attention|, what is due to the finite number of seeds taken off; relative
+  double scatter = 0;      // root mean square distance of an output from the mean output, relative
+  MatrixFidelity matrix;
 };
 
 struct Measurement {
@@ -59,6 +88,10 @@ struct Measurement {
   std::vector<double> samples_s;  // seconds a run, one entry a sample
   GateResult gate;
   Fidelity fidelity;
+  std::string note;  // of the input
+  bool placed = false;
+  Placement placement;  // of the input
+  std::string output_file;
   Cost cost;
   index_t workspace_bytes = 0;
   index_t parameter_bytes = 0;

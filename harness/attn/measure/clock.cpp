@@ -3,6 +3,8 @@
 #include <benchmark/benchmark.h>
 #include <time.h>
 
+#include <algorithm>
+
 namespace attn {
 
 namespace {
@@ -28,7 +30,7 @@ std::vector<double> clock_samples(FunctionRef<void()> call, int samples, double 
                                })
       ->UseRealTime()
       ->Repetitions(samples)
-      ->MinTime(sample_min_s);
+      ->MinTime(std::max(sample_min_s, 1e-9));  // it asserts more than 0
   Collector collector;
   benchmark::RunSpecifiedBenchmarks(&collector, "cell");
   benchmark::ClearRegisteredBenchmarks();

@@ -22,10 +22,4 @@ GateResult check_against_definition(const Variant& variant, const Problem& p, co
 
 inline bool passed(const GateResult& gate) { return gate.max_abs <= gate.allowance_abs; }
 
-// Output rows against softmax attention in double, at up to 256 sampled rows of every head.
-Fidelity compare_with_softmax(const Problem& p, const FloatInputs& in, View<const float, 4> output);
-
-// `count` row numbers in 0..rows-1, ascending: the first, the last, the rest spread pseudo-randomly.
-std::vector<index_t> sampled_rows(index_t rows, index_t count);
-
 }  // namespace attn

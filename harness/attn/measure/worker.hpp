@@ -1,12 +1,21 @@
 // The inside of a worker process: one cell, start to end.
 #pragma once
 
+#include <string>
+
 #include "attn/measure/cell.hpp"
+#include "attn/measure/cell_run.hpp"
 
 namespace attn {
 
 // Plans, makes inputs and parameters, runs once between the memory meters, gates, clocks. Never throws: what goes wrong
 // becomes the outcome. `started_s` is the process's start on the monotonic clock.
 Measurement measure_cell(const Registry& registry, const Cell& cell, const Settings& settings, double started_s);
+
+// Gate, placement and fidelity of a cell that has run, as far as `settings` ask. Failing the gate becomes the outcome.
+void check_cell(const CellRun& run, const Settings& settings, Measurement& m);
+
+// The output as .npy, [batch, heads, q_len, value_dim].
+Status save_output(const CellRun& run, const std::string& path);
 
 }  // namespace attn

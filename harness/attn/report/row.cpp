@@ -15,7 +15,10 @@ namespace attn {
 
 namespace {
 
-std::string number(double value) { return value == std::numeric_limits<double>::max() ? "inf" : fmt::format("{:.6g}", value); }
+std::string number(double value) {
+  if (std::abs(value) == std::numeric_limits<double>::max()) return value > 0 ? "inf" : "-inf";
+  return fmt::format("{:.6g}", value);
+}
 std::string whole(index_t value) { return std::to_string(value); }
 
 bool timed(const Row& r) { return r.measurement.outcome == Outcome::ok && !r.measurement.samples_s.empty(); }
@@ -33,6 +36,19 @@ std::string if_gated(const Row& r, F f) {
 template <class F>
 std::string if_compared(const Row& r, F f) {
   return r.measurement.fidelity.done ? number(f(r.measurement.fidelity)) : "";
+}
+
+template <class F>
+std::string if_averaged(const Row& r, F f) {
+  return r.measurement.fidelity.seeds > 1 ? if_compared(r, f) : "";
+}
+template <class F>
+std::string if_matrix(const Row& r, F f) {
+  return r.measurement.fidelity.matrix.done ? number(f(r.measurement.fidelity.matrix)) : "";
+}
+template <class F>
+std::string if_placed(const Row& r, F f) {
+  return r.measurement.placed ? number(f(r.measurement.placement)) : "";
 }
 
 double interval_width(const Row& r) {
@@ -134,11 +150,50 @@ const std::vector<Column>& columns() {
        [](R r) { return if_compared(r, [](const Fidelity& f) { return f.skill; }); }},
       {"fid_relative", "Frobenius error against softmax attention, relative",
        [](R r) { return if_compared(r, [](const Fidelity& f) { return f.relative; }); }},
+      {"fid_row_p50", "median over rows of the relative error",
+       [](R r) { return if_compared(r, [](const Fidelity& x) { return x.row_p50; }); }},
+      {"fid_row_p95", "95th percentile of it", [](R r) { return if_compared(r, [](const Fidelity& x) { return x.row_p95; }); }},
       {"fid_worst_row", "largest relative error of a row",
-       [](R r) { return if_compared(r, [](const Fidelity& f) { return f.worst_row; }); }},
+       [](R r) { return if_compared(r, [](const Fidelity& x) { return x.worst_row; }); }},
       {"fid_cosine_p50", "median over rows of the cosine to softmax attention",
-       [](R r) { return if_compared(r, [](const Fidelity& f) { return f.cosine_p50; }); }},
-      {"fid_reason", "why there is no fidelity", [](R r) { return r.measurement.fidelity.reason; }, true},
+       [](R r) { return if_compared(r, [](const Fidelity& x) { return x.cosine_p50; }); }},
+      {"fid_seeds", "seeds of random tables that the fid_ columns before this one are means over",
+       [](R r) { return r.measurement.fidelity.done ? std::to_string(r.measurement.fidelity.seeds) : ""; }},
+      {"fid_relative_sd", "standard deviation of fid_relative over the seeds",
+       [](R r) { return if_averaged(r, [](const Fidelity& x) { return x.relative_sd; }); }},
+      {"fid_bias", "error of the mean over all seeds, relative: what more seeds would not average out",
+       [](R r) { return if_averaged(r, [](const Fidelity& x) { return x.bias; }); }},
+      {"fid_scatter", "distance of an output from that mean, relative",
+       [](R r) { return if_averaged(r, [](const Fidelity& x) { return x.scatter; }); }},
+      {"fid_matrix_relative",
+       "Frobenius error of the matrix of weights, relative (this and what follows: first seed, --fidelity full)",
+       [](R r) { return if_matrix(r, [](const MatrixFidelity& x) { return x.relative; }); }},
+      {"fid_js", "Jensen-Shannon divergence of a row of weights, nats, mean",
+       [](R r) { return if_matrix(r, [](const MatrixFidelity& x) { return x.js; }); }},
+      {"fid_recall_1", "attention on the heaviest key of the variant over that on the truly heaviest, mean over rows",
+       [](R r) { return if_matrix(r, [](const MatrixFidelity& x) { return x.recall_1; }); }},
+      {"fid_recall_8", "the same for the 8 heaviest",
+       [](R r) { return if_matrix(r, [](const MatrixFidelity& x) { return x.recall_8; }); }},
+      {"fid_recall_32", "the same for the 32 heaviest",
+       [](R r) { return if_matrix(r, [](const MatrixFidelity& x) { return x.recall_32; }); }},
+      {"fid_support_mass", "attention on keys that the variant gives any weight, mean over rows",
+       [](R r) { return if_matrix(r, [](const MatrixFidelity& x) { return x.support_mass; }); }},
+      {"fid_spectral", "largest singular value of the error of the matrix, relative",
+       [](R r) { return if_matrix(r, [](const MatrixFidelity& x) { return x.spectral; }); }},
+      {"fid_reason", "why there is no fidelity, or none of the matrix",
+       [](R r) { return r.measurement.fidelity.reason + r.measurement.fidelity.matrix.reason; }, true},
+      {"in_logit_std", "standard deviation of the logits of a row",
+       [](R r) { return if_placed(r, [](const Placement& x) { return x.logit_std; }); }},
+      {"in_perplexity", "exp(entropy of a row) over visible keys: 1 is uniform attention",
+       [](R r) { return if_placed(r, [](const Placement& x) { return x.perplexity; }); }},
+      {"in_sink_mass", "attention on the first key",
+       [](R r) { return if_placed(r, [](const Placement& x) { return x.sink_mass; }); }},
+      {"in_top32_mass", "attention on the 32 heaviest keys of a row",
+       [](R r) { return if_placed(r, [](const Placement& x) { return x.top32_mass; }); }},
+      {"in_q_norm2", "|q|^2/sqrt(head_dim): random features need about exp of this many",
+       [](R r) { return if_placed(r, [](const Placement& x) { return x.q_norm2; }); }},
+      {"in_note", "what to know of this input at this length", [](R r) { return r.measurement.note; }, true},
+      {"output_file", "where the output was saved", [](R r) { return r.measurement.output_file; }, true},
       {"setup_s", "process start to first timed sample, gate excluded",
        [](R r) { return if_timed(r, [](R x) { return x.measurement.setup_s; }); }},
       {"samples_s", "every sample, seconds a run, in the order measured", all_samples, true},

@@ -20,6 +20,15 @@ std::string heading(const Row& row) {
                      row.cell.threads == 1 ? "" : "s", row.cell.isa);
 }
 
+// Where the input lies and what to know of it, from the first row that ran; with a newline.
+template <class Iterator>
+std::string input_line(Iterator first, Iterator last) {
+  const auto ran = std::find_if(first, last, [](const Row* row) { return row->measurement.placed; });
+  if (ran == last) return "";
+  const Measurement& m = (*ran)->measurement;
+  return to_string(m.placement) + (m.note.empty() ? "" : "; " + m.note) + "\n";
+}
+
 auto block_of(const Row& row) {
   const Problem& p = row.cell.problem;
   return std::tuple(p.causal, p.batch, p.heads, p.kv_heads, p.head_dim, p.value_dim, row.cell.input, row.cell.isa, row.cell.threads,
@@ -110,7 +119,12 @@ std::string table(const std::vector<Row>& rows, const std::string& baseline, Tab
     }
     std::vector<Line> lines = {{"variant", "time", "vs " + baseline, "of roof", "memory", "error", "skill"}};
     for (auto row = first; row != last; ++row) lines.push_back(line_of(**row, baseline_s));
-    text += (style == TableStyle::markdown ? "**" + heading(**first) + "**\n\n" : heading(**first) + "\n");
+    const std::string placed = input_line(first, last);
+    if (style == TableStyle::markdown) {
+      text += "**" + heading(**first) + "**\n\n" + (placed.empty() ? "" : placed + "\n");
+    } else {
+      text += heading(**first) + "\n" + (placed.empty() ? "" : "  " + placed);
+    }
     text += (style == TableStyle::markdown ? as_markdown(lines) : aligned(lines)) + "\n";
     first = last;
   }

@@ -147,6 +147,9 @@ std::string repeat_command(const Cell& cell, const SweepOptions& o) {
   add("--samples", std::to_string(o.samples));
   add("--rounds", std::to_string(o.rounds));
   add("--sample-time", format_number(o.sample_time_s));
+  const SweepOptions usual;
+  if (o.fidelity != usual.fidelity) add("--fidelity", o.fidelity);
+  if (o.fidelity_seeds != usual.fidelity_seeds) add("--fidelity-seeds", std::to_string(o.fidelity_seeds));
   if (!o.pin) arguments.emplace_back("--no-pin");
   for (const auto& plugin : o.plugins) add("--plugin", plugin);
   return shell_quoted(arguments);

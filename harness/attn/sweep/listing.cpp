@@ -20,7 +20,8 @@ std::string list_text(const Registry& registry) {
     text += fmt::format("  {:<22} {}; {}; reads {}; causal: {}; {}\n", "", to_string(i.exactness), i.cost_in_n, to_string(i.reads),
                         to_string(i.causality), i.paper);
     for (const auto& o : type->options) {
-      text += fmt::format("  {:<22}   {}={}  ({} {}) {}\n", "", o.name, o.default_value, o.type, o.range, o.doc);
+      text += fmt::format("  {:<22}   {}={}  ({} {}{}) {}\n", "", o.name, o.default_value, o.type, o.range,
+                          o.budget ? ", budget" : "", o.doc);
     }
   }
   text += "\ninputs\n";
@@ -55,7 +56,12 @@ std::string list_json(const Registry& registry) {
     const VariantInfo& i = type->info;
     nlohmann::ordered_json options = nlohmann::ordered_json::array();
     for (const auto& o : type->options) {
-      options.push_back({{"name", o.name}, {"type", o.type}, {"range", o.range}, {"default", o.default_value}, {"doc", o.doc}});
+      options.push_back({{"name", o.name},
+                         {"type", o.type},
+                         {"range", o.range},
+                         {"default", o.default_value},
+                         {"budget", o.budget},
+                         {"doc", o.doc}});
     }
     list.push_back({{"id", type->id},
                     {"family", type->family},

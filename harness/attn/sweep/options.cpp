@@ -58,10 +58,23 @@ void declare(CLI::App& app, SweepOptions& o) {
   text("memory-limit", o.memory_limit, "of a worker, such as 8G (default: four fifths of what is available)", measuring);
   app.add_flag("--pin,!--no-pin", o.pin, "bind threads to cores")->group(measuring)->multi_option_policy(last);
   text("order-seed", o.order_seed, "seed of the shuffled order", measuring);
+  app.add_option("--fidelity", o.fidelity,
+                 "against softmax attention: none, rows (sampled) or full (besides, the matrix of weights, up to N = 2048)")
+      ->multi_option_policy(last)
+      ->group(measuring)
+      ->check(CLI::IsMember({"none", "rows", "full"}))
+      ->capture_default_str();
+  whole("fidelity-seeds", o.fidelity_seeds, 1, 1000, "seeds of random tables that fidelity is averaged over");
+  app.add_option("--iso-error", o.iso_error,
+                 "race each variant with the smallest budget (see --list) whose fid_relative is at most this")
+      ->multi_option_policy(last)
+      ->group(measuring)
+      ->check(CLI::Range(1e-6, 1e3));
 
   const char* output = "Output";
   text("out", o.out, "CSV file (default: results/sweep-DATE.csv)", output);
   text("jsonl", o.jsonl, "the same rows as JSON lines", output);
+  text("save-output", o.save_output, "folder for every cell's output, .npy", output);
   app.add_flag("--force", o.force, "replace the output file")->group(output)->multi_option_policy(last);
   app.add_flag("--resume", o.resume, "go on with the output file, skipping the cells it holds")
       ->group(output)

@@ -35,9 +35,13 @@ struct SweepOptions {
   std::string memory_limit;
   bool pin = true;
   std::string order_seed = "1";
+  std::string fidelity = "rows";  // none, rows or full
+  index_t fidelity_seeds = 5;
+  double iso_error = 0;  // 0: variants as they are given
   // Output
   std::string out;
   std::string jsonl;
+  std::string save_output;  // folder
   bool force = false;
   bool resume = false;
   bool quiet = false;

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
+#include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -24,6 +25,7 @@
 #include "attn/report/table.hpp"
 #include "attn/sweep/axes.hpp"
 #include "attn/sweep/grid.hpp"
+#include "attn/sweep/iso_error.hpp"
 #include "attn/sweep/listing.hpp"
 #include "attn/variant/plugin.hpp"
 
@@ -84,6 +86,7 @@ struct Sweep {
   std::map<std::string, std::vector<Measurement>> earlier_rounds;  // from the journal of an interrupted sweep
   std::vector<Row> rows;                                           // of this run, for the table
   std::vector<std::string> finished;                               // keys that the CSV holds already
+  std::map<std::string, std::string> out_of_reach;                 // cells without a budget for --iso-error, and why
 
   ProcessEnd ask(const std::string& question, double timeout_s, index_t limit_bytes) const {
     return run_worker(worker_arguments, question, timeout_s, limit_bytes, &interrupted);
@@ -129,6 +132,7 @@ Status measure_peaks(Sweep& sweep, const std::vector<Block>& blocks) {
         {"kind", "peak"}, {"started_s", monotonic_s()}, {"isa", cell.isa}, {"threads", cell.threads}, {"pin", sweep.options.pin}};
     const ProcessEnd end = sweep.ask(question.dump(), 120, 0);
     if (end.how == ProcessEnd::How::interrupted) return {};
+    if (end.how == ProcessEnd::How::timed_out) return refuse("measuring the machine's peaks took more than 120 s: it is busy");
     if (end.how != ProcessEnd::How::answered)
       return refuse("measuring the machine's peaks failed" + (end.last_words.empty() ? "" : ": " + end.last_words));
     sweep.peaks[key] = peak_from_json(end.answer);
@@ -193,6 +197,51 @@ Status finish_cell(Sweep& sweep, const Cell& cell, const std::vector<Measurement
   return {};
 }
 
+// A name that no other cell has, in --save-output's folder.
+std::string output_file(const Sweep& sweep, const Cell& cell) {
+  if (sweep.options.save_output.empty()) return "";
+  const std::string name = fmt::format("{}-{:016x}.npy", cell.variant.substr(0, cell.variant.find(':')), hash_name(cell_key(cell)));
+  return (std::filesystem::path(sweep.options.save_output) / name).string();
+}
+
+// Gives every variant of a block its smallest budget for --iso-error. Those that cannot reach it stay as they are and are
+// noted as out of reach.
+void fit_budgets(Sweep& sweep, Block& block) {
+  Settings settings;
+  settings.gate = settings.clock = false;
+  settings.fidelity_seeds = static_cast<int>(sweep.options.fidelity_seeds);
+  settings.pin = sweep.options.pin;
+  for (Cell& cell : block.cells) {
+    const auto error_of = [&](const std::string& variant) -> Result<double> {
+      Cell probe = cell;
+      probe.variant = variant;
+      const Measurement m = measure_in_worker(sweep, probe, settings);
+      if (m.fidelity.done) return m.fidelity.relative;
+      return refuse(m.outcome == Outcome::ok ? m.fidelity.reason : m.reason);
+    };
+    const auto budget = budget_of(*sweep.registry.find(cell.variant.substr(0, cell.variant.find(':'))));
+    std::string why;
+    if (budget) {
+      // A budget of all keys costs what full attention costs.
+      const index_t most = std::min(budget->high, cell.problem.kv_len);
+      const auto found = smallest_budget(budget->low, most, sweep.options.iso_error,
+                                         [&](index_t value) { return error_of(with_budget(cell.variant, *budget, value)); });
+      if (found) cell.variant = with_budget(cell.variant, *budget, found->value);
+      if (!found) why = found.reason();
+    } else if (const auto error = error_of(cell.variant); !error) {
+      why = error.reason();
+    } else if (*error > sweep.options.iso_error) {
+      why = fmt::format("has no budget to raise and an error of {:.3g}, more than {}", *error,
+                        format_number(sweep.options.iso_error));
+    }
+    if (interrupted) return;
+    if (!why.empty()) sweep.out_of_reach[cell_key(cell)] = why;
+    if (!sweep.options.quiet)
+      fmt::print(stderr, "iso-error {}: q_len={} {}{}\n", format_number(sweep.options.iso_error), cell.problem.q_len, cell.variant,
+                 why.empty() ? "" : ": " + why);
+  }
+}
+
 // A block in rounds, each in its own shuffled order. A cell that fails in one round has no further ones.
 Status measure_block(Sweep& sweep, const Block& block, std::size_t block_number, double begin_s, Progress& progress) {
   const auto rounds = static_cast<std::size_t>(sweep.options.rounds);
@@ -220,11 +269,16 @@ Status measure_block(Sweep& sweep, const Block& block, std::size_t block_number,
         settings.clock = settings.samples > 0;
         settings.sample_min_s = sweep.options.sample_time_s;
         settings.gate = round == 0;
+        settings.fidelity = round == 0 ? comparison_from(sweep.options.fidelity) : Comparison::none;
+        settings.fidelity_seeds = static_cast<int>(sweep.options.fidelity_seeds);
         settings.pin = sweep.options.pin;
+        if (round == 0) settings.output_file = output_file(sweep, *cell);
         const bool too_late = sweep.options.budget_s > 0 && monotonic_s() - begin_s > sweep.options.budget_s;
-        Measurement m = too_late ? failure(Outcome::skipped_budget,
-                                           fmt::format("--budget {} s was used up", format_number(sweep.options.budget_s)))
-                                 : measure_in_worker(sweep, *cell, settings);
+        const auto unreached = sweep.out_of_reach.find(key);
+        Measurement m = unreached != sweep.out_of_reach.end() ? failure(Outcome::unsupported, unreached->second)
+                        : too_late                            ? failure(Outcome::skipped_budget,
+                                                                        fmt::format("--budget {} s was used up", format_number(sweep.options.budget_s)))
+                                                              : measure_in_worker(sweep, *cell, settings);
         if (interrupted) return {};
         // A cell with rounds behind it has a row to show: the budget only keeps it from more samples.
         if (too_late && !list.empty()) m = Measurement{list.back()}, m.samples_s.clear();
@@ -347,7 +401,7 @@ int dry_run(const std::vector<Block>& blocks) {
 int run(Sweep& sweep) {
   SweepOptions& o = sweep.options;
   if (o.samples < o.rounds) o.rounds = o.samples;
-  const auto blocks = make_grid(o, sweep.registry);
+  auto blocks = make_grid(o, sweep.registry);
   if (!blocks) return usage(blocks.reason());
   if (o.dry_run) return dry_run(*blocks);
 
@@ -363,6 +417,11 @@ int run(Sweep& sweep) {
 #endif
   if (o.out.empty()) o.out = default_out();
   if (Status status = open_outputs(sweep); !status) return usage(status.reason());
+  if (!o.save_output.empty()) {
+    std::error_code failed;
+    std::filesystem::create_directories(o.save_output, failed);
+    if (failed) return usage("--save-output: making '" + o.save_output + "' failed: " + failed.message());
+  }
 
   struct sigaction action {};
   action.sa_handler = on_interrupt;
@@ -379,6 +438,11 @@ int run(Sweep& sweep) {
   if (Status status = write_file(context_path(o.out), context_json(sweep.command_line, peaks)); !status)
     return usage(status.reason());
 
+  if (o.iso_error > 0) {
+    for (Block& block : *blocks) {
+      if (!interrupted) fit_budgets(sweep, block);
+    }
+  }
   {
     Progress progress(steps, o.quiet);
     for (std::size_t b = 0; b < blocks->size() && !interrupted; ++b) {

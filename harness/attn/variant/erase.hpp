@@ -111,7 +111,7 @@ struct PluginEntry {
 };
 
 // Grows when anything in the headers that a variant's page sees changes its layout or meaning.
-inline constexpr std::uint32_t abi_version = 1;
+inline constexpr std::uint32_t abi_version = 2;
 
 // Pages and harness exchange C++ objects, so they must come from the same release and compiler.
 const char* build_tag();

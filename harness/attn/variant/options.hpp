@@ -16,6 +16,8 @@ namespace attn {
 // What a user is told about one option.
 struct OptionDoc {
   std::string name, type, range, default_value, doc;
+  index_t low = 0, high = 0;  // of integers
+  bool budget = false;
 };
 
 inline constexpr index_t unlimited = index_t{1} << 40;
@@ -28,7 +30,7 @@ class OptionTable {
   OptionTable& integer(std::string name, index_t Options::*member, index_t low, index_t high, std::string doc) {
     const std::string range = std::to_string(low) + ".." + (high >= unlimited ? "" : std::to_string(high));
     return add(
-        {name, "integer", range, "", std::move(doc)},
+        {name, "integer", range, "", std::move(doc), low, high},
         [=](Options& o, std::string_view text) -> Status {
           const auto value = parse_integer(text);
           if (!value) return value.refusal();
@@ -37,6 +39,14 @@ class OptionTable {
           return {};
         },
         [=](const Options& o) { return std::to_string(o.*member); });
+  }
+
+  // The integer option just declared is (part of) the budget: more of it costs more and comes nearer to softmax attention.
+  // Where several are marked, one number sets them all. attn_sweep --iso-error turns this knob.
+  OptionTable& budget() {
+    ATTN_ASSERT(!entries_.empty() && entries_.back().doc.type == "integer");
+    entries_.back().doc.budget = true;
+    return *this;
   }
 
   OptionTable& number(std::string name, double Options::*member, double low, double high, std::string doc) {

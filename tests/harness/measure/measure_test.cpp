@@ -3,9 +3,9 @@
 
 #include "attn/measure/cell.hpp"
 #include "attn/measure/clock.hpp"
-#include "attn/measure/gate.hpp"
 #include "attn/measure/machine.hpp"
 #include "attn/measure/memory.hpp"
+#include "attn/measure/sampled_rows.hpp"
 #include "catch.hpp"
 
 using namespace attn;

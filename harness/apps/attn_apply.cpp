@@ -1,0 +1,3 @@
+#include "attn/sweep/apply.hpp"
+
+int main(int argc, char** argv) { return attn::apply_main(argc, argv); }

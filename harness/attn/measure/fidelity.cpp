@@ -1,0 +1,301 @@
+#include "attn/measure/fidelity.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <numbers>
+
+#include "attn/core/rng.hpp"
+#include "attn/core/text.hpp"
+#include "attn/measure/sampled_rows.hpp"
+
+namespace attn {
+
+namespace {
+
+constexpr index_t compared_rows = 64;
+constexpr index_t longest_matrix = 2048;  // queries and keys: 128 MiB for 8 heads
+
+double mean(const std::vector<double>& values) {
+  double sum = 0;
+  for (const double x : values) sum += x;
+  return values.empty() ? 0 : sum / static_cast<double>(values.size());
+}
+
+double quantile(std::vector<double> values, double q) {
+  if (values.empty()) return 0;
+  const auto at = values.begin() + static_cast<std::ptrdiff_t>(q * static_cast<double>(values.size() - 1) + 0.5);
+  std::nth_element(values.begin(), at, values.end());
+  return *at;
+}
+
+// JSON knows neither infinity nor NaN; an output of NaN is infinitely far off.
+double finite(double x) { return std::isfinite(x) ? x : std::numeric_limits<double>::max(); }
+
+}  // namespace
+
+RowComparison::RowComparison(const Problem& p, const FloatInputs& in) : rows_(sampled_rows(p.q_len, compared_rows)) {
+  Inputs<double> inputs = take_inputs<double>(p, in, rows_);
+  exact_ = softmax_attention(p, inputs, every_key);
+  inputs.q = zeros<double>(inputs.q.shape());  // equal logits: the mean of the values each query may see
+  const Tensor<double> mean_v = softmax_attention(p, inputs, every_key);
+  for (index_t i = 0; i < exact_.size(); ++i) {
+    const double e = exact_.data()[i], m = mean_v.data()[i];
+    exact2_ += e * e;
+    mean_error2_ += (m - e) * (m - e);
+  }
+  sum_.assign(static_cast<std::size_t>(exact_.size()), 0);
+  sum2_ = sum_;
+}
+
+void RowComparison::add(View<const float, 4> output) {
+  const Tensor<double> given = take_rows<double>(output, rows_);
+  ATTN_ASSERT(given.shape() == exact_.shape());
+  const index_t dim = exact_.extent(-1);
+  double error2 = 0;
+  for (index_t row = 0; row < exact_.size() / dim; ++row) {
+    double row_error2 = 0, row_exact2 = 0, given2 = 0, product = 0;
+    for (index_t i = row * dim; i < (row + 1) * dim; ++i) {
+      const double e = exact_.data()[i], g = given.data()[i];
+      row_error2 += (g - e) * (g - e);
+      row_exact2 += e * e;
+      given2 += g * g;
+      product += g * e;
+      sum_[static_cast<std::size_t>(i)] += g;
+      sum2_[static_cast<std::size_t>(i)] += g * g;
+    }
+    error2 += row_error2;
+    if (row_exact2 > 0) row_error_.push_back(finite(std::sqrt(row_error2 / row_exact2)));
+    if (row_exact2 > 0 && given2 > 0) cosine_.push_back(product / std::sqrt(row_exact2 * given2));
+  }
+  relative_.push_back(exact2_ > 0 ? finite(std::sqrt(error2 / exact2_)) : 0);
+  skill_.push_back(mean_error2_ > 0 ? -finite(error2 / mean_error2_ - 1) : (error2 == 0 ? 1 : 0));
+}
+
+Fidelity RowComparison::result() const {
+  Fidelity f{.done = true, .skill = -finite(-mean(skill_)), .relative = finite(mean(relative_))};
+  f.row_p50 = quantile(row_error_, 0.50);
+  f.row_p95 = quantile(row_error_, 0.95);
+  f.worst_row = quantile(row_error_, 1);
+  f.cosine_p50 = quantile(cosine_, 0.50);
+  f.seeds = static_cast<int>(relative_.size());
+  if (f.seeds < 2 || exact2_ <= 0) return f;
+
+  // |mean output - O|^2 holds a share 1/seeds of the scatter, which is taken off the bias.
+  const auto n = static_cast<double>(f.seeds);
+  double square = 0, bias2 = 0, scatter2 = 0;
+  for (const double r : relative_) square += (r - f.relative) * (r - f.relative);
+  for (std::size_t i = 0; i < sum_.size(); ++i) {
+    const double average = sum_[i] / n, off = average - exact_.data()[i];
+    bias2 += off * off;
+    scatter2 += std::max(0.0, sum2_[i] - n * average * average) / (n - 1);
+  }
+  f.relative_sd = finite(std::sqrt(square / (n - 1)));
+  f.bias = finite(std::sqrt(std::max(0.0, bias2 - scatter2 / n) / exact2_));
+  f.scatter = finite(std::sqrt(scatter2 / exact2_));
+  return f;
+}
+
+namespace {
+
+// The weights of one head: softmax attention's, and P' next to it.
+struct Weights {
+  index_t rows, keys;
+  std::vector<double> exact, given;
+};
+
+// Mass of `mass` on the k keys of the largest `weight`. Keys that tie for the last places share them, as drawn at random.
+double top_mass(std::span<const double> weight, std::span<const double> mass, index_t k) {
+  std::vector<double> sorted(weight.begin(), weight.end());
+  const auto last = sorted.begin() + (std::min<std::ptrdiff_t>(k, std::ssize(sorted)) - 1);
+  std::nth_element(sorted.begin(), last, sorted.end(), std::greater<>());
+  double above = 0, tied = 0;
+  index_t places = last - sorted.begin() + 1, ties = 0;
+  for (std::size_t j = 0; j < weight.size(); ++j) {
+    if (weight[j] > *last) above += mass[j], --places;
+    if (weight[j] == *last) tied += mass[j], ++ties;
+  }
+  return above + tied * static_cast<double>(places) / static_cast<double>(ties);
+}
+
+// Jensen-Shannon divergence in nats, 0 to ln 2: finite where a sparse pattern gives keys no weight at all. Negative
+// weights of `given` count as none.
+double jensen_shannon(std::span<const double> exact, std::span<const double> given) {
+  double total = 0;
+  for (const double g : given) total += std::max(0.0, g);
+  if (total <= 0) return std::numbers::ln2;
+  double js = 0;
+  for (std::size_t j = 0; j < exact.size(); ++j) {
+    const double p = exact[j], g = std::max(0.0, given[j]) / total, middle = (p + g) / 2;
+    if (p > 0) js += p * std::log(p / middle) / 2;
+    if (g > 0) js += g * std::log(g / middle) / 2;
+  }
+  return js;
+}
+
+// The largest singular value, by 30 power iterations on A^T A.
+double spectral_norm(const std::vector<double>& a, index_t rows, index_t keys) {
+  const Rng rng(0, "power iteration");
+  std::vector<double> x(static_cast<std::size_t>(keys)), next(x.size());
+  for (index_t j = 0; j < keys; ++j) x[static_cast<std::size_t>(j)] = rng.normal(j);
+  double norm = 0;
+  for (int step = 0; step < 30; ++step) {
+    std::fill(next.begin(), next.end(), 0.0);
+    double ax2 = 0, x2 = 0;
+    for (index_t i = 0; i < rows; ++i) {
+      const double* row = a.data() + i * keys;
+      double ax = 0;
+      for (std::size_t j = 0; j < x.size(); ++j) ax += row[j] * x[j];
+      for (std::size_t j = 0; j < x.size(); ++j) next[j] += ax * row[j];
+      ax2 += ax * ax;
+    }
+    for (const double v : x) x2 += v * v;
+    norm = x2 > 0 ? std::sqrt(ax2 / x2) : 0;
+    double length = 0;
+    for (const double v : next) length += v * v;
+    if (length <= 0) return norm;
+    for (std::size_t j = 0; j < x.size(); ++j) x[j] = next[j] / std::sqrt(length);
+  }
+  return norm;
+}
+
+// Adds one head's figures, with those of a row averaged over the rows that see any key.
+void add_head(Weights& w, MatrixFidelity& sum) {
+  double error2 = 0, exact2 = 0, rows = 0;
+  MatrixFidelity head;
+  for (index_t i = 0; i < w.rows; ++i) {
+    const std::span exact(w.exact.data() + i * w.keys, static_cast<std::size_t>(w.keys));
+    const std::span given(w.given.data() + i * w.keys, static_cast<std::size_t>(w.keys));
+    double seen = 0, support = 0;
+    for (std::size_t j = 0; j < exact.size(); ++j) {
+      error2 += (given[j] - exact[j]) * (given[j] - exact[j]);
+      exact2 += exact[j] * exact[j];
+      seen += exact[j];
+      if (given[j] != 0) support += exact[j];
+    }
+    if (seen <= 0) continue;
+    rows += 1;
+    head.support_mass += support;
+    head.js += jensen_shannon(exact, given);
+    for (const auto& [recall, k] : {std::pair{&head.recall_1, 1}, {&head.recall_8, 8}, {&head.recall_32, 32}}) {
+      *recall += top_mass(given, exact, k) / top_mass(exact, exact, k);
+    }
+  }
+  const double exact_norm = spectral_norm(w.exact, w.rows, w.keys);
+  for (std::size_t i = 0; i < w.given.size(); ++i) w.given[i] -= w.exact[i];
+  sum.spectral += exact_norm > 0 ? spectral_norm(w.given, w.rows, w.keys) / exact_norm : 0;
+  sum.relative += exact2 > 0 ? std::sqrt(error2 / exact2) : 0;
+  if (rows == 0) return;
+  sum.js += head.js / rows;
+  sum.recall_1 += head.recall_1 / rows;
+  sum.recall_8 += head.recall_8 / rows;
+  sum.recall_32 += head.recall_32 / rows;
+  sum.support_mass += head.support_mass / rows;
+}
+
+// P' of all heads, [batch, heads, q_len, kv_len].
+Array<float> implicit_matrix(const CellRun& cell) {
+  const Problem& p = cell.problem();
+  const FloatInputs in = cell.inputs();
+  const Buffer v_memory(static_cast<std::size_t>(in.v.size()) * sizeof(float));
+  const View<float, 4> v(v_memory.as<float>(), {p.batch, p.kv_heads, p.kv_len, p.value_dim});
+  const Buffer out_memory = output_buffer(p);
+  const Output out = output_view(p, out_memory);
+  Array<float> matrix({p.batch, p.heads, p.q_len, p.kv_len});
+  const View<float, 4> columns(matrix.writable(), {p.batch, p.heads, p.q_len, p.kv_len});
+  const auto set_block = [&](index_t first, index_t count, float value) {
+    for (index_t head = 0; head < p.batch * p.kv_heads; ++head) {
+      for (index_t d = 0; d < count; ++d) v[head / p.kv_heads][head % p.kv_heads](first + d, d) = value;
+    }
+  };
+  for (index_t first = 0; first < p.kv_len; first += p.value_dim) {
+    const index_t count = std::min(p.value_dim, p.kv_len - first);
+    set_block(first, count, 1);
+    cell.run({in.q, in.k, v}, cell.parameters(), out);
+    set_block(first, count, 0);
+    for (index_t head = 0; head < p.batch * p.heads; ++head) {
+      const auto from = out[head / p.heads][head % p.heads];
+      const auto to = columns[head / p.heads][head % p.heads];
+      for (index_t i = 0; i < p.q_len; ++i) std::copy_n(from.row(i), count, to.row(i) + first);
+    }
+  }
+  return matrix;
+}
+
+}  // namespace
+
+MatrixFidelity compare_matrices(const CellRun& cell) {
+  const Problem& p = cell.problem();
+  if (p.q_len > longest_matrix || p.kv_len > longest_matrix)
+    return {.reason = "matrices are compared up to " + std::to_string(longest_matrix) + " queries and keys"};
+  const Array<float> all = implicit_matrix(cell);
+  const FloatInputs in = cell.inputs();
+  const Problem one{.heads = 1,
+                    .kv_heads = 1,
+                    .q_len = p.q_len,
+                    .kv_len = p.kv_len,
+                    .head_dim = p.head_dim,
+                    .value_dim = p.value_dim,
+                    .causal = p.causal};
+  MatrixFidelity sum{.done = true};
+  double missed2 = 0, output2 = 0;
+  for (index_t head = 0; head < p.batch * p.heads; ++head) {
+    const index_t b = head / p.heads, h = head % p.heads;
+    Inputs<double> inputs{Tensor<double>::from(in.q[b][h]),
+                          Tensor<double>::from(in.k[b][p.kv_head(h)]),
+                          Tensor<double>::from(in.v[b][p.kv_head(h)]),
+                          {}};
+    for (index_t i = 0; i < p.q_len; ++i) inputs.position.push_back(p.query_position(i));
+    const Tensor<double> exact =
+        softmax(matmul_transposed(inputs.q, inputs.k) * one.scale(), allowed_pairs(one, inputs, every_key));
+    const float* first = all.data() + head * p.q_len * p.kv_len;
+    Weights weights{p.q_len, p.kv_len, {exact.data(), exact.data() + exact.size()}, {first, first + exact.size()}};
+
+    const Tensor<double> product = matmul(Tensor<double>({p.q_len, p.kv_len}, weights.given), inputs.v);
+    const Tensor<double> output = Tensor<double>::from(View<const float, 2>(cell.output()[b][h]));
+    for (index_t i = 0; i < output.size(); ++i) {
+      missed2 += std::pow(product.data()[i] - output.data()[i], 2);
+      output2 += std::pow(output.data()[i], 2);
+    }
+    add_head(weights, sum);
+  }
+  // Rounding alone leaves 1e-6; biases and channels that are mixed leave more than this.
+  constexpr double linear_within = 1e-3;
+  if (!(missed2 <= linear_within * linear_within * output2))
+    return {.reason = "the output is not a matrix times V: they differ by " +
+                      format_number(std::round(1e4 * finite(std::sqrt(missed2 / std::max(output2, 1e-300)))) / 1e4)};
+  for (double MatrixFidelity::*figure :
+       {&MatrixFidelity::relative, &MatrixFidelity::js, &MatrixFidelity::recall_1, &MatrixFidelity::recall_8,
+        &MatrixFidelity::recall_32, &MatrixFidelity::support_mass, &MatrixFidelity::spectral}) {
+    sum.*figure /= static_cast<double>(p.batch * p.heads);
+  }
+  return sum;
+}
+
+std::string incomparable(const VariantInfo& info) {
+  const bool other_matter = info.exactness == Exactness::different && info.reads != Reads::qkv;
+  return other_matter ? "a different operator that reads no keys: distance to softmax attention says nothing" : "";
+}
+
+Fidelity measure_fidelity(const CellRun& cell, Comparison level, int seeds) {
+  if (level == Comparison::none) return {};
+  const Problem& p = cell.problem();
+  if (const std::string why = incomparable(cell.variant().info()); !why.empty()) return {.reason = why};
+  RowComparison rows(p, cell.inputs());
+  rows.add(cell.output());
+  if (cell.variant().info().randomised && seeds > 1) {
+    const Buffer memory = output_buffer(p);
+    const Output out = output_view(p, memory);
+    for (int s = 1; s < seeds; ++s) {
+      cell.run(cell.inputs(), make_parameters(cell.variant().parameters(p), cell.seed() + static_cast<std::uint64_t>(s)), out);
+      rows.add(out);
+    }
+  }
+  Fidelity f = rows.result();
+  if (level == Comparison::full) f.matrix = compare_matrices(cell);
+  return f;
+}
+
+}  // namespace attn

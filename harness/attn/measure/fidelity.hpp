@@ -1,0 +1,39 @@
+// How near softmax attention an output comes on the same Q, K, V. Formulas and their literature: reference/accuracy.md
+// section 3.1. Everything is summed in double.
+#pragma once
+
+#include <vector>
+
+#include "attn/measure/cell.hpp"
+#include "attn/measure/cell_run.hpp"
+
+namespace attn {
+
+// Why outputs of such a variant are not compared; empty if they are. An operator that reads no keys has nothing to
+// approximate. Another kernel of the same queries and keys is compared, and flagged by its exactness.
+std::string incomparable(const VariantInfo& info);
+
+// Of a cell whose output has been written. Variants with random tables are run again under the seeds that
+// follow the cell's, `seeds` in all; the matrix is that of the cell's own seed.
+Fidelity measure_fidelity(const CellRun& cell, Comparison level, int seeds);
+
+// Outputs of one problem against softmax attention, at up to 64 sampled rows of every head.
+class RowComparison {
+ public:
+  RowComparison(const Problem& p, const FloatInputs& in);
+  void add(View<const float, 4> output);  // one for each seed
+  Fidelity result() const;
+
+ private:
+  std::vector<index_t> rows_;
+  Tensor<double> exact_;
+  double exact2_ = 0, mean_error2_ = 0;     // |O|^2, and that of answering mean(V)
+  std::vector<double> sum_, sum2_;          // over the outputs, element by element
+  std::vector<double> relative_, skill_;    // one an output
+  std::vector<double> row_error_, cosine_;  // one a row and output
+};
+
+// The matrix P' of an operator out = P' V against softmax attention's: the fast path is run on blocks of the identity.
+MatrixFidelity compare_matrices(const CellRun& cell);
+
+}  // namespace attn

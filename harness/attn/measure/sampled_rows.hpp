@@ -1,0 +1,28 @@
+// Some rows of a problem as tensors, for comparisons that need not see them all.
+#pragma once
+
+#include <vector>
+
+#include "attn/variant/registry.hpp"
+#include "attn/variant/variant.hpp"
+
+namespace attn {
+
+// `count` row numbers in 0..rows-1, ascending: the first, the last, the rest spread pseudo-randomly.
+std::vector<index_t> sampled_rows(index_t rows, index_t count);
+std::vector<index_t> all_rows(index_t rows);
+
+template <class T>
+Tensor<T> take_rows(View<const float, 4> view, const std::vector<index_t>& rows) {
+  return tabulate<T>({view.extent(0), view.extent(1), static_cast<index_t>(rows.size()), view.extent(3)},
+                     [&](index_t b, index_t h, index_t r, index_t d) { return view(b, h, rows[static_cast<std::size_t>(r)], d); });
+}
+
+template <class T>
+Inputs<T> take_inputs(const Problem& p, const FloatInputs& in, const std::vector<index_t>& rows) {
+  Inputs<T> taken{take_rows<T>(in.q, rows), Tensor<T>::from(in.k), Tensor<T>::from(in.v), {}};
+  for (const index_t row : rows) taken.position.push_back(p.query_position(row));
+  return taken;
+}
+
+}  // namespace attn

@@ -1,0 +1,187 @@
+#include "attn/sweep/apply.hpp"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <filesystem>
+
+#include "attn/inputs/file.hpp"
+#include "attn/inputs/npy.hpp"
+#include "attn/measure/worker.hpp"
+#include "attn/report/row.hpp"
+#include "attn/sweep/sweep.hpp"
+#include "attn/variant/plugin.hpp"
+
+namespace attn {
+
+namespace {
+
+struct ApplyOptions {
+  std::string variant = "full";
+  std::string q, k, v, input;
+  std::string out = "o.npy";
+  std::string parameters;  // folder
+  std::string compare = "none";
+  std::string isa;
+  std::vector<std::string> plugins;
+  index_t seed = 1;
+  int threads = usable_cores();
+  int fidelity_seeds = 5;
+  bool causal = false;
+  bool force = false;
+  bool pin = true;
+};
+
+void declare(CLI::App& app, ApplyOptions& o) {
+  app.add_option("--variant", o.variant, "variant with options, such as performer:m=256")->capture_default_str();
+  app.add_option("--q", o.q, "queries, .npy: [N,d], [H,N,d] or [B,H,N,d]");
+  app.add_option("--k", o.k, "keys, .npy");
+  app.add_option("--v", o.v, "values, .npy");
+  app.add_option("--input", o.input,
+                 "instead of the three: npz:FILE, safetensors:FILE or npy:Q,K,V, each with ,layer=i if need be");
+  app.add_option("--out", o.out, "output, .npy: [B,H,N,d] in f32")->capture_default_str();
+  app.add_option("--parameters", o.parameters,
+                 "folder of the learned tensors and random tables, one .npy each: read if they are there, else drawn and written");
+  app.add_option("--compare", o.compare, "print gate and fidelity: none, rows or full")
+      ->check(CLI::IsMember({"none", "rows", "full"}))
+      ->capture_default_str();
+  app.add_option("--fidelity-seeds", o.fidelity_seeds, "seeds of random tables that fidelity is averaged over")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  app.add_option("--seed", o.seed, "seed of parameters that are drawn")
+      ->check(CLI::Range(index_t{0}, index_t{1} << 62))
+      ->capture_default_str();
+  app.add_option("--threads", o.threads, "threads of the pool")->check(CLI::Range(1, 4096))->capture_default_str();
+  app.add_option("--isa", o.isa, "avx512, avx2, neon or scalar (default: the best here)");
+  app.add_option("--plugin", o.plugins, "shared library with a variant; may be given several times")->expected(1);
+  app.add_flag("--causal", o.causal, "query i sees keys up to i only");
+  app.add_flag("--pin,!--no-pin", o.pin, "bind threads to cores");
+  app.add_flag("--force", o.force, "replace the output file");
+}
+
+Result<std::string> input_name(const ApplyOptions& o) {
+  const int given = !o.q.empty() + !o.k.empty() + !o.v.empty();
+  if (given == 3 && o.input.empty()) return "npy:" + o.q + "," + o.k + "," + o.v;
+  if (given == 0 && !o.input.empty()) return o.input;
+  return refuse("give --q, --k and --v, or --input npz:FILE or safetensors:FILE");
+}
+
+// Everything that a user may get wrong is refused here, before the output is touched.
+Result<std::unique_ptr<CellRun>> prepare(const ApplyOptions& o, const Registry& registry, bool& parameters_loaded) {
+  if (!o.force && ::access(o.out.c_str(), F_OK) == 0) return refuse("'" + o.out + "' exists: --force replaces it");
+  const auto name = input_name(o);
+  if (!name) return name.refusal();
+  const auto variant = registry.configure(o.variant);
+  if (!variant) return refuse("--variant: " + variant.reason());
+  const auto input = parse_input(*name);
+  if (!input) return input.refusal();
+  auto shape = (*input)->shape();
+  if (!shape) return refuse("input " + *name + " has no shape of its own; accepted: npy:, npz: and safetensors:");
+  shape->causal = o.causal;
+  const Cell cell{(*variant)->name(), *shape, *name, static_cast<std::uint64_t>(o.seed), o.threads, o.isa};
+  auto run = CellRun::open(registry, cell, o.pin);
+  if (!run) return run.refusal();
+  auto parameters = load_or_draw((*run)->variant().parameters(*shape), cell.seed, o.parameters);
+  if (!parameters) return refuse("--parameters: " + parameters.reason());
+  parameters_loaded = parameters->loaded;
+  (*run)->equip(std::move(parameters->set));
+  return run;
+}
+
+void print_figures(const Measurement& m) {
+  Row row;
+  row.measurement = m;
+  for (const auto& column : columns()) {
+    const bool told = column.name.starts_with("err_") || column.name.starts_with("fid_") || column.name.starts_with("in_");
+    if (const std::string value = column.value(row); told && !value.empty()) fmt::print("{:<20} {}\n", column.name, value);
+  }
+}
+
+int apply(const ApplyOptions& o) {
+  const auto usage = [](const std::string& reason) {
+    fmt::print(stderr, "attn_apply: {}\n", reason);
+    return exit_usage;
+  };
+  Registry registry;
+  register_builtin_variants(registry);
+  for (const auto& plugin : o.plugins) {
+    if (Status status = load_plugin(plugin, registry); !status) return usage(status.reason());
+  }
+  bool parameters_loaded = false;
+  const auto run = prepare(o, registry, parameters_loaded);
+  if (!run) return usage(run.reason());
+  (*run)->run();
+  if (Status written = save_output(**run, o.out); !written) return usage("--out: " + written.reason());
+  if (o.compare == "none") return exit_ok;
+
+  Settings settings;
+  settings.fidelity = comparison_from(o.compare);
+  settings.fidelity_seeds = parameters_loaded ? 1 : o.fidelity_seeds;
+  Measurement m;
+  check_cell(**run, settings, m);
+  print_figures(m);
+  if (m.outcome == Outcome::ok) return exit_ok;
+  fmt::print(stderr, "attn_apply: {}\n", m.reason);
+  return exit_failed_cell;
+}
+
+}  // namespace
+
+Result<LoadedParameters> load_or_draw(const Parameters& specs, std::uint64_t seed, const std::string& folder) {
+  LoadedParameters result;
+  if (folder.empty() || specs.empty()) {
+    result.set = make_parameters(specs, seed);
+    return result;
+  }
+  const auto path_of = [&](const ParameterSpec& spec) { return (std::filesystem::path(folder) / (spec.name + ".npy")).string(); };
+  std::error_code failed;
+  std::string present, absent;
+  for (const auto& spec : specs) (std::filesystem::exists(path_of(spec), failed) ? present : absent) = path_of(spec);
+  if (present.empty()) {
+    result.set = make_parameters(specs, seed);
+    std::filesystem::create_directories(folder, failed);
+    for (const auto& spec : specs) {
+      if (Status written = write_npy(path_of(spec), spec.shape, result.set[spec.name].values()); !written) return written.refusal();
+    }
+    return result;
+  }
+  if (!absent.empty()) return refuse("'" + present + "' is there, '" + absent + "' is not");
+  for (const auto& spec : specs) {
+    const auto file = MappedFile::open(path_of(spec));
+    if (!file) return file.refusal();
+    const auto array = parse_npy(file->bytes());
+    if (!array) return refuse("'" + file->path() + "': " + array.reason());
+    if (array->shape != spec.shape)
+      return refuse("'" + file->path() + "' has shape " + shape_text(array->shape) + ", this problem needs " +
+                    shape_text(spec.shape));
+    std::vector<float> values(static_cast<std::size_t>(volume(spec.shape)));
+    read_floats(*array, 0, values);
+    result.set.set(spec.name, Tensor<float>(spec.shape, values));
+  }
+  result.loaded = true;
+  return result;
+}
+
+int apply_main(int argc, char** argv) {
+  ApplyOptions o;
+  CLI::App app("Applies one attention variant to your Q, K and V.", "attn_apply");
+  declare(app, o);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp&) {
+    fmt::print("{}", app.help());
+    return exit_ok;
+  } catch (const CLI::ParseError& e) {
+    fmt::print(stderr, "attn_apply: {} (--help names all flags)\n", e.what());
+    return exit_usage;
+  }
+  try {
+    return apply(o);
+  } catch (const std::bad_alloc&) {
+    fmt::print(stderr, "attn_apply: there is not enough memory for this problem\n");
+    return exit_usage;
+  }
+}
+
+}  // namespace attn

@@ -1,0 +1,69 @@
+#include "attn/sweep/iso_error.hpp"
+
+#include <algorithm>
+#include <cstdio>
+
+#include "attn/core/text.hpp"
+
+namespace attn {
+
+namespace {
+
+std::string rounded(double error) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.3g", error);
+  return text;
+}
+
+}  // namespace
+
+std::optional<Budget> budget_of(const VariantType& type) {
+  Budget budget{.options = {}, .low = 1, .high = unlimited};
+  for (const OptionDoc& option : type.options) {
+    if (!option.budget) continue;
+    budget.options.push_back(option.name);
+    budget.low = std::max(budget.low, option.low);
+    budget.high = std::min(budget.high, option.high);
+  }
+  if (budget.options.empty()) return {};
+  return budget;
+}
+
+std::string with_budget(std::string_view variant, const Budget& budget, index_t value) {
+  const auto colon = variant.find(':');
+  ATTN_ASSERT(colon != std::string_view::npos);
+  std::vector<std::string> parts;
+  for (const auto option : split(variant.substr(colon + 1), ',')) {
+    const std::string name(option.substr(0, option.find('=')));
+    const bool marked = std::find(budget.options.begin(), budget.options.end(), name) != budget.options.end();
+    parts.push_back(marked ? name + "=" + std::to_string(value) : std::string(option));
+  }
+  return std::string(variant.substr(0, colon + 1)) + join(parts, ",");
+}
+
+Result<Found> smallest_budget(index_t low, index_t high, double target, const std::function<Result<double>(index_t)>& error_at) {
+  ATTN_ASSERT(low >= 1);
+  high = std::max(low, high);
+  index_t too_small = low - 1;
+  std::optional<Found> found;
+  std::string last;
+  const auto reaches = [&](index_t value) {
+    const auto error = error_at(value);
+    last = std::to_string(value) + (error ? " gives " + rounded(*error) : ": " + error.reason());
+    if (!error || *error > target) return false;
+    found = Found{value, *error};
+    return true;
+  };
+  for (index_t value = low; !reaches(value); value = std::min(2 * value, high)) {
+    too_small = value;
+    if (value == high)
+      return refuse("no budget up to " + std::to_string(high) + " reaches an error of " + rounded(target) + ": " + last);
+  }
+  while (found->value - too_small > std::max<index_t>(1, found->value / 16)) {
+    const index_t middle = too_small + (found->value - too_small) / 2;
+    if (!reaches(middle)) too_small = middle;
+  }
+  return *found;
+}
+
+}  // namespace attn

@@ -1,0 +1,161 @@
+"""attn_apply: a variant on somebody's tensors, by the sweep's own path; and the races that fidelity decides."""
+import csv
+import os
+import pathlib
+import subprocess
+import tempfile
+import unittest
+
+import numpy
+
+SWEEP = os.environ["ATTN_SWEEP"]
+APPLY = os.environ["ATTN_APPLY"]
+
+
+def apply(*arguments):
+    return subprocess.run([APPLY, *map(str, arguments)], capture_output=True, text=True, timeout=300)
+
+
+class Case(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
+        random = numpy.random.default_rng(1)
+        self.q, self.k, self.v = (random.standard_normal((2, 96, 16), numpy.float32) for _ in range(3))
+        self.files = [self.folder / f"{name}.npy" for name in "qkv"]
+        for path, array in zip(self.files, (self.q, self.k, self.v)):
+            numpy.save(path, array)
+        self.qkv = ["--q", self.files[0], "--k", self.files[1], "--v", self.files[2]]
+        self.out = self.folder / "o.npy"
+
+    def sweep(self, *arguments):
+        table = self.folder / "a.csv"
+        done = subprocess.run([SWEEP, "--samples", "1", "--rounds", "1", "--sample-time", "0.001", "--threads", "2", "--force",
+                               "--out", str(table), *map(str, arguments)], capture_output=True, text=True, timeout=300)
+        self.assertIn(done.returncode, (0, 5), done.stderr)
+        with open(table, newline="") as file:
+            return list(csv.DictReader(file))
+
+    def refused(self, *arguments, say):
+        done = apply(*arguments)
+        self.assertEqual((done.returncode, done.stdout, done.stderr.count("\n")), (2, "", 1), done.stderr)
+        self.assertIn(str(say), done.stderr)
+        self.assertFalse(self.out.exists())
+
+
+class Outputs(Case):
+    def test_full_attention_is_what_numpy_says(self):
+        self.assertEqual(apply(*self.qkv, "--out", self.out).returncode, 0)
+        logits = self.q @ self.k.transpose(0, 2, 1) / 16 ** .5
+        weights = numpy.exp(logits - logits.max(-1, keepdims=True))
+        numpy.testing.assert_allclose(numpy.load(self.out)[0], weights / weights.sum(-1, keepdims=True) @ self.v, atol=1e-5)
+
+    def test_the_sweep_computes_the_same_bits(self):
+        variants = "full,local:left=5,right=3,linformer:k=8,linear,synth_random,performer"
+        rows = self.sweep("--variants", variants, "--input", "npy:" + ",".join(map(str, self.files)), "--n", "96",
+                          "--save-output", self.folder / "outputs", "--causal", "no")
+        self.assertEqual(len(rows), 6)
+        for row in rows:
+            with self.subTest(row["variant"]):
+                name = row["variant"] + (":" + row["options"] if row["options"] else "")
+                done = apply(*self.qkv, "--variant", name, "--threads", "2", "--out", self.out, "--force")
+                self.assertEqual(done.returncode, 0, done.stderr)
+                self.assertEqual(self.out.read_bytes(), pathlib.Path(row["output_file"]).read_bytes())
+
+    def test_causal(self):
+        apply(*self.qkv, "--causal", "--out", self.out)
+        numpy.testing.assert_allclose(numpy.load(self.out)[0, :, 0], self.v[:, 0], atol=1e-6)
+
+    def test_npz_and_safetensors_hold_the_same(self):
+        numpy.savez(self.folder / "a.npz", q=self.q, k=self.k, v=self.v)
+        apply(*self.qkv, "--out", self.out)
+        other = self.folder / "p.npy"
+        self.assertEqual(apply("--input", f"npz:{self.folder / 'a.npz'}", "--out", other).returncode, 0)
+        self.assertEqual(self.out.read_bytes(), other.read_bytes())
+
+    def test_fidelity_is_printed_on_request(self):
+        done = apply(*self.qkv, "--variant", "local:left=9,right=9", "--compare", "full", "--out", self.out)
+        figures = dict(line.split(None, 1) for line in done.stdout.splitlines())
+        self.assertLess(float(figures["err_relative"]), 1e-5)
+        for name in ("fid_skill", "fid_relative", "fid_js", "fid_support_mass", "in_q_norm2"):
+            float(figures[name])
+
+    def test_parameters_are_saved_and_loaded(self):
+        folder = self.folder / "learned"
+        arguments = [*self.qkv, "--variant", "linformer:k=4,sharing=headwise", "--parameters", folder]
+        self.assertEqual(apply(*arguments, "--out", self.out, "--seed", 5).returncode, 0)
+        self.assertEqual(sorted(path.name for path in folder.iterdir()), ["E.npy", "F.npy"])
+        other = self.folder / "p.npy"
+        self.assertEqual(apply(*arguments, "--out", other, "--seed", 6).returncode, 0)
+        self.assertEqual(self.out.read_bytes(), other.read_bytes())
+        # Learned tensors from elsewhere: the first four keys and values instead of mixtures.
+        first = numpy.eye(4, 96, dtype=numpy.float32)[None]
+        numpy.save(folder / "E.npy", first)
+        numpy.save(folder / "F.npy", first)
+        apply(*arguments, "--out", other, "--force")
+        logits = self.q @ self.k[:, :4].transpose(0, 2, 1) / 16 ** .5
+        weights = numpy.exp(logits)
+        numpy.testing.assert_allclose(numpy.load(other)[0], weights / weights.sum(-1, keepdims=True) @ self.v[:, :4], atol=1e-5)
+
+
+class Refusals(Case):
+    def test_parameters_that_do_not_fit(self):
+        folder = self.folder / "learned"
+        folder.mkdir()
+        numpy.save(folder / "E.npy", numpy.zeros((1, 4, 95), numpy.float32))
+        arguments = [*self.qkv, "--out", self.out, "--parameters", folder]
+        self.refused(*arguments, "--variant", "linformer:k=4", say="[1,4,95]")
+        self.refused(*arguments, "--variant", "linformer:k=4,sharing=headwise", say="F.npy")
+
+    def test_bad_tensors(self):
+        cut = self.folder / "cut.npy"
+        cut.write_bytes(self.files[0].read_bytes()[:-20])
+        short = self.folder / "short.npy"
+        numpy.save(short, self.k[:, :50])
+        big_endian = self.folder / "big.npy"
+        numpy.save(big_endian, self.q.astype(">f4"))
+        compressed = self.folder / "c.npz"
+        numpy.savez_compressed(compressed, q=self.q, k=self.k, v=self.v)
+        q, k, v = self.files
+        self.refused("--q", cut, "--k", k, "--v", v, "--out", self.out, say=cut)
+        self.refused("--q", q, "--k", short, "--v", v, "--out", self.out, say=short)
+        self.refused("--q", big_endian, "--k", k, "--v", v, "--out", self.out, say=big_endian)
+        self.refused("--q", self.folder / "none.npy", "--k", k, "--v", v, "--out", self.out, say="none.npy")
+        self.refused("--input", f"npz:{compressed}", "--out", self.out, say=compressed)
+
+    def test_bad_usage(self):
+        self.refused("--q", self.files[0], "--out", self.out, say="--k")
+        self.refused("--input", "iid:1", "--out", self.out, say="no shape")
+        self.refused(*self.qkv, "--out", self.out, "--variant", "linformr", say="linformer")
+        self.refused(*self.qkv, "--out", self.out, "--variant", "linformer:k=4", "--causal", say="causal")
+        self.refused(*self.qkv, "--out", self.out, "--compare", "much", say="--compare")
+        self.out.write_text("precious")
+        done = apply(*self.qkv, "--out", self.out)
+        self.assertEqual((done.returncode, self.out.read_text()), (2, "precious"))
+        self.assertIn("--force", done.stderr)
+
+
+class Races(Case):
+    def test_iso_error_races_the_smallest_budgets(self):
+        rows = self.sweep("--variants", "full,local,mean_v", "--n", "256", "--heads", "2", "--input", "local", "--iso-error", "0.3")
+        row = {row["variant"]: row for row in rows}
+        self.assertEqual((row["full"]["status"], row["local"]["status"]), ("ok", "ok"))
+        window = int(row["local"]["options"].split(",")[0].removeprefix("left="))
+        self.assertTrue(4 <= window < 128, window)
+        self.assertIn(f"right={window}", row["local"]["options"])
+        self.assertLessEqual(float(row["local"]["fid_relative"]), 0.3)
+        self.assertEqual(row["mean_v"]["status"], "unsupported")
+        self.assertIn("no budget", row["mean_v"]["reason"])
+
+    def test_full_fidelity_and_its_absence(self):
+        (row,) = self.sweep("--variants", "local:left=8,right=8", "--n", "128", "--heads", "2", "--fidelity", "full")
+        self.assertGreater(float(row["fid_support_mass"]), 0)
+        self.assertIn("--fidelity full", row["command"])
+        (row,) = self.sweep("--variants", "local:left=8,right=8", "--n", "128", "--heads", "2", "--fidelity", "none")
+        self.assertEqual(row["fid_skill"], "")
+        self.assertGreater(float(row["in_logit_std"]), 0)
+
+
+if __name__ == "__main__":
+    unittest.main()
