@@ -52,3 +52,15 @@ TEST_CASE("linformer: shorter sequences use the first columns, longer ones are r
 TEST_CASE("linformer: denominators near zero, negative inputs and large norms stay finite") {
   for (const char* name : {"linformer:k=16", "linformer:k=200,sharing=none"}) check_stays_finite(name);
 }
+
+TEST_CASE("linformer: E of segment means is full attention for as many segments as keys, and a mean for one") {
+  const Trial full("full", square(90));
+  for (const char* k : {"90", "180"}) {
+    CHECK(distance(Trial("linformer:weights=mean,k=" + std::string(k), square(90)).run(), full.definition()) < 1e-5);
+  }
+  const Trial mean("mean_v", square(90));
+  CHECK(distance(Trial("linformer:weights=mean,k=1", square(90)).run(), mean.definition()) < 1e-5);
+  const Trial seven("linformer:weights=mean,k=7", square(90));  // 90 = 7 * 12 + 6: segments of 12 and 13
+  CHECK(distance(seven.run(), seven.definition()) < 1e-5);
+  for (const double total : sum(cast<double>(seven.parameters["E"]), -1, Keep::no).values()) CHECK(total == Approx(1));
+}

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <span>
 
 #include "attn/kernels/engine.hpp"
 #include "attn/kernels/rows.hpp"
@@ -14,18 +15,23 @@ namespace attn {
 //   k = M with E = F = I is full attention. Every mixture holds all positions, so no causal form exists.
 struct Linformer {
   enum class Sharing { none, headwise, kv };
+  enum class Weights { random, mean };
   struct Options {
     index_t k = 256;
     Sharing sharing = Sharing::kv;
     index_t max_len = 0;
+    Weights weights = Weights::random;
   };
   static OptionTable<Options> options() {
     return OptionTable<Options>()
         .integer("k", &Options::k, 1, 65536, "projected keys")
+        .budget()
         .choice("sharing", &Options::sharing, {{"none", Sharing::none}, {"headwise", Sharing::headwise}, {"kv", Sharing::kv}},
                 "none: E and F for each head; headwise: E and F for all heads; kv: one matrix, E = F")
         .integer("max_len", &Options::max_len, 0, unlimited,
-                 "columns of E and F, of which the first M are used; 0: as many as keys");
+                 "columns of E and F, of which the first M are used; 0: as many as keys")
+        .choice("weights", &Options::weights, {{"random", Weights::random}, {"mean", Weights::mean}},
+                "how E and F start: N(0, 1/k), or row r as the mean over the r-th of k segments, a fit that needs no training");
   }
 
   static VariantInfo info() {
@@ -44,7 +50,7 @@ struct Linformer {
   static Parameters parameters(const Problem& p, const Options& o) {
     const index_t matrices = o.sharing == Sharing::none ? p.kv_heads : 1;
     const Shape shape{matrices, o.k, columns(p, o)};
-    const Init init = init::normal(1 / std::sqrt(static_cast<double>(o.k)));
+    const Init init = o.weights == Weights::mean ? segment_means : init::normal(1 / std::sqrt(static_cast<double>(o.k)));
     Parameters list{{.name = "E", .shape = shape, .init = init}};
     if (o.sharing != Sharing::kv) list.push_back({.name = "F", .shape = shape, .init = init});
     return list;
@@ -138,6 +144,16 @@ struct Linformer {
                         {.add = t > first});
         }
       }
+    }
+  }
+
+  // Beyond one row a column, rows repeat columns: k = M is full attention, and so is k = 2 M.
+  static void segment_means(std::span<float> values, const Shape& shape, const Rng&) {
+    const index_t k = shape[1], m = shape[2];
+    std::fill(values.begin(), values.end(), 0.0f);
+    for (index_t row = 0; row < shape[0] * k; ++row) {
+      const index_t first = row % k * m / k, end = std::max(first + 1, (row % k + 1) * m / k);
+      std::fill_n(values.begin() + row * m + first, end - first, 1 / static_cast<float>(end - first));
     }
   }
 
