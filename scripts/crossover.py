@@ -135,7 +135,8 @@ def find_sweep(given, runs=()):
             raise Refusal(f"--attn-sweep: '{given}' is not a program")
         return given
     wrote = [shlex.split(run.context.get("command_line", "") or "x")[0] for run in runs]
-    for candidate in [*wrote, str(ROOT / "build/release/bin/attn_sweep"), shutil.which("attn_sweep")]:
+    here = [str(ROOT / "build/release/bin/attn_sweep"), str(ROOT.parent.parent / "bin/attn_sweep")]  # the tree's, or PREFIX/bin's
+    for candidate in [*wrote, *here, shutil.which("attn_sweep")]:
         if candidate and "/" in candidate and os.access(candidate, os.X_OK):
             return candidate
     return None
