@@ -1,12 +1,19 @@
 #!/usr/bin/env bash
 # Measures this machine's noise floor: the same cells twice, and how much they differ from themselves.
-#   scripts/aa.sh [ARGUMENTS of attn_sweep...]      writes results/aa.json for compare.py --noise
+#   scripts/aa.sh [ARGUMENTS of attn_sweep...]      writes results/aa.json (installed: ./aa.json)
+#                                              for compare.py --noise
 # ATTN_SWEEP names another program, ATTN_AA_OUT another file.
 set -euo pipefail
-root=$(cd "$(dirname "$0")/.." && pwd)
+scripts=$(cd "$(dirname "$0")" && pwd)
+root=$(dirname "$scripts")
 
-sweep=${ATTN_SWEEP:-$root/build/release/bin/attn_sweep}
-out=${ATTN_AA_OUT:-$root/results/aa.json}
+if [[ ! -e $root/CMakeLists.txt ]]; then # installed as PREFIX/share/attnbench/scripts
+  sweep=${ATTN_SWEEP:-$root/../../bin/attn_sweep}
+  out=${ATTN_AA_OUT:-aa.json}
+else
+  sweep=${ATTN_SWEEP:-$root/build/release/bin/attn_sweep}
+  out=${ATTN_AA_OUT:-$root/results/aa.json}
+fi
 if [[ ! -x $sweep ]]; then
   echo "aa.sh: no program $sweep: build it with scripts/build.sh, or name one with ATTN_SWEEP" >&2
   exit 2
@@ -22,4 +29,4 @@ for run in first second; do
   "$sweep" "$@" --out "$folder/$run.csv" --quiet >&2
 done
 mkdir -p "$(dirname "$out")"
-"$root/scripts/compare.py" "$folder/first.csv" "$folder/second.csv" --aa "$out"
+"$scripts/compare.py" "$folder/first.csv" "$folder/second.csv" --aa "$out"

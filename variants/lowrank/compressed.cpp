@@ -32,7 +32,7 @@ struct Compressed {
             .formula = "out = softmax(Q K'^T / sqrt(D)) V', K' and V' strided convolutions of K and V",
             .paper = "Liu et al. 2018, arXiv:1801.10198, section 4.2.3",
             .cost_in_n = "N^2 D / r",
-            .exactness = Exactness::approximation,
+            .exactness = Exactness::fitted,
             .grouped_heads = true};
   }
 

@@ -22,7 +22,7 @@ struct Inducing {
             .formula = "H = softmax(I K^T / sqrt(D)) V, out = softmax(Q (H W_k)^T / sqrt(D)) (H W_v)",
             .paper = "Lee et al. 2019, arXiv:1810.00825, section 3.1",
             .cost_in_n = "N m D",
-            .exactness = Exactness::approximation,
+            .exactness = Exactness::fitted,
             .causality = Causality::never,
             .grouped_heads = true,
             .time_exponent = 1};

@@ -39,7 +39,7 @@ struct Linformer {
             .formula = "out = softmax(Q (E K)^T / sqrt(D)) (F V)",
             .paper = "Wang et al. 2020, arXiv:2006.04768, section 4",
             .cost_in_n = "N k D",
-            .exactness = Exactness::approximation,
+            .exactness = Exactness::fitted,
             .causality = Causality::never,
             .grouped_heads = true,
             .in_default_sweep = true,

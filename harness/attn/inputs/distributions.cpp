@@ -166,8 +166,9 @@ void local(const Group& g) {
   }
 }
 
-// iid:tau whose key 0 takes about mass m of every row: coordinate 0 is a in q and in key 0, 0 in other keys, with
-// a^2 = sqrt(D) (ln(m/(1-m)) + ln N + tau^2/2). Row 0 of v is small, as a sink's is.
+// iid:tau whose key 0 takes about mass m of every row: coordinate 0 is a in q, 0 in the keys but the first, which is
+// (a, 0, ..., 0), with a^2 = sqrt(D) (ln(m/(1-m)) + ln N + tau^2/2): the sink's logit is the same in every row. Row 0 of v is
+// small, as a sink's is.
 void sink(const Group& g) {
   const double mass = g.argument[0];
   const double tau = g.argument[1];
@@ -175,6 +176,7 @@ void sink(const Group& g) {
   const double logit = std::log(mass / (1 - mass)) + std::log(static_cast<double>(g.p.kv_len)) + tau * tau / 2;
   const double a = std::sqrt(g.root_d() * std::abs(logit));
   for (index_t j = 0; j < g.p.kv_len; ++j) g.k()(j, 0) = 0;
+  std::fill_n(g.k().row(0), g.p.head_dim, 0.0f);
   g.k()(0, 0) = static_cast<float>(std::copysign(a, logit));
   for (index_t d = 0; d < g.p.value_dim; ++d) g.v()(0, d) *= 0.05f;
   for (index_t h = g.first_head(); h < g.end_head(); ++h) {

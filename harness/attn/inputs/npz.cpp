@@ -130,7 +130,7 @@ Result<std::span<const std::byte>> find_member(const Bytes& file, std::string_vi
     if (others.size() < 8) others.emplace_back(entry_name);
     at += 46 + name_bytes + extra_bytes + comment_bytes;
   }
-  return refuse("there is no member " + std::string(name) + " among " + join(others, ", "));
+  return at_byte(directory->offset, "there is no member " + std::string(name) + " among " + join(others, ", "));
 }
 
 }  // namespace

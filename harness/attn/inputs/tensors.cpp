@@ -64,7 +64,9 @@ void add_row(std::vector<double>& logits, Placement& sum) {
     moment += e * (x - top);
     x = e;
   }
-  sum.perplexity += std::log(total) - moment / total - std::log(count);
+  const double entropy = std::log(total) - moment / total;
+  sum.row_entropy += entropy;
+  sum.perplexity += entropy - std::log(count);
   sum.sink_mass += logits[0] / total;
   const auto heavy = logits.begin() + std::min<std::ptrdiff_t>(32, std::ssize(logits));
   std::partial_sort(logits.begin(), heavy, logits.end(), std::greater<>());
@@ -101,13 +103,14 @@ Placement place(const Problem& p, const Tensors& t) {
     for (index_t d = 0; d < p.head_dim; ++d) sum.q_norm2 += static_cast<double>(q[d]) * static_cast<double>(q[d]) * p.scale();
   }
   const double n = static_cast<double>(samples);
-  return {std::sqrt(sum.logit_std / n), std::exp(sum.perplexity / n), sum.sink_mass / n, sum.top32_mass / n, sum.q_norm2 / n};
+  return {std::sqrt(sum.logit_std / n), sum.row_entropy / n, std::exp(sum.perplexity / n),
+          sum.sink_mass / n,            sum.top32_mass / n,  sum.q_norm2 / n};
 }
 
 std::string to_string(const Placement& x) {
-  char text[160];
-  std::snprintf(text, sizeof text, "logit_std=%.3g perplexity/N=%.2g sink_mass=%.2g top32_mass=%.2g |q|^2/sqrt(d)=%.3g",
-                x.logit_std, x.perplexity, x.sink_mass, x.top32_mass, x.q_norm2);
+  char text[200];
+  std::snprintf(text, sizeof text, "logit_std=%.3g row_entropy=%.3g (%.2g of the keys) sink_mass=%.2g top32_mass=%.2g |q|^2/sqrt(d)=%.3g",
+                x.logit_std, x.row_entropy, x.perplexity, x.sink_mass, x.top32_mass, x.q_norm2);
   return text;
 }
 

@@ -28,11 +28,12 @@ Status check_shape(const Problem& p);
 // What decides how hard an input is to approximate, averaged over at most 64 sampled query rows (causal rows see the keys
 // up to their own). Reading: reference/accuracy.md section 3.3.
 struct Placement {
-  double logit_std = 0;   // of q.k/sqrt(head_dim) within a row: tau
-  double perplexity = 0;  // exp(row entropy) / visible keys: 1 is uniform attention
-  double sink_mass = 0;   // attention on key 0
-  double top32_mass = 0;  // attention on the 32 heaviest keys of the row
-  double q_norm2 = 0;     // |q|^2 / sqrt(head_dim): governs random features
+  double logit_std = 0;    // of q.k/sqrt(head_dim) within a row: tau
+  double row_entropy = 0;  // nats
+  double perplexity = 0;   // exp(row entropy) / visible keys: 1 is uniform attention
+  double sink_mass = 0;    // attention on key 0
+  double top32_mass = 0;   // attention on the 32 heaviest keys of the row
+  double q_norm2 = 0;      // |q|^2 / sqrt(head_dim): governs random features
 };
 
 Placement place(const Problem& p, const Tensors& tensors);

@@ -6,6 +6,8 @@
 #include <functional>
 #include <limits>
 #include <numbers>
+#include <optional>
+#include <span>
 
 #include "attn/core/rng.hpp"
 #include "attn/core/text.hpp"
@@ -15,7 +17,9 @@ namespace attn {
 
 namespace {
 
-constexpr index_t compared_rows = 64;
+constexpr index_t compared_pairs = index_t{1} << 27;  // of a query and a key, over all heads
+constexpr index_t least_rows = 64;
+constexpr index_t chunk_pairs = index_t{1} << 18;  // of a head at once: some matrices of 2 MiB
 constexpr index_t longest_matrix = 2048;  // queries and keys: 128 MiB for 8 heads
 
 double mean(const std::vector<double>& values) {
@@ -36,39 +40,86 @@ double finite(double x) { return std::isfinite(x) ? x : std::numeric_limits<doub
 
 }  // namespace
 
-RowComparison::RowComparison(const Problem& p, const FloatInputs& in) : rows_(sampled_rows(p.q_len, compared_rows)) {
-  Inputs<double> inputs = take_inputs<double>(p, in, rows_);
-  exact_ = softmax_attention(p, inputs, every_key);
-  inputs.q = zeros<double>(inputs.q.shape());  // equal logits: the mean of the values each query may see
-  const Tensor<double> mean_v = softmax_attention(p, inputs, every_key);
-  for (index_t i = 0; i < exact_.size(); ++i) {
-    const double e = exact_.data()[i], m = mean_v.data()[i];
-    exact2_ += e * e;
-    mean_error2_ += (m - e) * (m - e);
+namespace {
+
+// One head as a problem of its own, with the keys and values that it reads and some of its queries.
+Inputs<double> one_head(const Problem& p, const FloatInputs& in, index_t head, std::span<const index_t> rows) {
+  const index_t b = head / p.heads, h = head % p.heads;
+  const auto q = in.q[b][h];
+  Inputs<double> inputs{tabulate<double>({std::ssize(rows), p.head_dim},
+                                         [&](index_t r, index_t d) { return q(rows[static_cast<std::size_t>(r)], d); }),
+                        Tensor<double>::from(in.k[b][p.kv_head(h)]),
+                        Tensor<double>::from(in.v[b][p.kv_head(h)]),
+                        {}};
+  for (const index_t row : rows) inputs.position.push_back(p.query_position(row));
+  return inputs;
+}
+
+Problem of_one_head(Problem p) {
+  p.batch = p.heads = p.kv_heads = 1;
+  return p;
+}
+
+}  // namespace
+
+RowComparison::RowComparison(const Problem& p, const FloatInputs& in)
+    : rows_(sampled_rows(p.q_len, std::max(compared_pairs / (p.batch * p.heads * p.kv_len), least_rows))),
+      heads_(p.batch * p.heads),
+      dim_(p.value_dim),
+      exact_(static_cast<std::size_t>(heads_ * std::ssize(rows_) * dim_)) {
+  const index_t rows = std::ssize(rows_);
+  const index_t chunk = std::clamp<index_t>(chunk_pairs / p.kv_len, 1, rows), chunks = (rows + chunk - 1) / chunk;
+  parallel_tasks(heads_ * chunks, [&](index_t task, int) {
+    const index_t head = task / chunks, first = task % chunks * chunk, count = std::min(chunk, rows - first);
+    const std::span some(rows_.data() + first, static_cast<std::size_t>(count));
+    const Tensor<double> out = softmax_attention(of_one_head(p), one_head(p, in, head, some), every_key);
+    std::copy_n(out.data(), count * dim_, exact_.data() + (head * rows + first) * dim_);
+  });
+
+  std::vector<double> sum(static_cast<std::size_t>(dim_));
+  for (index_t head = 0; head < heads_; ++head) {
+    const auto v = in.v[head / p.heads][p.kv_head(head % p.heads)];
+    std::fill(sum.begin(), sum.end(), 0.0);
+    index_t seen = 0;
+    for (index_t r = 0; r < rows; ++r) {
+      const index_t position = p.query_position(rows_[static_cast<std::size_t>(r)]);
+      const index_t visible = p.causal ? std::clamp<index_t>(position + 1, 0, p.kv_len) : p.kv_len;
+      for (; seen < visible; ++seen) {
+        for (index_t d = 0; d < dim_; ++d) sum[static_cast<std::size_t>(d)] += v(seen, d);
+      }
+      const double* exact = exact_.data() + (head * rows + r) * dim_;
+      for (index_t d = 0; d < dim_; ++d) {
+        const double mean = sum[static_cast<std::size_t>(d)] / static_cast<double>(std::max<index_t>(visible, 1));
+        exact2_ += exact[d] * exact[d];
+        mean_error2_ += (mean - exact[d]) * (mean - exact[d]);
+      }
+    }
   }
-  sum_.assign(static_cast<std::size_t>(exact_.size()), 0);
+  sum_.assign(exact_.size(), 0);
   sum2_ = sum_;
 }
 
 void RowComparison::add(View<const float, 4> output) {
-  const Tensor<double> given = take_rows<double>(output, rows_);
-  ATTN_ASSERT(given.shape() == exact_.shape());
-  const index_t dim = exact_.extent(-1);
+  ATTN_ASSERT(output.extent(0) * output.extent(1) == heads_ && output.extent(3) == dim_);
   double error2 = 0;
-  for (index_t row = 0; row < exact_.size() / dim; ++row) {
-    double row_error2 = 0, row_exact2 = 0, given2 = 0, product = 0;
-    for (index_t i = row * dim; i < (row + 1) * dim; ++i) {
-      const double e = exact_.data()[i], g = given.data()[i];
-      row_error2 += (g - e) * (g - e);
-      row_exact2 += e * e;
-      given2 += g * g;
-      product += g * e;
-      sum_[static_cast<std::size_t>(i)] += g;
-      sum2_[static_cast<std::size_t>(i)] += g * g;
+  std::size_t at = 0;  // in exact_
+  for (index_t head = 0; head < heads_; ++head) {
+    const auto given_head = output[head / output.extent(1)][head % output.extent(1)];
+    for (const index_t row : rows_) {
+      double row_error2 = 0, row_exact2 = 0, given2 = 0, product = 0;
+      for (index_t d = 0; d < dim_; ++d, ++at) {
+        const double e = exact_[at], g = given_head(row, d);
+        row_error2 += (g - e) * (g - e);
+        row_exact2 += e * e;
+        given2 += g * g;
+        product += g * e;
+        sum_[at] += g;
+        sum2_[at] += g * g;
+      }
+      error2 += row_error2;
+      if (row_exact2 > 0) row_error_.push_back(finite(std::sqrt(row_error2 / row_exact2)));
+      if (row_exact2 > 0 && given2 > 0) cosine_.push_back(product / std::sqrt(row_exact2 * given2));
     }
-    error2 += row_error2;
-    if (row_exact2 > 0) row_error_.push_back(finite(std::sqrt(row_error2 / row_exact2)));
-    if (row_exact2 > 0 && given2 > 0) cosine_.push_back(product / std::sqrt(row_exact2 * given2));
   }
   relative_.push_back(exact2_ > 0 ? finite(std::sqrt(error2 / exact2_)) : 0);
   skill_.push_back(mean_error2_ > 0 ? -finite(error2 / mean_error2_ - 1) : (error2 == 0 ? 1 : 0));
@@ -88,7 +139,7 @@ Fidelity RowComparison::result() const {
   double square = 0, bias2 = 0, scatter2 = 0;
   for (const double r : relative_) square += (r - f.relative) * (r - f.relative);
   for (std::size_t i = 0; i < sum_.size(); ++i) {
-    const double average = sum_[i] / n, off = average - exact_.data()[i];
+    const double average = sum_[i] / n, off = average - exact_[i];
     bias2 += off * off;
     scatter2 += std::max(0.0, sum2_[i] - n * average * average) / (n - 1);
   }
@@ -232,22 +283,13 @@ MatrixFidelity compare_matrices(const CellRun& cell) {
     return {.reason = "matrices are compared up to " + std::to_string(longest_matrix) + " queries and keys"};
   const Array<float> all = implicit_matrix(cell);
   const FloatInputs in = cell.inputs();
-  const Problem one{.heads = 1,
-                    .kv_heads = 1,
-                    .q_len = p.q_len,
-                    .kv_len = p.kv_len,
-                    .head_dim = p.head_dim,
-                    .value_dim = p.value_dim,
-                    .causal = p.causal};
+  const Problem one = of_one_head(p);
+  const std::vector<index_t> rows = all_rows(p.q_len);
   MatrixFidelity sum{.done = true};
   double missed2 = 0, output2 = 0;
   for (index_t head = 0; head < p.batch * p.heads; ++head) {
     const index_t b = head / p.heads, h = head % p.heads;
-    Inputs<double> inputs{Tensor<double>::from(in.q[b][h]),
-                          Tensor<double>::from(in.k[b][p.kv_head(h)]),
-                          Tensor<double>::from(in.v[b][p.kv_head(h)]),
-                          {}};
-    for (index_t i = 0; i < p.q_len; ++i) inputs.position.push_back(p.query_position(i));
+    const Inputs<double> inputs = one_head(p, in, head, rows);
     const Tensor<double> exact =
         softmax(matmul_transposed(inputs.q, inputs.k) * one.scale(), allowed_pairs(one, inputs, every_key));
     const float* first = all.data() + head * p.q_len * p.kv_len;
@@ -283,17 +325,18 @@ Fidelity measure_fidelity(const CellRun& cell, Comparison level, int seeds) {
   if (level == Comparison::none) return {};
   const Problem& p = cell.problem();
   if (const std::string why = incomparable(cell.variant().info()); !why.empty()) return {.reason = why};
-  RowComparison rows(p, cell.inputs());
-  rows.add(cell.output());
+  std::optional<RowComparison> rows;
+  cell.arena().execute([&] { rows.emplace(p, cell.inputs()); });
+  rows->add(cell.output());
   if (cell.variant().info().randomised && seeds > 1) {
     const Buffer memory = output_buffer(p);
     const Output out = output_view(p, memory);
     for (int s = 1; s < seeds; ++s) {
       cell.run(cell.inputs(), make_parameters(cell.variant().parameters(p), cell.seed() + static_cast<std::uint64_t>(s)), out);
-      rows.add(out);
+      rows->add(out);
     }
   }
-  Fidelity f = rows.result();
+  Fidelity f = rows->result();
   if (level == Comparison::full) f.matrix = compare_matrices(cell);
   return f;
 }

@@ -18,6 +18,7 @@ std::string_view to_string(Exactness e) {
     case Exactness::exact: return "exact";
     case Exactness::pattern: return "pattern";
     case Exactness::approximation: return "approximation";
+    case Exactness::fitted: return "fitted approximation";
     case Exactness::different: return "different operator";
   }
   return "";

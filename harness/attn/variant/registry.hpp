@@ -41,6 +41,7 @@ enum class Exactness {
   exact,          // equals softmax attention
   pattern,        // softmax attention over chosen keys
   approximation,  // aims at softmax attention
+  fitted,         // likewise, once its learned tensors have been fitted: at their start the distance says nothing
   different,      // another operator: distance to softmax attention says nothing
 };
 enum class Causality { both, never, always };

@@ -100,7 +100,7 @@ TEST_CASE("npz: malformed archives are refused, by field and byte") {
   REQUIRE(refused_npz(valid + "a comment") == "accepted");
   REQUIRE(refused_npz(valid.substr(0, valid.size() - 1)).find("no end-of-directory record: the archive is cut short") !=
           std::string::npos);
-  REQUIRE(refused_npz(zip({{"k.npy", q}})) == "there is no member q.npy among k.npy");
+  REQUIRE(refused_npz(zip({{"k.npy", q}})).find(": there is no member q.npy among k.npy") != std::string::npos);
   REQUIRE(refused_npz(zip({{"q.npy", q}}, 8)).find("q.npy is compressed (method 8); accepted: stored, as numpy.savez writes") !=
           std::string::npos);
   REQUIRE(refused_npz(zip({{"q.npy", q}}, 0, 1)).find("is encrypted") != std::string::npos);

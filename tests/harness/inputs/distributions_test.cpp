@@ -116,6 +116,9 @@ TEST_CASE("sink: key 0 takes about the mass asked for, and a quiet value") {
       const Problem p = problem(n, 8);
       const Tensors t = make("sink:" + std::to_string(mass) + ",1", p);
       REQUIRE(place(p, t).sink_mass == Approx(mass).margin(0.06));
+      // every row sees it with one logit
+      for (const index_t row : {n / 3, n - 1})
+        REQUIRE(dot(t.q[0][1].row(row), t.k[0][1].row(0), 64) == Approx(dot(t.q[0][1].row(0), t.k[0][1].row(0), 64)));
       REQUIRE(dot(t.v[0][0].row(0), t.v[0][0].row(0), 64) == Approx(64 * 0.0025).epsilon(0.6));
     }
   }

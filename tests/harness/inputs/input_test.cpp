@@ -106,6 +106,7 @@ TEST_CASE("placement of known rows") {
   Placement at = place(p, t);
   REQUIRE(at.logit_std == Approx(0).margin(1e-12));
   REQUIRE(at.perplexity == Approx(1));
+  REQUIRE(at.row_entropy == Approx(std::log(64)));
   REQUIRE(at.sink_mass == Approx(1.0 / 64));
   REQUIRE(at.top32_mass == Approx(0.5));
   REQUIRE(at.q_norm2 == Approx(0).margin(1e-12));
@@ -115,6 +116,7 @@ TEST_CASE("placement of known rows") {
   at = place(p, t);
   REQUIRE(at.sink_mass == Approx(1));
   REQUIRE(at.perplexity == Approx(1.0 / 64));
+  REQUIRE(at.row_entropy == Approx(0).margin(1e-12));
   REQUIRE(at.q_norm2 == Approx(2));
   REQUIRE(to_string(at).find("sink_mass=1") != std::string::npos);
   p.causal = true;
