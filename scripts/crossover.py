@@ -236,6 +236,13 @@ def arguments():
     return p.parse_args()
 
 
+def told(table, style):
+    """The table; what all its rows share stands above it."""
+    places = {record["where"] for record in table}
+    columns = [column for column in table[0] if column != "where" or len(places) > 1]
+    return ("" if len(places) > 1 else f"{places.pop()}\n\n") + render(table, columns, style)
+
+
 def main():
     args = arguments()
     if args.draws < 100:
@@ -270,12 +277,12 @@ def main():
         return 0
     table = [{"where": r["where"], "variant": short[r["name"]], "against": r["reference"], "in": r["metric"], "ahead": describe(r)}
              for r in found]
-    print(render(table, ["where", "variant", "against", "in", "ahead"], args.format))
+    print(told(table, args.format) if found else "No crossing: no variant was measured beside a reference at two or more lengths.\n")
     table = [{"where": r["where"], "variant": short[r["name"]], "N": f"{r['from_n']}..{r['to_n']}",
               "time grows as N^": f"{r['exponent']:.2f} ({r['low']:.2f}..{r['high']:.2f})" if np.isfinite(r["exponent"]) else "",
               "declared": "" if r["declared"] is None else f"{r['declared']:g}", "contract": r["contract"],
               "memory as N^": f"{r['memory_exponent']:.2f}" if np.isfinite(r["memory_exponent"]) else ""} for r in kept]
-    print(render(table, list(table[0]), args.format))
+    print(told(table, args.format))
     print("\n".join(f"{note}." for note in notes), end="\n" if notes else "")
     return 0
 

@@ -70,6 +70,7 @@ def summary(rows, found):
     lines = [f"{len(ok)} of {len(rows)} cells measured: {ok['name'].nunique()} variants, N={ok['n'].min()}..{ok['n'].max()}"
              + (f"; below: {group_title(axes, ok)}" if len(list(groups(ok))) > 1 else f", {group_title(axes, ok)}")]
     real = here[here["family"] != "baseline"]
+    real = real[real.groupby("n")["name"].transform("nunique") > 1]  # alone, nobody wins
     for title, part, by in (("fastest", real, "time_median_s"),
                             ("fastest with skill 0.9", real[real["fid_skill"] >= 0.9], "time_median_s"),
                             ("least memory", real.dropna(subset=["memory_bytes"]), "memory_bytes")):

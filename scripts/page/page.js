@@ -219,18 +219,25 @@ function choose(select, values, current, word = String) {
   return chosen;
 }
 
+// Unless one was chosen, the longest length at which most cells were measured.
+function chooseLength(select, measured, chosen) {
+  const cells = n => measured.filter(r => r.n === n).length;
+  const ns = [...new Set(measured.map(r => r.n))].sort((a, b) => a - b);
+  return choose(select, ns, ns.includes(chosen) ? chosen : ns.reduce((best, n) => best === null || cells(n) >= cells(best) ? n : best, null));
+}
+
 function drawInputs(skill) {
   const candidates = rows.filter(row => inGroup(row, 'input') && row.fid_skill != null);
   const inputs = [...new Set(candidates.map(r => r.input))].sort();
-  state.inputsN = choose($('inputs-n'), [...new Set(candidates.map(r => r.n))].sort((a, b) => a - b), state.inputsN);
-  const of = name => candidates.filter(r => r.name === name && r.n === state.inputsN);
+  const inputsN = chooseLength($('inputs-n'), candidates, state.inputsN);
+  const of = name => candidates.filter(r => r.name === name && r.n === inputsN);
   const sets = lines(of, skill).map(set => ({ ...set, data: set.data.map(p => ({ x: p.row.input, y: p.y, row: p.row })).sort((a, b) => inputs.indexOf(a.x) - inputs.indexOf(b.x)) }));
   draw('inputs', 'Fidelity skill by input', 'line', sets, { x: { type: 'category', labels: inputs, offset: true, title: { display: true, text: 'input' } },
     y: { suggestedMin: 0, max: 1, title: { display: true, text: 'skill' }, ticks: { callback: fixed(1) } } });
 }
 
 function drawBubble(group) {
-  state.bubbleN = choose($('bubble-n'), [...new Set(group.filter(r => r.relative).map(r => r.n))].sort((a, b) => a - b), state.bubbleN);
+  const bubbleN = chooseLength($('bubble-n'), group.filter(r => r.relative), state.bubbleN);
   const ys = ['fid_skill', ...data.tasks];
   state.bubbleY = choose($('bubble-y'), ys, ys.includes(state.bubbleY) ? state.bubbleY : 'fid_skill', y => y === 'fid_skill' ? `skill on ${state.axes.input}` : `task ${y}`);
   const accuracy = row => {
@@ -241,7 +248,7 @@ function drawBubble(group) {
     const used = trained.filter(t => Math.abs(Math.log(t.n / row.n)) === nearest);
     return used.reduce((sum, t) => sum + t.accuracy, 0) / used.length;
   };
-  const here = group.filter(r => r.n === state.bubbleN && r.relative);
+  const here = group.filter(r => r.n === bubbleN && r.relative);
   const points = here.map(row => ({ row, x: 1 / row.relative, y: accuracy(row) })).filter(p => p.y != null);
   const left = here.filter(row => accuracy(row) == null).map(row => label(row.name));
   const largest = Math.max(1, ...points.map(p => p.row.memory_bytes || 0));
@@ -254,7 +261,7 @@ function drawBubble(group) {
     if (!front.length || p.y > front[front.length - 1].y) front.push({ x: p.x, y: Math.max(-1, p.y) });
   sets.push({ type: 'line', label: 'Pareto front', data: front, borderColor: css('--accent'), borderDash: [5, 4], borderWidth: 1.5, pointRadius: 0, order: 99 });
   draw('bubble', 'Accuracy against speed relative to full attention; bubble area is peak memory', 'bubble', sets,
-    { x: { type: 'logarithmic', min: Math.min(...points.map(p => p.x), 1) / 1.4, max: Math.max(...points.map(p => p.x), 1) * 1.8, title: { display: true, text: `speed relative to ${data.reference} at N=${state.bubbleN} (right is faster)` }, afterBuildTicks: logTicks(10, [1, 2, 5]), ticks: { callback: times } },
+    { x: { type: 'logarithmic', min: Math.min(...points.map(p => p.x), 1) / 1.4, max: Math.max(...points.map(p => p.x), 1) * 1.8, title: { display: true, text: `speed relative to ${data.reference} at N=${bubbleN} (right is faster)` }, afterBuildTicks: logTicks(10, [1, 2, 5]), ticks: { callback: times } },
       y: { suggestedMin: 0, suggestedMax: 1, grace: '8%', ticks: { callback: v => Math.abs(v) > 1.001 ? '' : v.toFixed(1) }, title: { display: true, text: state.bubbleY === 'fid_skill' ? `skill on ${state.axes.input}` : `accuracy, ${state.bubbleY}` } } });
   $('bubble-note').textContent = `Bubble area: memory, the largest is ${bytes(largest)}. Dashed: Pareto front without the baselines.` + (left.length ? ` Not in the picture for want of this accuracy: ${left.join(', ')}.` : '') +
     (state.bubbleY === 'fid_skill' ? '' : ' Accuracy is that of the trained length nearest to N.');
@@ -306,10 +313,10 @@ function tables(group) {
   const best = (list, key) => list.filter(r => key(r) != null).reduce((a, b) => a && key(a) <= key(b) ? a : b, null);
   const tell = (r, text) => r ? `${label(r.name)} (${text(r)})` : '';
   const relative = r => r.relative == null ? seconds(r.time_median_s) : `${times(r.relative)} full`;
-  table('winners', [column('N', r => r.n), word('fastest', r => r.any), word('fastest exact', r => r.exact), word('fastest with skill ≥ 0.9', r => r.skilled), word('least memory', r => r.memory)],
+  table('winners', [column('N', r => r.n), column('variants', r => r.count), word('fastest', r => r.any), word('fastest exact', r => r.exact), word('fastest with skill ≥ 0.9', r => r.skilled), word('least memory', r => r.memory)],
     lengths().map(n => {
       const here = ok.filter(r => r.n === n), time = r => r.time_median_s;
-      return { n, any: tell(best(here, time), relative), exact: tell(best(here.filter(r => r.exactness === 'exact'), time), relative),
+      return { n, count: new Set(here.map(r => r.name)).size, any: tell(best(here, time), relative), exact: tell(best(here.filter(r => r.exactness === 'exact'), time), relative),
         skilled: tell(best(here.filter(r => r.fid_skill >= 0.9), time), relative), memory: tell(best(here, r => r.memory_bytes), r => bytes(r.memory_bytes)) };
     }), 'nothing measured for these filters');
 
@@ -348,7 +355,7 @@ function filters() {
   for (const axis of data.axes) {
     const values = [...new Set(rows.map(r => r[axis]))].sort((a, b) => typeof a === 'number' && typeof b === 'number' ? a - b : String(a).localeCompare(String(b)));
     if (values.length < 2 && !data.always.includes(axis)) continue;
-    const select = element('select', { id: `filter-${axis}`, onchange: e => { state.axes[axis] = values[e.target.selectedIndex]; drawAll(); } },
+    const select = element('select', { id: `filter-${axis}`, onchange: e => { state.axes[axis] = values[e.target.selectedIndex]; legend(); drawAll(); } },
       ...values.map(v => element('option', { selected: v === state.axes[axis] ? '' : null }, axisWord(axis, v))));
     select.disabled = values.length < 2;
     nodes.push(element('label', { for: select.id }, axis.replace('_', ' ')), select);
@@ -369,11 +376,12 @@ function toggle(list, on) {
 }
 function legend() {
   const focused = document.activeElement && document.activeElement.dataset ? document.activeElement.dataset.key : null;
+  const here = new Set([...rows.filter(r => inGroup(r)).map(r => r.name), ...data.train.map(t => t.name)]);
   $('legend').replaceChildren(...families.map(family => {
     const members = names.filter(name => data.variants[name].family === family);
     return element('div', { class: 'family' },
       element('button', { type: 'button', 'data-key': `family ${family}`, style: `color:${colour(members[0])}`, title: 'show or hide the family', onclick: () => toggle(members, !members.some(shown)) }, family.replace('_', ' ')),
-      ...members.map(name => element('button', { type: 'button', class: 'chip', 'data-key': name, 'aria-pressed': String(shown(name)), title: `${name} (shift-click: only this one and full)`,
+      ...members.map(name => element('button', { type: 'button', class: here.has(name) ? 'chip' : 'chip absent', 'data-key': name, 'aria-pressed': String(shown(name)), title: here.has(name) ? `${name} (shift-click: only this one and full)` : `${name} was not measured for these filters`,
         onclick: e => { if (e.shiftKey) { state.hidden = new Set(names.filter(n => n !== name && n !== data.reference)); toggle([], true); } else toggle([name], !shown(name)); } }, swatch(name), element('span', {}, label(name)))));
   }));
   if (focused) [...document.querySelectorAll('#legend [data-key]')].find(b => b.dataset.key === focused)?.focus();
