@@ -2,7 +2,10 @@
 import csv
 import os
 import pathlib
+import re
+import struct
 import subprocess
+import sys
 import tempfile
 import unittest
 
@@ -10,6 +13,7 @@ import numpy
 
 SWEEP = os.environ["ATTN_SWEEP"]
 APPLY = os.environ["ATTN_APPLY"]
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def apply(*arguments):
@@ -51,11 +55,18 @@ class Outputs(Case):
         weights = numpy.exp(logits - logits.max(-1, keepdims=True))
         numpy.testing.assert_allclose(numpy.load(self.out)[0], weights / weights.sum(-1, keepdims=True) @ self.v, atol=1e-5)
 
+    def test_the_check_in_the_readme(self):
+        (check,) = re.findall(r"```python\n(import numpy;.*?)```", (ROOT / "README.md").read_text(), re.S)
+        self.assertEqual(check.count("\n"), 3)
+        apply(*self.qkv, "--out", self.out)
+        done = subprocess.run([sys.executable, "-c", check], cwd=self.folder, capture_output=True, text=True, check=True)
+        self.assertLess(float(done.stdout), 1e-5)
+
     def test_the_sweep_computes_the_same_bits(self):
-        variants = "full,local:left=5,right=3,linformer:k=8,linear,synth_random,performer"
+        variants = "full,local:left=5,right=3,linformer:k=8,linear,synth_random,performer,nystrom:landmarks=8,reformer,inducing"
         rows = self.sweep("--variants", variants, "--input", "npy:" + ",".join(map(str, self.files)), "--n", "96",
                           "--save-output", self.folder / "outputs", "--causal", "no")
-        self.assertEqual(len(rows), 6)
+        self.assertEqual(len(rows), 9)
         for row in rows:
             with self.subTest(row["variant"]):
                 name = row["variant"] + (":" + row["options"] if row["options"] else "")
@@ -123,6 +134,51 @@ class Refusals(Case):
         self.refused("--q", big_endian, "--k", k, "--v", v, "--out", self.out, say=big_endian)
         self.refused("--q", self.folder / "none.npy", "--k", k, "--v", v, "--out", self.out, say="none.npy")
         self.refused("--input", f"npz:{compressed}", "--out", self.out, say=compressed)
+
+    def malformed(self, kind, path, *say):
+        self.refused(*(["--q", path, "--k", path, "--v", path] if kind == "npy" else ["--input", f"{kind}:{path}"]),
+                     "--out", self.out, say=path)
+        done = apply(*(["--q", path, "--k", path, "--v", path] if kind == "npy" else ["--input", f"{kind}:{path}"]), "--out", self.out)
+        for words in say:
+            self.assertRegex(done.stderr, words)
+
+    def test_malformed_files_are_refused_by_field_and_byte(self):
+        def file(name, data):
+            path = self.folder / name
+            path.write_bytes(data)
+            return path
+        npy = self.files[0].read_bytes()
+        self.malformed("npy", file("magic.npy", b"PK" + npy[2:]), "byte 0: magic")
+        self.malformed("npy", file("long.npy", npy[:8] + b"\xff\xff" + npy[10:200]), "byte 8: header length 65535")
+        self.malformed("npy", file("cut.npy", npy[:-4]), r"byte \d+: shape \[2,96,16\] needs 12288 bytes")
+        self.malformed("npy", file("big.npy", npy.replace(b"<f4", b">f4")), r"byte \d+: descr '>f4' is big-endian")
+        numpy.save(self.folder / "objects.npy", numpy.array([{}, {}]), allow_pickle=True)
+        self.malformed("npy", self.folder / "objects.npy", r"byte \d+: descr '\|O' holds Python objects")
+        numpy.savez(self.folder / "a.npz", q=self.q, k=self.k, v=self.v)
+        npz = (self.folder / "a.npz").read_bytes()
+        numpy.savez_compressed(self.folder / "c.npz", q=self.q, k=self.k, v=self.v)
+        self.malformed("npz", file("magic.npz", b"XX" + npz[2:]), "byte 0: magic")
+        self.malformed("npz", file("cut.npz", npz[:-30]), r"byte \d+: .*cut short")
+        self.malformed("npz", self.folder / "c.npz", r"byte \d+: member q.npy is compressed")
+        at = npz.index(b"PK\1\2") + 42
+        self.malformed("npz", file("offset.npz", npz[:at] + b"\x05\0\0\0" + npz[at + 4:]), f"byte {at}: offset of member q.npy")
+        numpy.savez(self.folder / "kv.npz", k=self.k, v=self.v)
+        self.malformed("npz", self.folder / "kv.npz", r"byte \d+: there is no member q.npy among k.npy, v.npy")
+
+        def safetensors(name, q, data=24):
+            text = '{"q":' + q + "}"
+            return file(name, struct.pack("<Q", len(text)) + text.encode() + bytes(data))
+        good = '{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}'
+        self.malformed("safetensors", file("h.safetensors", struct.pack("<Q", 1 << 40) + b"{}"), "byte 0: header length 1099511627776")
+        self.malformed("safetensors", safetensors("t.safetensors", good.replace("F32", "I64")), r"byte \d+: q.dtype is I64")
+        self.malformed("safetensors", safetensors("o.safetensors", good.replace("[0,24]", "[0,25]")), r"byte \d+: q.data_offsets are \[0,25\]")
+        self.malformed("safetensors", safetensors("s.safetensors", good.replace("[2,3]", "[2,4]")), r"byte \d+: q.shape \[2,4\] needs 32")
+
+    def test_a_file_larger_than_memory_is_refused_before_it_is_read(self):
+        huge = self.folder / "huge.npy"
+        huge.write_bytes(b"\x93NUMPY\1\0\x76\0" + b"{'descr': '<f4', 'fortran_order': False, 'shape': (1, 274877906913, 1), }".ljust(117) + b"\n")
+        os.truncate(huge, 128 + 4 * 274877906913)  # 1 TiB that no disk holds
+        self.malformed("npy", huge, r"1099511627780 bytes are more than the \d+ bytes of memory available")
 
     def test_bad_usage(self):
         self.refused("--q", self.files[0], "--out", self.out, say="--k")

@@ -2,6 +2,7 @@
 // section 3.1. Everything is summed in double.
 #pragma once
 
+#include <iterator>
 #include <vector>
 
 #include "attn/measure/cell.hpp"
@@ -24,6 +25,7 @@ class RowComparison {
   RowComparison(const Problem& p, const FloatInputs& in);
   void add(View<const float, 4> output);  // one for each seed
   Fidelity result() const;
+  index_t rows() const { return std::ssize(rows_); }  // compared, of each head
 
  private:
   std::vector<index_t> rows_;
