@@ -19,7 +19,7 @@ except ImportError as missing:
 SCHEMA = 1  # the newest that these scripts read: csv_schema in harness/attn/report/row.hpp
 
 TEXT = {"variant", "options", "family", "exactness", "dtype", "input", "isa", "status", "reason", "roof_binds", "err_scope",
-        "fid_reason", "in_note", "output_file", "samples_s", "started", "finished", "commit", "command",
+        "fid_reason", "in_note", "output_file", "samples_s", "against", "against_s", "started", "finished", "commit", "command",
         "pass", "scope", "task", "verdict", "levels", "positions"}
 NEEDED = ["variant", "options", "family", "exactness", "batch", "heads", "kv_heads", "q_len", "kv_len", "head_dim", "value_dim",
           "causal", "dtype", "input", "seed", "threads", "isa", "status", "reason", "time_median_s", "samples", "unstable",

@@ -122,6 +122,54 @@ class Statuses(Case):
                          {"faulty": "crashed", "copy_v": "ok", "full": "ok"})
 
 
+class Pairs(Case):
+    def test_a_variant_is_timed_beside_the_reference(self):
+        done = self.sweep("--variants", "mean_v,full", "--n", "256", "--against", "full", "--samples", "6", "--rounds", "2")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("vs full, paired", done.stdout)
+        rows = {row["variant"]: row for row in rows_of(self.out)}
+        self.assertEqual(set(rows), {"mean_v", "full"})
+        for row in rows.values():
+            own, other = ([float(s) for s in row[column].split(";")] for column in ("samples_s", "against_s"))
+            self.assertEqual((len(own), len(other), row["against"]), (6, 6, "full"))
+            ratios = sorted(a / b for a, b in zip(own, other))
+            self.assertAlmostEqual(float(row["ratio_median"]) / ((ratios[2] + ratios[3]) / 2), 1, places=3)
+            self.assertAlmostEqual(float(row["ratio_ci_low"]) / ratios[0], 1, places=3)
+            self.assertAlmostEqual(float(row["ratio_ci_high"]) / ratios[-1], 1, places=3)
+            self.assertIn("--against full", row["command"])
+        self.assertLess(float(rows["mean_v"]["ratio_median"]), 0.7)
+        self.assertTrue(0.5 < float(rows["full"]["ratio_median"]) < 2, rows["full"]["ratio_median"])  # against itself
+
+    def test_the_reference_has_a_row_of_its_own(self):
+        self.sweep("--variants", "copy_v", "--n", "64", "--against", "local:left=3,right=4")
+        self.assertEqual({row["variant"]: row["against"] for row in rows_of(self.out)},
+                         dict.fromkeys(("copy_v", "local"), "local:left=3,right=4,sinks=0"))
+
+    def test_a_sweep_without_pairs_has_none(self):
+        self.sweep("--variants", "copy_v", "--n", "64")
+        (row,) = rows_of(self.out)
+        self.assertEqual([row[c] for c in ("against", "against_s", "ratio_median", "ratio_ci_low", "ratio_ci_high")], [""] * 5)
+
+    def test_unknown_references_are_refused(self):
+        self.refused("--against", "ful", say=("--against", "ful", "full"))
+        self.refused("--against", "full,local", say=("--against",))
+        self.refused("--against", "sparse", say=("--against",))
+
+    def test_a_reference_that_cannot_run_is_a_row_with_the_reason(self):
+        done = self.sweep("--variants", "full", "--n", "32", "--causal", "yes", "--against", "linformer")
+        rows = {row["variant"]: row for row in rows_of(self.out)}
+        self.assertEqual(rows["full"]["status"], "unsupported")
+        self.assertIn("--against linformer:", rows["full"]["reason"])
+        self.assertIn("no causal form", rows["full"]["reason"])
+        self.assertEqual(done.returncode, 5)
+
+    def test_nothing_is_timed_against_a_wrong_result(self):
+        done = self.sweep("--plugin", FAULTY, "--variants", "full", "--n", "64", "--against", "faulty:how=wrong")
+        rows = {row["variant"]: row for row in rows_of(self.out)}
+        self.assertEqual((done.returncode, rows["full"]["status"], rows["full"]["time_median_s"]), (1, "inaccurate", ""))
+        self.assertIn("--against faulty:how=wrong", rows["full"]["reason"])
+
+
 class Refusals(Case):
     def test_an_unknown_variant_names_the_nearest(self):
         self.refused("--variants", "linformr", say=("linformr", "linformer"))

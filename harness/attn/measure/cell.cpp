@@ -12,8 +12,8 @@ using nlohmann::json;
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Problem, batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim, causal)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Cell, variant, problem, input, seed, threads, isa)
 NLOHMANN_JSON_SERIALIZE_ENUM(Comparison, {{Comparison::none, "none"}, {Comparison::rows, "rows"}, {Comparison::full, "full"}})
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Settings, samples, sample_min_s, gate, fidelity, fidelity_seeds, clock, pin, memory_limit_bytes,
-                                   output_file)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Settings, samples, sample_min_s, gate, fidelity, fidelity_seeds, clock, pin, against,
+                                   memory_limit_bytes, output_file)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(GateResult, done, scope, max_abs, relative, allowance_abs)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(MatrixFidelity, done, reason, relative, js, recall_1, recall_8, recall_32, support_mass,
                                    spectral)
@@ -55,8 +55,9 @@ void from_json(const json& j, Outcome& outcome) {
   throw std::invalid_argument("unknown outcome '" + name + "'");
 }
 
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Measurement, outcome, reason, isa, samples_s, gate, fidelity, note, placed, placement,
-                                   output_file, cost, workspace_bytes, parameter_bytes, peak_rss_bytes, setup_s, fma_gflops)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Measurement, outcome, reason, isa, samples_s, against, against_s, gate, fidelity, note, placed,
+                                   placement, output_file, cost, workspace_bytes, parameter_bytes, peak_rss_bytes, setup_s,
+                                   fma_gflops)
 
 std::string to_json(const Cell& cell, const Settings& settings) { return json{{"cell", cell}, {"settings", settings}}.dump(); }
 

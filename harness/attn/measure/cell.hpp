@@ -35,6 +35,7 @@ struct Settings {
   int fidelity_seeds = 5;                  // of variants with random tables
   bool clock = true;                       // false: gate and meters only
   bool pin = true;
+  std::string against;             // canonical name of the variant whose samples are taken beside this one's; empty: none
   index_t memory_limit_bytes = 0;  // 0: none
   std::string output_file;         // .npy that the output is written to; empty: none
 };
@@ -86,6 +87,8 @@ struct Measurement {
   std::string reason;
   std::string isa;
   std::vector<double> samples_s;  // seconds a run, one entry a sample
+  std::string against;            // whose samples were taken beside these; empty: nobody's
+  std::vector<double> against_s;  // those samples
   GateResult gate;
   Fidelity fidelity;
   std::string note;  // of the input

@@ -7,39 +7,68 @@
 
 namespace attn {
 
-Result<std::unique_ptr<CellRun>> CellRun::open(const Registry& registry, const Cell& cell, bool pin) {
-  if (!cell.isa.empty()) {
-    if (Status forced = kernels::force_isa(cell.isa); !forced) return forced.refusal();
-  }
-  auto variant = registry.configure(cell.variant);
-  if (!variant) return variant.refusal();
-  const Problem& p = cell.problem;
-  if (Status status = (*variant)->supports(p); !status) return status.refusal();
-  const auto input = parse_input(cell.input);
-  if (!input) return input.refusal();
-  auto tensors = (*input)->make(p, cell.seed);
-  if (!tensors) return tensors.refusal();
+namespace {
 
-  std::unique_ptr<CellRun> run(new CellRun(cell, pin));
-  run->variant_ = *std::move(variant);
-  run->note_ = (*input)->note(p);
-  run->tensors_ = *std::move(tensors);
-  run->arena_.execute([&] { parallel_tasks(cell.threads, [](index_t, int) {}); });  // threads and their stacks exist from here on
-  run->output_memory_ = output_buffer(p);
-  run->output_ = output_view(p, run->output_memory_);
-  std::fill_n(run->output_.data_handle(), run->output_.size(), std::numeric_limits<float>::quiet_NaN());
-  run->plan_ = run->variant_->plan(p, run->booked_);
-  return run;
+Result<std::unique_ptr<Variant>> configured(const Registry& registry, const std::string& name, const Problem& p) {
+  auto variant = registry.configure(name);
+  if (!variant) return variant.refusal();
+  if (Status status = (*variant)->supports(p); !status) return status.refusal();
+  return variant;
 }
 
-void CellRun::equip(ParameterSet<float> parameters) {
+}  // namespace
+
+void PlannedVariant::equip(ParameterSet<float> parameters) {
   ATTN_ASSERT(!workspace_);
   parameters_ = std::move(parameters);
   workspace_.emplace(booked_);
 }
 
+void PlannedVariant::run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out) const {
+  plan_->run(in, parameters, out, *workspace_);
+}
+
+Result<std::unique_ptr<CellRun>> CellRun::open(const Registry& registry, const Cell& cell, bool pin) {
+  if (!cell.isa.empty()) {
+    if (Status forced = kernels::force_isa(cell.isa); !forced) return forced.refusal();
+  }
+  auto variant = configured(registry, cell.variant, cell.problem);
+  if (!variant) return variant.refusal();
+  const auto input = parse_input(cell.input);
+  if (!input) return input.refusal();
+  auto tensors = (*input)->make(cell.problem, cell.seed);
+  if (!tensors) return tensors.refusal();
+
+  std::unique_ptr<CellRun> run(new CellRun(cell));
+  run->note_ = (*input)->note(cell.problem);
+  run->tensors_ = std::make_shared<const Tensors>(*std::move(tensors));
+  run->arena_ = std::make_shared<const Arena>(cell.threads, pin ? Pinning::cores : Pinning::none);
+  run->arena_->execute([&] { parallel_tasks(cell.threads, [](index_t, int) {}); });  // threads and their stacks exist from here on
+  run->plan(*std::move(variant));
+  return run;
+}
+
+Result<std::unique_ptr<CellRun>> CellRun::beside(const Registry& registry, const std::string& variant) const {
+  auto other = configured(registry, variant, cell_.problem);
+  if (!other) return other.refusal();
+  std::unique_ptr<CellRun> run(new CellRun(cell_));
+  run->cell_.variant = variant;
+  run->note_ = note_;
+  run->tensors_ = tensors_;
+  run->arena_ = arena_;
+  run->plan(*std::move(other));
+  return run;
+}
+
+void CellRun::plan(std::unique_ptr<Variant> variant) {
+  output_memory_ = output_buffer(cell_.problem);
+  output_ = output_view(cell_.problem, output_memory_);
+  std::fill_n(output_.data_handle(), output_.size(), std::numeric_limits<float>::quiet_NaN());
+  planned_.emplace(std::move(variant), cell_.problem, cell_.threads);
+}
+
 void CellRun::run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out) const {
-  arena_.execute([&] { plan_->run(in, parameters, out, *workspace_); });
+  arena_->execute([&] { planned_->run(in, parameters, out); });
 }
 
 Buffer output_buffer(const Problem& p) {

@@ -11,46 +11,68 @@
 
 namespace attn {
 
+// A variant planned for a problem, with what it needs to run.
+class PlannedVariant {
+ public:
+  PlannedVariant(std::unique_ptr<Variant> variant, const Problem& p, int threads)
+      : variant_(std::move(variant)), booked_(threads), plan_(variant_->plan(p, booked_)) {}
+
+  // Hands over the parameters and grants the workspace. Before run(), once.
+  void equip(ParameterSet<float> parameters);
+  // Inside the arena of as many threads.
+  void run(const FloatInputs& in, Output out) const { run(in, parameters_, out); }
+  void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out) const;
+
+  const Variant& variant() const { return *variant_; }
+  const ParameterSet<float>& parameters() const { return parameters_; }
+  index_t workspace_bytes() const { return booked_.bytes(); }
+
+ private:
+  std::unique_ptr<Variant> variant_;
+  ParameterSet<float> parameters_;
+  WorkspacePlan booked_;
+  std::unique_ptr<Plan> plan_;
+  mutable std::optional<Workspace> workspace_;  // scratch: what it holds between runs is nobody's
+};
+
 class CellRun {
  public:
   // Forces the instruction set, configures the variant, makes Q, K and V, starts the threads, plans, and fills the output
   // with NaN: an element that the fast path forgets cannot pass for a result.
   static Result<std::unique_ptr<CellRun>> open(const Registry& registry, const Cell& cell, bool pin);
 
-  // Hands over the parameters and grants the workspace. Before run(), once.
-  void equip(ParameterSet<float> parameters);
+  // Another variant on this cell's tensors, seed and threads, with an output of its own.
+  Result<std::unique_ptr<CellRun>> beside(const Registry& registry, const std::string& variant) const;
+
+  void equip(ParameterSet<float> parameters) { planned_->equip(std::move(parameters)); }
 
   // The fast path into output(), by the parameters handed over.
-  void run() const { run(inputs(), parameters_, output_); }
+  void run() const { run(inputs(), parameters(), output_); }
   // The same plan on other tensors of the same shapes.
   void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out) const;
 
-  const Variant& variant() const { return *variant_; }
+  const Variant& variant() const { return planned_->variant(); }
   const Problem& problem() const { return cell_.problem; }
   std::uint64_t seed() const { return cell_.seed; }
   const std::string& note() const { return note_; }
   const Tensors& tensors() const { return *tensors_; }
   FloatInputs inputs() const { return {tensors_->q, tensors_->k, tensors_->v}; }
-  const ParameterSet<float>& parameters() const { return parameters_; }
+  const ParameterSet<float>& parameters() const { return planned_->parameters(); }
   Output output() const { return output_; }
-  const Arena& arena() const { return arena_; }
-  index_t workspace_bytes() const { return booked_.bytes(); }
+  const Arena& arena() const { return *arena_; }
+  index_t workspace_bytes() const { return planned_->workspace_bytes(); }
 
  private:
-  CellRun(const Cell& cell, bool pin)
-      : cell_(cell), arena_(cell.threads, pin ? Pinning::cores : Pinning::none), booked_(cell.threads) {}
+  explicit CellRun(const Cell& cell) : cell_(cell) {}
+  void plan(std::unique_ptr<Variant> variant);
 
   Cell cell_;
-  std::unique_ptr<Variant> variant_;
   std::string note_;
-  std::optional<Tensors> tensors_;
-  Arena arena_;
+  std::shared_ptr<const Tensors> tensors_;
+  std::shared_ptr<const Arena> arena_;
   Buffer output_memory_;
   Output output_;
-  ParameterSet<float> parameters_;
-  WorkspacePlan booked_;
-  std::unique_ptr<Plan> plan_;
-  mutable std::optional<Workspace> workspace_;  // scratch: what it holds between runs is nobody's
+  std::optional<PlannedVariant> planned_;
 };
 
 // Memory for an output of this problem.

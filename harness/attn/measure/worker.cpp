@@ -21,7 +21,33 @@ Measurement failed(Measurement m, Outcome outcome, std::string reason) {
   m.outcome = outcome;
   m.reason = std::move(reason);
   m.samples_s.clear();
+  m.against_s.clear();
   return m;
+}
+
+std::string missed(const GateResult& gate) {
+  return "the fast path misses its definition by " + format_number(gate.max_abs) + ", allowed " +
+         format_number(gate.allowance_abs) + " (" + gate.scope + ")";
+}
+
+GateResult gate_of(const CellRun& run) {
+  return check_against_definition(run.variant(), run.problem(), run.inputs(), run.parameters(), run.seed(), run.output(),
+                                  run.arena());
+}
+
+// The variant to be clocked beside `run`, checked like a cell of its own.
+Result<std::unique_ptr<CellRun>> reference_of(const CellRun& run, const Registry& registry, const Settings& settings,
+                                              Outcome& outcome) {
+  const auto refusal = [&](const std::string& why) { return refuse("--against " + settings.against + ": " + why); };
+  outcome = Outcome::unsupported;
+  auto reference = run.beside(registry, settings.against);
+  if (!reference) return refusal(reference.reason());
+  (*reference)->equip(make_parameters((*reference)->variant().parameters(run.problem()), run.seed()));
+  (*reference)->run();
+  if (!settings.gate) return reference;
+  outcome = Outcome::inaccurate;
+  if (const GateResult gate = gate_of(**reference); !passed(gate)) return refusal(missed(gate));
+  return reference;
 }
 
 Measurement measure(const Registry& registry, const Cell& cell, const Settings& settings, double started_s) {
@@ -51,13 +77,27 @@ Measurement measure(const Registry& registry, const Cell& cell, const Settings& 
   }
   check_cell(run, settings, m);
   if (m.outcome != Outcome::ok) return m;
-  const double checks_s = monotonic_s() - checks_begin_s;
   if (!settings.clock) return m;
+  std::unique_ptr<CellRun> reference;
+  if (!settings.against.empty()) {
+    Outcome why = Outcome::ok;
+    auto opened_reference = reference_of(run, registry, settings, why);
+    if (!opened_reference) return failed(m, why, opened_reference.reason());
+    reference = *std::move(opened_reference);
+  }
+  const double checks_s = monotonic_s() - checks_begin_s;
 
   constexpr double warm_up_below_s = 1;  // a slower run has its caches and clocks warm from the first
   if (first_run_s < warm_up_below_s) run.run();
   m.setup_s = monotonic_s() - started_s - checks_s;
-  m.samples_s = clock_samples([&] { run.run(); }, settings.samples, settings.sample_min_s);
+  if (reference) {
+    auto pairs = clock_pairs([&] { run.run(); }, [&] { reference->run(); }, settings.samples, settings.sample_min_s);
+    m.samples_s = std::move(pairs.a_s);
+    m.against_s = std::move(pairs.b_s);
+    m.against = settings.against;
+  } else {
+    m.samples_s = clock_samples([&] { run.run(); }, settings.samples, settings.sample_min_s);
+  }
   m.fma_gflops = quick_fma_gflops(run.arena());
   return m;
 }
@@ -70,16 +110,14 @@ Status save_output(const CellRun& run, const std::string& path) {
 }
 
 void check_cell(const CellRun& run, const Settings& settings, Measurement& m) {
-  const Problem& p = run.problem();
   if (settings.gate) {
     m.note = run.note();
-    m.placement = place(p, run.tensors());
+    m.placement = place(run.problem(), run.tensors());
     m.placed = true;
-    m.gate = check_against_definition(run.variant(), p, run.inputs(), run.parameters(), run.seed(), run.output(), run.arena());
+    m.gate = gate_of(run);
     if (!passed(m.gate)) {
       m.outcome = Outcome::inaccurate;
-      m.reason = "the fast path misses its definition by " + format_number(m.gate.max_abs) + ", allowed " +
-                 format_number(m.gate.allowance_abs) + " (" + m.gate.scope + ")";
+      m.reason = missed(m.gate);
       return;
     }
   }

@@ -51,15 +51,21 @@ std::string if_placed(const Row& r, F f) {
   return r.measurement.placed ? number(f(r.measurement.placement)) : "";
 }
 
+template <class F>
+std::string if_paired(const Row& r, F f) {
+  const std::vector<double> list = ratios(r.measurement);
+  return timed(r) && !list.empty() ? number(f(list)) : "";
+}
+
 double interval_width(const Row& r) {
   const Interval i = median_interval(r.measurement.samples_s);
   return (i.high - i.low) / time_s(r);
 }
 
-std::string all_samples(const Row& r) {
+std::string listed(const Row& r, const std::vector<double>& samples_s) {
   std::vector<std::string> parts;
   if (timed(r)) {
-    for (const double s : r.measurement.samples_s) parts.push_back(number(s));
+    for (const double s : samples_s) parts.push_back(number(s));
   }
   return join(parts, ";");
 }
@@ -67,6 +73,13 @@ std::string all_samples(const Row& r) {
 Roof roof_of(const Row& r) { return roof(r.measurement.cost, r.peak); }
 
 }  // namespace
+
+std::vector<double> ratios(const Measurement& m) {
+  std::vector<double> list;
+  for (std::size_t i = 0; i < std::min(m.samples_s.size(), m.against_s.size()); ++i)
+    list.push_back(m.samples_s[i] / m.against_s[i]);
+  return list;
+}
 
 bool meters_agree(const Measurement& m) {
   const auto booked = static_cast<double>(m.workspace_bytes + m.parameter_bytes);
@@ -112,6 +125,14 @@ const std::vector<Column>& columns() {
       {"samples", "number of timed samples", [](R r) { return timed(r) ? std::to_string(r.measurement.samples_s.size()) : ""; }},
       {"unstable", "1: the interval is wider than 10 % of the median",
        [](R r) { return timed(r) ? std::to_string(interval_width(r) > unstable_above) : ""; }},
+      {"against", "variant whose samples were taken in turn with these (--against)",
+       [](R r) { return r.measurement.against; }, true},
+      {"ratio_median", "time over that of `against`, median over pairs of neighbouring samples",
+       [](R r) { return if_paired(r, [](const std::vector<double>& x) { return median(x); }); }},
+      {"ratio_ci_low", "95 % interval of that median, lower end",
+       [](R r) { return if_paired(r, [](const std::vector<double>& x) { return median_interval(x).low; }); }},
+      {"ratio_ci_high", "95 % interval of that median, upper end",
+       [](R r) { return if_paired(r, [](const std::vector<double>& x) { return median_interval(x).high; }); }},
       {"flops", "useful floating-point operations of the problem",
        [](R r) { return ran(r) ? number(r.measurement.cost.flops) : ""; }},
       {"bytes", "bytes that must move: inputs once, output once",
@@ -198,7 +219,10 @@ const std::vector<Column>& columns() {
       {"output_file", "where the output was saved", [](R r) { return r.measurement.output_file; }, true},
       {"setup_s", "process start to first timed sample, gate excluded",
        [](R r) { return if_timed(r, [](R x) { return x.measurement.setup_s; }); }},
-      {"samples_s", "every sample, seconds a run, in the order measured", all_samples, true},
+      {"samples_s", "every sample, seconds a run, in the order measured",
+       [](R r) { return listed(r, r.measurement.samples_s); }, true},
+      {"against_s", "every sample of `against`, next to those",
+       [](R r) { return listed(r, r.measurement.against_s); }, true},
       {"started", "when the cell was measured, UTC", [](R r) { return r.started; }, true},
       {"commit", "source of this attnbench", [](R r) { return r.commit; }, true},
       {"command", "repeats this row", [](R r) { return r.command; }, true},

@@ -35,6 +35,9 @@ inline constexpr int csv_schema = 1;  // grows when a column changes its meaning
 // Time above this relative 95 % interval of the median is marked unstable.
 inline constexpr double unstable_above = 0.10;
 
+// Time over that of the variant measured beside it (--against), pair by pair of neighbouring samples; empty if there is none.
+std::vector<double> ratios(const Measurement& m);
+
 // The meters of a row agree when booked workspace + parameters and measured peak differ by at most 10 % + 4 MiB.
 bool meters_agree(const Measurement& m);
 

@@ -35,6 +35,14 @@ auto block_of(const Row& row) {
                     row.cell.seed, p.q_len, p.kv_len);
 }
 
+std::string relative_time(const Measurement& m, double baseline_s) {
+  if (const std::vector<double> list = ratios(m); !list.empty()) {
+    const Interval ci = median_interval(list);
+    return fmt::format("{:.3g}x [{:.3g}, {:.3g}]", median(list), ci.low, ci.high);
+  }
+  return baseline_s > 0 ? fmt::format("{:.3g}x", median(m.samples_s) / baseline_s) : "";
+}
+
 Line line_of(const Row& row, double baseline_s) {
   const Measurement& m = row.measurement;
   const std::string name = row.options.empty() ? row.id : row.id + ":" + row.options;
@@ -45,7 +53,7 @@ Line line_of(const Row& row, double baseline_s) {
   const bool unstable = (ci.high - ci.low) > unstable_above * time_s;
   return {name,
           human_time(time_s) + (unstable ? " ~" : ""),
-          baseline_s > 0 ? fmt::format("{:.3g}x", time_s / baseline_s) : "",
+          relative_time(m, baseline_s),
           fmt::format("{:.2f} {}", ideal.seconds / time_s, ideal.binds),
           m.peak_rss_bytes >= 0 ? human_bytes(static_cast<double>(m.peak_rss_bytes)) : "",
           m.gate.done ? fmt::format("{:.1e}", m.gate.relative) : "",
@@ -114,10 +122,12 @@ std::string table(const std::vector<Row>& rows, const std::string& baseline, Tab
   for (auto first = order.begin(); first != order.end();) {
     const auto last = std::find_if(first, order.end(), [&](const Row* r) { return block_of(*r) != block_of(**first); });
     double baseline_s = 0;
+    std::string beside = baseline;
     for (auto row = first; row != last; ++row) {
       if ((*row)->id == baseline && timed(**row)) baseline_s = median((*row)->measurement.samples_s);
+      if (!(*row)->measurement.against.empty()) beside = (*row)->measurement.against + ", paired";
     }
-    std::vector<Line> lines = {{"variant", "time", "vs " + baseline, "of roof", "memory", "error", "skill"}};
+    std::vector<Line> lines = {{"variant", "time", "vs " + beside, "of roof", "memory", "error", "skill"}};
     for (auto row = first; row != last; ++row) lines.push_back(line_of(**row, baseline_s));
     const std::string placed = input_line(first, last);
     if (style == TableStyle::markdown) {

@@ -41,6 +41,13 @@ Result<std::vector<Block>> make_grid(const SweepOptions& o, const Registry& regi
   auto variants = chosen_variants(o.variants, registry);
   if (!variants) return refuse("--variants: " + variants.reason());
 
+  if (!o.against.empty()) {
+    auto reference = registry.configure(o.against);
+    if (!reference) return refuse("--against: " + reference.reason());
+    const bool listed = std::any_of(variants->begin(), variants->end(), [&](const auto& v) { return v->name() == (*reference)->name(); });
+    if (!listed) variants->push_back(*std::move(reference));  // it has a row of its own
+  }
+
   struct Named {
     const char* flag;
     const std::string& text;
@@ -150,6 +157,7 @@ std::string repeat_command(const Cell& cell, const SweepOptions& o) {
   const SweepOptions usual;
   if (o.fidelity != usual.fidelity) add("--fidelity", o.fidelity);
   if (o.fidelity_seeds != usual.fidelity_seeds) add("--fidelity-seeds", std::to_string(o.fidelity_seeds));
+  if (!o.against.empty()) add("--against", o.against);
   if (!o.pin) arguments.emplace_back("--no-pin");
   for (const auto& plugin : o.plugins) add("--plugin", plugin);
   return shell_quoted(arguments);

@@ -71,6 +71,9 @@ void declare(CLI::App& app, SweepOptions& o) {
       ->group(measuring)
       ->check(CLI::Range(1e-6, 1e3));
 
+  text("against", o.against, "a variant, such as full, whose samples are taken in turn with those of every cell: paired ratios",
+       measuring);
+
   const char* output = "Output";
   text("out", o.out, "CSV file (default: results/sweep-DATE.csv)", output);
   text("jsonl", o.jsonl, "the same rows as JSON lines", output);

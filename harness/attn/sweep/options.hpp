@@ -38,6 +38,7 @@ struct SweepOptions {
   std::string fidelity = "rows";  // none, rows or full
   index_t fidelity_seeds = 5;
   double iso_error = 0;  // 0: variants as they are given
+  std::string against;   // variant clocked in turn with every other; empty: none
   // Output
   std::string out;
   std::string jsonl;

@@ -150,7 +150,10 @@ Measurement merged(const std::vector<Measurement>& rounds) {
       whole.outcome = round.outcome;
       whole.reason = round.reason;
     }
-    if (r > 0) whole.samples_s.insert(whole.samples_s.end(), round.samples_s.begin(), round.samples_s.end());
+    if (r > 0) {
+      whole.samples_s.insert(whole.samples_s.end(), round.samples_s.begin(), round.samples_s.end());
+      whole.against_s.insert(whole.against_s.end(), round.against_s.begin(), round.against_s.end());
+    }
     whole.setup_s = std::min(whole.setup_s, round.setup_s);
     fma += round.fma_gflops / static_cast<double>(rounds.size());
   }
@@ -272,6 +275,7 @@ Status measure_block(Sweep& sweep, const Block& block, std::size_t block_number,
         settings.fidelity = round == 0 ? comparison_from(sweep.options.fidelity) : Comparison::none;
         settings.fidelity_seeds = static_cast<int>(sweep.options.fidelity_seeds);
         settings.pin = sweep.options.pin;
+        settings.against = sweep.options.against;
         if (round == 0) settings.output_file = output_file(sweep, *cell);
         const bool too_late = sweep.options.budget_s > 0 && monotonic_s() - begin_s > sweep.options.budget_s;
         const auto unreached = sweep.out_of_reach.find(key);
@@ -281,7 +285,7 @@ Status measure_block(Sweep& sweep, const Block& block, std::size_t block_number,
                                                               : measure_in_worker(sweep, *cell, settings);
         if (interrupted) return {};
         // A cell with rounds behind it has a row to show: the budget only keeps it from more samples.
-        if (too_late && !list.empty()) m = Measurement{list.back()}, m.samples_s.clear();
+        if (too_late && !list.empty()) m = Measurement{list.back()}, m.samples_s.clear(), m.against_s.clear();
         if (Status status = sweep.journal->append(nlohmann::json{{"cell", key}, {"measurement", to_json(m)}}.dump() + "\n");
             !status)
           return status;
@@ -404,6 +408,7 @@ int run(Sweep& sweep) {
   auto blocks = make_grid(o, sweep.registry);
   if (!blocks) return usage(blocks.reason());
   if (o.dry_run) return dry_run(*blocks);
+  if (!o.against.empty()) o.against = (*sweep.registry.configure(o.against))->name();
 
   if (o.memory_limit.empty()) {
     sweep.memory_limit_bytes = available_memory_bytes() / 5 * 4;

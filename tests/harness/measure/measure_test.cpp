@@ -33,6 +33,22 @@ TEST_CASE("short runs are repeated until a sample is long enough") {
   for (const double s : samples) CHECK(s < 1e-4);
 }
 
+TEST_CASE("pairs of samples are taken in turn, and their ratio is that of the calls") {
+  std::string order;
+  const auto sleep = [&](char name, int ms) {
+    if (order.empty() || order.back() != name) order += name;
+    std::this_thread::sleep_for(std::chrono::milliseconds(ms));
+  };
+  const PairedSamples pairs = clock_pairs([&] { sleep('a', 4); }, [&] { sleep('b', 12); }, 4, 0.001);
+  REQUIRE(pairs.a_s.size() == 4);
+  REQUIRE(pairs.b_s.size() == 4);
+  CHECK(order == "ababab");  // each once to find its repetitions; then a b, b a, a b, b a
+  for (std::size_t s = 0; s < 4; ++s) {
+    CHECK(pairs.a_s[s] >= 0.004);
+    CHECK(pairs.b_s[s] >= 0.012);
+  }
+}
+
 TEST_CASE("the peak of resident memory rises with what is touched, and can be reset") {
   REQUIRE(reset_peak_resident());
   const index_t level = peak_resident_bytes();
