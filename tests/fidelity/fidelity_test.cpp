@@ -54,11 +54,12 @@ TEST_CASE("full attention is itself, by rows and by weights") {
   }
 }
 
-// Rows of logits N(0, tau^2) and independent values: E^2 = 1 - exp(-tau^2). 5 %: chi^2 noise of four heads of 64.
+// Rows of logits N(0, tau^2) and independent values: E^2 = 1 - exp(-tau^2). 10 %: |mean(V)|^2 is
+// chi^2 of four heads of 64, 9 % of E^2 in one standard deviation.
 TEST_CASE("answering mean(V) has no skill, and the error that theory gives") {
   for (const double tau : {1.0 / 16, 0.25, 0.5, 1.0}) {
     const Fidelity f = fidelity("mean_v", "iid:" + std::to_string(tau));
-    CHECK(f.relative == Approx(std::sqrt(1 - std::exp(-tau * tau))).epsilon(0.05));
+    CHECK(f.relative == Approx(std::sqrt(1 - std::exp(-tau * tau))).epsilon(0.10));
     CHECK(f.skill == Approx(0).margin(1e-4));
   }
 }

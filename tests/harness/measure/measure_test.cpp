@@ -42,7 +42,7 @@ TEST_CASE("pairs of samples are taken in turn, and their ratio is that of the ca
   const PairedSamples pairs = clock_pairs([&] { sleep('a', 4); }, [&] { sleep('b', 12); }, 4, 0.001);
   REQUIRE(pairs.a_s.size() == 4);
   REQUIRE(pairs.b_s.size() == 4);
-  CHECK(order == "ababab");  // each once to find its repetitions; then a b, b a, a b, b a
+  CHECK(order == "abababa");  // each once to find its repetitions; then a b, b a, a b, b a
   for (std::size_t s = 0; s < 4; ++s) {
     CHECK(pairs.a_s[s] >= 0.004);
     CHECK(pairs.b_s[s] >= 0.012);
