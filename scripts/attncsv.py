@@ -170,6 +170,10 @@ def train_rows(path, table):
         raise Refusal(f"'{path}' lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}: is it a CSV of attn_train?")
     for name, column in TRAIN.items():
         table[name] = table[column]
+    # Models of several shapes are tasks apart; what all runs of a task share goes without saying.
+    shapes = [c for c in ("width", "heads", "layers", "mlp", "conv", "positions", "causal", "batch") if c in table]
+    for shape in [c for c in shapes if table.groupby("task")[c].nunique().max() > 1]:
+        table["task"] += table[shape].map(lambda value: f", {shape} {plain(value)}")
     return one_row_a_model(table) if {"rate", "train_accuracy"} <= set(table) else table
 
 

@@ -152,6 +152,11 @@ def caveats(rows, runs, train):
                  "something else, which therefore have none.")
     if train is not None and (train["verdict"] == "inconclusive").any():
         lines.append("Task points whose full-attention control missed its bar are inconclusive.")
+    if train is not None and train["accuracy"].isna().any():
+        lost = train[train["accuracy"].isna()]["verdict"].value_counts()
+        lines.append("Task points without an accuracy: " + ", ".join(f"{count} {verdict or 'of unknown end'}" for verdict, count in lost.items()) + ".")
+    if train is not None:
+        lines.append("A task point is the mean over its seeds at the learning rate that did best on the training samples.")
     return lines
 
 

@@ -219,11 +219,12 @@ function choose(select, values, current, word = String) {
   return chosen;
 }
 
-// Unless one was chosen, the longest length at which most cells were measured.
+// Unless one was chosen, the longest length with at least four fifths of the cells that any length has.
 function chooseLength(select, measured, chosen) {
   const cells = n => measured.filter(r => r.n === n).length;
   const ns = [...new Set(measured.map(r => r.n))].sort((a, b) => a - b);
-  return choose(select, ns, ns.includes(chosen) ? chosen : ns.reduce((best, n) => best === null || cells(n) >= cells(best) ? n : best, null));
+  const most = Math.max(...ns.map(cells));
+  return choose(select, ns, ns.includes(chosen) ? chosen : ns.filter(n => cells(n) >= 0.8 * most).pop());
 }
 
 function drawInputs(skill) {

@@ -47,6 +47,25 @@ class Report(ScriptTest):
         self.assertTrue(any("unstable" in c for c in data["caveats"]))
         self.assertIn(["machine.cpu", "Test CPU"], data["context"][0]["facts"])
 
+    def test_a_task_point_is_the_best_rate_over_its_seeds(self):
+        path = synthetic.write(self.folder / "zoo.csv", synthetic.zoo())
+        train = synthetic.train(self.folder / "zoo.train.csv")
+        _, page = self.page(path, train)
+        points = [(r["name"], r["task"], r["n"]) for r in data_of(page)["train"]]
+        self.assertEqual(len(points), len(set(points)))
+        accuracy = {(r["name"], r["n"]): r["accuracy"] for r in data_of(page)["train"] if r["task"] == "mqar_packed"}
+        self.assertAlmostEqual(accuracy["linear", 64], 0.87)
+        self.assertEqual(accuracy["full", 256], 1.0)
+        self.assertEqual({r["verdict"] for r in data_of(page)["train"] if r["task"] == "majority" and r["n"] == 256}, {"inconclusive"})
+
+    def test_models_of_two_shapes_are_two_tasks(self):
+        path = synthetic.write(self.folder / "zoo.csv", synthetic.zoo())
+        train = synthetic.train(self.folder / "zoo.train.csv")
+        wide = train.read_text().replace(",32,1,1,64,", ",128,1,1,64,").split("\n", 1)[1]
+        train.write_text(train.read_text() + wide)
+        _, page = self.page(path, train)
+        self.assertEqual(data_of(page)["tasks"], sorted(f"{task}, width {width}" for task in ("majority", "mqar_packed") for width in (32, 128)))
+
     def test_crossovers_are_those_of_crossover(self):
         path = synthetic.write(self.folder / "zoo.csv", synthetic.zoo())
         told = json.loads(self.run_script("crossover.py", path, "--format", "json", "--draws", 400).stdout)
