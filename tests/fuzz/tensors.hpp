@@ -6,7 +6,7 @@
 #include "attn/core/assert.hpp"
 #include "attn/inputs/tensor_files.hpp"
 
-inline void use_array(const attn::Array& array) {
+inline void use_array(const attn::StoredArray& array) {
   using namespace attn;
   const auto bytes = array_bytes(array.element, array.shape);
   ATTN_ASSERT(bytes && *bytes == array.data.size());
