@@ -58,6 +58,15 @@ class Report(ScriptTest):
         self.assertEqual(accuracy["full", 256], 1.0)
         self.assertEqual({r["verdict"] for r in data_of(page)["train"] if r["task"] == "majority" and r["n"] == 256}, {"inconclusive"})
 
+    def test_the_reference_results(self):
+        reference = Path(SCRIPTS).parent / "results/reference"
+        header = (reference / "train.csv").read_text().splitlines()[0]
+        self.assertEqual(header.split(","), synthetic.TRAIN_COLUMNS)  # what these tests make up is what attn_train writes
+        _, page = self.page(reference / "default-sweep.csv", reference / "train.csv")
+        data = data_of(page)
+        self.assertIn("mqar", data["tasks"])
+        self.assertTrue(any(r["name"] == "full" and r["accuracy"] > 0.9 for r in data["train"]))
+
     def test_models_of_two_shapes_are_two_tasks(self):
         path = synthetic.write(self.folder / "zoo.csv", synthetic.zoo())
         train = synthetic.train(self.folder / "zoo.train.csv")
