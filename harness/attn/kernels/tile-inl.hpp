@@ -192,6 +192,15 @@ inline std::uint64_t seeing_lanes(const KeyBatch& batch) {
   return seen;
 }
 
+// Scores of key j in vector w, relative to the references.
+template <int W>
+HWY_INLINE V scores_of(const Tile& t, index_t head_dim, const KeyBatch& batch, index_t j, int w) {
+  const F d;
+  V s = hn::Load(d, t.minus_ref + w * L);
+  for (index_t x = 0; x < head_dim; ++x) s = hn::MulAdd(hn::Set(d, batch.k[j][x]), hn::Load(d, t.qt + (x * W + w) * L), s);
+  return s;
+}
+
 // The largest score of each lane over the batch, relative to its reference; -inf where it sees none.
 template <int W>
 HWY_NOINLINE void largest_scores(const Tile& t, index_t head_dim, const KeyBatch& batch, float* top) {
@@ -199,12 +208,31 @@ HWY_NOINLINE void largest_scores(const Tile& t, index_t head_dim, const KeyBatch
   for (int w = 0; w < W; ++w) {
     V best = hn::Set(d, -infinity);
     for (index_t j = 0; j < batch.count; ++j) {
-      V s = hn::Load(d, t.minus_ref + w * L);
-      for (index_t x = 0; x < head_dim; ++x) s = hn::MulAdd(hn::Set(d, batch.k[j][x]), hn::Load(d, t.qt + (x * W + w) * L), s);
+      V s = scores_of<W>(t, head_dim, batch, j, w);
       if (batch.cut >> (j / key_step) & 1) s = hn::IfThenElse(lane_mask(batch.lanes[j], w), s, hn::Set(d, -infinity));
       best = hn::IfThenElse(hn::Gt(s, best), s, best);
     }
     hn::Store(best, d, top + w * L);
+  }
+}
+
+// Weights and sums of the `lost` lanes once more, by their new references. The other lanes' are left as they are: a row's bits
+// must not depend on its neighbours'.
+template <int W>
+HWY_NOINLINE void weigh_again(Tile& t, index_t head_dim, const KeyBatch& batch, std::uint64_t lost, float* p) {
+  const F d;
+  for (int w = 0; w < W; ++w) {
+    const Mask again = lane_mask(lost, w);
+    V sum = hn::Zero(d);
+    for (index_t j = 0; j < batch.count; ++j) {
+      V e = exp2_lanes(scores_of<W>(t, head_dim, batch, j, w));
+      if (batch.cut >> (j / key_step) & 1) e = hn::IfThenElseZero(lane_mask(batch.lanes[j], w), e);
+      float* to = p + (j * W + w) * L;
+      hn::Store(hn::IfThenElse(again, e, hn::Load(d, to)), d, to);
+      sum = hn::Add(sum, e);
+    }
+    float* to = t.batch_sum + w * L;
+    hn::Store(hn::IfThenElse(again, sum, hn::Load(d, to)), d, to);
   }
 }
 
@@ -232,12 +260,9 @@ HWY_NOINLINE void move_reference(Tile& t, const TileShape& shape, const KeyBatch
     scale_rows<W>(t.sum, 1, factor);
     scale_rows<W>(t.ot, shape.value_dim, factor);
   }
-  if (lost != 0) {
-    weigh<W>(t, shape.head_dim, batch, p);
-  } else {
-    scale_rows<W>(p, batch.count, own);
-    scale_rows<W>(t.batch_sum, 1, own);
-  }
+  scale_rows<W>(p, batch.count, own);
+  scale_rows<W>(t.batch_sum, 1, own);
+  if (lost != 0) weigh_again<W>(t, shape.head_dim, batch, lost, p);
 }
 
 // True when the weights just made must not be used as they are. `first`: lanes that see their first keys in this batch.

@@ -370,6 +370,53 @@ TEST_CASE("large logits stay exact") {
   });
 }
 
+TEST_CASE("logits of eighty either way, and masks made of huge negative logits, stay exact") {
+  on_every_isa([] {
+    for (const double size : {1.0, 80.0, 1e4, 1e9}) {
+      for (const bool some_positive : {false, true}) {
+        Case c(shape(70, 300, 1, 4));
+        std::fill(c.q.begin(), c.q.end(), 1.0f);
+        // Every third key is masked, once all of the first batches are; the others lie around zero, or all are masked.
+        for (index_t j = 0; j < 600; ++j) {
+          float& k = c.k[static_cast<std::size_t>(j)];
+          k = j % 300 < 170 || j % 3 == 0 ? static_cast<float>(-size) : some_positive ? static_cast<float>(std::min(size, 80.0)) : k;
+        }
+        check(c, all_keys, always, 1e-5);
+        std::fill(c.k.begin(), c.k.end(), static_cast<float>(-size));
+        check(c, all_keys, always, 1e-5 * std::max(1.0, size));
+      }
+    }
+  });
+}
+
+TEST_CASE("a logit of minus infinity has weight zero") {
+  on_every_isa([] {
+    Case c(shape(70, 300, 1, 4));
+    std::fill(c.q.begin(), c.q.end(), 1.0f);
+    for (index_t j = 0; j < 600; j += 3) c.k[static_cast<std::size_t>(j)] = -infinity;
+    std::fill_n(c.k.begin(), 170, -infinity);
+    check(c, all_keys, always, 1e-5);
+  });
+}
+
+TEST_CASE("a row's bits do not depend on the other rows of its tile") {
+  on_every_isa([] {
+    // Weights of 2^43 are scaled. The last key, which only the last row sees, takes that row's weights out of range or does not.
+    for (const float first_logit : {30.0f, -30.0f}) {
+      Case c({.batch = 1, .heads = 1, .kv_heads = 1, .q_len = 90, .kv_len = 90, .head_dim = 3, .value_dim = 5, .causal = true});
+      std::fill(c.q.begin(), c.q.end(), 1.7f);
+      for (index_t j = 0; j < 90; ++j) c.k_row(j)[0] += first_logit;
+      const Output before = run(c, all_keys);
+      for (const float last_logit : {1e5f, -1e5f, nan_value}) {
+        std::fill_n(c.k_row(89), 3, last_logit);
+        const Output after = run(c, all_keys);
+        CHECK(std::memcmp(before.out.data(), after.out.data(), 89 * 5 * sizeof(float)) == 0);
+        CHECK(std::memcmp(before.lse.data(), after.lse.data(), 89 * sizeof(float)) == 0);
+      }
+    }
+  });
+}
+
 TEST_CASE("NaN and infinity reach exactly the rows that see them") {
   on_every_isa([] {
     for (const float poison : {nan_value, infinity, -infinity}) {
@@ -436,4 +483,38 @@ TEST_CASE("strided views are read and written in place") {
   });
   std::vector<float> want = spread(run(c, all_keys).out);
   for (std::size_t i = 0; i < out.size(); ++i) CHECK(out[i] == (std::isnan(want[i]) ? 42.0f : want[i]));
+}
+
+// Such rows all fall into the same few sets of a cache, so the engine treats them apart.
+TEST_CASE("rows 4 KiB apart give the bits of dense rows") {
+  on_every_isa([] {
+    const Case c(shape(150, 333, 24, 40));
+    const Problem& p = c.p;
+    constexpr index_t row = 1024;
+    const auto spread = [&](const std::vector<float>& from, index_t rows, index_t floats) {
+      std::vector<float> to(static_cast<std::size_t>(p.heads * rows * row), nan_value);
+      for (index_t r = 0; r < p.heads * rows; ++r) std::copy_n(from.begin() + r * floats, floats, to.begin() + r * row);
+      return to;
+    };
+    const std::vector<float> k = spread(c.k, p.kv_len, p.head_dim), v = spread(c.v, p.kv_len, p.value_dim);
+    const auto narrow = [](const QueryBlock&, KeyList& keys) { keys.all().band(40, 30); };
+    const auto lists = [](const QueryBlock&, KeyList& keys) {
+      keys.strided(1, 3, 50);
+      keys.blocks(7, 100, 3, 11);
+    };
+    for (const KeySchedule schedule : {KeySchedule(all_keys), KeySchedule(narrow), KeySchedule(lists)}) {
+      for (const bool k_apart : {false, true}) {
+        for (const bool v_apart : {false, true}) {
+          const Output dense = run(c, schedule);
+          const Output apart = run_passes(c, {c.options}, [&](const SoftmaxEngine& engine, EngineArrays arrays, const Workspace& workspace) {
+            if (k_apart) arrays.k = {k.data(), {1, p.heads, p.kv_len, p.head_dim}, {p.heads * p.kv_len * row, p.kv_len * row, row, 1}};
+            if (v_apart) arrays.v = {v.data(), {1, p.heads, p.kv_len, p.value_dim}, {p.heads * p.kv_len * row, p.kv_len * row, row, 1}};
+            engine.run(arrays, workspace, schedule);
+          });
+          CHECK(std::memcmp(dense.out.data(), apart.out.data(), dense.out.size() * sizeof(float)) == 0);
+          CHECK(std::memcmp(dense.lse.data(), apart.lse.data(), dense.lse.size() * sizeof(float)) == 0);
+        }
+      }
+    }
+  });
 }
