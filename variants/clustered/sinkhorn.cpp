@@ -21,7 +21,8 @@ namespace attn {
 //   cut=n (SortCut, section 3.4): every query sees the first n sorted blocks, not the one of its place; paper's with sees=sorted
 //   Tay et al. 2020, arXiv:2002.11296, sections 3.1 to 3.4; one softmax over both parts, as lucidrains
 //   useful flops 2 pairs (D + Dv) + 2 (N^2 / block) (D + Dv), pairs = 2 N block; the second term, of time N^2 at a fixed length of
-//   blocks, is 2 n N (D + Dv) with cut=n and not there with pick=top1; workspace N (D + Dv) and (N / block)^2
+//   blocks, is 2 n N (D + Dv) with cut=n and not there with pick=top1; workspace N (D + Dv) and (N / block)^2 for each
+//   of as many heads as threads
 // The tokens that a shorter last block lacks count as zeros in the sums over w.
 struct Sinkhorn {
   enum class SortNet { mlp, attention };
@@ -139,28 +140,35 @@ struct Sinkhorn {
         nb_(blocks(p, o)),
         sorted_(sorted_blocks(p, o)),
         attention_(p.head_dim, p.value_dim, p.scale(), workspace),
-        s_(workspace.shared<float>(p.batch * p.heads * nb_ * nb_)),
-        keys_(workspace.shared<float>(p.batch * p.heads * sorted_ * b_ * p.head_dim)),
-        values_(workspace.shared<float>(p.batch * p.heads * sorted_ * b_ * p.value_dim)),
+        at_once_(std::min<index_t>(workspace.threads(), p.batch * p.heads)),
+        s_(workspace.shared<float>(at_once_ * nb_ * nb_)),
+        keys_(workspace.shared<float>(at_once_ * sorted_ * b_ * p.head_dim)),
+        values_(workspace.shared<float>(at_once_ * sorted_ * b_ * p.value_dim)),
         net_(workspace.per_worker<float>(Net::scratch_floats(p, o))),
         slab_(workspace.per_worker<float>(slots * nb_ * std::max(p.head_dim, p.value_dim))),
         slot_(static_cast<std::size_t>(b_)) {
     std::iota(slot_.begin(), slot_.end(), 0);
   }
 
+  // As many heads at once as there are threads, while they are near.
   void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
-    parallel_tasks(p_.batch * p_.heads, [&](index_t head, int worker) {
-      const auto q = in.q[head / p_.heads][head % p_.heads], k = in.k[head / p_.heads][head % p_.heads];
-      const Net net{p_, o_, Weights(o_, parameters, head % p_.heads), workspace.of(worker, net_).data()};
-      net.sort({q.row(0), q.stride(0)}, {k.row(0), k.stride(0)}, workspace.shared(s_).data() + head * nb_ * nb_);
-    });
-    if (o_.pick == Pick::mixture) mix_blocks(in, workspace);
-    else pick_blocks(in, workspace);
     const index_t stretch = std::max<index_t>(1, 512 / b_), stretches = (nb_ + stretch - 1) / stretch;
-    parallel_tasks(p_.batch * p_.heads * stretches, [&](index_t task, int worker) {
-      const index_t first = task % stretches * stretch;
-      for (index_t u = first; u < std::min(nb_, first + stretch); ++u) attend_block(in, out, workspace, task / stretches, u, worker);
-    });
+    for (index_t first = 0; first < p_.batch * p_.heads; first += at_once_) {
+      const index_t heads = std::min(at_once_, p_.batch * p_.heads - first);
+      parallel_tasks(heads, [&](index_t at, int worker) {
+        const index_t head = first + at;
+        const auto q = in.q[head / p_.heads][head % p_.heads], k = in.k[head / p_.heads][head % p_.heads];
+        const Net net{p_, o_, Weights(o_, parameters, head % p_.heads), workspace.of(worker, net_).data()};
+        net.sort({q.row(0), q.stride(0)}, {k.row(0), k.stride(0)}, matrix(workspace, head));
+      });
+      if (o_.pick == Pick::mixture) mix_blocks(in, workspace, first, heads);
+      else pick_blocks(in, workspace, first, heads);
+      parallel_tasks(heads * stretches, [&](index_t task, int worker) {
+        const index_t from = task % stretches * stretch;
+        for (index_t u = from; u < std::min(nb_, from + stretch); ++u)
+          attend_block(in, out, workspace, first + task / stretches, u, worker);
+      });
+    }
   }
 
  private:
@@ -343,14 +351,14 @@ struct Sinkhorn {
 
   static constexpr index_t slots = 4;  // 1 KB of each block at D = 64
 
-  // K' and V' of all heads: a matrix product for each place in a block.
-  void mix_blocks(const FloatInputs& in, const Workspace& workspace) const {
+  // K' and V': a matrix product for each place in a block.
+  void mix_blocks(const FloatInputs& in, const Workspace& workspace, index_t first, index_t heads) const {
     const index_t groups = (b_ + slots - 1) / slots;
-    parallel_tasks(p_.batch * p_.heads * groups, [&](index_t task, int worker) {
+    parallel_tasks(heads * groups, [&](index_t task, int worker) {
       const kernels::DenormalsAreZero fast;  // S has many
-      const index_t head = task / groups, slot = task % groups * slots;
+      const index_t head = first + task / groups, slot = task % groups * slots;
       float* slab = workspace.of(worker, slab_).data();
-      const float* s = workspace.shared(s_).data() + head * nb_ * nb_;
+      const float* s = matrix(workspace, head);
       mix(in.k[head / p_.heads][head % p_.heads], s, slot, slab, sorted_keys(workspace, head));
       mix(in.v[head / p_.heads][head % p_.heads], s, slot, slab, sorted_values(workspace, head));
     });
@@ -372,11 +380,11 @@ struct Sinkhorn {
   }
 
   // The block of the largest entry, times this entry.
-  void pick_blocks(const FloatInputs& in, const Workspace& workspace) const {
-    parallel_tasks(p_.batch * p_.heads * sorted_, [&](index_t task, int) {
-      const index_t head = task / sorted_, u = task % sorted_;
+  void pick_blocks(const FloatInputs& in, const Workspace& workspace, index_t first, index_t heads) const {
+    parallel_tasks(heads * sorted_, [&](index_t task, int) {
+      const index_t head = first + task / sorted_, u = task % sorted_;
       if (!sees_sorted(p_, u)) return;
-      const float* row = workspace.shared(s_).data() + (head * nb_ + u) * nb_;
+      const float* row = matrix(workspace, head) + u * nb_;
       const index_t w = largest_entry(row, nb_), rows = own_keys(p_, o_, w);
       const auto scaled = [&](View<const float, 2> x, float* to) {
         const index_t width = x.extent(1);
@@ -425,17 +433,21 @@ struct Sinkhorn {
                workspace, worker);
   }
 
+  float* matrix(const Workspace& workspace, index_t head) const {  // S
+    return workspace.shared(s_).data() + head % at_once_ * nb_ * nb_;
+  }
   float* sorted_keys(const Workspace& workspace, index_t head) const {
-    return workspace.shared(keys_).data() + head * sorted_ * b_ * p_.head_dim;
+    return workspace.shared(keys_).data() + head % at_once_ * sorted_ * b_ * p_.head_dim;
   }
   float* sorted_values(const Workspace& workspace, index_t head) const {
-    return workspace.shared(values_).data() + head * sorted_ * b_ * p_.value_dim;
+    return workspace.shared(values_).data() + head % at_once_ * sorted_ * b_ * p_.value_dim;
   }
 
   Problem p_;
   Options o_;
   index_t b_, nb_, sorted_;
   kernels::RowAttention attention_;
+  index_t at_once_;  // heads
   Booking<float> s_, keys_, values_, net_, slab_;
   std::vector<std::int32_t> slot_;  // 0, 1, ..., b - 1
 };
