@@ -118,6 +118,7 @@ TopRows::TopRows(index_t n, index_t probes, index_t dim, index_t take, Of of, Wo
       fill_(std::min(n, 8 * take)),
       capacity_(fill_ + key_block + 16),
       of_(of),
+      normal_(plan.per_worker<float>(of == Of::normalised_rows ? dim * key_block : 0)),
       block_(plan.per_worker<float>(dim * turned_stride)),
       scores_(plan.per_worker<float>(probe_block * key_block)),
       pool_scores_(plan.per_worker<float>(probes * capacity_)),
@@ -145,8 +146,13 @@ void TopRows::operator()(Rows x, Rows probes, const Workspace& workspace, int wo
   const index_t about = take_ + take_ / 4;  // is enough on the way
   for (index_t first = 0; first < n_; first += key_block) {
     const index_t count = std::min(key_block, n_ - first);
-    transpose(count, dim_, {x.data + first * x.stride, x.stride}, {turned, turned_stride});
-    if (of_ == Of::normalised_rows) normalise_columns(dim_, count, {turned, turned_stride});
+    Rows block{x.data + first * x.stride, x.stride};
+    if (of_ == Of::normalised_rows) {
+      const Into normal{workspace.of(worker, normal_).data(), dim_};
+      layer_norm(count, dim_, block, normal);
+      block = normal;
+    }
+    transpose(count, dim_, block, {turned, turned_stride});
     for (index_t c = 0; c < probes_; ++c) {
       if (c % probe_block == 0) {
         GemmOptions options;

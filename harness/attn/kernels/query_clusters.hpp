@@ -62,7 +62,7 @@ class QueryClusters {
 // For each probe the `take` <= n rows of x with the largest product with it, in ascending order.
 class TopRows {
  public:
-  enum class Of { rows, normalised_rows };  // layer normalisation, for the products only
+  enum class Of { rows, normalised_rows };  // by layer_norm, for the products only
 
   TopRows(index_t n, index_t probes, index_t dim, index_t take, Of of, WorkspacePlan&);
 
@@ -76,7 +76,7 @@ class TopRows {
   };
   index_t n_, probes_, dim_, take_, fill_, capacity_;
   Of of_;
-  Booking<float> block_, scores_, pool_scores_;
+  Booking<float> normal_, block_, scores_, pool_scores_;
   Booking<std::int32_t> pool_rows_, scratch_;
   Booking<Pool> pools_;
 };

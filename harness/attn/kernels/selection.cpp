@@ -218,37 +218,6 @@ void LayerNorm(index_t m, index_t n, Rows from, Into to, const int32_t* list) {
   LayerNormRows<256 / kLanes>(m, n, from, to, list);
 }
 
-void NormaliseColumns(index_t m, index_t n, Into x) {
-  const F d;
-  const V share = hn::Set(d, 1.0f / static_cast<float>(m));
-  for (index_t j = 0; j < n; j += 2 * kLanes) {
-    const bool two = n - j > kLanes;  // vectors
-    float* a = x.data + j;
-    float* b = two ? a + kLanes : a;
-    V sum_a = hn::Zero(d), sum_b = sum_a;
-    for (index_t i = 0; i < m; ++i) {
-      sum_a = hn::Add(sum_a, hn::LoadU(d, a + i * x.stride));
-      sum_b = hn::Add(sum_b, hn::LoadU(d, b + i * x.stride));
-    }
-    const V mean_a = hn::Mul(sum_a, share), mean_b = hn::Mul(sum_b, share);
-    V squares_a = hn::Zero(d), squares_b = squares_a;
-    for (index_t i = 0; i < m; ++i) {
-      const V u = hn::Sub(hn::LoadU(d, a + i * x.stride), mean_a), v = hn::Sub(hn::LoadU(d, b + i * x.stride), mean_b);
-      squares_a = hn::MulAdd(u, u, squares_a);
-      squares_b = hn::MulAdd(v, v, squares_b);
-    }
-    const V one = hn::Set(d, 1.0f), tiny = hn::Set(d, 1e-6f);
-    const V factor_a = hn::Div(one, hn::Sqrt(hn::MulAdd(squares_a, share, tiny)));
-    const V factor_b = hn::Div(one, hn::Sqrt(hn::MulAdd(squares_b, share, tiny)));
-    for (index_t i = 0; i < m; ++i) {
-      const V u = hn::Mul(hn::Sub(hn::LoadU(d, a + i * x.stride), mean_a), factor_a);
-      const V v = hn::Mul(hn::Sub(hn::LoadU(d, b + i * x.stride), mean_b), factor_b);
-      hn::StoreU(u, d, a + i * x.stride);
-      if (two) hn::StoreU(v, d, b + i * x.stride);
-    }
-  }
-}
-
 }  // namespace attn::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -261,7 +230,6 @@ HWY_EXPORT(AppendAbove);
 HWY_EXPORT(KeepLargest);
 HWY_EXPORT(MeansOfGroups);
 HWY_EXPORT(LayerNorm);
-HWY_EXPORT(NormaliseColumns);
 
 void argmax_of_both_signs(index_t n, index_t columns, const float* y, std::int32_t* at) {
   HWY_DYNAMIC_DISPATCH(Argmax)(n, columns, y, at);
@@ -288,8 +256,6 @@ void means_of_groups(std::span<const std::int32_t> order, std::span<const std::i
 void layer_norm(index_t m, index_t n, Rows from, Into to, const std::int32_t* list) {
   HWY_DYNAMIC_DISPATCH(LayerNorm)(m, n, from, to, list);
 }
-
-void normalise_columns(index_t m, index_t n, Into x) { HWY_DYNAMIC_DISPATCH(NormaliseColumns)(m, n, x); }
 
 }  // namespace attn::kernels
 #endif

@@ -28,8 +28,4 @@ struct Kept {
 };
 Kept keep_largest(index_t n, index_t take, index_t most, float* scores, std::int32_t* rows, std::int32_t* scratch);
 
-// Layer normalisation of the columns of x [m, n], of which there is room for whole vectors: (x - mean) / sqrt(variance + 1e-6).
-// In lanes without a sum across them, so a third of the time of layer_norm, and rounded differently.
-void normalise_columns(index_t m, index_t n, Into x);
-
 }  // namespace attn::kernels
