@@ -183,8 +183,7 @@ struct Routing {
     const index_t next = std::min(cluster + 1, c_ - 1);
     const std::array soon_k{kernels::FetchRows{{q.row(0), q.stride(0), queries(next)}, w_},
                             kernels::FetchRows{{k.row(0), k.stride(0), keys(next)}, sides_ > 1 ? w_ : 0}};
-    const std::array soon_v{kernels::FetchRows{{v.row(0), v.stride(0), keys(next)}, w_},
-                            kernels::FetchRows{{answers(workspace, h, next), dv}, w_}};
+    const std::array soon_v{kernels::FetchRows{{v.row(0), v.stride(0), keys(next)}, w_}};
     attention_({.q = {normal_q, d},
                 .out = {answers(workspace, h, cluster), dv},
                 .count = w_,

@@ -108,14 +108,14 @@ constexpr index_t probe_block = 24;  // scores of both are looked through while 
 
 }  // namespace
 
-// A pool takes all rows until it has 8 `take`, and is then thinned whenever it exceeds 4 `take`: scores above its least must be
+// A pool takes all rows until it has 5 `take`, and is then thinned whenever it exceeds 4 `take`: scores above its least must be
 // found one by one, so the sooner that is high the better. Two or three times on N = 8192.
 TopRows::TopRows(index_t n, index_t probes, index_t dim, index_t take, Of of, WorkspacePlan& plan)
     : n_(n),
       probes_(probes),
       dim_(dim),
       take_(take),
-      fill_(std::min(n, 8 * take)),
+      fill_(std::min(n, 5 * take)),
       capacity_(fill_ + key_block + 16),
       of_(of),
       normal_(plan.per_worker<float>(of == Of::normalised_rows ? dim * key_block : 0)),
