@@ -1,8 +1,14 @@
-// A variant made to fail, so that the harness can be seen to survive it. Otherwise it copies V.
+// A variant made to fail, so that the harness can be seen to notice and to survive it. Otherwise it copies V.
+#include <pthread.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <cmath>
 #include <cstdlib>
 #include <stdexcept>
+#include <string>
 #include <vector>
 
 #include "attn/variant/variant.hpp"
@@ -10,40 +16,84 @@
 namespace attn {
 
 struct Faulty {
-  enum class How { none, crash, hang, hog, wrong, forget, raise, leave, fork };
+  enum class How {
+    // Seen by a sweep
+    none, crash, hang, spin, hog, wrong, forget, raise, leave, fork, deaf,
+    // Each breaks the property of --verify whose name it begins with, and no other
+    agreement, output, bounds, bounds_before, bounds_inputs, bounds_scratch, repeat, threads, scratch, allocations,
+    allocations_mmap, arena, arena_process, causality, heads, linearity, supports, values, values_leak, cost, cost_flops
+  };
   struct Options {
     How how = How::none;
   };
   static OptionTable<Options> options() {
-    return OptionTable<Options>().choice("how", &Options::how,
-                                         {{"none", How::none},
-                                          {"crash", How::crash},
-                                          {"hang", How::hang},
-                                          {"hog", How::hog},
-                                          {"wrong", How::wrong},
-                                          {"forget", How::forget},
-                                          {"raise", How::raise},
-                                          {"leave", How::leave},
-                                          {"fork", How::fork}},
-                                         "what goes wrong");
+    return OptionTable<Options>().choice(
+        "how", &Options::how,
+        {{"none", How::none}, {"crash", How::crash}, {"hang", How::hang}, {"spin", How::spin}, {"hog", How::hog},
+         {"wrong", How::wrong}, {"forget", How::forget}, {"raise", How::raise}, {"leave", How::leave}, {"fork", How::fork},
+         {"deaf", How::deaf}, {"agreement", How::agreement}, {"output", How::output}, {"bounds", How::bounds},
+         {"bounds_before", How::bounds_before}, {"bounds_inputs", How::bounds_inputs}, {"bounds_scratch", How::bounds_scratch},
+         {"repeat", How::repeat}, {"threads", How::threads}, {"scratch", How::scratch}, {"allocations", How::allocations},
+         {"allocations_mmap", How::allocations_mmap}, {"arena", How::arena}, {"arena_process", How::arena_process},
+         {"causality", How::causality}, {"heads", How::heads}, {"linearity", How::linearity}, {"supports", How::supports},
+         {"values", How::values}, {"values_leak", How::values_leak}, {"cost", How::cost}, {"cost_flops", How::cost_flops}},
+        "what goes wrong");
   }
   static VariantInfo info() {
-    return {.title = "Fails on purpose", .formula = "out_i = v_i", .paper = "baseline", .cost_in_n = "N D", .exactness = Exactness::different, .cross = false};
+    return {.title = "Fails on purpose",
+            .formula = "out_i = v_i",
+            .paper = "baseline",
+            .cost_in_n = "N D",
+            .exactness = Exactness::different,
+            .cross = false,
+            .time_exponent = 1};
   }
-  static Cost cost(const Problem& p, const Options&) { return {.flops = 1, .bytes = tensor_bytes(p), .exps = 0}; }
+  static Cost cost(const Problem& p, const Options& o) {
+    return {.flops = o.how == How::cost_flops ? 1e7 * static_cast<double>(p.q_len) : 1, .bytes = tensor_bytes(p), .exps = 0};
+  }
 
   template <class T>
   static Tensor<T> definition(const Problem&, const Options&, const Inputs<T>& in, const ParameterSet<T>&) {
     return take(in.v, Indices({static_cast<index_t>(in.position.size())}, in.position), 2);
   }
 
-  Faulty(const Problem& p, const Options& o, WorkspacePlan&) : p_(p), how_(o.how) {}
+  Faulty(const Problem& p, const Options& o, WorkspacePlan& workspace)
+      : p_(p), how_(o.how), threads_(workspace.threads()), plan_number_(plans_made()++), scratch_(workspace.shared<float>(1)) {
+    if (how_ == How::supports && p.batch == 3) throw std::runtime_error("three batch items are too many");
+  }
 
-  void run(const FloatInputs& in, const ParameterSet<float>&, Output out, Workspace&) const {
+  void run(const FloatInputs& in, const ParameterSet<float>&, Output out, Workspace& workspace) const {
+    before(in);
+    const index_t last = how_ == How::forget ? p_.q_len - 1 : p_.q_len;
+    for (index_t b = 0; b < p_.batch; ++b)
+      for (index_t h = 0; h < p_.heads; ++h)
+        for (index_t i = 0; i < last; ++i)
+          for (index_t d = 0; d < p_.value_dim; ++d) {
+            const float v = in.v(b, h, i, d);
+            switch (how_) {
+              case How::output: out(b, h, i, d) += v; break;
+              case How::linearity: out(b, h, i, d) = std::fmin(std::fmax(v, -64.0f), 64.0f) + (std::isnan(v) ? v : 0); break;
+              case How::values: out(b, h, i, d) = std::fmax(v, -1e30f); break;  // NaN becomes a number
+              default: out(b, h, i, d) = v;
+            }
+          }
+    after(in, out, workspace);
+  }
+
+ private:
+  static std::atomic<int>& plans_made() {
+    static std::atomic<int> made{0};
+    return made;
+  }
+
+  void before(const FloatInputs& in) const {
     switch (how_) {
       case How::crash: *static_cast<volatile int*>(nullptr) = 0; break;
       case How::hang:
         for (;;) ::usleep(1000);
+      case How::spin:
+        for (volatile bool forever = true; forever;) {}
+        break;
       case How::hog:
         for (;;) {
           auto* block = new std::vector<char>(std::size_t{64} << 20, 'x');
@@ -54,19 +104,72 @@ struct Faulty {
       case How::fork:
         if (::fork() == 0) ::pause();
         break;
-      case How::none: case How::wrong: case How::forget: break;
+      case How::deaf: ::close(STDERR_FILENO); break;
+      case How::bounds_before: beyond_ = (&in.q(0, 0, 0, 0))[-1]; break;
+      case How::bounds_inputs: const_cast<float&>(in.k(0, 0, 0, 0)) += 0.0f; break;
+      case How::bounds: beyond_ = (&in.v(p_.batch - 1, p_.heads - 1, p_.q_len - 1, p_.value_dim - 1))[1]; break;
+      case How::allocations:
+        sink_ = static_cast<char*>(std::malloc(100));
+        std::free(const_cast<char*>(sink_));
+        break;
+      case How::allocations_mmap:
+        ::munmap(::mmap(nullptr, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), 4096);
+        break;
+      case How::arena_process:
+        if (const pid_t child = ::fork(); child == 0) {
+          ::_exit(0);
+        } else {
+          ::waitpid(child, nullptr, 0);
+        }
+        break;
+      case How::arena: {
+        pthread_t thread;
+        if (::pthread_create(&thread, nullptr, [](void* nothing) { return nothing; }, nullptr) == 0) ::pthread_join(thread, nullptr);
+        break;
+      }
+      case How::cost:
+        for (index_t i = 0; i < p_.q_len; ++i)
+          for (index_t j = 0; j < p_.q_len; ++j) beyond_ = static_cast<float>(j);
+        break;
+      default: break;
     }
-    const index_t last = how_ == How::forget ? p_.q_len - 1 : p_.q_len;
-    for (index_t b = 0; b < p_.batch; ++b)
-      for (index_t h = 0; h < p_.heads; ++h)
-        for (index_t i = 0; i < last; ++i)
-          for (index_t d = 0; d < p_.value_dim; ++d) out(b, h, i, d) = in.v(b, h, i, d) + (how_ == How::wrong ? 0.5f : 0.0f);
   }
 
- private:
+  // Errors below the allowance, so that only the property in question can see them.
+  static void nudge(float& x) { x = std::nextafter(x, 4.0f); }
+
+  void after(const FloatInputs& in, Output out, Workspace& workspace) const {
+    const index_t last = p_.q_len - 1;
+    float& first = out(0, 0, 0, 0);
+    switch (how_) {
+      case How::wrong: for_each(out, [](float& x) { x += 0.5f; }); break;
+      case How::agreement: if (p_.q_len == 500) first += 0.5f; break;
+      case How::repeat: if (plan_number_ % 2 == 1) nudge(first); break;
+      case How::threads: if (threads_ == 1) first += 0.5f; break;
+      case How::bounds_scratch: workspace.shared(scratch_).data()[1] = 1; break;
+      case How::values_leak: first += 0 * in.v(p_.batch - 1, p_.heads - 1, 3 / p_.value_dim % p_.q_len, 3 % p_.value_dim); break;
+      case How::scratch: first += workspace.shared(scratch_)[0]; break;
+      case How::causality: if (p_.causal && last > 0 && in.v(0, 0, last, 0) > 0) nudge(first); break;
+      case How::heads: if (!p_.causal && in.v(p_.batch - 1, p_.heads - 1, last, 0) > 0 && p_.batch * p_.heads > 1) nudge(first); break;
+      default: break;
+    }
+  }
+
+  template <class F>
+  void for_each(Output out, F f) const {
+    for (index_t b = 0; b < p_.batch; ++b)
+      for (index_t h = 0; h < p_.heads; ++h)
+        for (index_t i = 0; i < p_.q_len; ++i)
+          for (index_t d = 0; d < p_.value_dim; ++d) f(out(b, h, i, d));
+  }
+
   Problem p_;
   How how_;
+  int threads_;
+  int plan_number_;
+  Booking<float> scratch_;
   mutable volatile char* sink_ = nullptr;
+  mutable volatile float beyond_ = 0;
 };
 ATTN_VARIANT(faulty, Faulty)
 

@@ -97,9 +97,9 @@ inline void check_equal(const Tensor<float>& a, const Tensor<float>& b, double w
 // All properties of attn/measure/conformance.hpp for one set of options.
 inline void check_conforms(std::string_view name) {
   const auto v = variant(name);
-  for (const auto& property : check_conformance(*v, {.threads = 2})) {
-    INFO(name << ": " << property.name);
-    CHECK(property.failure == "");
+  for (const Finding& finding : check_conformance(*v, {.threads = 2})) {
+    INFO(name << ": " << finding.property);
+    CHECK(finding.failure == "");
   }
 }
 

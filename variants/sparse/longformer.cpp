@@ -36,6 +36,7 @@ struct Longformer {
 
   static Cost cost(const Problem& p, const Options& o) {
     const std::vector<bool> global = is_global(p, o);
+    const auto globals = global_keys(p, o);
     double pairs = 0;  // of all heads
     for (index_t head = 0; head < p.heads; ++head) {
       const index_t step = step_of(p, o, head);
@@ -45,7 +46,7 @@ struct Longformer {
       pairs += static_cast<double>(alike) * count_pairs(p, [&](index_t i) {
                  if (global[static_cast<std::size_t>(i)]) return visible_keys(p, i, 0, p.kv_len - 1);
                  index_t keys = 1 + std::min(o.window, i / step) + (p.causal ? 0 : std::min(o.window, (p.kv_len - 1 - i) / step));
-                 for (const std::int32_t j : global_keys(p, o)) keys += (!p.causal || j <= i) && !in_window(o, step, i, j);
+                 for (const std::int32_t j : globals) keys += (!p.causal || j <= i) && !in_window(o, step, i, j);
                  return keys;
                });
     }

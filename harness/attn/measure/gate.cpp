@@ -14,10 +14,15 @@ namespace {
 constexpr index_t whole_up_to = 1024;  // queries and keys
 constexpr index_t gate_rows = 64;
 
-GateResult check_rows(const Variant& variant, const Problem& p, const FloatInputs& in, const ParameterSet<float>& parameters,
-                      View<const float, 4> output, const std::vector<index_t>& rows) {
-  const Tensor<double> truth = variant.definition(p, take_inputs<double>(p, in, rows), widen(parameters));
-  const Tensor<float> rounded = variant.definition(p, take_inputs<float>(p, in, rows), parameters);
+Reference evaluate_rows(const Variant& variant, const Problem& p, const FloatInputs& in, const ParameterSet<float>& parameters,
+                        const std::vector<index_t>& rows) {
+  return {variant.definition(p, take_inputs<double>(p, in, rows), widen(parameters)),
+          variant.definition(p, take_inputs<float>(p, in, rows), parameters)};
+}
+
+GateResult compare_rows(const Reference& reference, View<const float, 4> output, const std::vector<index_t>& rows) {
+  const Tensor<double>& truth = reference.exact;
+  const Tensor<float>& rounded = reference.rounded;
   const Tensor<double> fast = take_rows<double>(output, rows);
   ATTN_ASSERT(truth.shape() == fast.shape() && rounded.shape() == fast.shape());
 
@@ -41,6 +46,11 @@ GateResult check_rows(const Variant& variant, const Problem& p, const FloatInput
   gate.relative = truth2 > 0 ? std::sqrt(difference2 / truth2) : std::sqrt(difference2);
   gate.allowance_abs = 2 * rounding + 16 * static_cast<double>(std::numeric_limits<float>::epsilon()) * largest;
   return gate;
+}
+
+GateResult check_rows(const Variant& variant, const Problem& p, const FloatInputs& in, const ParameterSet<float>& parameters,
+                      View<const float, 4> output, const std::vector<index_t>& rows) {
+  return compare_rows(evaluate_rows(variant, p, in, parameters, rows), output, rows);
 }
 
 View<const float, 4> first_rows(View<const float, 4> view, index_t rows) {
@@ -79,6 +89,17 @@ GateResult check_against_definition(const Variant& variant, const Problem& p, co
     gate = check_twin(variant, p, in, parameter_seed, arena);
     gate.scope = "twin";
   }
+  return gate;
+}
+
+Reference evaluate_definition(const Variant& variant, const Problem& p, const FloatInputs& in,
+                              const ParameterSet<float>& parameters) {
+  return evaluate_rows(variant, p, in, parameters, all_rows(p.q_len));
+}
+
+GateResult compare_with_reference(const Reference& reference, View<const float, 4> output) {
+  GateResult gate = compare_rows(reference, output, all_rows(output.extent(2)));
+  gate.scope = "whole";
   return gate;
 }
 

@@ -20,6 +20,15 @@ GateResult check_against_definition(const Variant& variant, const Problem& p, co
                                     const ParameterSet<float>& parameters, std::uint64_t parameter_seed,
                                     View<const float, 4> output, const Arena& arena);
 
+// The same in two steps, for several outputs of one problem: all rows, whatever the length.
+struct Reference {
+  Tensor<double> exact;   // the definition in double
+  Tensor<float> rounded;  // and in float: the yardstick of rounding
+};
+Reference evaluate_definition(const Variant& variant, const Problem& p, const FloatInputs& in,
+                              const ParameterSet<float>& parameters);
+GateResult compare_with_reference(const Reference& reference, View<const float, 4> output);
+
 inline bool passed(const GateResult& gate) { return gate.max_abs <= gate.allowance_abs; }
 
 }  // namespace attn

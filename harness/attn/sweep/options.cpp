@@ -97,6 +97,15 @@ void declare(CLI::App& app, SweepOptions& o) {
       ->multi_option_policy(last)
       ->check(CLI::IsMember({"text", "md", "json"}))
       ->group(instead);
+  app.add_flag("--verify", o.verify, "try every property that a variant must have on --variants (default: the plugins', or all)")
+      ->group(instead)
+      ->multi_option_policy(last);
+  text("property", o.property, "of --verify: 'all' or ids", instead);
+  app.add_option("--format", o.format, "of --verify: text, md or json")
+      ->multi_option_policy(last)
+      ->check(CLI::IsMember({"text", "md", "json"}))
+      ->group(instead)
+      ->capture_default_str();
   app.add_flag("--columns", o.columns, "the CSV's columns")->group(instead)->multi_option_policy(last);
   app.add_flag("--dry-run", o.dry_run, "what would be measured")->group(instead)->multi_option_policy(last);
   app.add_flag("--version", o.version, "version, commit and libraries")->group(instead)->multi_option_policy(last);

@@ -49,6 +49,9 @@ struct SweepOptions {
   std::string baseline = "full";
   std::string table = "text";  // or "md"
   // Instead of a sweep
+  bool verify = false;
+  std::string property = "all";
+  std::string format = "text";  // of --verify: or "md", "json"
   std::string list;  // "text", "md" or "json"
   bool columns = false;
   bool dry_run = false;

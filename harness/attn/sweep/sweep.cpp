@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cstdio>
 #include <filesystem>
 #include <map>
@@ -25,17 +24,15 @@
 #include "attn/report/table.hpp"
 #include "attn/sweep/axes.hpp"
 #include "attn/sweep/grid.hpp"
+#include "attn/sweep/interrupt.hpp"
 #include "attn/sweep/iso_error.hpp"
 #include "attn/sweep/listing.hpp"
+#include "attn/sweep/verify.hpp"
 #include "attn/variant/plugin.hpp"
 
 namespace attn {
 
 namespace {
-
-std::atomic<bool> interrupted{false};
-
-void on_interrupt(int) { interrupted = true; }
 
 int usage(const std::string& reason) {
   fmt::print(stderr, "attn_sweep: {}\n", reason);
@@ -428,11 +425,7 @@ int run(Sweep& sweep) {
     if (failed) return usage("--save-output: making '" + o.save_output + "' failed: " + failed.message());
   }
 
-  struct sigaction action {};
-  action.sa_handler = on_interrupt;
-  ::sigaction(SIGINT, &action, nullptr);
-  ::sigaction(SIGTERM, &action, nullptr);
-  ::signal(SIGPIPE, SIG_IGN);
+  catch_interrupts();
 
   const double begin_s = monotonic_s();
   std::size_t steps = 0;
@@ -466,9 +459,9 @@ int run(Sweep& sweep) {
 
 }  // namespace
 
-int sweep_main(int argc, char** argv) {
+int sweep_main(int argc, char** argv, CallMeter* meter) {
   std::vector<std::string> arguments(argv + 1, argv + argc);
-  if (!arguments.empty() && arguments.front() == "--worker") return worker_main({arguments.begin() + 1, arguments.end()});
+  if (!arguments.empty() && arguments.front() == "--worker") return worker_main({arguments.begin() + 1, arguments.end()}, meter);
 
   const CommandLine line = parse_command_line(arguments);
   if (line.then == CommandLine::Then::exit) {
@@ -490,6 +483,7 @@ int sweep_main(int argc, char** argv) {
   if (o.list == "text") return print_and_exit(list_text(sweep.registry));
   if (o.list == "md") return print_and_exit(list_markdown(sweep.registry));
   if (o.list == "json") return print_and_exit(list_json(sweep.registry));
+  if (o.verify) return verify(o, sweep.registry, sweep.worker_arguments);
   return run(sweep);
 }
 

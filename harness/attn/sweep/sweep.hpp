@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "attn/measure/call_meter.hpp"
 #include "attn/sweep/options.hpp"
 #include "attn/variant/registry.hpp"
 
@@ -16,10 +17,10 @@ inline constexpr int exit_usage = 2;
 inline constexpr int exit_nothing_measured = 5;
 inline constexpr int exit_interrupted = 130;
 
-// The program attn_sweep, also as its own worker (--worker as first argument).
-int sweep_main(int argc, char** argv);
+// The program attn_sweep, also as its own worker (--worker as first argument). `meter` is null where the program has none.
+int sweep_main(int argc, char** argv, CallMeter* meter);
 
 // Arguments before --worker's question: what a worker needs to know of its sweep.
-int worker_main(const std::vector<std::string>& plugins);
+int worker_main(const std::vector<std::string>& plugins, CallMeter* meter);
 
 }  // namespace attn

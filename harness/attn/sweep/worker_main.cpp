@@ -11,6 +11,7 @@
 #include "attn/measure/process.hpp"
 #include "attn/measure/worker.hpp"
 #include "attn/sweep/sweep.hpp"
+#include "attn/sweep/verify.hpp"
 #include "attn/variant/plugin.hpp"
 
 namespace attn {
@@ -33,7 +34,7 @@ std::string answer_to(const nlohmann::json& question, const Registry& registry) 
 
 }  // namespace
 
-int worker_main(const std::vector<std::string>& plugins) {
+int worker_main(const std::vector<std::string>& plugins, CallMeter* meter) {
   Registry registry;
   register_builtin_variants(registry);
   for (const auto& plugin : plugins) {
@@ -43,7 +44,12 @@ int worker_main(const std::vector<std::string>& plugins) {
     }
   }
   const std::string text{std::istreambuf_iterator<char>(std::cin), {}};
-  const std::string answer = answer_to(nlohmann::json::parse(text), registry);
+  const auto question = nlohmann::json::parse(text);
+  if (question.at("kind") == "property") {
+    answer_verify(text, registry, meter, answer_fd);
+    ::_exit(exit_ok);
+  }
+  const std::string answer = answer_to(question, registry);
   for (std::size_t done = 0; done < answer.size();) {
     const ssize_t n = ::write(answer_fd, answer.data() + done, answer.size() - done);
     if (n <= 0) return exit_failed_cell;

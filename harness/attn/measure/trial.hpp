@@ -1,0 +1,83 @@
+// A variant run under chosen circumstances: how its arrays lie in memory, what borders on them, what output and scratch hold
+// beforehand.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "attn/exec/arena.hpp"
+#include "attn/variant/registry.hpp"
+
+namespace attn::trial {
+
+enum class Layout {
+  dense,
+  interleaved,  // memory is [B,N,H,D], as frameworks project it
+  padded,       // rows lie an odd number of floats further apart than they are long
+};
+std::string_view to_string(Layout layout);
+
+enum class Border {
+  soft,         // a page of zeros on either side
+  guard_after,  // the last float is followed by a page that nobody may touch
+  guard_before,
+};
+
+// Floats of their own pages, zero at first.
+class Floats {
+ public:
+  Floats(index_t count, Border border);
+  Floats(const Floats&) = delete;
+  Floats& operator=(const Floats&) = delete;
+  ~Floats();
+
+  float* data() const { return data_; }
+  std::span<float> values() const { return {data_, count_}; }
+  void make_read_only() const;
+
+ private:
+  std::size_t count_, page_bytes_, inner_bytes_;
+  std::byte* base_ = nullptr;
+  float* data_ = nullptr;
+};
+
+// Tensors of one problem. Q, K and V are N(0,1), a function of the problem alone.
+class Case {
+ public:
+  explicit Case(const Problem& problem, Layout layout = Layout::dense, Border border = Border::soft);
+
+  FloatInputs inputs() const { return {q, k, v}; }
+  void make_inputs_read_only() const;
+  void fill_output(float value) const;
+  std::vector<float> output() const;  // row-major, whatever the layout
+
+  const Problem p;
+
+ private:
+  Floats q_memory_, k_memory_, v_memory_, out_memory_;
+
+ public:
+  View<float, 4> q, k, v, out;
+};
+
+inline constexpr std::uint64_t parameter_seed = 11;
+
+// A variant planned for a problem. A fresh workspace is zeros (plain) or NaN with patterned gaps (checked).
+struct Planned {
+  ParameterSet<float> parameters;
+  WorkspacePlan booked;
+  std::unique_ptr<Plan> plan;
+  Workspace workspace;
+
+  Planned(const Variant& variant, const Problem& p, int threads, Workspace::Mode mode = Workspace::Mode::plain);
+  void run(const Arena& arena, const Case& c);
+};
+
+// Output of a run on an output of zeros.
+std::vector<float> output_of_run(Planned& planned, const Arena& arena, const Case& c);
+
+bool same_bits(std::span<const float> a, std::span<const float> b);
+
+}  // namespace attn::trial

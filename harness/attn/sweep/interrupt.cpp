@@ -1,0 +1,17 @@
+#include "attn/sweep/interrupt.hpp"
+
+#include <signal.h>
+
+namespace attn {
+
+std::atomic<bool> interrupted{false};
+
+void catch_interrupts() {
+  struct sigaction action {};
+  action.sa_handler = [](int) { interrupted = true; };
+  ::sigaction(SIGINT, &action, nullptr);
+  ::sigaction(SIGTERM, &action, nullptr);
+  ::signal(SIGPIPE, SIG_IGN);
+}
+
+}  // namespace attn

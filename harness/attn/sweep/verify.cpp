@@ -1,0 +1,269 @@
+#include "attn/sweep/verify.hpp"
+
+#include <fmt/format.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "attn/core/text.hpp"
+#include "attn/measure/memory.hpp"
+#include "attn/measure/process.hpp"
+#include "attn/report/context.hpp"
+#include "attn/sweep/axes.hpp"
+#include "attn/sweep/interrupt.hpp"
+#include "attn/sweep/sweep.hpp"
+
+namespace attn {
+
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Finding, property, cases, none, note, failure)
+
+namespace {
+
+using nlohmann::json;
+
+// A worker's answer is lines: "at CASE" before each case, a JSON object at the end.
+constexpr std::string_view case_mark = "at ";
+
+struct Answer {
+  index_t cases = 0;
+  std::string last_case;
+  std::string finding;
+};
+
+Answer read_answer(const std::string& text) {
+  Answer answer;
+  for (const auto line : split(text, '\n')) {
+    if (line.substr(0, case_mark.size()) == case_mark) {
+      ++answer.cases;
+      answer.last_case = line.substr(case_mark.size());
+    } else if (!line.empty()) {
+      answer.finding = line;
+    }
+  }
+  return answer;
+}
+
+Finding finding_of(const ProcessEnd& end, const std::string& property, double timeout_s) {
+  const Answer answer = read_answer(end.answer);
+  const std::string words = end.last_words.empty() ? "" : ": " + end.last_words;
+  const std::string where = answer.last_case.empty() ? " before the first case" : " at " + answer.last_case;
+  Finding finding{.property = property, .cases = answer.cases};
+  switch (end.how) {
+    case ProcessEnd::How::answered:
+    case ProcessEnd::How::silent: try { return json::parse(answer.finding).get<Finding>();
+      } catch (const std::exception&) {
+        finding.failure = fmt::format("the process ended with code {}{}{}", end.code, where, words);
+      }
+      break;
+    case ProcessEnd::How::signalled:
+      finding.failure = fmt::format("signal {} ({}){}{}", end.code, ::strsignal(end.code), where, words);
+      break;
+    case ProcessEnd::How::timed_out:
+      finding.failure = fmt::format("no end within --timeout {} s{}", format_number(timeout_s), where);
+      break;
+    case ProcessEnd::How::interrupted: finding.failure = "interrupted"; break;
+  }
+  return finding;
+}
+
+// What this property came to over all variants.
+struct Total {
+  index_t cases = 0, variants = 0;  // variants that it was tried on
+  std::vector<std::string> failed;
+};
+
+Total total_of(const std::string& property, const std::vector<Verdict>& verdicts) {
+  Total total;
+  for (const Verdict& verdict : verdicts) {
+    for (const Finding& finding : verdict.findings) {
+      if (finding.property != property) continue;
+      total.cases += finding.cases;
+      total.variants += finding.cases > 0;
+      if (!finding.failure.empty()) total.failed.push_back(verdict.variant);
+    }
+  }
+  return total;
+}
+
+std::string result_of(const Total& total) {
+  if (!total.failed.empty()) return "FAILED by " + join(total.failed, ", ");
+  return total.cases > 0 ? "holds" : "not tried";
+}
+
+std::string repeat_verify(const Verdict& verdict, const Finding& finding, const SweepOptions& o) {
+  std::vector<std::string> arguments = {"attn_sweep", "--verify", "--variants", verdict.variant, "--property", finding.property};
+  if (!o.threads.empty()) arguments.insert(arguments.end(), {"--threads", o.threads});
+  for (const auto& plugin : o.plugins) arguments.insert(arguments.end(), {"--plugin", plugin});
+  return shell_quoted(arguments);
+}
+
+bool any_failed(const std::vector<Verdict>& verdicts) {
+  return std::any_of(verdicts.begin(), verdicts.end(), [](const Verdict& verdict) {
+    return std::any_of(verdict.findings.begin(), verdict.findings.end(), [](const Finding& f) { return !f.failure.empty(); });
+  });
+}
+
+// The variants asked for; with plugins and no --variants, those that the plugins brought.
+Result<std::vector<std::unique_ptr<Variant>>> chosen(const SweepOptions& o, const Registry& registry) {
+  if (o.variants != SweepOptions().variants) return registry.configure_list(o.variants);
+  if (o.plugins.empty()) return registry.configure_list("all");
+  Registry builtin;
+  register_builtin_variants(builtin);
+  std::vector<std::string> brought;
+  for (const auto& type : registry.all()) {
+    if (builtin.find(type->id) == nullptr) brought.push_back(type->id);
+  }
+  return registry.configure_list(join(brought, ","));
+}
+
+int refused(const std::string& reason) {
+  fmt::print(stderr, "attn_sweep: {}\n", reason);
+  return exit_usage;
+}
+
+}  // namespace
+
+int verify(const SweepOptions& o, const Registry& registry, const std::vector<std::string>& worker_arguments) {
+  const auto tried = chosen_properties(o.property);
+  if (!tried) return refused("--property: " + tried.reason());
+  const auto variants = chosen(o, registry);
+  if (!variants) return refused("--variants: " + variants.reason());
+  const auto threads = parse_axis(o.threads.empty() ? "2" : o.threads, 1, 256);
+  if (!threads || threads->size() != 1)
+    return refused("--threads: --verify takes one number, 1..256" + (threads ? std::string() : "; " + threads.reason()));
+
+  catch_interrupts();
+  const index_t memory_limit_bytes = available_memory_bytes() / 5 * 4;
+  std::vector<Verdict> verdicts;
+  for (const auto& variant : *variants) {
+    Verdict verdict{variant->name(), registry.find(variant->id())->family, {}};
+    for (const Property& property : *tried) {
+      const json question = {
+          {"kind", "property"}, {"variant", verdict.variant}, {"property", property.id}, {"threads", threads->front()}};
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+      const index_t limit_bytes = 0;  // the sanitizers' shadow memory is larger than any limit
+#else
+      const index_t limit_bytes = memory_limit_bytes;
+#endif
+      const ProcessEnd end = run_worker(worker_arguments, question.dump(), o.timeout_s, limit_bytes, &interrupted);
+      if (interrupted) break;
+      verdict.findings.push_back(finding_of(end, property.id, o.timeout_s));
+    }
+    if (interrupted) break;
+    verdicts.push_back(std::move(verdict));
+    if (!o.quiet && variants->size() > 1) {
+      const Verdict& v = verdicts.back();
+      const auto failures =
+          std::count_if(v.findings.begin(), v.findings.end(), [](const Finding& f) { return !f.failure.empty(); });
+      fmt::print(stderr, "[{}/{}] {}: {}\n", verdicts.size(), variants->size(), v.variant,
+                 failures == 0 ? "conforms" : fmt::format("{} of {} properties FAILED", failures, v.findings.size()));
+    }
+  }
+  if (o.format == "json") {
+    fmt::print("{}", verdicts_json(*tried, verdicts, o));
+  } else if (o.format == "md") {
+    fmt::print("{}", verdicts_markdown(*tried, verdicts));
+  } else {
+    fmt::print("{}", verdicts_text(*tried, verdicts, o));
+  }
+  if (interrupted) return exit_interrupted;
+  return any_failed(verdicts) ? exit_failed_cell : exit_ok;
+}
+
+void answer_verify(const std::string& question, const Registry& registry, CallMeter* meter, int answer) {
+  const auto say = [&](const std::string& line) {
+    for (std::size_t done = 0; done < line.size();) {
+      const ssize_t n = ::write(answer, line.data() + done, line.size() - done);
+      if (n <= 0) return;  // nobody listens
+      done += static_cast<std::size_t>(n);
+    }
+  };
+  const json asked = json::parse(question);
+  const auto property = chosen_properties(asked.at("property").get<std::string>());
+  const auto variant = registry.configure(asked.at("variant").get<std::string>());
+  ATTN_ASSERT(property && variant);
+  const ConformanceOptions options{.threads = asked.at("threads").get<int>(),
+                                   .meter = meter,
+                                   .before = [&](const std::string& what) { say(std::string(case_mark) + what + "\n"); }};
+  const Finding finding = check_property(**variant, property->front(), options);
+  say(json(finding).dump(-1, ' ', false, json::error_handler_t::replace) + "\n");
+}
+
+std::string verdicts_text(const std::vector<Property>& tried, const std::vector<Verdict>& verdicts, const SweepOptions& o) {
+  std::string text = fmt::format("{:<12} {:>7} {:>9}  result\n", "property", "cases", "variants");
+  for (const Property& property : tried) {
+    const Total total = total_of(property.id, verdicts);
+    text += fmt::format("{:<12} {:>7} {:>9}  {}\n", property.id, total.cases, total.variants,
+                        total.failed.size() > 3 ? fmt::format("FAILED by {} variants", total.failed.size()) : result_of(total));
+  }
+  if (verdicts.size() > 1) {
+    std::size_t width = 0;
+    for (const Verdict& verdict : verdicts) width = std::max(width, verdict.variant.size());
+    text += fmt::format("\n{:<{}} {:>7}  result\n", "variant", width, "cases");
+    for (const Verdict& verdict : verdicts) {
+      index_t cases = 0;
+      std::vector<std::string> failed;
+      for (const Finding& finding : verdict.findings) {
+        cases += finding.cases;
+        if (!finding.failure.empty()) failed.push_back(finding.property);
+      }
+      text += fmt::format("{:<{}} {:>7}  {}\n", verdict.variant, width, cases,
+                          failed.empty() ? "conforms" : "FAILED " + join(failed, ", "));
+    }
+  } else {
+    for (const Verdict& verdict : verdicts) {
+      text += "\n";
+      for (const Finding& finding : verdict.findings) {
+        if (!finding.none.empty()) text += fmt::format("{} not tried: {}\n", finding.property, finding.none);
+        if (!finding.note.empty()) text += fmt::format("{}: {}\n", finding.property, finding.note);
+      }
+    }
+  }
+  for (const Verdict& verdict : verdicts) {
+    for (const Finding& finding : verdict.findings) {
+      if (finding.failure.empty()) continue;
+      const auto property = std::find_if(tried.begin(), tried.end(), [&](const Property& p) { return p.id == finding.property; });
+      text += fmt::format("\n{}, {}: {}\n  {}\n  repeat: {}\n", verdict.variant, finding.property, property->holds, finding.failure,
+                          repeat_verify(verdict, finding, o));
+    }
+  }
+  return text;
+}
+
+std::string verdicts_markdown(const std::vector<Property>& tried, const std::vector<Verdict>& verdicts) {
+  std::string text = "| property | what holds | cases | variants | result |\n|---|---|---:|---:|---|\n";
+  for (const Property& property : tried) {
+    const Total total = total_of(property.id, verdicts);
+    text +=
+        fmt::format("| `{}` | {} | {} | {} | {} |\n", property.id, property.holds, total.cases, total.variants, result_of(total));
+  }
+  return text;
+}
+
+std::string verdicts_json(const std::vector<Property>& tried, const std::vector<Verdict>& verdicts, const SweepOptions& o) {
+  nlohmann::ordered_json document = {{"properties", json::array()}, {"variants", json::array()}};
+  for (const Property& property : tried) {
+    const Total total = total_of(property.id, verdicts);
+    document["properties"].push_back({{"id", property.id},
+                                      {"holds", property.holds},
+                                      {"cases", total.cases},
+                                      {"variants", total.variants},
+                                      {"failed", total.failed}});
+  }
+  for (const Verdict& verdict : verdicts) {
+    nlohmann::ordered_json one = {{"variant", verdict.variant}, {"family", verdict.family}, {"findings", json::array()}};
+    for (const Finding& finding : verdict.findings) {
+      nlohmann::ordered_json f = json(finding);
+      f["holds"] = finding.failure.empty();
+      if (!finding.failure.empty()) f["repeat"] = repeat_verify(verdict, finding, o);
+      one["findings"].push_back(std::move(f));
+    }
+    document["variants"].push_back(std::move(one));
+  }
+  return document.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace attn
