@@ -260,9 +260,17 @@ std::string csv_line(const Row& row) {
 }
 
 std::string json_line(const Row& row) {
+  std::vector<std::string> record;
+  for (const auto& column : columns()) record.push_back(column.value(row));
+  return json_line(record);
+}
+
+std::string json_line(const std::vector<std::string>& record) {
+  ATTN_ASSERT(record.size() == columns().size());
   nlohmann::ordered_json j;
-  for (const auto& column : columns()) {
-    const std::string value = column.value(row);
+  for (std::size_t c = 0; c < record.size(); ++c) {
+    const Column& column = columns()[c];
+    const std::string& value = record[c];
     const auto figure = parse_number(value);
     if (column.text) {
       j[column.name] = value;

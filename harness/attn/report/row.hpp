@@ -44,6 +44,7 @@ bool meters_agree(const Measurement& m);
 std::string csv_header();
 std::string csv_line(const Row& row);
 std::string json_line(const Row& row);
+std::string json_line(const std::vector<std::string>& record);  // of a CSV of this schema
 
 // One line of RFC 4180 text, quoted where needed.
 std::string csv_record(const std::vector<std::string>& fields);

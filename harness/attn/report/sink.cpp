@@ -67,6 +67,10 @@ Status AppendFile::append(const std::string& text) {
   return {};
 }
 
+bool tell(std::FILE* stream, const std::string& text) {
+  return std::fwrite(text.data(), 1, text.size(), stream) == text.size() && std::fflush(stream) == 0;
+}
+
 Result<std::string> read_file(const std::string& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return system_refusal("opening", path);

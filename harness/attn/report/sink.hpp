@@ -1,6 +1,7 @@
 // Files that lose nothing: each record is appended with one write and forced to disk before the next cell starts.
 #pragma once
 
+#include <cstdio>
 #include <string>
 
 #include "attn/core/result.hpp"
@@ -30,6 +31,9 @@ class AppendFile {
   int fd_ = -1;
   std::string path_;
 };
+
+// Text for whoever reads stdout or stderr, at once. False when nobody can; unlike fmt::print it throws nothing.
+bool tell(std::FILE* stream, const std::string& text);
 
 // Whole file, or why not.
 Result<std::string> read_file(const std::string& path);

@@ -7,7 +7,7 @@ namespace attn {
 
 extern std::atomic<bool> interrupted;
 
-// From here on SIGINT and SIGTERM set `interrupted`, and writing to a closed pipe is an error, not a signal.
+// From here on SIGINT and SIGTERM set `interrupted`; writing to a closed pipe, or past a limit, is an error and no signal.
 void catch_interrupts();
 
 }  // namespace attn

@@ -1,5 +1,6 @@
 #include "attn/sweep/sweep.hpp"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <signal.h>
 #include <sys/ioctl.h>
@@ -35,8 +36,21 @@ namespace attn {
 namespace {
 
 int usage(const std::string& reason) {
-  fmt::print(stderr, "attn_sweep: {}\n", reason);
+  tell(stderr, fmt::format("attn_sweep: {}\n", reason));
   return exit_usage;
+}
+
+int not_written(const std::string& reason) {
+  tell(stderr, fmt::format("attn_sweep: {}; finished rows are kept, --resume goes on\n", reason));
+  return exit_not_written;
+}
+
+// Descriptors 0, 1 and 2 exist from here on: a CSV opened as 2 would receive the progress too.
+void open_standard_streams() {
+  for (int fd = 0; fd >= 0 && fd <= STDERR_FILENO;) {
+    fd = ::open("/dev/null", O_RDWR);
+    if (fd > STDERR_FILENO) ::close(fd);
+  }
 }
 
 // Progress on stderr: one line that rewrites itself on a terminal, one line a cell otherwise.
@@ -52,15 +66,15 @@ class Progress {
     const double left_s = (monotonic_s() - begin_s_) / static_cast<double>(done_) * static_cast<double>(steps_ - done_);
     const std::string line = fmt::format("[{}/{}] {}: {}  (about {:.0f} s left)", done_, steps_, what, came_of_it, left_s);
     if (!terminal_) {
-      fmt::print(stderr, "{}\n", line);
+      tell(stderr, line + "\n");
       return;
     }
     winsize size{};
     const std::size_t width = ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
-    fmt::print(stderr, "\r\033[K{}", line.substr(0, width - 1));
+    tell(stderr, "\r\033[K" + line.substr(0, width - 1));
   }
   void clear() const {
-    if (terminal_ && !quiet_ && done_ > 0) fmt::print(stderr, "\r\033[K");
+    if (terminal_ && !quiet_ && done_ > 0) tell(stderr, "\r\033[K");
   }
 
  private:
@@ -315,6 +329,7 @@ Status open_outputs(Sweep& sweep) {
   const std::string journal_path = o.out + ".journal";
   const bool go_on = o.resume && ::access(o.out.c_str(), F_OK) == 0;
   std::size_t keep = 0;
+  std::vector<std::vector<std::string>> kept;  // records of the CSV
   if (go_on) {
     const auto text = read_file(o.out);
     if (!text) return text.refusal();
@@ -329,6 +344,7 @@ Status open_outputs(Sweep& sweep) {
                       std::to_string(old.records[r].size()) + " fields instead of " + std::to_string(columns().size()));
       }
       sweep.finished.push_back(cell_key(old.records[r]));
+      kept.push_back(old.records[r]);
     }
     keep = old.whole_bytes;
   }
@@ -349,10 +365,13 @@ Status open_outputs(Sweep& sweep) {
     }
   }
   if (!o.jsonl.empty()) {
-    auto jsonl = AppendFile::open(
-        o.jsonl, go_on ? AppendFile::Mode::extend : (o.force ? AppendFile::Mode::replace : AppendFile::Mode::create));
+    auto jsonl = AppendFile::open(o.jsonl, go_on || o.force ? AppendFile::Mode::replace : AppendFile::Mode::create);
     if (!jsonl) return refuse("--jsonl: " + jsonl.reason());
     sweep.jsonl = *std::move(jsonl);
+    // The rows of the CSV once more: the file may lack the last ones, or be another sweep's.
+    std::string lines;
+    for (const auto& record : kept) lines += json_line(record);
+    if (Status status = sweep.jsonl->append(lines); !status) return status;
   }
   if (!go_on || keep == 0) return sweep.csv->append(csv_header());
   return {};
@@ -381,22 +400,19 @@ int exit_code(const Sweep& sweep) {
   return any_ok || sweep.rows.empty() ? exit_ok : exit_nothing_measured;
 }
 
-int print_and_exit(const std::string& text) {
-  fmt::print("{}", text);
-  return exit_ok;
-}
+int print_and_exit(const std::string& text) { return tell(stdout, text) ? exit_ok : exit_not_written; }
 
 int dry_run(const std::vector<Block>& blocks) {
   std::size_t cells = 0;
+  std::string text;
   for (const Block& block : blocks) {
     const Cell& first = block.cells.front();
-    fmt::print("{}, input {}, threads={}, isa={}, seed={}\n", to_string(first.problem), first.input, first.threads, first.isa,
-               first.seed);
-    for (const Cell& cell : block.cells) fmt::print("  {}\n", cell.variant);
+    text += fmt::format("{}, input {}, threads={}, isa={}, seed={}\n", to_string(first.problem), first.input, first.threads,
+                        first.isa, first.seed);
+    for (const Cell& cell : block.cells) text += "  " + cell.variant + "\n";
     cells += block.cells.size();
   }
-  fmt::print("{} cells\n", cells);
-  return exit_ok;
+  return print_and_exit(text + fmt::format("{} cells\n", cells));
 }
 
 int run(Sweep& sweep) {
@@ -434,7 +450,7 @@ int run(Sweep& sweep) {
   std::vector<Peak> peaks;
   for (const auto& [key, peak] : sweep.peaks) peaks.push_back(peak);
   if (Status status = write_file(context_path(o.out), context_json(sweep.command_line, peaks)); !status)
-    return usage(status.reason());
+    return not_written(status.reason());
 
   if (o.iso_error > 0) {
     for (Block& block : *blocks) {
@@ -446,26 +462,28 @@ int run(Sweep& sweep) {
     for (std::size_t b = 0; b < blocks->size() && !interrupted; ++b) {
       if (Status status = measure_block(sweep, (*blocks)[b], b, begin_s, progress); !status) {
         progress.clear();
-        return usage(status.reason());
+        return not_written(status.reason());
       }
     }
   }
   if (!interrupted) ::unlink(sweep.journal->path().c_str());
-  if (!o.quiet) fmt::print("{}", table(sweep.rows, o.baseline, o.table == "md" ? TableStyle::markdown : TableStyle::terminal));
-  fmt::print("{} rows in {}\n", sweep.rows.size(), o.out);
-  if (interrupted) fmt::print(stderr, "attn_sweep: interrupted; finished rows are kept, --resume goes on\n");
+  if (!o.quiet) tell(stdout, table(sweep.rows, o.baseline, o.table == "md" ? TableStyle::markdown : TableStyle::terminal));
+  tell(stdout, fmt::format("{} rows in {}\n", sweep.rows.size(), o.out));
+  if (interrupted) tell(stderr, "attn_sweep: interrupted; finished rows are kept, --resume goes on\n");
   return exit_code(sweep);
 }
 
 }  // namespace
 
 int sweep_main(int argc, char** argv, CallMeter* meter) {
+  open_standard_streams();
   std::vector<std::string> arguments(argv + 1, argv + argc);
   if (!arguments.empty() && arguments.front() == "--worker") return worker_main({arguments.begin() + 1, arguments.end()}, meter);
 
   const CommandLine line = parse_command_line(arguments);
   if (line.then == CommandLine::Then::exit) {
-    fmt::print(line.exit_code == 0 ? stdout : stderr, "{}", line.text);
+    if (line.exit_code == 0) return print_and_exit(line.text);
+    tell(stderr, line.text);
     return line.exit_code;
   }
   Sweep sweep;

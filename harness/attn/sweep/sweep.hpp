@@ -15,6 +15,7 @@ inline constexpr int exit_ok = 0;
 inline constexpr int exit_failed_cell = 1;  // some cell inaccurate or crashed
 inline constexpr int exit_usage = 2;
 inline constexpr int exit_nothing_measured = 5;
+inline constexpr int exit_not_written = 6;  // disk full or the like: what was finished before is kept
 inline constexpr int exit_interrupted = 130;
 
 // The program attn_sweep, also as its own worker (--worker as first argument). `meter` is null where the program has none.

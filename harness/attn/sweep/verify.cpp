@@ -12,6 +12,7 @@
 #include "attn/measure/memory.hpp"
 #include "attn/measure/process.hpp"
 #include "attn/report/context.hpp"
+#include "attn/report/sink.hpp"
 #include "attn/sweep/axes.hpp"
 #include "attn/sweep/interrupt.hpp"
 #include "attn/sweep/sweep.hpp"
@@ -120,7 +121,7 @@ Result<std::vector<std::unique_ptr<Variant>>> chosen(const SweepOptions& o, cons
 }
 
 int refused(const std::string& reason) {
-  fmt::print(stderr, "attn_sweep: {}\n", reason);
+  tell(stderr, fmt::format("attn_sweep: {}\n", reason));
   return exit_usage;
 }
 
@@ -158,17 +159,15 @@ int verify(const SweepOptions& o, const Registry& registry, const std::vector<st
       const Verdict& v = verdicts.back();
       const auto failures =
           std::count_if(v.findings.begin(), v.findings.end(), [](const Finding& f) { return !f.failure.empty(); });
-      fmt::print(stderr, "[{}/{}] {}: {}\n", verdicts.size(), variants->size(), v.variant,
-                 failures == 0 ? "conforms" : fmt::format("{} of {} properties FAILED", failures, v.findings.size()));
+      tell(stderr,
+           fmt::format("[{}/{}] {}: {}\n", verdicts.size(), variants->size(), v.variant,
+                       failures == 0 ? "conforms" : fmt::format("{} of {} properties FAILED", failures, v.findings.size())));
     }
   }
-  if (o.format == "json") {
-    fmt::print("{}", verdicts_json(*tried, verdicts, o));
-  } else if (o.format == "md") {
-    fmt::print("{}", verdicts_markdown(*tried, verdicts));
-  } else {
-    fmt::print("{}", verdicts_text(*tried, verdicts, o));
-  }
+  const std::string text = o.format == "json" ? verdicts_json(*tried, verdicts, o)
+                           : o.format == "md" ? verdicts_markdown(*tried, verdicts)
+                                              : verdicts_text(*tried, verdicts, o);
+  if (!tell(stdout, text)) return exit_not_written;
   if (interrupted) return exit_interrupted;
   return any_failed(verdicts) ? exit_failed_cell : exit_ok;
 }
