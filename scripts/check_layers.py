@@ -25,12 +25,12 @@ INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)')
 
 
 def read_calls(cmake_file, function):
-    """{name: {"": [...], "USES": [...], "LINKS": [...]}} of every function(name ...) in the file."""
+    """{name: {"": [...], "USES": [...], "LINKS": [...], "SOURCES": [...]}} of every function(name ...) in the file."""
     text = re.sub(r"#.*", "", cmake_file.read_text()) if cmake_file.exists() else ""
     calls = {}
     for body in re.findall(rf"^\s*{function}\(([^)]*)\)", text, re.M):
         name, *words = body.split()
-        lists = {"": [], "USES": [], "LINKS": []}
+        lists = {"": [], "USES": [], "LINKS": [], "SOURCES": []}
         key = ""
         for word in words:
             if word in lists:
@@ -97,7 +97,8 @@ def places(root):
         public = file.suffix == ".hpp" and not is_private(file.name)
         yield file, Place(f"floor {floor}", [floor, *floors[floor]["USES"]], floors[floor]["LINKS"], public)
     for file in sorted((root / "harness/apps").glob("*.cpp")):
-        linked = apps.get(file.stem, {"": []})[""]
+        app = next((name for name, lists in apps.items() if file.name in lists["SOURCES"]), file.stem)
+        linked = apps.get(app, {"": []})[""]
         names = [name.removeprefix("attn_") for name in linked]
         yield file, Place(f"app {file.stem}", closure(names), linked)
     for file in sorted((root / "variants").rglob("*.cpp")):

@@ -1,4 +1,4 @@
+#include "attn/measure/call_meter.hpp"
 #include "attn/sweep/sweep.hpp"
-#include "call_meter.hpp"
 
-int main(int argc, char** argv) { return attn::sweep_main(argc, argv, program_call_meter()); }
+int main(int argc, char** argv) { return attn::sweep_main(argc, argv, attn::program_call_meter()); }

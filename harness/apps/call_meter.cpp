@@ -1,6 +1,6 @@
 // Definitions of malloc, mmap and pthread_create in the executable stand before those of the C library for every shared
 // library of the process, plugins too. They count and pass on.
-#include "call_meter.hpp"
+#include "attn/measure/call_meter.hpp"
 
 #if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 
@@ -70,7 +70,7 @@ bool inside_onednn(const Call& call) {
 // Library and function of the innermost frame that is neither this file nor the C++ runtime.
 std::string caller(const Call& call) {
   Dl_info self{};
-  ::dladdr(reinterpret_cast<void*>(&program_call_meter), &self);
+  ::dladdr(reinterpret_cast<void*>(&attn::program_call_meter), &self);
   for (int frame = 0; frame < call.count; ++frame) {
     Dl_info info{};
     if (::dladdr(call.frames[static_cast<std::size_t>(frame)], &info) == 0) continue;
@@ -165,13 +165,13 @@ int pthread_create(pthread_t* thread, const pthread_attr_t* attributes, void* (*
 
 }  // extern "C"
 
-attn::CallMeter* program_call_meter() {
+attn::CallMeter* attn::program_call_meter() {
   static Meter meter;
   return &meter;
 }
 
 #else
 
-attn::CallMeter* program_call_meter() { return nullptr; }
+attn::CallMeter* attn::program_call_meter() { return nullptr; }
 
 #endif

@@ -16,7 +16,7 @@ SWEEP = os.environ["ATTN_SWEEP"]
 FAULTY = os.environ["ATTN_FAULTY"]
 GRID = ["--variants", "copy_v,mean_v", "--n", "64,128,256"]
 CELLS = {(variant, str(n)) for variant in ("copy_v", "mean_v") for n in (64, 128, 256)}
-PACE = ["--samples", "2", "--rounds", "1", "--sample-time", "0.05", "--heads", "2", "--threads", "1"]
+PACE = ["--samples", "2", "--rounds", "1", "--sample-time", "0.05", "--heads", "2", "--threads", "1", "--machine-root", "/none"]
 
 
 def children(pid):

@@ -3,7 +3,6 @@
 
 #include <cstdlib>
 
-#include "../../harness/apps/call_meter.hpp"
 #include "attn/kernels/isa.hpp"
 #include "catch.hpp"
 
@@ -19,7 +18,7 @@ TEST_CASE("every registered variant conforms") {
   for (const auto& type : registry.all()) {
     const auto variant = registry.configure(type->id);
     REQUIRE(variant);
-    for (const attn::Finding& finding : attn::check_conformance(**variant, {.threads = 2, .meter = program_call_meter()})) {
+    for (const attn::Finding& finding : attn::check_conformance(**variant, {.threads = 2, .meter = attn::program_call_meter()})) {
       INFO(type->id << ": " << finding.property << " (" << finding.cases << " cases)");
       CHECK(finding.failure == "");
       if (finding.property == "causality") of_causality += finding.cases;

@@ -22,4 +22,8 @@ class CallMeter {
   virtual OutsideCalls stop() = 0;
 };
 
+// For programs that link harness/apps/call_meter.cpp; null where the build leaves no room for a meter (sanitizers, C libraries
+// other than glibc).
+CallMeter* program_call_meter();
+
 }  // namespace attn

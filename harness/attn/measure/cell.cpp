@@ -57,7 +57,7 @@ void from_json(const json& j, Outcome& outcome) {
 
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Measurement, outcome, reason, isa, samples_s, against, against_s, gate, fidelity, note, placed,
                                    placement, output_file, cost, workspace_bytes, parameter_bytes, peak_rss_bytes, setup_s,
-                                   fma_gflops)
+                                   fma_gflops, disturbed, remeasured)
 
 std::string to_json(const Cell& cell, const Settings& settings) { return json{{"cell", cell}, {"settings", settings}}.dump(); }
 

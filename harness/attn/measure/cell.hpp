@@ -101,6 +101,8 @@ struct Measurement {
   index_t peak_rss_bytes = 0;  // above the level after planning, before parameters, workspace and the first run; -1: unreadable
   double setup_s = 0;          // process start to first timed sample, gate excluded
   double fma_gflops = 0;       // FMA probe beside the samples, same ISA and threads
+  std::string disturbed;       // what changed on the machine meanwhile (machine_state.hpp); empty: nothing
+  int remeasured = 0;          // rounds that were measured again for that
 };
 
 std::string to_json(const Cell& cell, const Settings& settings);

@@ -57,6 +57,7 @@ void declare(CLI::App& app, SweepOptions& o) {
   seconds("budget", o.budget_s, "seconds after which no cell is started (0: none)");
   text("memory-limit", o.memory_limit, "of a worker, such as 8G (default: four fifths of what is available)", measuring);
   app.add_flag("--pin,!--no-pin", o.pin, "bind threads to cores")->group(measuring)->multi_option_policy(last);
+  text("machine-root", o.machine_root, "where proc and sys are read, to see what disturbs a cell", measuring);
   text("order-seed", o.order_seed, "seed of the shuffled order", measuring);
   app.add_option("--fidelity", o.fidelity,
                  "against softmax attention: none, rows (sampled) or full (besides, the matrix of weights, up to N = 2048)")
@@ -97,6 +98,9 @@ void declare(CLI::App& app, SweepOptions& o) {
       ->multi_option_policy(last)
       ->check(CLI::IsMember({"text", "md", "json"}))
       ->group(instead);
+  app.add_flag("--doctor", o.doctor, "what would make measurements better on this machine")
+      ->group(instead)
+      ->multi_option_policy(last);
   app.add_flag("--verify", o.verify, "try every property that a variant must have on --variants (default: the plugins', or all)")
       ->group(instead)
       ->multi_option_policy(last);

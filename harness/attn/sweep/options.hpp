@@ -49,6 +49,8 @@ struct SweepOptions {
   std::string baseline = "full";
   std::string table = "text";  // or "md"
   // Instead of a sweep
+  bool doctor = false;
+  std::string machine_root = "/";  // where proc and sys are read
   bool verify = false;
   std::string property = "all";
   std::string format = "text";  // of --verify: or "md", "json"

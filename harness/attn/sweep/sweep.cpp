@@ -18,6 +18,8 @@
 #include "attn/kernels/isa.hpp"
 #include "attn/kernels/onednn.hpp"
 #include "attn/measure/clock.hpp"
+#include "attn/measure/doctor.hpp"
+#include "attn/measure/machine_state.hpp"
 #include "attn/measure/memory.hpp"
 #include "attn/measure/process.hpp"
 #include "attn/report/context.hpp"
@@ -134,6 +136,26 @@ Measurement measure_in_worker(const Sweep& sweep, const Cell& cell, const Settin
   return failure(Outcome::crashed, "interrupted");
 }
 
+// Measures again, once, what was disturbed; the second attempt stands.
+Measurement measure_in_quiet(const Sweep& sweep, const Cell& cell, const Settings& settings) {
+  const auto watched = [&] {
+    const MachineState before = read_machine_state(sweep.options.machine_root);
+    Measurement m = measure_in_worker(sweep, cell, settings);
+    if (m.outcome != Outcome::ok || m.samples_s.empty()) return m;
+    m.disturbed = disturbance(before, read_machine_state(sweep.options.machine_root));
+    const auto peak = sweep.peaks.find({cell.isa, cell.threads});
+    if (m.disturbed.empty() && peak != sweep.peaks.end())
+      m.disturbed = clock_disturbance(m.fma_gflops, peak->second.fma_gflops_median);
+    return m;
+  };
+  Measurement m = watched();
+  if (m.disturbed.empty() || interrupted) return m;
+  Measurement again = watched();
+  if (again.outcome != Outcome::ok) return again;
+  again.remeasured = 1;
+  return again;
+}
+
 Status measure_peaks(Sweep& sweep, const std::vector<Block>& blocks) {
   for (const Block& block : blocks) {
     const Cell& cell = block.cells.front();
@@ -164,7 +186,9 @@ Measurement merged(const std::vector<Measurement>& rounds) {
     if (r > 0) {
       whole.samples_s.insert(whole.samples_s.end(), round.samples_s.begin(), round.samples_s.end());
       whole.against_s.insert(whole.against_s.end(), round.against_s.begin(), round.against_s.end());
+      whole.remeasured += round.remeasured;
     }
+    if (whole.disturbed.empty()) whole.disturbed = round.disturbed;
     whole.setup_s = std::min(whole.setup_s, round.setup_s);
     fma += round.fma_gflops / static_cast<double>(rounds.size());
   }
@@ -293,7 +317,7 @@ Status measure_block(Sweep& sweep, const Block& block, std::size_t block_number,
         Measurement m = unreached != sweep.out_of_reach.end() ? failure(Outcome::unsupported, unreached->second)
                         : too_late                            ? failure(Outcome::skipped_budget,
                                                                         fmt::format("--budget {} s was used up", format_number(sweep.options.budget_s)))
-                                                              : measure_in_worker(sweep, *cell, settings);
+                                                              : measure_in_quiet(sweep, *cell, settings);
         if (interrupted) return {};
         // A cell with rounds behind it has a row to show: the budget only keeps it from more samples.
         if (too_late && !list.empty()) m = Measurement{list.back()}, m.samples_s.clear(), m.against_s.clear();
@@ -443,6 +467,8 @@ int run(Sweep& sweep) {
 
   catch_interrupts();
 
+  if (const std::string busy = busy_before(read_machine_state(o.machine_root)); !busy.empty() && !o.quiet)
+    tell(stderr, "attn_sweep: " + busy + " (--doctor)\n");
   const double begin_s = monotonic_s();
   std::size_t steps = 0;
   for (const Block& block : *blocks) steps += block.cells.size() * static_cast<std::size_t>(o.rounds);
@@ -501,6 +527,7 @@ int sweep_main(int argc, char** argv, CallMeter* meter) {
   if (o.list == "text") return print_and_exit(list_text(sweep.registry));
   if (o.list == "md") return print_and_exit(list_markdown(sweep.registry));
   if (o.list == "json") return print_and_exit(list_json(sweep.registry));
+  if (o.doctor) return print_and_exit(advice_text(examine(o.machine_root)));
   if (o.verify) return verify(o, sweep.registry, sweep.worker_arguments);
   return run(sweep);
 }
