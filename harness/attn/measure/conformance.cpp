@@ -13,6 +13,7 @@
 
 #include "attn/core/rng.hpp"
 #include "attn/measure/gate.hpp"
+#include "attn/measure/gradient_check.hpp"
 #include "attn/variant/variant.hpp"
 
 namespace attn {
@@ -51,6 +52,18 @@ View<float, 4> view_of(const GuardedFloats& memory, index_t b, index_t h, index_
   return {memory.data(), {b, h, n, d}, {n * h * d, d, h * d, 1}};
 }
 
+void fill_normal(const GuardedFloats& memory, const Rng& stream) {
+  for (std::size_t i = 0; i < memory.values().size(); ++i) memory.data()[i] = static_cast<float>(stream.normal(static_cast<index_t>(i)));
+}
+
+void fill_nan(const GuardedFloats& memory) {
+  std::fill(memory.values().begin(), memory.values().end(), std::numeric_limits<float>::quiet_NaN());
+}
+
+bool has_nan(std::span<const float> values) {
+  return std::any_of(values.begin(), values.end(), [](float x) { return std::isnan(x); });
+}
+
 // Tensors of one problem, filled from a seed.
 struct Case {
   Problem p;
@@ -69,9 +82,7 @@ struct Case {
         out(view_of(out_memory, p.batch, p.heads, p.q_len, p.value_dim, layout)) {
     const Rng rng(7, "conformance " + to_string(p));
     for (const auto* memory : {&q_memory, &k_memory, &v_memory}) {
-      const Rng stream = rng.substream(static_cast<std::uint64_t>(memory - &q_memory));
-      for (std::size_t i = 0; i < memory->values().size(); ++i)
-        memory->data()[i] = static_cast<float>(stream.normal(static_cast<index_t>(i)));
+      fill_normal(*memory, rng.substream(static_cast<std::uint64_t>(memory - &q_memory)));
     }
   }
   FloatInputs inputs() const { return {q, k, v}; }
@@ -86,15 +97,48 @@ struct Planned {
   std::unique_ptr<Plan> plan;
   Workspace workspace;
 
-  Planned(const Variant& variant, const Problem& p, int threads)
+  Planned(const Variant& variant, const Problem& p, int threads, Purpose purpose = Purpose::inference)
       : parameters(make_parameters(variant.parameters(p), parameter_seed)),
-        booked(threads),
+        booked(threads, purpose),
         plan(variant.plan(p, booked)),
         workspace(booked, Workspace::Mode::checked) {}
 
   void run(const Arena& arena, const Case& c) {
-    std::fill(c.out_memory.values().begin(), c.out_memory.values().end(), std::numeric_limits<float>::quiet_NaN());
+    fill_nan(c.out_memory);
     arena.execute([&] { plan->run(c.inputs(), parameters, c.out, workspace); });
+  }
+};
+
+// What a backward pass reads and writes besides.
+struct BackwardCase {
+  GuardedFloats d_out_memory, d_q_memory, d_k_memory, d_v_memory;
+  ParameterGradients d_parameters;
+  BackwardArrays arrays;
+
+  BackwardCase(const Case& c, const Parameters& specs, Layout layout)
+      : d_out_memory(c.out.size()),
+        d_q_memory(c.q.size()),
+        d_k_memory(c.k.size()),
+        d_v_memory(c.v.size()),
+        d_parameters(specs),
+        arrays{c.out, like(c.out, d_out_memory, layout), like(c.q, d_q_memory, layout), like(c.k, d_k_memory, layout),
+               like(c.v, d_v_memory, layout), d_parameters} {
+    fill_normal(d_out_memory, Rng(7, "gradient of the output"));
+    d_out_memory.make_read_only();
+    for (const auto* memory : {&d_q_memory, &d_k_memory, &d_v_memory}) fill_nan(*memory);
+  }
+  static View<float, 4> like(const View<float, 4>& x, const GuardedFloats& memory, Layout layout) {
+    return view_of(memory, x.extent(0), x.extent(1), x.extent(2), x.extent(3), layout);
+  }
+
+  // Of q, k, v and the trainable parameters, in the order of DefinitionFunction.
+  std::vector<Tensor<float>> gradients(const Parameters& specs) const {
+    std::vector<Tensor<float>> list;
+    for (const auto& view : {arrays.d_q, arrays.d_k, arrays.d_v}) list.push_back(Tensor<float>::from(view));
+    for (const auto& spec : specs) {
+      if (spec.trainable) list.push_back(Tensor<float>(spec.shape, d_parameters[spec.name].values()));
+    }
+    return list;
   }
 };
 
@@ -115,11 +159,91 @@ class Checker {
       check_runs(p);
       if (p.causal) check_causality(p);
       if (p.batch * p.heads > 1) check_independence(p);
+      if (variant_.supports_backward(p)) check_backward(p);
     }
-    return {agreement_, written_, repeatable_, threads_, gaps_, no_allocation_, causality_, independence_};
+    for (const Problem& p : gradient_problems(options_.thorough)) {
+      if (variant_.supports(p)) check_gradient(p);
+    }
+    return {agreement_, written_, repeatable_, threads_, gaps_, no_allocation_, causality_, independence_, gradient_, backward_};
   }
 
  private:
+  // The smallest, ends that no block divides, unlike lengths and grouped heads; the last is longer than default windows and blocks.
+  static std::vector<Problem> gradient_problems(bool thorough) {
+    std::vector<Problem> list = {
+        {.batch = 1, .heads = 1, .kv_heads = 1, .q_len = 1, .kv_len = 1, .head_dim = 3, .value_dim = 3},
+        {.batch = 2, .heads = 2, .kv_heads = 2, .q_len = 13, .kv_len = 13, .head_dim = 5, .value_dim = 5},
+        {.batch = 1, .heads = 1, .kv_heads = 1, .q_len = 9, .kv_len = 14, .head_dim = 6, .value_dim = 3},
+        {.batch = 1, .heads = 4, .kv_heads = 2, .q_len = 11, .kv_len = 11, .head_dim = 4, .value_dim = 4},
+        {.batch = 1, .heads = 1, .kv_heads = 1, .q_len = 150, .kv_len = 150, .head_dim = 4, .value_dim = 4}};
+    if (thorough) {
+      list.push_back({.batch = 1, .heads = 2, .kv_heads = 1, .q_len = 20, .kv_len = 6, .head_dim = 8, .value_dim = 8});
+      list.push_back({.batch = 1, .heads = 2, .kv_heads = 2, .q_len = 260, .kv_len = 260, .head_dim = 8, .value_dim = 8});
+    }
+    const std::size_t shapes = list.size();
+    for (std::size_t i = 0; i < shapes; ++i) {
+      Problem causal = list[i];
+      causal.causal = true;
+      list.push_back(causal);
+    }
+    return list;
+  }
+
+  void check_gradient(const Problem& p) {
+    ++gradient_.cases;
+    if (const std::string failure = compare_tape_with_differences(variant_, p); !failure.empty()) fail(gradient_, p, failure);
+  }
+
+  // Against the tape in double; the same bits twice, nothing allocated, every element written.
+  void check_backward(const Problem& p) {
+    const Parameters specs = variant_.parameters(p);
+    for (const Layout layout : {Layout::dense, Layout::interleaved}) {
+      const Case c(p, layout);
+      for (const auto* memory : {&c.q_memory, &c.k_memory, &c.v_memory}) memory->make_read_only();
+      for (const Arena* arena : {&arena_, &one_thread_}) {
+        if (layout == Layout::interleaved && arena == &one_thread_) continue;
+        Planned planned(variant_, p, arena->threads(), Purpose::training);
+        planned.run(*arena, c);
+        judge(agreement_, c, gate(c, planned), "planned for training, ");
+        c.out_memory.make_read_only();
+        const BackwardCase back(c, specs, layout);
+        const auto run = [&] { planned.plan->backward(c.inputs(), planned.parameters, back.arrays, planned.workspace); };
+        arena->execute(run);
+        const std::vector<Tensor<float>> first = back.gradients(specs);
+        compare_with_tape(c, planned, back, first);
+
+        const index_t before = options_.allocations != nullptr ? options_.allocations() : 0;
+        arena->execute(run);
+        if (options_.allocations != nullptr && options_.allocations() != before) fail(no_allocation_, p, "allocations in backward");
+        const std::vector<Tensor<float>> second = back.gradients(specs);
+        for (std::size_t i = 0; i < first.size(); ++i) {
+          if (!same_bits(first[i].values(), second[i].values())) fail(repeatable_, p, "a second backward pass gave other bits");
+        }
+        if (!planned.workspace.gaps_intact()) fail(gaps_, p, "a booked array was overrun in backward");
+        c.out_memory.make_writable();
+      }
+    }
+  }
+
+  void compare_with_tape(const Case& c, const Planned& planned, const BackwardCase& back, const std::vector<Tensor<float>>& given) {
+    const DefinitionFunction f(variant_, c.p, planned.parameters);
+    std::vector<Tensor<double>> at = {Tensor<double>::from(c.q), Tensor<double>::from(c.k), Tensor<double>::from(c.v)};
+    for (std::size_t i = 3; i < f.arguments().size(); ++i) at.push_back(cast<double>(planned.parameters[f.arguments()[i]]));
+    const std::vector<Tensor<double>> tape = tape_gradients(f, at, Tensor<double>::from(back.arrays.d_out));
+    const auto norm = [](const Tensor<double>& x) { return std::sqrt(sum(square(x)).item()); };
+    double largest = 0;
+    for (const auto& gradient : tape) largest = std::max(largest, norm(gradient));
+    for (std::size_t i = 0; i < tape.size(); ++i) {
+      ++backward_.cases;
+      if (has_nan(given[i].values())) fail(written_, c.p, "NaN in the gradient of " + f.arguments()[i]);
+      // Gradients that cancel to nothing, as those of a lone key's score, keep the rounding of the others.
+      const double error = norm(cast<double>(given[i]) - tape[i]), allowed = 1e-4 * norm(tape[i]) + 1e-6 * largest;
+      if (!(error <= allowed)) {
+        fail(backward_, c.p, "the gradient of " + f.arguments()[i] + " is off by " + format_number(error) + " of " + format_number(norm(tape[i])));
+      }
+    }
+  }
+
   void fail(Property& property, const Problem& p, const std::string& how) {
     if (property.failure.empty()) property.failure = variant_.name() + " at " + to_string(p) + ": " + how;
   }
@@ -145,7 +269,7 @@ class Checker {
       planned.run(arena_, c);
       const std::vector<float> first = copy_of(c);
       ++written_.cases;
-      if (std::any_of(first.begin(), first.end(), [](float x) { return std::isnan(x); })) fail(written_, p, "NaN in the output");
+      if (has_nan(first)) fail(written_, p, "NaN in the output");
       judge(agreement_, c, gate(c, planned), layout == Layout::dense ? "" : "[B,N,H,D] in memory, ");
 
       const index_t before = options_.allocations != nullptr ? options_.allocations() : 0;
@@ -235,6 +359,8 @@ class Checker {
   Property no_allocation_{"run allocates nothing", 0, {}};
   Property causality_{"causal outputs do not depend on later rows", 0, {}};
   Property independence_{"heads and batch items do not mix", 0, {}};
+  Property gradient_{"the definition's gradient agrees with central differences", 0, {}};
+  Property backward_{"the backward pass agrees with the definition's gradient", 0, {}};
 };
 
 }  // namespace
