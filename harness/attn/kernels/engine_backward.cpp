@@ -22,6 +22,8 @@ namespace {
 // of keys grows by in them, so short windows take less.
 constexpr index_t usual_rows = 96;
 constexpr index_t short_window = 256;
+// Keys taken at a time: whole register tiles of gemm, whose rows are 6, 8 or 12.
+constexpr index_t backward_panel_keys = 120;
 constexpr index_t row_alignment = 16;  // floats of a cache line
 
 constexpr index_t round_up(index_t n, index_t step) { return (n + step - 1) / step * step; }
@@ -93,12 +95,13 @@ class SoftmaxBackward::Task {
     KeyList list(plan_.problem_.kv_len);
     schedule_(block, list);
     const auto [lowest, highest] = position_range(block, 0, block.count);
-    KeyStream stream(list, lowest, highest, plan_.problem_.causal);
+    KeyStream stream(list, lowest, highest, plan_.problem_.causal, backward_panel_keys);
     while (stream.next(rows, panel_, scratch_.copies)) {
-      const auto [first, end] = attend(block);
+      const auto [first, end] = attend();
       if (first == end) continue;
-      add_products(scratch_.d_scores, {scratch_.q, shape_.head_dim}, block.count, first, end, d_k);
-      add_products(scratch_.weights, {scratch_.d_out, shape_.value_dim}, block.count, first, end, d_v);
+      const index_t keys = consecutive(first, end);
+      add_products(scratch_.d_scores, q_, block.count, first, end, keys, d_k, {ahead(k, first, keys), ahead(d_k, first, keys)});
+      add_products(scratch_.weights, d_out_, block.count, first, end, keys, d_v, {ahead(v, first, keys), ahead(d_v, first, keys)});
     }
     store(block);
   }
@@ -143,18 +146,22 @@ class SoftmaxBackward::Task {
         out_rows[i] = out.row(row);
         d_out_rows[i] = d_out.row(row);
         lse[i] = &arrays_.lse(block.batch, block.head, row);
-        scale_rows(1, shape_.head_dim, {q_rows[i], 0}, &plan_.scale_, {scratch_.q + (first + i) * shape_.head_dim, 0});
+        if (block.rows == nullptr) continue;
+        std::copy_n(q_rows[i], shape_.head_dim, scratch_.q + (first + i) * shape_.head_dim);
         std::copy_n(d_out_rows[i], shape_.value_dim, scratch_.d_out + (first + i) * shape_.value_dim);
       }
-      own.ops->load(own.tile, shape_, {q_rows, out_rows, d_out_rows, lse, count}, plan_.factor_);
+      own.ops->load(own.tile, shape_, {q_rows, out_rows, d_out_rows, lse, count}, plan_.factor_, plan_.scale_);
       first += count;
       column += lanes;
     }
     ATTN_ASSERT(column <= plan_.stride_ && size_ <= most_tiles);
+    const bool listed = block.rows != nullptr;
+    q_ = listed ? Rows{scratch_.q, shape_.head_dim} : Rows{q.row(block.first), q.stride(0) * block.step};
+    d_out_ = listed ? Rows{scratch_.d_out, shape_.value_dim} : Rows{d_out.row(block.first), d_out.stride(0) * block.step};
   }
 
   // Weights and their gradients of the steps first..end-1 of the panel, outside which no query sees a key.
-  std::pair<index_t, index_t> attend(const QueryBlock&) {
+  std::pair<index_t, index_t> attend() {
     index_t first = panel_steps, end = 0;
     for (index_t t = 0; t < size_; ++t) {
       const auto reach = steps_in_reach(panel_, tiles_[static_cast<std::size_t>(t)].queries);
@@ -198,14 +205,20 @@ class SoftmaxBackward::Task {
     }
   }
 
-  // to[key] += sum over the block's queries of factors[key][query] * rows[query], for the keys of the steps first..end-1.
-  void add_products(const float* factors, const Rows& rows, index_t queries, index_t first, index_t end, const View<float, 2>& to) {
-    const index_t width = to.extent(1);
-    const Left left{factors + first * key_step * plan_.stride_, plan_.stride_};
-    const index_t from = first * key_step;
-    index_t count = (end - first) * key_step;
-    if (const index_t keys = consecutive(first, end); keys > 0) {
-      gemm(keys, width, queries, left, rows, {to.row(key(from)), to.stride(0)}, {.add = true});
+  // Rows that the next panel will need, if it follows this one.
+  Fetch ahead(const View<const float, 2>& rows, index_t first, index_t keys) const {
+    const index_t next = key(first * key_step) + keys;
+    return keys > 0 && next + plan_.stride_ <= rows.extent(0) ? Fetch{rows.row(next), rows.stride(0), rows.extent(1)} : Fetch{};
+  }
+
+  // to[key] += sum over the block's queries of factors[key][query] * rows[query], for the keys of the steps first..end-1, of which
+  // `keys` follow each other if that is not 0.
+  void add_products(const float* factors, const Rows& rows, index_t queries, index_t first, index_t end, index_t keys,
+                    const View<float, 2>& to, const Fetch (&soon)[2]) {
+    const index_t width = to.extent(1), from = first * key_step, count = (end - first) * key_step;
+    const Left left{factors + from * plan_.stride_, plan_.stride_};
+    if (keys > 0) {
+      gemm(keys, width, queries, left, rows, {to.row(key(from)), to.stride(0)}, {.add = true, .fetch = {soon[0], soon[1]}});
       return;
     }
     gemm(count, width, queries, left, rows, {scratch_.products, width});
@@ -242,7 +255,7 @@ class SoftmaxBackward::Task {
       const OwnTile& own = tiles_[static_cast<std::size_t>(t)];
       float* rows[max_lanes];
       for (index_t i = 0; i < own.queries.count; ++i) rows[i] = d_q.row(block.row(own.queries.first + i));
-      own.ops->store(own.tile, shape_, rows, own.queries.count, plan_.scale_, gradients_.add);
+      own.ops->store(own.tile, shape_, rows, own.queries.count, gradients_.add);
     }
   }
 
@@ -255,6 +268,7 @@ class SoftmaxBackward::Task {
   KeySchedule schedule_;
   Scratch scratch_;
   KeyPanel& panel_;
+  Rows q_, d_out_;  // of the block
   index_t size_ = 0;
   std::array<OwnTile, most_tiles> tiles_;
 };

@@ -23,7 +23,7 @@ inline float dot_product(const float* a, const float* b, index_t n) {
 }
 
 template <int W>
-void load_backward(BackwardTile& t, const TileShape& shape, const BackwardRows& rows, float factor) {
+void load_backward(BackwardTile& t, const TileShape& shape, const BackwardRows& rows, float factor, float scale) {
   const F d;
   HWY_ALIGN static constexpr float zeros[max_head_dim] = {};
   const float *q[max_lanes], *d_out[max_lanes];
@@ -32,11 +32,11 @@ void load_backward(BackwardTile& t, const TileShape& shape, const BackwardRows& 
     q[i] = own ? rows.q[i] : zeros;
     d_out[i] = own ? rows.d_out[i] : zeros;
     t.minus_lse[i] = own && std::abs(*rows.lse[i]) < infinity ? -*rows.lse[i] * log2_e : no_weight;
-    t.minus_delta[i] = own ? -dot_product(rows.out[i], d_out[i], shape.value_dim) : 0.0f;
+    t.minus_delta[i] = own ? -scale * dot_product(rows.out[i], d_out[i], shape.value_dim) : 0.0f;
   }
   for (int w = 0; w < W; ++w) {
     rows_to_lanes(q + w * L, shape.head_dim, hn::Set(d, factor), t.qt + w * L, W * L);
-    rows_to_lanes(d_out + w * L, shape.value_dim, hn::Set(d, 1.0f), t.dot + w * L, W * L);
+    rows_to_lanes(d_out + w * L, shape.value_dim, hn::Set(d, scale), t.dot + w * L, W * L);
   }
   t.fresh = true;
 }
@@ -96,13 +96,13 @@ void attend_backward(BackwardTile& t, const TileShape& shape, const KeyBatch& ba
 }
 
 template <int W>
-void store_backward(const BackwardTile& t, const TileShape& shape, float* const* rows, index_t count, float scale, bool add) {
+void store_backward(const BackwardTile& t, const TileShape& shape, float* const* rows, index_t count, bool add) {
   HWY_ALIGN float spare[max_head_dim], factor[L], own[L * max_head_dim];
   if (t.fresh) {
     for (index_t i = 0; i < count && !add; ++i) std::fill_n(rows[i], shape.head_dim, 0.0f);
     return;
   }
-  std::fill_n(factor, L, scale);
+  std::fill_n(factor, L, 1.0f);
   for (int w = 0; w < W; ++w) {
     float* target[L];
     const index_t in_vector = std::clamp<index_t>(count - w * L, 0, L);

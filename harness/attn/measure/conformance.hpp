@@ -18,6 +18,7 @@ struct Property {
 struct ConformanceOptions {
   int threads = 2;
   bool thorough = false;  // more shapes
+  bool gradient = true;   // of the definition, which knows no instruction set: false when trying another of those
   // Allocations by this process so far; null where nobody counts. run() must leave it as it was.
   index_t (*allocations)() = nullptr;
 };
