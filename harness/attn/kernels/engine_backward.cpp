@@ -1,7 +1,7 @@
 // The softmax engine's backward pass. A task is a kv head, or a share of the blocks of its queries: for each block it goes through
-// the block's list of keys panel by panel; tiles of queries make the weights, their gradients and dQ of a panel (tile_backward.hpp),
-// and two products over all queries of the block add to the panel's rows of dK and dV. So a row of dK has one writer, and its sum
-// one order.
+// the block's list of keys panel by panel; tiles of queries make the weights, their gradients and dQ of a panel
+// (tile_backward.hpp), and two products over all queries of the block add to the panel's rows of dK and dV. So a row of dK has one
+// writer, and its sum one order.
 #include <algorithm>
 #include <array>
 #include <new>
@@ -70,7 +70,8 @@ SoftmaxBackward::SoftmaxBackward(const Problem& problem, const EngineOptions& op
   const index_t kv_heads = problem.batch * problem.kv_heads, threads = plan.threads();
   const index_t blocks = problem.heads / problem.kv_heads * cut_.blocks_of_head();
   if (threads > 1 && kv_heads < 4 * threads) splits_ = std::clamp<index_t>(ceil_div(2 * threads, kv_heads), 1, blocks);
-  if (splits_ > 1) partial_ = plan.shared<float>((splits_ - 1) * kv_heads * problem.kv_len * (problem.head_dim + problem.value_dim));
+  if (splits_ > 1)
+    partial_ = plan.shared<float>((splits_ - 1) * kv_heads * problem.kv_len * (problem.head_dim + problem.value_dim));
   scratch_ = plan.per_worker<float>(Scratch(nullptr, shape_, stride_).floats);
   panel_ = plan.per_worker<std::byte>(static_cast<index_t>(sizeof(KeyPanel)));
 }

@@ -17,10 +17,10 @@ constexpr index_t round_up(index_t n, index_t to) { return (n + to - 1) / to * t
 struct LinearAttentionBackward::Scratch {
   float *phi_q, *phi_k;        // [panel][features]
   float *u, *y;                // [panel][columns]
-  float *transposed;           // [features or columns][panel]
+  float* transposed;           // [features or columns][panel]
   float *weights, *d_weights;  // [panel][panel]   phi_q.phi_k and u.y
-  float *gradient;             // [panel][features]
-  float *scale;                // [panel]
+  float* gradient;             // [panel][features]
+  float* scale;                // [panel]
   float *sum, *sum_t;          // [features][columns] and transposed
   index_t floats = 0;
 
@@ -61,10 +61,18 @@ class LinearAttentionBackward::Run {
  public:
   Run(const LinearAttentionBackward& plan, const Arrays& x, const Workspace& workspace, FeatureMap query, FeatureMap key,
       FeaturePull query_pull, FeaturePull key_pull)
-      : plan_(plan), p_(plan.p_), x_(x), workspace_(workspace), query_(query), key_(key), query_pull_(query_pull), key_pull_(key_pull) {}
+      : plan_(plan),
+        p_(plan.p_),
+        x_(x),
+        workspace_(workspace),
+        query_(query),
+        key_(key),
+        query_pull_(query_pull),
+        key_pull_(key_pull) {}
 
   void causal() const {
-    parallel_tasks(p_.batch * p_.heads, [&](index_t head, int worker) { queries_causal(head / p_.heads, head % p_.heads, worker); });
+    parallel_tasks(p_.batch * p_.heads,
+                   [&](index_t head, int worker) { queries_causal(head / p_.heads, head % p_.heads, worker); });
     parallel_tasks(p_.batch * p_.kv_heads,
                    [&](index_t head, int worker) { keys_causal(head / p_.kv_heads, head % p_.kv_heads, worker); });
   }

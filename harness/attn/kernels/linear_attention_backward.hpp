@@ -2,8 +2,8 @@
 //
 // With u_i = (dO_i / n_i, -dO_i.O_i / n_i) and y_j = (v_j, 1), one column more for the denominator:
 //   d phi_q(q_i) = sum_j (u_i.y_j) phi_k(k_j),  d phi_k(k_j) = sum_i (u_i.y_j) phi_q(q_i),  dV_j = sum_i w_ij dO_i / n_i
-// each of which is linear attention again: over the keys before i the first, over the queries after j the others. So two sweeps, one
-// with the sum over keys so far, one from the end with the sum over queries so far; linear in the length as the forward pass.
+// each of which is linear attention again: over the keys before i the first, over the queries after j the others. So two sweeps,
+// one with the sum over keys so far, one from the end with the sum over queries so far; linear in the length as the forward pass.
 // (Katharopoulos et al. 2020, arXiv:2006.16236, section 3.3.1)
 #pragma once
 

@@ -83,8 +83,10 @@ template <int W>
 void attend_backward(BackwardTile& t, const TileShape& shape, const KeyBatch& batch, float* p, float* ds, index_t stride) {
   constexpr int R = step_rows<W>;
   for (index_t j = 0; j < batch.count; j += R) {
-    if (batch.cut >> (j / key_step) & 1) weigh_backward<R, W, true>(t, shape, batch, j, p, ds, stride);
-    else weigh_backward<R, W, false>(t, shape, batch, j, p, ds, stride);
+    if (batch.cut >> (j / key_step) & 1)
+      weigh_backward<R, W, true>(t, shape, batch, j, p, ds, stride);
+    else
+      weigh_backward<R, W, false>(t, shape, batch, j, p, ds, stride);
   }
   index_t x = 0;
   for (; x + R <= shape.head_dim; x += R) add_d_queries<R, W>(t, x, batch, ds, stride);

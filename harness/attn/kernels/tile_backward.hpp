@@ -1,7 +1,8 @@
 // The gradient of softmax attention for one tile of queries and a batch of keys: what tile.hpp is to the forward pass.
 //
 // With weights P = exp(s - lse), kept by no one and made again here, and delta_i = dO_i.O_i,
-//   dS = P (dO V^T - delta),  dQ = scale dS K,  dK = scale dS^T Q,  dV = P^T dO        (Dao et al. 2022, arXiv:2205.14135, app. B.4)
+//   dS = P (dO V^T - delta),  dQ = scale dS K,  dK = scale dS^T Q,  dV = P^T dO        (Dao et al. 2022, arXiv:2205.14135, app.
+//   B.4)
 // A tile makes P and scale dS in registers, queries in the lanes, and adds up its dQ. Both go to memory as one row for each key,
 // so that the products for dK and dV run over the queries of many tiles at once (gemm.hpp).
 #pragma once
@@ -33,8 +34,8 @@ struct BackwardTileOps {
   index_t lanes;
   // factor: scale in log2 units.
   void (*load)(BackwardTile& tile, const TileShape&, const BackwardRows& rows, float factor, float scale);
-  // Writes P to weights[j * stride + lane] and scale dS to d_scores likewise, zeros for what a lane does not see; stride is a multiple of the
-  // vector's lanes. Of the batch, `guard` and `fetch` are not used.
+  // Writes P to weights[j * stride + lane] and scale dS to d_scores likewise, zeros for what a lane does not see; stride is a
+  // multiple of the vector's lanes. Of the batch, `guard` and `fetch` are not used.
   void (*attend)(BackwardTile& tile, const TileShape&, const KeyBatch& batch, float* weights, float* d_scores, index_t stride);
   // rows[i] = dqt, or that added.
   void (*store)(const BackwardTile& tile, const TileShape&, float* const* rows, index_t count, bool add);

@@ -12,7 +12,7 @@ namespace {
 
 // Directions of each argument; long problems, which take their time, make do with one.
 int directions(const Problem& p) { return p.q_len > 100 ? 1 : 2; }
-constexpr int attempts = 12;    // to find a direction without a jump or kink
+constexpr int attempts = 12;  // to find a direction without a jump or kink
 constexpr double tolerance = 1e-6;
 constexpr double first_step = 1e-4;  // rounding costs 1e-16 / step, truncation step^4 after Richardson's extrapolation
 
@@ -86,14 +86,36 @@ std::string compare_tape_with_differences(const Variant& variant, const Problem&
       }
       ++compared;
       if (!(std::abs(slope - claimed) <= tolerance * scale + rounding)) {
-        return "along a direction of " + name + " the tape says " + format_number(claimed) + ", differences " + format_number(slope);
+        return "along a direction of " + name + " the tape says " + format_number(claimed) + ", differences " +
+               format_number(slope);
       }
     }
     if (compared < directions(p)) {
-      return "in " + std::to_string(attempts) + " directions of " + name + " differences do not settle: no smooth surroundings found";
+      return "in " + std::to_string(attempts) + " directions of " + name +
+             " differences do not settle: no smooth surroundings found";
     }
   }
   return "";
+}
+
+std::vector<GradientError> compare_backward_with_tape(const Variant& variant, const Problem& p, const FloatInputs& in,
+                                                      const ParameterSet<float>& parameters, const BackwardArrays& arrays) {
+  const DefinitionFunction f(variant, p, parameters);
+  std::vector<Tensor<double>> at = {Tensor<double>::from(in.q), Tensor<double>::from(in.k), Tensor<double>::from(in.v)};
+  std::vector<Tensor<double>> given = {Tensor<double>::from(arrays.d_q), Tensor<double>::from(arrays.d_k),
+                                       Tensor<double>::from(arrays.d_v)};
+  for (std::size_t i = 3; i < f.arguments().size(); ++i) {
+    at.push_back(cast<double>(parameters[f.arguments()[i]]));
+    given.push_back(cast<double>(arrays.d_parameters[f.arguments()[i]]));
+  }
+  const std::vector<Tensor<double>> tape = tape_gradients(f, at, Tensor<double>::from(arrays.d_out));
+  double largest = 0;
+  for (const auto& gradient : tape) largest = std::max(largest, norm(gradient));
+  std::vector<GradientError> errors;
+  for (std::size_t i = 0; i < tape.size(); ++i) {
+    errors.push_back({f.arguments()[i], norm(given[i] - tape[i]), norm(tape[i]), 1e-4 * norm(tape[i]) + 1e-5 * largest});
+  }
+  return errors;
 }
 
 }  // namespace attn

@@ -34,7 +34,18 @@ std::vector<Tensor<double>> tape_gradients(const DefinitionFunction& f, const st
 //
 // Where the definition chooses by number (hashes, the largest k, clusters) or has a kink, a step may cross to another choice, and a
 // difference across says nothing about the slope on either side. It shows, because the quotient then depends on the step: only
-// directions in which two steps agree are compared, others are replaced by shorter ones elsewhere; running out of them is a failure.
+// directions in which two steps agree are compared, others are replaced by shorter ones elsewhere; running out of them is a
+// failure.
 std::string compare_tape_with_differences(const Variant& variant, const Problem& p);
+
+// What a backward pass wrote for one argument, against the tape in double: Frobenius norms.
+struct GradientError {
+  std::string argument;
+  double error, norm, allowed;
+};
+// Allowed is 1e-4 of the argument's own gradient, and 1e-5 of the largest one: a gradient that cancels to nothing, as that of a
+// lone key's score, keeps the rounding of the others.
+std::vector<GradientError> compare_backward_with_tape(const Variant& variant, const Problem& p, const FloatInputs& in,
+                                                      const ParameterSet<float>& parameters, const BackwardArrays& arrays);
 
 }  // namespace attn
