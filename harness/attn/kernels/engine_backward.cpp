@@ -101,8 +101,10 @@ class SoftmaxBackward::Task {
       const auto [first, end] = attend();
       if (first == end) continue;
       const index_t keys = consecutive(first, end);
-      add_products(scratch_.d_scores, q_, block.count, first, end, keys, d_k, {ahead(k, first, keys), ahead(d_k, first, keys)});
-      add_products(scratch_.weights, d_out_, block.count, first, end, keys, d_v, {ahead(v, first, keys), ahead(d_v, first, keys)});
+      add_products(scratch_.d_scores, q_, first, end, keys, d_k,
+                   {.add = true, .fetch = {ahead(k, first, keys), ahead(d_k, first, keys), next_rows(q_, block)}});
+      add_products(scratch_.weights, d_out_, first, end, keys, d_v,
+                   {.add = true, .fetch = {ahead(v, first, keys), ahead(d_v, first, keys), next_rows(d_out_, block)}});
     }
     store(block);
   }
@@ -113,6 +115,12 @@ class SoftmaxBackward::Task {
     TileQueries queries;
     const BackwardTileOps* ops;
     index_t column;  // of its first lane in a row of weights
+  };
+
+  // The right operand of a product over the block's queries.
+  struct Operand {
+    Rows rows;
+    index_t count, width;
   };
 
   void load(const QueryBlock& block) {
@@ -157,8 +165,12 @@ class SoftmaxBackward::Task {
     }
     ATTN_ASSERT(column <= plan_.stride_ && size_ <= most_tiles);
     const bool listed = block.rows != nullptr;
-    q_ = listed ? Rows{scratch_.q, shape_.head_dim} : Rows{q.row(block.first), q.stride(0) * block.step};
-    d_out_ = listed ? Rows{scratch_.d_out, shape_.value_dim} : Rows{d_out.row(block.first), d_out.stride(0) * block.step};
+    const auto operand = [&](const View<const float, 2>& x, const float* copies) {
+      const Rows rows = listed ? Rows{copies, x.extent(1)} : Rows{x.row(block.first), x.stride(0) * block.step};
+      return Operand{rows, block.count, x.extent(1)};
+    };
+    q_ = operand(q, scratch_.q);
+    d_out_ = operand(d_out, scratch_.d_out);
   }
 
   // Weights and their gradients of the steps first..end-1 of the panel, outside which no query sees a key.
@@ -212,16 +224,21 @@ class SoftmaxBackward::Task {
     return keys > 0 && next + plan_.stride_ <= rows.extent(0) ? Fetch{rows.row(next), rows.stride(0), rows.extent(1)} : Fetch{};
   }
 
+  // Rows of the queries after this block's.
+  Fetch next_rows(const Operand& rows, const QueryBlock& block) const {
+    const index_t next = block.row(block.count - 1) + block.step;
+    const bool exist = block.rows == nullptr && next + block.step * (block.count - 1) < plan_.problem_.q_len;
+    return exist ? Fetch{rows.rows.data + block.count * rows.rows.stride, rows.rows.stride, rows.width} : Fetch{};
+  }
+
   // to[key] += sum over the block's queries of factors[key][query] * rows[query], for the keys of the steps first..end-1, of which
   // `keys` follow each other if that is not 0.
-  void add_products(const float* factors, const Rows& rows, index_t queries, index_t first, index_t end, index_t keys,
-                    const View<float, 2>& to, const Fetch (&soon)[2]) {
-    const index_t width = to.extent(1), from = first * key_step, count = (end - first) * key_step;
+  void add_products(const float* factors, const Operand& operand, index_t first, index_t end, index_t keys,
+                    const View<float, 2>& to, const GemmOptions& options) {
+    const auto& [rows, queries, width] = operand;
+    const index_t from = first * key_step, count = (end - first) * key_step;
     const Left left{factors + from * plan_.stride_, plan_.stride_};
-    if (keys > 0) {
-      gemm(keys, width, queries, left, rows, {to.row(key(from)), to.stride(0)}, {.add = true, .fetch = {soon[0], soon[1]}});
-      return;
-    }
+    if (keys > 0) return gemm(keys, width, queries, left, rows, {to.row(key(from)), to.stride(0)}, options);
     gemm(count, width, queries, left, rows, {scratch_.products, width});
     for (index_t s = first; s < end; ++s) {
       const unsigned valid = panel_.steps[static_cast<std::size_t>(s)].valid;
@@ -269,7 +286,7 @@ class SoftmaxBackward::Task {
   KeySchedule schedule_;
   Scratch scratch_;
   KeyPanel& panel_;
-  Rows q_, d_out_;  // of the block
+  Operand q_ = {}, d_out_ = {};  // of the block
   index_t size_ = 0;
   std::array<OwnTile, most_tiles> tiles_;
 };
