@@ -118,4 +118,40 @@ std::vector<GradientError> compare_backward_with_tape(const Variant& variant, co
   return errors;
 }
 
+std::vector<GradientError> check_backward(const Variant& variant, const Problem& p, const FloatInputs& in, std::uint64_t seed,
+                                          const Arena& arena) {
+  const auto share = [&](const View<const float, 4>& x, index_t rows) {
+    auto extents = x.extents();
+    extents[0] = p.batch;
+    extents[2] = rows;
+    return View<const float, 4>(x.data_handle(), extents, x.strides());
+  };
+  const FloatInputs inputs{share(in.q, p.q_len), share(in.k, p.kv_len), share(in.v, p.kv_len)};
+  const Shape queries{p.batch, p.heads, p.q_len, p.value_dim};
+  const Rng rng(seed, "gradient of the output");
+  const Tensor<float> d_out = generate<float>(queries, [&](index_t i) { return static_cast<float>(rng.normal(i)); });
+  const auto unwritten = [](const auto& x) {
+    Array<float> array(Shape(x.extents().begin(), x.extents().end()));
+    std::fill_n(array.writable(), array.size(), std::numeric_limits<float>::quiet_NaN());
+    return array;
+  };
+  const auto view = [](Array<float>& array) {
+    return View<float, 4>(array.writable(), {array.extent(0), array.extent(1), array.extent(2), array.extent(3)});
+  };
+  Array<float> out(queries), d_q = unwritten(inputs.q), d_k = unwritten(inputs.k), d_v = unwritten(inputs.v);
+  const Parameters specs = variant.parameters(p);
+  const ParameterSet<float> parameters = make_parameters(specs, seed);
+  const ParameterGradients d_parameters(specs);
+  const BackwardArrays arrays{view(out),   View<const float, 4>(d_out.data(), view(out).extents()), view(d_q), view(d_k), view(d_v),
+                              d_parameters};
+  WorkspacePlan booked(arena.threads(), Purpose::training);
+  const auto plan = variant.plan(p, booked);
+  Workspace workspace(booked);
+  arena.execute([&] {
+    plan->run(inputs, parameters, view(out), workspace);
+    plan->backward(inputs, parameters, arrays, workspace);
+  });
+  return compare_backward_with_tape(variant, p, inputs, parameters, arrays);
+}
+
 }  // namespace attn

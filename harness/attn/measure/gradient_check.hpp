@@ -48,4 +48,9 @@ struct GradientError {
 std::vector<GradientError> compare_backward_with_tape(const Variant& variant, const Problem& p, const FloatInputs& in,
                                                       const ParameterSet<float>& parameters, const BackwardArrays& arrays);
 
+// Plans `p`, runs both passes on its share of the inputs (the first rows of the first batch items) and compares. The variant has a
+// backward pass for it. Call outside an arena.
+std::vector<GradientError> check_backward(const Variant& variant, const Problem& p, const FloatInputs& in, std::uint64_t seed,
+                                          const Arena& arena);
+
 }  // namespace attn
