@@ -6,7 +6,7 @@
 #include <new>
 
 #include "attn/core/assert.hpp"
-#include "attn/kernels/denormals.hpp"
+#include "attn/kernels/flush_denormals.hpp"
 #include "attn/kernels/key_stream.hpp"
 
 namespace attn::kernels {
@@ -309,7 +309,7 @@ bool SoftmaxEngine::attend_keys(const EngineArrays& arrays, const Workspace& wor
 
 void SoftmaxEngine::attend(const EngineArrays& arrays, const Workspace& workspace, KeySchedule schedule, const QueryBlock& block,
                            index_t slot, int worker) const {
-  const FlushDenormals flush;
+  const DenormalsAreZero zero;
   const index_t split = slot % splits_;
   Tiles tiles = cut_into_tiles(block, tile_scratch(workspace, slot, worker));
   const auto tile_count = static_cast<std::size_t>(tiles.size);
@@ -332,7 +332,7 @@ void SoftmaxEngine::attend(const EngineArrays& arrays, const Workspace& workspac
 
 // In order of the splits, so the same bits however the tasks were timed.
 void SoftmaxEngine::merge(const EngineArrays& arrays, const Workspace& workspace, const QueryBlock& block, index_t number) const {
-  const FlushDenormals flush;
+  const DenormalsAreZero zero;
   Tiles sum;
   for (index_t split = 0; split < splits_; ++split) {
     const index_t slot = number * splits_ + split;

@@ -7,8 +7,8 @@
 #include <new>
 
 #include "attn/core/assert.hpp"
-#include "attn/kernels/denormals.hpp"
 #include "attn/kernels/engine.hpp"
+#include "attn/kernels/flush_denormals.hpp"
 #include "attn/kernels/gemm.hpp"
 #include "attn/kernels/key_stream.hpp"
 #include "attn/kernels/rows.hpp"
@@ -309,7 +309,7 @@ void SoftmaxBackward::run(const EngineArrays& arrays, const EngineGradients& gra
   };
 
   parallel_tasks(kv_heads * splits_, [&](index_t task, int worker) {
-    const FlushDenormals flush;
+    const DenormalsAreZero zero;
     const index_t kv_head = task / splits_, split = task % splits_;
     const auto [d_k, d_v] = own_sums(kv_head, split);
     if (split > 0 || !gradients.add) {
