@@ -49,7 +49,7 @@ struct Jumps {  // often, seen from a step of 1e-4
 struct JumpsEverywhere {
   template <class T>
   static Tensor<T> factor(const Tensor<T>& q) {
-    return Tensor<T>(std::fmod(std::floor(std::abs(first(q)) * 1e13), 7.0));
+    return Tensor<T>(std::fmod(std::abs(first(q)) * 1e13, 7.0));
   }
 };
 
