@@ -21,7 +21,8 @@ struct Faulty {
     none, crash, hang, spin, hog, wrong, forget, raise, leave, fork, deaf,
     // Each breaks the property of --verify whose name it begins with, and no other
     agreement, output, bounds, bounds_before, bounds_inputs, bounds_scratch, repeat, threads, scratch, allocations,
-    allocations_mmap, arena, arena_process, causality, heads, linearity, supports, values, values_leak, cost, cost_flops
+    allocations_mmap, arena, arena_process, causality, heads, linearity, supports, gradient, backward, values,
+    values_leak, cost, cost_flops
   };
   struct Options {
     How how = How::none;
@@ -36,7 +37,7 @@ struct Faulty {
          {"repeat", How::repeat}, {"threads", How::threads}, {"scratch", How::scratch}, {"allocations", How::allocations},
          {"allocations_mmap", How::allocations_mmap}, {"arena", How::arena}, {"arena_process", How::arena_process},
          {"causality", How::causality}, {"heads", How::heads}, {"linearity", How::linearity}, {"supports", How::supports},
-         {"values", How::values}, {"values_leak", How::values_leak}, {"cost", How::cost}, {"cost_flops", How::cost_flops}},
+         {"gradient", How::gradient}, {"backward", How::backward}, {"values", How::values}, {"values_leak", How::values_leak}, {"cost", How::cost}, {"cost_flops", How::cost_flops}},
         "what goes wrong");
   }
   static VariantInfo info() {
@@ -53,8 +54,8 @@ struct Faulty {
   }
 
   template <class T>
-  static Tensor<T> definition(const Problem&, const Options&, const Inputs<T>& in, const ParameterSet<T>&) {
-    return take(in.v, Indices({static_cast<index_t>(in.position.size())}, in.position), 2);
+  static Tensor<T> definition(const Problem&, const Options& o, const Inputs<T>& in, const ParameterSet<T>&) {
+    return take(o.how == How::gradient ? detach(in.v) : in.v, Indices({static_cast<index_t>(in.position.size())}, in.position), 2);
   }
 
   Faulty(const Problem& p, const Options& o, WorkspacePlan& workspace)
@@ -78,6 +79,17 @@ struct Faulty {
             }
           }
     after(in, out, workspace);
+  }
+
+  void backward(const FloatInputs&, const ParameterSet<float>&, const BackwardArrays& b, Workspace&) const {
+    for_each(b.d_q, [](float& x) { x = 0; });
+    for_each(b.d_k, [](float& x) { x = 0; });
+    for (index_t batch = 0; batch < p_.batch; ++batch)
+      for (index_t h = 0; h < p_.heads; ++h)
+        for (index_t i = 0; i < p_.q_len; ++i)
+          for (index_t d = 0; d < p_.value_dim; ++d) {
+            b.d_v(batch, h, i, d) = how_ == How::gradient ? 0 : how_ == How::backward ? -b.d_out(batch, h, i, d) : b.d_out(batch, h, i, d);
+          }
   }
 
  private:
@@ -156,11 +168,11 @@ struct Faulty {
   }
 
   template <class F>
-  void for_each(Output out, F f) const {
-    for (index_t b = 0; b < p_.batch; ++b)
-      for (index_t h = 0; h < p_.heads; ++h)
-        for (index_t i = 0; i < p_.q_len; ++i)
-          for (index_t d = 0; d < p_.value_dim; ++d) f(out(b, h, i, d));
+  static void for_each(const View<float, 4>& view, F f) {
+    for (index_t b = 0; b < view.extent(0); ++b)
+      for (index_t h = 0; h < view.extent(1); ++h)
+        for (index_t i = 0; i < view.extent(2); ++i)
+          for (index_t d = 0; d < view.extent(3); ++d) f(view(b, h, i, d));
   }
 
   Problem p_;

@@ -47,6 +47,25 @@ class Case(unittest.TestCase):
         return done.stderr
 
 
+class Passes(Case):
+    def test_a_training_step_is_timed_where_there_is_a_backward_pass(self):
+        done = self.sweep("--variants", "full,gru", "--n", "80", "--pass", "forward,forward_backward")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        rows = {(row["variant"], row["pass"]): row for row in rows_of(self.out)}
+        self.assertEqual(len(rows), 4)
+        forward, both = rows["full", "forward"], rows["full", "forward_backward"]
+        self.assertEqual((forward["status"], both["status"]), ("ok", "ok"))
+        self.assertAlmostEqual(float(both["flops"]) / float(forward["flops"]), 3.5, places=4)
+        self.assertGreater(float(both["time_min_s"]), float(forward["time_min_s"]))
+        self.assertIn("--pass forward_backward", both["command"])
+        self.assertEqual(rows["gru", "forward"]["status"], "ok")
+        self.assertEqual(rows["gru", "forward_backward"]["status"], "unsupported")
+        self.assertIn("has no backward pass of its own", rows["gru", "forward_backward"]["reason"])
+
+    def test_an_unknown_pass_is_refused(self):
+        self.refused("--pass", "backward", say=("backward", "forward_backward"))
+
+
 class Statuses(Case):
     def outcome(self, variant, *arguments):
         done = self.sweep("--plugin", FAULTY, "--variants", variant, "--n", "64", *arguments)

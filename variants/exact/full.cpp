@@ -30,7 +30,10 @@ struct Full {
   Full(const Problem& p, const NoOptions&, WorkspacePlan& workspace) : engine_(p, {}, workspace) {}
 
   void run(const FloatInputs& in, const ParameterSet<float>&, Output out, Workspace& workspace) const {
-    engine_.run({in.q, in.k, in.v, out}, workspace, [](const kernels::QueryBlock&, kernels::KeyList& keys) { keys.all(); });
+    engine_.run({in.q, in.k, in.v, out}, workspace, kernels::all_keys);
+  }
+  void backward(const FloatInputs& in, const ParameterSet<float>&, const BackwardArrays& b, Workspace& workspace) const {
+    engine_.backward({in.q, in.k, in.v}, {b.out, b.d_out, b.d_q, b.d_k, b.d_v}, workspace, kernels::all_keys);
   }
 
  private:

@@ -38,19 +38,30 @@ struct Softmax1 {
   Softmax1(const Problem& p, const NoOptions&, WorkspacePlan& workspace)
       : p_(p), lse_(workspace.shared<float>(p.batch * p.heads * p.q_len)), engine_(p, {}, workspace) {}
 
+  // The zero key makes lse' = ln(1 + e^lse) of each row's lse, and the output e^(lse - lse') of the softmax.
   void run(const FloatInputs& in, const ParameterSet<float>&, Output out, Workspace& workspace) const {
-    const View<float, 3> lse(workspace.shared(lse_).data(), {p_.batch, p_.heads, p_.q_len});
-    engine_.run({in.q, in.k, in.v, out, lse}, workspace, [](const kernels::QueryBlock&, kernels::KeyList& keys) { keys.all(); });
+    const View<float, 3> lse = lse_in(workspace);
+    engine_.run({in.q, in.k, in.v, out, lse}, workspace, kernels::all_keys);
     parallel_tasks(p_.batch * p_.heads, [&](index_t task, int) {
       const index_t b = task / p_.heads, h = task % p_.heads;
-      float* factor = lse[b].row(h);
-      for (index_t i = 0; i < p_.q_len; ++i) factor[i] = 1 / (1 + std::exp(-factor[i]));
-      const kernels::Into rows{out[b][h].data_handle(), out[b][h].stride(0)};
-      kernels::scale_rows(p_.q_len, p_.value_dim, rows, factor, rows);
+      for (index_t i = 0; i < p_.q_len; ++i) {
+        const float without = lse(b, h, i), factor = 1 / (1 + std::exp(-without));
+        const kernels::Into row{out[b][h].row(i), p_.value_dim};
+        kernels::scale_rows(1, p_.value_dim, row, &factor, row);
+        lse(b, h, i) = std::max(without, 0.0f) + std::log1p(std::exp(-std::abs(without)));
+      }
     });
+  }
+  // Weights e^(x - lse') and values, the zero key's being 0: softmax's own gradient.
+  void backward(const FloatInputs& in, const ParameterSet<float>&, const BackwardArrays& b, Workspace& workspace) const {
+    engine_.backward({in.q, in.k, in.v, {}, lse_in(workspace)}, {b.out, b.d_out, b.d_q, b.d_k, b.d_v}, workspace, kernels::all_keys);
   }
 
  private:
+  View<float, 3> lse_in(const Workspace& workspace) const {
+    return {workspace.shared(lse_).data(), {p_.batch, p_.heads, p_.q_len}};
+  }
+
   Problem p_;
   Booking<float> lse_;
   kernels::SoftmaxEngine engine_;

@@ -1,4 +1,5 @@
 #include "attn/kernels/linear_attention.hpp"
+#include "attn/kernels/linear_attention_backward.hpp"
 #include "attn/kernels/rows.hpp"
 #include "attn/variant/variant.hpp"
 
@@ -35,11 +36,23 @@ struct Linear {
   }
 
   Linear(const Problem& p, const NoOptions&, WorkspacePlan& workspace)
-      : p_(p), engine_(p, p.head_dim, kernels::reciprocals<guard>, workspace) {}
+      : p_(p),
+        engine_(p, p.head_dim, kernels::reciprocals<guard>, workspace),
+        backward_(p, p.head_dim, kernels::reciprocals<guard>, workspace) {}
 
+  auto features() const {
+    return [this](const kernels::TokenPanel& t) { kernels::elu_plus_one(t.count, p_.head_dim, t.from, t.to); };
+  }
   void run(const FloatInputs& in, const ParameterSet<float>&, Output out, Workspace& workspace) const {
-    const auto phi = [&](const kernels::TokenPanel& t) { kernels::elu_plus_one(t.count, p_.head_dim, t.from, t.to); };
+    const auto phi = features();
     engine_.run({in.q, in.k, in.v, out}, workspace, phi, phi);
+  }
+  void backward(const FloatInputs& in, const ParameterSet<float>&, const BackwardArrays& b, Workspace& workspace) const {
+    const auto phi = features();
+    const auto pull = [&](const kernels::FeaturePanel& t) {
+      kernels::elu_plus_one_gradient(t.tokens.count, p_.head_dim, t.tokens.to, t.gradient, t.d_tokens);
+    };
+    backward_.run({in.q, in.k, in.v, b.out, b.d_out, b.d_q, b.d_k, b.d_v}, workspace, phi, phi, pull, pull);
   }
 
  private:
@@ -53,6 +66,7 @@ struct Linear {
 
   Problem p_;
   kernels::LinearAttention engine_;
+  kernels::LinearAttentionBackward backward_;
 };
 ATTN_VARIANT(linear, Linear)
 

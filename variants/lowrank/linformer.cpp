@@ -46,6 +46,13 @@ struct Linformer {
             .time_exponent = 1};
   }
 
+  // The projections are multiplied twice, for E or F and for K or V; of the attention, see softmax_backward_cost.
+  static Cost backward_cost(const Problem& p, const Options& o) {
+    Cost cost = softmax_backward_cost(Linformer::cost(p, o));
+    cost.flops -= 0.5 * projection_flops(p, o);
+    return cost;
+  }
+
   // Entries N(0, 1/k): the random projection of the paper's theorem 1.
   static Parameters parameters(const Problem& p, const Options& o) {
     const index_t matrices = o.sharing == Sharing::none ? p.kv_heads : 1;
@@ -66,7 +73,7 @@ struct Linformer {
     const auto b = static_cast<double>(p.batch), k = static_cast<double>(o.k), m = static_cast<double>(p.kv_len);
     const double queries = static_cast<double>(p.heads * p.q_len), width = static_cast<double>(p.head_dim + p.value_dim);
     const double matrices = o.sharing == Sharing::none ? 2.0 * static_cast<double>(p.kv_heads) : o.sharing == Sharing::kv ? 1 : 2;
-    return {.flops = 2 * b * k * width * (static_cast<double>(p.kv_heads) * m + queries),
+    return {.flops = projection_flops(p, o) + 2 * b * k * width * queries,
             .bytes = tensor_bytes(p) + matrices * k * m * sizeof(float),
             .exps = b * queries * k};
   }
@@ -90,7 +97,12 @@ struct Linformer {
         keys_(workspace.shared<float>(segments_ * heads_ * o.k * p.head_dim)),
         values_(workspace.shared<float>(segments_ * heads_ * o.k * p.value_dim)),
         block_(workspace.per_worker<float>(o.k * block)),
-        engine_(projected(p, o), {}, workspace) {}
+        engine_(projected(p, o), {}, workspace) {
+    if (!workspace.training()) return;
+    d_keys_ = workspace.shared<float>(heads_ * o.k * p.head_dim);
+    d_values_ = workspace.shared<float>(heads_ * o.k * p.value_dim);
+    d_block_ = workspace.per_worker<float>((o.k + std::max(p.head_dim, p.value_dim)) * block);
+  }
 
   void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
     const Side sides[] = {
@@ -105,9 +117,23 @@ struct Linformer {
           kernels::add(o_.k, side.width, side.partial(*this, s, head), side.partial(*this, 0, head));
       }
     });
-    const auto view = [&](const Side& side) { return View<const float, 4>(side.to, {p_.batch, p_.kv_heads, o_.k, side.width}); };
-    engine_.run({in.q, view(sides[0]), view(sides[1]), out}, workspace,
-                [](const kernels::QueryBlock&, kernels::KeyList& keys) { keys.all(); });
+    engine_.run({in.q, mixtures(keys_, p_.head_dim, workspace), mixtures(values_, p_.value_dim, workspace), out}, workspace,
+                kernels::all_keys);
+  }
+
+  // The engine gives the gradients dK' and dV' of the mixtures; then dK = E^T dK', dE = dK' K^T, and so for F and V.
+  void backward(const FloatInputs& in, const ParameterSet<float>& parameters, const BackwardArrays& b, Workspace& workspace) const {
+    const auto d_keys = mixtures(d_keys_, p_.head_dim, workspace), d_values = mixtures(d_values_, p_.value_dim, workspace);
+    engine_.backward({in.q, mixtures(keys_, p_.head_dim, workspace), mixtures(values_, p_.value_dim, workspace)},
+                     {b.out, b.d_out, b.d_q, d_keys, d_values}, workspace, kernels::all_keys);
+    const bool shared = o_.sharing == Sharing::kv;
+    const auto d_e = b.d_parameters.view<3>("E"), d_f = b.d_parameters.view<3>(shared ? "E" : "F");
+    const BackSide sides[] = {{in.k, parameters.view<3>("E"), d_keys, b.d_k, d_e, false},
+                              {in.v, parameters.view<3>(shared ? "E" : "F"), d_values, b.d_v, d_f, shared}};
+    const index_t matrices = d_e.extent(0), blocks = (columns(p_, o_) + block - 1) / block;
+    parallel_tasks(matrices * blocks, [&](index_t task, int worker) {
+      for (const BackSide& side : sides) project_back(side, task / blocks, task % blocks * block, workspace, worker);
+    });
   }
 
  private:
@@ -157,13 +183,53 @@ struct Linformer {
     }
   }
 
+  struct BackSide {
+    View<const float, 4> from;
+    View<const float, 3> weights;
+    View<float, 4> d_mixtures, d_from;
+    View<float, 3> d_weights;
+    bool add;  // to d_weights
+  };
+
+  // Columns t .. t + block - 1 of one matrix, and the tokens that they stand for: rows of d_from have one writer.
+  void project_back(const BackSide& side, index_t matrix, index_t t, const Workspace& workspace, int worker) const {
+    const index_t k = o_.k, width = side.from.extent(3), count = std::clamp<index_t>(p_.kv_len - t, 0, block);
+    const auto weights = side.weights[matrix];
+    const auto d_weights = side.d_weights[matrix];
+    const kernels::Into packed{workspace.of(worker, block_).data(), block}, d_packed{workspace.of(worker, d_block_).data(), block};
+    const kernels::Into transposed{d_packed.data + k * block, block};
+    kernels::copy(k, count, {weights.row(0) + t, weights.stride(0)}, packed);
+    const bool own_heads = o_.sharing == Sharing::none;
+    for (index_t h = own_heads ? matrix : 0, done = 0; h < heads_; h += own_heads ? p_.kv_heads : 1, ++done) {
+      const auto rows = side.from[h / p_.kv_heads][h % p_.kv_heads];
+      const auto d_rows = side.d_from[h / p_.kv_heads][h % p_.kv_heads];
+      const auto d_mixtures = side.d_mixtures[h / p_.kv_heads][h % p_.kv_heads];
+      if (count == 0) continue;
+      kernels::gemm(count, width, k, {packed.data, 1, block}, {d_mixtures.row(0), width}, {d_rows.row(t), d_rows.stride(0)});
+      kernels::transpose(count, width, {rows.row(t), rows.stride(0)}, transposed);
+      kernels::gemm(k, count, width, {d_mixtures.row(0), width}, transposed, d_packed, {.add = done > 0});
+    }
+    const kernels::Into to{d_weights.row(0) + t, d_weights.stride(0)};
+    if (count > 0 && side.add) kernels::add(k, count, d_packed, to);
+    if (count > 0 && !side.add) kernels::copy(k, count, d_packed, to);
+    const index_t unused = std::min(block, columns(p_, o_) - t) - count;  // of positions that no token stands at
+    for (index_t row = 0; row < k && !side.add; ++row) std::fill_n(to.data + row * to.stride + count, unused, 0.0f);
+  }
+
+  View<float, 4> mixtures(const Booking<float>& booking, index_t width, const Workspace& workspace) const {
+    return {workspace.shared(booking).data(), {p_.batch, p_.kv_heads, o_.k, width}};
+  }
+
+  static double projection_flops(const Problem& p, const Options& o) {
+    return 2 * static_cast<double>(p.batch * o.k * (p.head_dim + p.value_dim) * p.kv_heads) * static_cast<double>(p.kv_len);
+  }
   static index_t columns(const Problem& p, const Options& o) { return o.max_len == 0 ? p.kv_len : o.max_len; }
   static Problem projected(Problem p, const Options& o) { return p.kv_len = o.k, p; }
 
   Problem p_;
   Options o_;
   index_t heads_, groups_, segments_;
-  Booking<float> keys_, values_, block_;
+  Booking<float> keys_, values_, block_, d_keys_, d_values_, d_block_;
   kernels::SoftmaxEngine engine_;
 };
 ATTN_VARIANT(linformer, Linformer)

@@ -93,12 +93,8 @@ struct BigBird {
         engine_(p, {.queries = kernels::QueryBlocks::aligned(o.block)}, workspace),
         lists_(workspace.shared<std::int32_t>(p.heads * nb_ * list_length())) {}
 
-  void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
-    const View<std::int32_t, 3> lists(workspace.shared(lists_).data(), {p_.heads, nb_, list_length()});
-    for (index_t head = 0; head < p_.heads; ++head) {
-      for (index_t u = 0; u < nb_; ++u) fill_list(parameters, head, u, lists[head].row(u));
-    }
-    engine_.run({in.q, in.k, in.v, out}, workspace, [&](const kernels::QueryBlock& queries, kernels::KeyList& keys) {
+  auto keys(const View<std::int32_t, 3>& lists) const {
+    return [=, this](const kernels::QueryBlock& queries, kernels::KeyList& keys) {
       const index_t u = queries.position(0) / o_.block;
       if (is_edge(nb_, u)) {
         keys.all();
@@ -106,7 +102,17 @@ struct BigBird {
         const std::int32_t* list = lists[queries.head].row(u);
         keys.listed_blocks(list + 1, list[0], o_.block);
       }
-    });
+    };
+  }
+  void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
+    const View<std::int32_t, 3> lists = lists_in(workspace);
+    for (index_t head = 0; head < p_.heads; ++head) {
+      for (index_t u = 0; u < nb_; ++u) fill_list(parameters, head, u, lists[head].row(u));
+    }
+    engine_.run({in.q, in.k, in.v, out}, workspace, keys(lists));
+  }
+  void backward(const FloatInputs& in, const ParameterSet<float>&, const BackwardArrays& b, Workspace& workspace) const {
+    engine_.backward({in.q, in.k, in.v}, {b.out, b.d_out, b.d_q, b.d_k, b.d_v}, workspace, keys(lists_in(workspace)));
   }
 
  private:
@@ -123,6 +129,9 @@ struct BigBird {
   }
 
   index_t list_length() const { return 1 + 5 + o_.random; }
+  View<std::int32_t, 3> lists_in(const Workspace& workspace) const {
+    return {workspace.shared(lists_).data(), {p_.heads, nb_, list_length()}};
+  }
 
   // A count, then the blocks of u in ascending order.
   void fill_list(const ParameterSet<float>& parameters, index_t head, index_t u, std::int32_t* list) const {

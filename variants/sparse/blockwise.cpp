@@ -49,11 +49,17 @@ struct Blockwise {
       : o_{std::min(o.block, p.kv_len), std::min(o.before, p.kv_len), std::min(o.after, p.kv_len)},
         engine_(p, {.queries = kernels::QueryBlocks::aligned(o_.block)}, workspace) {}
 
-  void run(const FloatInputs& in, const ParameterSet<float>&, Output out, Workspace& workspace) const {
-    engine_.run({in.q, in.k, in.v, out}, workspace, [&](const kernels::QueryBlock& queries, kernels::KeyList& keys) {
+  auto keys() const {
+    return [this](const kernels::QueryBlock& queries, kernels::KeyList& keys) {
       const index_t c = queries.position(0) / o_.block;
       keys.range(first_key(c, o_), last_key(c, o_) - first_key(c, o_) + 1);
-    });
+    };
+  }
+  void run(const FloatInputs& in, const ParameterSet<float>&, Output out, Workspace& workspace) const {
+    engine_.run({in.q, in.k, in.v, out}, workspace, keys());
+  }
+  void backward(const FloatInputs& in, const ParameterSet<float>&, const BackwardArrays& b, Workspace& workspace) const {
+    engine_.backward({in.q, in.k, in.v}, {b.out, b.d_out, b.d_q, b.d_k, b.d_v}, workspace, keys());
   }
 
  private:

@@ -50,10 +50,16 @@ struct Dilated {
       : o_{std::min(o.window, p.kv_len), std::min(o.step, p.kv_len)},
         engine_(p, {.queries = kernels::QueryBlocks::classes(o_.step), .keys_per_query = 2 * o_.window + 1}, workspace) {}
 
-  void run(const FloatInputs& in, const ParameterSet<float>&, Output out, Workspace& workspace) const {
-    engine_.run({in.q, in.k, in.v, out}, workspace, [&](const kernels::QueryBlock& queries, kernels::KeyList& keys) {
+  auto keys() const {
+    return [this](const kernels::QueryBlock& queries, kernels::KeyList& keys) {
       keys.strided(queries.first % o_.step, o_.step, keys.kv_len()).band(o_.window * o_.step, o_.window * o_.step);
-    });
+    };
+  }
+  void run(const FloatInputs& in, const ParameterSet<float>&, Output out, Workspace& workspace) const {
+    engine_.run({in.q, in.k, in.v, out}, workspace, keys());
+  }
+  void backward(const FloatInputs& in, const ParameterSet<float>&, const BackwardArrays& b, Workspace& workspace) const {
+    engine_.backward({in.q, in.k, in.v}, {b.out, b.d_out, b.d_q, b.d_k, b.d_v}, workspace, keys());
   }
 
  private:

@@ -53,14 +53,20 @@ struct Fixed {
   Fixed(const Problem& p, const Options& o, WorkspacePlan& workspace)
       : o_(o), engine_(p, {.queries = kernels::QueryBlocks::aligned(o.block)}, workspace) {}
 
-  void run(const FloatInputs& in, const ParameterSet<float>&, Output out, Workspace& workspace) const {
-    engine_.run({in.q, in.k, in.v, out}, workspace, [&](const kernels::QueryBlock& queries, kernels::KeyList& keys) {
+  auto keys() const {
+    return [this](const kernels::QueryBlock& queries, kernels::KeyList& keys) {
       const index_t own = queries.position(0) / o_.block;
       const index_t after = (keys.kv_len() + o_.block - 1) / o_.block - own - 1;
       keys.range(own * o_.block, o_.block);
       keys.blocks(o_.block - o_.summary, o_.block, own, o_.summary);
       keys.blocks((own + 2) * o_.block - o_.summary, o_.block, after, o_.summary);
-    });
+    };
+  }
+  void run(const FloatInputs& in, const ParameterSet<float>&, Output out, Workspace& workspace) const {
+    engine_.run({in.q, in.k, in.v, out}, workspace, keys());
+  }
+  void backward(const FloatInputs& in, const ParameterSet<float>&, const BackwardArrays& b, Workspace& workspace) const {
+    engine_.backward({in.q, in.k, in.v}, {b.out, b.d_out, b.d_q, b.d_k, b.d_v}, workspace, keys());
   }
 
  private:

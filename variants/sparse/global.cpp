@@ -53,14 +53,25 @@ struct Global {
         columns_(p, {}, workspace),
         rows_(p, {.queries = kernels::QueryBlocks::listed(1, static_cast<index_t>(keys_.size()))}, workspace) {}
 
+  auto global_columns() const {
+    return [this](const kernels::QueryBlock&, kernels::KeyList& keys) {
+      keys.listed(keys_.data(), static_cast<index_t>(keys_.size()));
+    };
+  }
+  auto global_rows() const {
+    return [this](index_t, index_t, index_t) { return std::span<const std::int32_t>(keys_); };
+  }
   // Every row sees the global keys; the few global rows are then done again, with all keys.
   void run(const FloatInputs& in, const ParameterSet<float>&, Output out, Workspace& workspace) const {
-    columns_.run({in.q, in.k, in.v, out}, workspace, [&](const kernels::QueryBlock&, kernels::KeyList& keys) {
-      keys.listed(keys_.data(), static_cast<index_t>(keys_.size()));
-    });
-    if (keys_.empty()) return;
-    rows_.run({in.q, in.k, in.v, out}, workspace, [&](index_t, index_t, index_t) { return std::span<const std::int32_t>(keys_); },
-              [](const kernels::QueryBlock&, kernels::KeyList& keys) { keys.all(); });
+    columns_.run({in.q, in.k, in.v, out}, workspace, global_columns());
+    if (!keys_.empty()) rows_.run({in.q, in.k, in.v, out}, workspace, global_rows(), kernels::all_keys);
+  }
+  void backward(const FloatInputs& in, const ParameterSet<float>&, const BackwardArrays& b, Workspace& workspace) const {
+    kernels::EngineGradients gradients{b.out, b.d_out, b.d_q, b.d_k, b.d_v};
+    columns_.leave_out(keys_, workspace);
+    columns_.backward({in.q, in.k, in.v}, gradients, workspace, global_columns());
+    gradients.add = true;
+    if (!keys_.empty()) rows_.backward({in.q, in.k, in.v}, gradients, workspace, global_rows(), kernels::all_keys);
   }
 
  private:

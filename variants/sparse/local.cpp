@@ -47,11 +47,17 @@ struct Local {
   Local(const Problem& p, const Options& o, WorkspacePlan& workspace)
       : o_(o), engine_(p, {.keys_per_query = o.left + o.right + 1 + o.sinks}, workspace) {}
 
-  void run(const FloatInputs& in, const ParameterSet<float>&, Output out, Workspace& workspace) const {
-    engine_.run({in.q, in.k, in.v, out}, workspace, [&](const kernels::QueryBlock&, kernels::KeyList& keys) {
+  auto keys() const {
+    return [this](const kernels::QueryBlock&, kernels::KeyList& keys) {
       keys.all().band(o_.left, o_.right);
       if (o_.sinks > 0) keys.range(0, o_.sinks).outside(o_.left, o_.right);
-    });
+    };
+  }
+  void run(const FloatInputs& in, const ParameterSet<float>&, Output out, Workspace& workspace) const {
+    engine_.run({in.q, in.k, in.v, out}, workspace, keys());
+  }
+  void backward(const FloatInputs& in, const ParameterSet<float>&, const BackwardArrays& b, Workspace& workspace) const {
+    engine_.backward({in.q, in.k, in.v}, {b.out, b.d_out, b.d_q, b.d_k, b.d_v}, workspace, keys());
   }
 
  private:

@@ -65,34 +65,50 @@ struct Longformer {
       : p_(p),
         o_(o),
         globals_(global_keys(p, o)),
+        out_of_dilated_window_{o, std::min(o.dilation, p.kv_len)},
         dense_heads_(p.heads - std::min(o.dilated_heads, p.heads)),
         window_(with_heads(p, dense_heads_), {.keys_per_query = 2 * o.window + 1}, workspace),
         dilated_(with_heads(p, p.heads - dense_heads_),
                  {.queries = kernels::QueryBlocks::classes(std::min(o.dilation, p.kv_len)), .keys_per_query = 2 * o.window + 1}, workspace),
         rows_(p, {.queries = kernels::QueryBlocks::listed(1, static_cast<index_t>(globals_.size()))}, workspace) {}
 
+  auto window_keys() const {
+    return [this](const kernels::QueryBlock&, kernels::KeyList& keys) {
+      keys.all().band(o_.window, o_.window);
+      if (!globals_.empty()) keys.listed(globals_.data(), static_cast<index_t>(globals_.size())).outside(o_.window, o_.window);
+    };
+  }
+  auto dilated_keys() const {
+    return [this](const kernels::QueryBlock& queries, kernels::KeyList& keys) {
+      const index_t step = std::min(o_.dilation, p_.kv_len);
+      keys.strided(queries.first % step, step, keys.kv_len()).band(o_.window * step, o_.window * step);
+      if (!globals_.empty()) keys.listed(globals_.data(), static_cast<index_t>(globals_.size())).where(out_of_dilated_window_);
+    };
+  }
+  auto global_rows() const {
+    return [this](index_t, index_t, index_t) { return std::span<const std::int32_t>(globals_); };
+  }
   // Windows first; the few global rows are then done again, with all keys.
   void run(const FloatInputs& in, const ParameterSet<float>&, Output out, Workspace& workspace) const {
-    const auto count = static_cast<index_t>(globals_.size());
-    if (dense_heads_ > 0) {
-      window_.run(heads_from(in, out, 0, dense_heads_), workspace, [&](const kernels::QueryBlock&, kernels::KeyList& keys) {
-        keys.all().band(o_.window, o_.window);
-        if (count > 0) keys.listed(globals_.data(), count).outside(o_.window, o_.window);
-      });
-    }
-    if (dense_heads_ < p_.heads) {
-      const index_t step = std::min(o_.dilation, p_.kv_len);
-      const auto unseen = [&](index_t row, index_t key) { return !in_window(o_, step, row, key); };
-      dilated_.run(heads_from(in, out, dense_heads_, p_.heads - dense_heads_), workspace,
-                   [&](const kernels::QueryBlock& queries, kernels::KeyList& keys) {
-                     keys.strided(queries.first % step, step, keys.kv_len()).band(o_.window * step, o_.window * step);
-                     if (count > 0) keys.listed(globals_.data(), count).where(unseen);
-                   });
-    }
-    if (count > 0) {
-      rows_.run({in.q, in.k, in.v, out}, workspace, [&](index_t, index_t, index_t) { return std::span<const std::int32_t>(globals_); },
-                [](const kernels::QueryBlock&, kernels::KeyList& keys) { keys.all(); });
-    }
+    const auto of_heads = [&](index_t first, index_t count) {
+      return kernels::EngineArrays{heads_of(in.q, first, count), heads_of(in.k, first, count), heads_of(in.v, first, count),
+                                   heads_of(out, first, count)};
+    };
+    if (dense_heads_ > 0) window_.run(of_heads(0, dense_heads_), workspace, window_keys());
+    if (dense_heads_ < p_.heads) dilated_.run(of_heads(dense_heads_, p_.heads - dense_heads_), workspace, dilated_keys());
+    if (!globals_.empty()) rows_.run({in.q, in.k, in.v, out}, workspace, global_rows(), kernels::all_keys);
+  }
+  void backward(const FloatInputs& in, const ParameterSet<float>&, const BackwardArrays& b, Workspace& workspace) const {
+    const auto back = [&](const kernels::SoftmaxEngine& engine, index_t first, index_t count, kernels::KeySchedule keys) {
+      if (count == 0) return;
+      const auto of = [&](const auto& view) { return heads_of(view, first, count); };
+      engine.leave_out(globals_, workspace);
+      engine.backward({of(in.q), of(in.k), of(in.v)}, {of(b.out), of(b.d_out), of(b.d_q), of(b.d_k), of(b.d_v)}, workspace, keys);
+    };
+    back(window_, 0, dense_heads_, window_keys());
+    back(dilated_, dense_heads_, p_.heads - dense_heads_, dilated_keys());
+    if (globals_.empty()) return;
+    rows_.backward({in.q, in.k, in.v}, {b.out, b.d_out, b.d_q, b.d_k, b.d_v, true}, workspace, global_rows(), kernels::all_keys);
   }
 
  private:
@@ -124,13 +140,16 @@ struct Longformer {
     extents[1] = count;
     return {view.data_handle() + first * view.stride(1), extents, view.strides()};
   }
-  static kernels::EngineArrays heads_from(const FloatInputs& in, Output out, index_t first, index_t count) {
-    return {heads_of(in.q, first, count), heads_of(in.k, first, count), heads_of(in.v, first, count), heads_of(out, first, count)};
-  }
+  struct OutOfDilatedWindow {
+    Options o;
+    index_t step;
+    bool operator()(index_t row, index_t key) const { return !in_window(o, step, row, key); }
+  };
 
   Problem p_;
   Options o_;
   std::vector<std::int32_t> globals_;
+  OutOfDilatedWindow out_of_dilated_window_;
   index_t dense_heads_;
   kernels::SoftmaxEngine window_, dilated_, rows_;
 };

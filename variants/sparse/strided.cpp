@@ -55,16 +55,29 @@ struct Strided {
         lse_(workspace.shared<float>(p.batch * p.heads * p.q_len)) {}
 
   // Two passes, because contiguous queries share a window and queries a stride apart share columns.
-  void run(const FloatInputs& in, const ParameterSet<float>&, Output out, Workspace& workspace) const {
-    const View<float, 3> lse(workspace.shared(lse_).data(), {p_.batch, p_.heads, p_.q_len});
-    window_.run({in.q, in.k, in.v, out, lse}, workspace, [&](const kernels::QueryBlock& queries, kernels::KeyList& keys) {
+  auto window_keys() const {
+    return [this](const kernels::QueryBlock& queries, kernels::KeyList& keys) {
       if (sees_window(o_, queries.head)) keys.all().band(o_.stride - 1, o_.stride - 1);
-    });
-    columns_.run({in.q, in.k, in.v, out, lse, true}, workspace, [&](const kernels::QueryBlock& queries, kernels::KeyList& keys) {
+    };
+  }
+  auto column_keys() const {
+    return [this](const kernels::QueryBlock& queries, kernels::KeyList& keys) {
       if (!sees_columns(o_, queries.head)) return;
       kernels::KeyRun& run = keys.strided(queries.first % o_.stride, o_.stride, keys.kv_len());
       if (sees_window(o_, queries.head)) run.outside(o_.stride - 1, o_.stride - 1);
-    });
+    };
+  }
+  void run(const FloatInputs& in, const ParameterSet<float>&, Output out, Workspace& workspace) const {
+    const View<float, 3> lse(workspace.shared(lse_).data(), {p_.batch, p_.heads, p_.q_len});
+    window_.run({in.q, in.k, in.v, out, lse}, workspace, window_keys());
+    columns_.run({in.q, in.k, in.v, out, lse, true}, workspace, column_keys());
+  }
+  void backward(const FloatInputs& in, const ParameterSet<float>&, const BackwardArrays& b, Workspace& workspace) const {
+    const View<float, 3> lse(workspace.shared(lse_).data(), {p_.batch, p_.heads, p_.q_len});
+    kernels::EngineGradients gradients{b.out, b.d_out, b.d_q, b.d_k, b.d_v};
+    window_.backward({in.q, in.k, in.v, {}, lse}, gradients, workspace, window_keys());
+    gradients.add = true;
+    columns_.backward({in.q, in.k, in.v, {}, lse}, gradients, workspace, column_keys());
   }
 
  private:

@@ -56,11 +56,16 @@ struct SynthDense {
   }
 
   SynthDense(const Problem& p, const Options&, WorkspacePlan& workspace)
-      : p_(p), hidden_(workspace.shared<float>(p.batch * p.heads * p.q_len * p.head_dim)), engine_(p, {.scale = 1.0}, workspace) {}
+      : p_(p), hidden_(workspace.shared<float>(p.batch * p.heads * p.q_len * p.head_dim)), engine_(p, {.scale = 1.0}, workspace) {
+    if (!workspace.training()) return;
+    d_hidden_ = workspace.shared<float>(hidden_.count);
+    d_keys_ = workspace.shared<float>(hidden_.count);
+    transposed_ = workspace.per_worker<float>(p.head_dim * p.head_dim);
+  }
 
   void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
-    const auto w1 = parameters.view<3>("W1"), w2 = parameters.view<3>("W2");
-    const View<float, 4> hidden(workspace.shared(hidden_).data(), {p_.batch, p_.heads, p_.q_len, p_.head_dim});
+    const auto w1 = parameters.view<3>("W1");
+    const View<float, 4> hidden = of_tokens(hidden_, workspace);
     const index_t tiles = (p_.q_len + tile_rows - 1) / tile_rows;
     parallel_tasks(p_.batch * p_.heads * tiles, [&](index_t task, int) {
       const index_t first = task % tiles * tile_rows, rows = std::min(tile_rows, p_.q_len - first);
@@ -70,18 +75,50 @@ struct SynthDense {
       kernels::gemm(rows, p_.head_dim, p_.head_dim, {x.row(first), x.stride(0)}, {w1[h].data_handle(), p_.head_dim}, to);
       kernels::relu_plus(rows, p_.head_dim, to, 0, to);
     });
-    // The whole batch has the same keys: stride 0.
-    const View<const float, 4> keys(w2.data_handle(), {p_.batch, p_.heads, p_.kv_len, p_.head_dim},
-                                    {0, w2.stride(0), p_.head_dim, 1});
-    engine_.run({hidden, keys, in.v, out}, workspace, [](const kernels::QueryBlock&, kernels::KeyList& list) { list.all(); });
+    engine_.run({hidden, keys(parameters), in.v, out}, workspace, kernels::all_keys);
+  }
+
+  // The engine gives the gradients of H and of each batch item's keys; those of the keys are summed over the batch, that of H goes
+  // through the rectifier to x and W1.
+  void backward(const FloatInputs& in, const ParameterSet<float>& parameters, const BackwardArrays& b, Workspace& workspace) const {
+    const auto w1 = parameters.view<3>("W1");
+    const auto d_w1 = b.d_parameters.view<3>("W1"), d_w2 = b.d_parameters.view<3>("W2");
+    const View<float, 4> hidden = of_tokens(hidden_, workspace), d_hidden = of_tokens(d_hidden_, workspace);
+    const View<float, 4> d_keys = of_tokens(d_keys_, workspace);
+    engine_.backward({hidden, keys(parameters), in.v}, {b.out, b.d_out, d_hidden, d_keys, b.d_v}, workspace, kernels::all_keys);
+    const index_t n = p_.q_len, d = p_.head_dim;
+    parallel_tasks(p_.heads, [&](index_t h, int worker) {
+      const kernels::Into w1_transposed{workspace.of(worker, transposed_).data(), d};
+      kernels::transpose(d, d, {w1[h].data_handle(), d}, w1_transposed);
+      std::fill_n(d_w2[h].row(0), d_w2.extent(1) * d, 0.0f);
+      for (index_t batch = 0; batch < p_.batch; ++batch) {
+        const auto x = in.x()[batch][h];
+        const auto d_x = b.d_q[batch][h], d_k = b.d_k[batch][h];
+        const kernels::Into d_h{d_hidden[batch][h].row(0), d};
+        kernels::relu_gradient(n, d, {hidden[batch][h].row(0), d}, d_h);
+        kernels::gemm(n, d, d, {d_h.data, d}, w1_transposed, {d_x.row(0), d_x.stride(0)});
+        kernels::gemm(d, d, n, {x.row(0), 1, x.stride(0)}, d_h, {d_w1[h].row(0), d}, {.add = batch > 0});
+        kernels::add(n, d, {d_keys[batch][h].row(0), d}, {d_w2[h].row(0), d});
+        for (index_t j = 0; j < n; ++j) std::fill_n(d_k.row(j), d, 0.0f);
+      }
+    });
   }
 
  private:
   static constexpr index_t tile_rows = 192;
   static index_t length(const Problem& p, const Options& o) { return o.max_len == 0 ? p.q_len : o.max_len; }
 
+  View<float, 4> of_tokens(const Booking<float>& booking, const Workspace& workspace) const {
+    return {workspace.shared(booking).data(), {p_.batch, p_.heads, p_.q_len, p_.head_dim}};
+  }
+  // The whole batch has the same keys: stride 0.
+  View<const float, 4> keys(const ParameterSet<float>& parameters) const {
+    const auto w2 = parameters.view<3>("W2");
+    return {w2.data_handle(), {p_.batch, p_.heads, p_.kv_len, p_.head_dim}, {0, w2.stride(0), p_.head_dim, 1}};
+  }
+
   Problem p_;
-  Booking<float> hidden_;
+  Booking<float> hidden_, d_hidden_, d_keys_, transposed_;
   kernels::SoftmaxEngine engine_;
 };
 ATTN_VARIANT(synth_dense, SynthDense)

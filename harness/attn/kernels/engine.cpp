@@ -2,12 +2,11 @@
 
 #include <algorithm>
 #include <array>
+#include <limits>
 #include <new>
-#if defined(__SSE__)
-#include <xmmintrin.h>
-#endif
 
 #include "attn/core/assert.hpp"
+#include "attn/kernels/flush_denormals.hpp"
 #include "attn/kernels/key_stream.hpp"
 
 namespace attn::kernels {
@@ -22,23 +21,6 @@ constexpr index_t most_tiles = 24;
 constexpr index_t round_up(index_t n, index_t step) { return (n + step - 1) / step * step; }
 constexpr index_t ceil_div(index_t n, index_t d) { return (n + d - 1) / d; }
 
-// Denormals as zero, on the way in and out, while a task runs.
-class FlushDenormals {
- public:
-#if defined(__SSE__)
-  FlushDenormals() : saved_(_mm_getcsr()) { _mm_setcsr(saved_ | 0x8040); }
-  ~FlushDenormals() { _mm_setcsr(saved_); }
-
- private:
-  unsigned saved_;
-#else
-  FlushDenormals() {}
-#endif
- public:
-  FlushDenormals(const FlushDenormals&) = delete;
-  FlushDenormals& operator=(const FlushDenormals&) = delete;
-};
-
 // Vectors of the tile that spends least on a window of `keys`: a tile computes keys + lanes columns for each query, at a
 // fraction of peak that grows with its width (measured on Emerald Rapids, D = 64).
 int choose_width(index_t keys, const TileOps* const (&ops)[3]) {
@@ -52,33 +34,9 @@ int choose_width(index_t keys, const TileOps* const (&ops)[3]) {
   return best;
 }
 
-std::pair<index_t, index_t> position_range(const QueryBlock& block, index_t first, index_t count) {
-  if (block.rows == nullptr) return {block.position(first), block.position(first + count - 1)};
-  const auto [low, high] = std::minmax_element(block.rows + first, block.rows + first + count);
-  return {*low + block.shift, *high + block.shift};
-}
-
 }  // namespace
 
-struct SoftmaxEngine::Tiles {
-  index_t size = 0;
-  std::array<Tile, most_tiles> tile;
-  std::array<TileQueries, most_tiles> queries;
-  std::array<const TileOps*, most_tiles> ops;
-};
-
-SoftmaxEngine::SoftmaxEngine(const Problem& problem, const EngineOptions& options, WorkspacePlan& plan)
-    : problem_(problem),
-      queries_(options.queries),
-      shape_{problem.head_dim, problem.value_dim},
-      factor_(static_cast<float>(options.scale.value_or(problem.scale()) * 1.4426950408889634)) {
-  ATTN_ASSERT(problem.head_dim >= 1 && problem.head_dim <= max_head_dim);
-  ATTN_ASSERT(problem.value_dim >= 1 && problem.value_dim <= max_head_dim);
-  for (int vectors = 1; vectors <= 3; ++vectors) ops_[vectors - 1] = &tile_ops(vectors);
-  widest_ = choose_width(std::min(options.keys_per_query, problem.kv_len), ops_);
-
-  panel_limit_ = options.keys_per_query <= panel_keys ? panel_keys : usual_panel_keys;
-
+QueryCut::QueryCut(const Problem& problem, const QueryBlocks& queries) : problem_(problem), queries_(queries) {
   unit_rows_ = problem.q_len;
   switch (queries_.kind) {
     case QueryBlocks::Kind::contiguous:
@@ -96,36 +54,16 @@ SoftmaxEngine::SoftmaxEngine(const Problem& problem, const EngineOptions& option
       unit_rows_ = queries_.rows;
       break;
   }
+  part_rows_ = unit_rows_;
+}
 
-  // Blocks as large as leave each thread several tasks; where even single tiles do not, their keys are split.
-  const index_t lanes = ops_[widest_ - 1]->lanes;
-  const index_t units = problem.batch * problem.heads * units_;
-  const index_t enough = plan.threads() == 1 ? 1 : 4 * plan.threads();
-  index_t rows = std::min(most_rows, (most_tiles - 2) * lanes);
-  while (rows > lanes && units * ceil_div(unit_rows_, rows) < enough) rows = round_up(rows / 2, lanes);
+void QueryCut::cut(index_t rows, index_t lanes) {
   parts_ = std::max<index_t>(1, ceil_div(unit_rows_, rows));
   part_rows_ = std::max<index_t>(1, round_up(ceil_div(unit_rows_, parts_), unit_rows_ > lanes ? lanes : 1));
   parts_ = std::max<index_t>(1, ceil_div(unit_rows_, part_rows_));
-  blocks_ = units * parts_;
-  if (plan.threads() > 1 && blocks_ > 0 && blocks_ < 2 * plan.threads()) {
-    splits_ = std::clamp<index_t>(ceil_div(2 * plan.threads(), blocks_), 1, std::max<index_t>(1, problem.kv_len / (2 * usual_panel_keys)));
-  }
-
-  const index_t tile_floats = (round_up(part_rows_, lanes) + lanes) * (problem.head_dim + problem.value_dim + 3);
-  if (splits_ == 1) {
-    tiles_ = plan.per_worker<float>(tile_floats);
-  } else {
-    tiles_ = plan.shared<float>(blocks_ * splits_ * round_up(tile_floats, 32));
-    seen_ = plan.shared<std::uint64_t>(blocks_ * splits_ * most_tiles * 2);
-  }
-  weights_ = plan.per_worker<float>(batch_keys * max_lanes);
-  copies_ = plan.per_worker<float>(2 * usual_panel_keys * (problem.head_dim + problem.value_dim));
-  panels_ = plan.per_worker<std::byte>(2 * static_cast<index_t>(sizeof(KeyPanel)));
-  cost_ = plan.shared<float>(blocks_);
-  order_ = plan.shared<std::int32_t>(blocks_);
 }
 
-QueryBlock SoftmaxEngine::query_block(index_t number, const RowSchedule* rows) const {
+QueryBlock QueryCut::block(index_t number, const RowSchedule* rows) const {
   QueryBlock block;
   const index_t part = number % parts_;
   index_t rest = number / parts_;
@@ -152,6 +90,55 @@ QueryBlock SoftmaxEngine::query_block(index_t number, const RowSchedule* rows) c
   block.first += part * part_rows_ * block.step;
   block.count = std::clamp<index_t>(length - part * part_rows_, 0, part_rows_);
   return block;
+}
+
+struct SoftmaxEngine::Tiles {
+  index_t size = 0;
+  std::array<Tile, most_tiles> tile;
+  std::array<TileQueries, most_tiles> queries;
+  std::array<const TileOps*, most_tiles> ops;
+};
+
+SoftmaxEngine::SoftmaxEngine(const Problem& problem, const EngineOptions& options, WorkspacePlan& plan)
+    : problem_(problem),
+      queries_(options.queries),
+      shape_{problem.head_dim, problem.value_dim},
+      factor_(static_cast<float>(options.scale.value_or(problem.scale()) * 1.4426950408889634)),
+      cut_(problem, options.queries),
+      training_(plan.training()),
+      lse_(training_ ? plan.shared<float>(problem.batch * problem.heads * problem.q_len) : Booking<float>{}),
+      backward_(problem, options, factor_, plan) {
+  ATTN_ASSERT(problem.head_dim >= 1 && problem.head_dim <= max_head_dim);
+  ATTN_ASSERT(problem.value_dim >= 1 && problem.value_dim <= max_head_dim);
+  for (int vectors = 1; vectors <= 3; ++vectors) ops_[vectors - 1] = &tile_ops(vectors);
+  widest_ = choose_width(std::min(options.keys_per_query, problem.kv_len), ops_);
+
+  panel_limit_ = options.keys_per_query <= panel_keys ? panel_keys : usual_panel_keys;
+
+  // Blocks as large as leave each thread several tasks; where even single tiles do not, their keys are split.
+  const index_t lanes = ops_[widest_ - 1]->lanes;
+  const index_t units = problem.batch * problem.heads * cut_.units();
+  const index_t enough = plan.threads() == 1 ? 1 : 4 * plan.threads();
+  index_t rows = std::min(most_rows, (most_tiles - 2) * lanes);
+  while (rows > lanes && units * ceil_div(cut_.unit_rows(), rows) < enough) rows = round_up(rows / 2, lanes);
+  cut_.cut(rows, lanes);
+  blocks_ = cut_.blocks();
+  if (plan.threads() > 1 && blocks_ > 0 && blocks_ < 2 * plan.threads()) {
+    splits_ = std::clamp<index_t>(ceil_div(2 * plan.threads(), blocks_), 1, std::max<index_t>(1, problem.kv_len / (2 * usual_panel_keys)));
+  }
+
+  const index_t tile_floats = (round_up(cut_.part_rows(), lanes) + lanes) * (problem.head_dim + problem.value_dim + 3);
+  if (splits_ == 1) {
+    tiles_ = plan.per_worker<float>(tile_floats);
+  } else {
+    tiles_ = plan.shared<float>(blocks_ * splits_ * round_up(tile_floats, 32));
+    seen_ = plan.shared<std::uint64_t>(blocks_ * splits_ * most_tiles * 2);
+  }
+  weights_ = plan.per_worker<float>(batch_keys * max_lanes);
+  copies_ = plan.per_worker<float>(2 * usual_panel_keys * (problem.head_dim + problem.value_dim));
+  panels_ = plan.per_worker<std::byte>(2 * static_cast<index_t>(sizeof(KeyPanel)));
+  cost_ = plan.shared<float>(blocks_);
+  order_ = plan.shared<std::int32_t>(blocks_);
 }
 
 SoftmaxEngine::Tiles SoftmaxEngine::cut_into_tiles(const QueryBlock& block, std::span<float> scratch) const {
@@ -322,7 +309,7 @@ bool SoftmaxEngine::attend_keys(const EngineArrays& arrays, const Workspace& wor
 
 void SoftmaxEngine::attend(const EngineArrays& arrays, const Workspace& workspace, KeySchedule schedule, const QueryBlock& block,
                            index_t slot, int worker) const {
-  const FlushDenormals flush;
+  const DenormalsAreZero zero;
   const index_t split = slot % splits_;
   Tiles tiles = cut_into_tiles(block, tile_scratch(workspace, slot, worker));
   const auto tile_count = static_cast<std::size_t>(tiles.size);
@@ -345,7 +332,7 @@ void SoftmaxEngine::attend(const EngineArrays& arrays, const Workspace& workspac
 
 // In order of the splits, so the same bits however the tasks were timed.
 void SoftmaxEngine::merge(const EngineArrays& arrays, const Workspace& workspace, const QueryBlock& block, index_t number) const {
-  const FlushDenormals flush;
+  const DenormalsAreZero zero;
   Tiles sum;
   for (index_t split = 0; split < splits_; ++split) {
     const index_t slot = number * splits_ + split;
@@ -366,7 +353,7 @@ void SoftmaxEngine::order_tasks(std::span<std::int32_t> order, std::span<float> 
   for (std::size_t number = 0; number < order.size(); ++number) {
     order[number] = static_cast<std::int32_t>(number);
     cost[number] = 0;
-    const QueryBlock block = query_block(static_cast<index_t>(number), rows);
+    const QueryBlock block = cut_.block(static_cast<index_t>(number), rows);
     if (block.count == 0) continue;
     KeyList list(problem_.kv_len);
     schedule(block, list);
@@ -379,19 +366,25 @@ void SoftmaxEngine::order_tasks(std::span<std::int32_t> order, std::span<float> 
   });
 }
 
-void SoftmaxEngine::run(const EngineArrays& arrays, const Workspace& workspace, const RowSchedule* rows, KeySchedule schedule) const {
+View<float, 3> SoftmaxEngine::own_lse(const Workspace& workspace) const {
+  return {workspace.shared(lse_).data(), {problem_.batch, problem_.heads, problem_.q_len}};
+}
+
+void SoftmaxEngine::run(const EngineArrays& given, const Workspace& workspace, const RowSchedule* rows, KeySchedule schedule) const {
+  EngineArrays arrays = given;
+  if (training_ && arrays.lse.data_handle() == nullptr) arrays.lse = own_lse(workspace);
   ATTN_ASSERT(arrays.q.stride(3) == 1 && arrays.k.stride(3) == 1 && arrays.v.stride(3) == 1 && arrays.out.stride(3) == 1);
   ATTN_ASSERT(!arrays.resume || arrays.lse.data_handle() != nullptr);
   const std::span<std::int32_t> order = workspace.shared(order_);
   order_tasks(order, workspace.shared(cost_), rows, schedule);
   parallel_tasks(blocks_ * splits_, [&](index_t task, int worker) {
     const index_t number = order[static_cast<std::size_t>(task / splits_)];
-    const QueryBlock block = query_block(number, rows);
+    const QueryBlock block = cut_.block(number, rows);
     if (block.count > 0) attend(arrays, workspace, schedule, block, number * splits_ + task % splits_, worker);
   });
   if (splits_ == 1) return;
   parallel_tasks(blocks_, [&](index_t number, int) {
-    const QueryBlock block = query_block(number, rows);
+    const QueryBlock block = cut_.block(number, rows);
     if (block.count > 0) merge(arrays, workspace, block, number);
   });
 }
@@ -404,6 +397,34 @@ void SoftmaxEngine::run(const EngineArrays& arrays, const Workspace& workspace, 
 void SoftmaxEngine::run(const EngineArrays& arrays, const Workspace& workspace, RowSchedule rows, KeySchedule schedule) const {
   ATTN_ASSERT(queries_.kind == QueryBlocks::Kind::listed);
   run(arrays, workspace, &rows, schedule);
+}
+
+void SoftmaxEngine::backward(const EngineArrays& given, const EngineGradients& gradients, const Workspace& workspace,
+                             const RowSchedule* rows, KeySchedule schedule) const {
+  ATTN_ASSERT(training_);
+  EngineArrays arrays = given;
+  if (arrays.lse.data_handle() == nullptr) arrays.lse = own_lse(workspace);
+  backward_.run(arrays, gradients, workspace, rows, schedule);
+}
+
+void SoftmaxEngine::backward(const EngineArrays& arrays, const EngineGradients& gradients, const Workspace& workspace,
+                             KeySchedule schedule) const {
+  ATTN_ASSERT(queries_.kind != QueryBlocks::Kind::listed);
+  backward(arrays, gradients, workspace, nullptr, schedule);
+}
+
+void SoftmaxEngine::backward(const EngineArrays& arrays, const EngineGradients& gradients, const Workspace& workspace, RowSchedule rows,
+                             KeySchedule schedule) const {
+  ATTN_ASSERT(queries_.kind == QueryBlocks::Kind::listed);
+  backward(arrays, gradients, workspace, &rows, schedule);
+}
+
+void SoftmaxEngine::leave_out(std::span<const std::int32_t> rows, const Workspace& workspace) const {
+  ATTN_ASSERT(training_);
+  const View<float, 3> lse = own_lse(workspace);
+  for (index_t head = 0; head < problem_.batch * problem_.heads; ++head) {
+    for (const std::int32_t row : rows) lse(head / problem_.heads, head % problem_.heads, row) = std::numeric_limits<float>::infinity();
+  }
 }
 
 }  // namespace attn::kernels

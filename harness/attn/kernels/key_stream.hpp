@@ -2,6 +2,7 @@
 // Private to the engine.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <utility>
@@ -52,6 +53,13 @@ struct TileQueries {
   index_t count;
   index_t lowest, highest;  // of their positions
 };
+
+// The lowest and highest position among queries first .. first + count - 1 of a block.
+inline std::pair<index_t, index_t> position_range(const QueryBlock& block, index_t first, index_t count) {
+  if (block.rows == nullptr) return {block.position(first), block.position(first + count - 1)};
+  const auto [low, high] = std::minmax_element(block.rows + first, block.rows + first + count);
+  return {*low + block.shift, *high + block.shift};
+}
 
 class KeyStream {
  public:

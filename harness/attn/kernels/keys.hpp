@@ -87,4 +87,7 @@ class KeyList {
   std::array<KeyRun, capacity> runs_;
 };
 
+// The schedule of attention to everything.
+inline constexpr auto all_keys = [](const QueryBlock&, KeyList& keys) { keys.all(); };
+
 }  // namespace attn::kernels

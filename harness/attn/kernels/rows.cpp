@@ -98,6 +98,18 @@ void EluPlusOne(index_t m, index_t n, Rows from, Into to) {
   });
 }
 
+void EluPlusOneGradient(index_t m, index_t n, Rows features, Rows gradient, Into to) {
+  MapRows(m, n, features, to, [&](V x, index_t i, index_t j, index_t count) HWY_ATTR {
+    return hn::Mul(hn::Min(x, hn::Set(F(), 1.0f)), load_first(gradient.data + i * gradient.stride + j, count));
+  });
+}
+
+void ReluGradient(index_t m, index_t n, Rows features, Into gradient) {
+  MapRows(m, n, features, gradient, [&](V x, index_t i, index_t j, index_t count) HWY_ATTR {
+    return hn::IfThenElseZero(hn::Gt(x, hn::Zero(F())), load_first(gradient.data + i * gradient.stride + j, count));
+  });
+}
+
 void Relu(index_t m, index_t n, Rows from, const float* factor, Into to) {
   MapRows(m, n, from, to,
           [&](V x, index_t i, index_t, index_t) HWY_ATTR { return hn::Mul(hn::Max(x, hn::Zero(F())), hn::Set(F(), factor[i])); });
@@ -320,6 +332,9 @@ ATTN_ROWS(transpose, Transpose, (index_t m, index_t n, Rows from, Into to), m, n
 ATTN_ROWS(add, Add, (index_t m, index_t n, Rows from, Into to, float factor), m, n, from, to, factor)
 ATTN_ROWS(scale_rows, ScaleRows, (index_t m, index_t n, Rows from, const float* factor, Into to), m, n, from, factor, to)
 ATTN_ROWS(elu_plus_one, EluPlusOne, (index_t m, index_t n, Rows from, Into to), m, n, from, to)
+ATTN_ROWS(elu_plus_one_gradient, EluPlusOneGradient, (index_t m, index_t n, Rows features, Rows gradient, Into to), m, n, features,
+          gradient, to)
+ATTN_ROWS(relu_gradient, ReluGradient, (index_t m, index_t n, Rows features, Into gradient), m, n, features, gradient)
 ATTN_ROWS(relu, Relu, (index_t m, index_t n, Rows from, const float* factor, Into to), m, n, from, factor, to)
 ATTN_ROWS(relu_plus, ReluPlus, (index_t m, index_t n, Rows from, float plus, Into to), m, n, from, plus, to)
 ATTN_ROWS(exp_minus, ExpMinus, (index_t m, index_t n, Rows from, const float* shift, Into to), m, n, from, shift, to)

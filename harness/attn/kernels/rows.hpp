@@ -13,6 +13,8 @@ void scale_rows(index_t m, index_t n, Rows from, const float* factor, Into to);
 
 // Feature maps, element by element.
 void elu_plus_one(index_t m, index_t n, Rows from, Into to);                   // x + 1, or e^x where x <= 0
+void elu_plus_one_gradient(index_t m, index_t n, Rows features, Rows gradient, Into to);  // gradient * min(feature, 1)
+void relu_gradient(index_t m, index_t n, Rows features, Into gradient);                   // itself where feature > 0, else 0
 void relu(index_t m, index_t n, Rows from, const float* factor, Into to);      // max(x, 0) * factor[row]
 void relu_plus(index_t m, index_t n, Rows from, float plus, Into to);          // max(x, 0) + plus
 void exp_minus(index_t m, index_t n, Rows from, const float* shift, Into to);  // e^(x - shift[column])

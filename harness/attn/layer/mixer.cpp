@@ -1,5 +1,10 @@
 #include "attn/layer/mixer.hpp"
 
+#include <memory>
+
+#include "attn/algebra/given_gradient.hpp"
+#include "attn/exec/arena.hpp"
+
 namespace attn {
 
 namespace {
@@ -12,11 +17,66 @@ Tensor<T> by_definition(const Variant& variant, const Problem& p, const Tensor<T
   return variant.definition(p, in, parameters);
 }
 
+View<const float, 4> view(const Tensor<float>& x) { return {x.data(), {x.extent(0), x.extent(1), x.extent(2), x.extent(3)}}; }
+
+// An array to be filled, and the view to fill it through.
+struct Filled {
+  Array<float> array;
+  View<float, 4> view;
+
+  explicit Filled(const Shape& shape) : array(shape), view(array.writable(), {shape[0], shape[1], shape[2], shape[3]}) {}
+};
+
+// One forward pass by the fast path, and what its backward pass needs.
+struct FastPass {
+  WorkspacePlan booked;
+  std::unique_ptr<Plan> plan;
+  Workspace workspace;
+  Tensor<float> q, k, v, out;
+  ParameterSet<float> parameters;
+  Parameters specs;
+
+  FastPass(const Variant& variant, const Problem& p, const Tensor<float>& q_, const Tensor<float>& k_, const Tensor<float>& v_,
+           const ParameterSet<float>& given)
+      : booked(arena_threads(), Purpose::training),
+        plan(variant.plan(p, booked)),
+        workspace(booked),
+        q(detach(q_)),
+        k(detach(k_)),
+        v(detach(v_)),
+        specs(variant.parameters(p)) {
+    for (const auto& [name, tensor] : given.all()) parameters.set(name, detach(tensor));
+    const Filled made({p.batch, p.heads, p.q_len, p.value_dim});
+    plan->run({view(q), view(k), view(v)}, parameters, made.view, workspace);
+    out = Tensor<float>(made.array);
+  }
+
+  // Of q, k, v and the trainable parameters, in this order.
+  std::vector<Tensor<float>> pull(const Tensor<float>& d_out) {
+    const Filled d_q(q.shape()), d_k(k.shape()), d_v(v.shape());
+    const ParameterGradients d_parameters(specs);
+    plan->backward({view(q), view(k), view(v)}, parameters, {view(out), view(d_out), d_q.view, d_k.view, d_v.view, d_parameters},
+                   workspace);
+    std::vector<Tensor<float>> list;
+    for (const Filled* filled : {&d_q, &d_k, &d_v}) list.push_back(Tensor<float>(filled->array));
+    for (const auto& spec : specs) {
+      if (spec.trainable) list.push_back(d_parameters[spec.name]);
+    }
+    return list;
+  }
+};
+
 }  // namespace
 
 Tensor<float> mix(const Variant& variant, const Problem& p, const Tensor<float>& q, const Tensor<float>& k, const Tensor<float>& v,
                   const ParameterSet<float>& parameters) {
-  return by_definition(variant, p, q, k, v, parameters);
+  if (!variant.supports_backward(p)) return by_definition(variant, p, q, k, v, parameters);
+  const auto pass = std::make_shared<FastPass>(variant, p, q, k, v, parameters);
+  std::vector<Tensor<float>> from = {q, k, v};
+  for (const auto& spec : pass->specs) {
+    if (spec.trainable) from.push_back(parameters[spec.name]);
+  }
+  return with_gradient<float>(pass->out, from, [pass](const Tensor<float>& gradient) { return pass->pull(gradient); });
 }
 
 Tensor<double> mix(const Variant& variant, const Problem& p, const Tensor<double>& q, const Tensor<double>& k,

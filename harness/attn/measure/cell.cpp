@@ -10,7 +10,7 @@ namespace attn {
 using nlohmann::json;
 
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Problem, batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim, causal)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Cell, variant, problem, input, seed, threads, isa)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Cell, variant, problem, input, seed, threads, isa, pass)
 NLOHMANN_JSON_SERIALIZE_ENUM(Comparison, {{Comparison::none, "none"}, {Comparison::rows, "rows"}, {Comparison::full, "full"}})
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Settings, samples, sample_min_s, gate, fidelity, fidelity_seeds, clock, pin, against,
                                    memory_limit_bytes, output_file)
@@ -33,6 +33,15 @@ constexpr std::array outcome_names = {std::pair{Outcome::ok, "ok"},
                                       std::pair{Outcome::skipped_budget, "skipped_budget"}};
 
 }  // namespace
+
+std::string_view to_string(Pass pass) { return pass == Pass::forward ? "forward" : "forward_backward"; }
+
+Result<Pass> parse_pass(std::string_view name) {
+  for (const Pass pass : {Pass::forward, Pass::forward_backward}) {
+    if (to_string(pass) == name) return pass;
+  }
+  return refuse("'" + std::string(name) + "' is no pass; accepted: forward, forward_backward");
+}
 
 std::string_view to_string(Outcome outcome) {
   for (const auto& [value, name] : outcome_names) {

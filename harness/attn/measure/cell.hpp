@@ -7,10 +7,16 @@
 #include <vector>
 
 #include "attn/core/problem.hpp"
+#include "attn/core/result.hpp"
 #include "attn/inputs/tensors.hpp"
 #include "attn/variant/registry.hpp"
 
 namespace attn {
+
+// What is timed: the forward pass, or it and the backward pass that training makes after it.
+enum class Pass { forward, forward_backward };
+std::string_view to_string(Pass pass);
+Result<Pass> parse_pass(std::string_view name);
 
 struct Cell {
   std::string variant;  // canonical name, id:options
@@ -19,6 +25,7 @@ struct Cell {
   std::uint64_t seed = 1;
   int threads = 1;
   std::string isa;  // empty: the best this machine has
+  Pass pass = Pass::forward;
 };
 
 // Against softmax attention: not at all, at sampled rows, or these and the matrix of weights.

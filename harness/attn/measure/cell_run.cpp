@@ -3,18 +3,25 @@
 #include <algorithm>
 #include <limits>
 
+#include "attn/core/rng.hpp"
 #include "attn/kernels/isa.hpp"
 
 namespace attn {
 
 namespace {
 
-Result<std::unique_ptr<Variant>> configured(const Registry& registry, const std::string& name, const Problem& p) {
+Result<std::unique_ptr<Variant>> configured(const Registry& registry, const std::string& name, const Cell& cell) {
   auto variant = registry.configure(name);
   if (!variant) return variant.refusal();
-  if (Status status = (*variant)->supports(p); !status) return status.refusal();
+  if (Status status = (*variant)->supports(cell.problem); !status) return status.refusal();
+  if (cell.pass == Pass::forward_backward) {
+    if (Status status = (*variant)->supports_backward(cell.problem); !status)
+      return refuse((*variant)->id() + " " + status.reason());
+  }
   return variant;
 }
+
+Buffer floats(index_t count) { return Buffer(static_cast<std::size_t>(count) * sizeof(float)); }
 
 }  // namespace
 
@@ -32,7 +39,7 @@ Result<std::unique_ptr<CellRun>> CellRun::open(const Registry& registry, const C
   if (!cell.isa.empty()) {
     if (Status forced = kernels::force_isa(cell.isa); !forced) return forced.refusal();
   }
-  auto variant = configured(registry, cell.variant, cell.problem);
+  auto variant = configured(registry, cell.variant, cell);
   if (!variant) return variant.refusal();
   const auto input = parse_input(cell.input);
   if (!input) return input.refusal();
@@ -49,7 +56,7 @@ Result<std::unique_ptr<CellRun>> CellRun::open(const Registry& registry, const C
 }
 
 Result<std::unique_ptr<CellRun>> CellRun::beside(const Registry& registry, const std::string& variant) const {
-  auto other = configured(registry, variant, cell_.problem);
+  auto other = configured(registry, variant, cell_);
   if (!other) return other.refusal();
   std::unique_ptr<CellRun> run(new CellRun(cell_));
   run->cell_.variant = variant;
@@ -64,7 +71,46 @@ void CellRun::plan(std::unique_ptr<Variant> variant) {
   output_memory_ = output_buffer(cell_.problem);
   output_ = output_view(cell_.problem, output_memory_);
   std::fill_n(output_.data_handle(), output_.size(), std::numeric_limits<float>::quiet_NaN());
-  planned_.emplace(std::move(variant), cell_.problem, cell_.threads);
+  const bool trains = cell_.pass == Pass::forward_backward;
+  planned_.emplace(std::move(variant), cell_.problem, cell_.threads, trains ? Purpose::training : Purpose::inference);
+  if (trains) gradients_ = std::make_unique<Gradients>(*this, planned_->variant().parameters(cell_.problem));
+}
+
+CellRun::Gradients::Gradients(const CellRun& run, const Parameters& specs)
+    : d_out(floats(run.output_.size())),
+      d_q(floats(run.tensors_->q.size())),
+      d_k(floats(run.tensors_->k.size())),
+      d_v(floats(run.tensors_->v.size())),
+      d_parameters(specs),
+      arrays{run.output_,
+             View<float, 4>(d_out.as<float>(), run.output_.extents()),
+             {d_q.as<float>(), run.tensors_->q.extents()},
+             {d_k.as<float>(), run.tensors_->k.extents()},
+             {d_v.as<float>(), run.tensors_->v.extents()},
+             d_parameters} {
+  Rng(run.cell_.seed, "gradient of the output").normals({d_out.as<float>(), static_cast<std::size_t>(run.output_.size())});
+  const auto fill = [](const View<float, 4>& x) {
+    std::fill_n(x.data_handle(), x.size(), std::numeric_limits<float>::quiet_NaN());
+  };
+  for (const auto& gradient : {arrays.d_q, arrays.d_k, arrays.d_v}) fill(gradient);
+}
+
+void CellRun::run() const {
+  arena_->execute([&] {
+    planned_->run(inputs(), output_);
+    if (gradients_) planned_->backward(inputs(), gradients_->arrays);
+  });
+}
+
+Cost CellRun::cost() const {
+  const Variant& variant = planned_->variant();
+  Cost cost = variant.cost(cell_.problem);
+  if (!gradients_) return cost;
+  const Cost back = variant.backward_cost(cell_.problem);
+  cost.flops += back.flops;
+  cost.bytes += back.bytes;
+  cost.exps += back.exps;
+  return cost;
 }
 
 void CellRun::run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out) const {

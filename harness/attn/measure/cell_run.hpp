@@ -14,14 +14,18 @@ namespace attn {
 // A variant planned for a problem, with what it needs to run.
 class PlannedVariant {
  public:
-  PlannedVariant(std::unique_ptr<Variant> variant, const Problem& p, int threads)
-      : variant_(std::move(variant)), booked_(threads), plan_(variant_->plan(p, booked_)) {}
+  PlannedVariant(std::unique_ptr<Variant> variant, const Problem& p, int threads, Purpose purpose = Purpose::inference)
+      : variant_(std::move(variant)), booked_(threads, purpose), plan_(variant_->plan(p, booked_)) {}
 
   // Hands over the parameters and grants the workspace. Before run(), once.
   void equip(ParameterSet<float> parameters);
   // Inside the arena of as many threads.
   void run(const FloatInputs& in, Output out) const { run(in, parameters_, out); }
   void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out) const;
+  // After run(), planned for training.
+  void backward(const FloatInputs& in, const BackwardArrays& arrays) const {
+    plan_->backward(in, parameters_, arrays, *workspace_);
+  }
 
   const Variant& variant() const { return *variant_; }
   const ParameterSet<float>& parameters() const { return parameters_; }
@@ -46,8 +50,8 @@ class CellRun {
 
   void equip(ParameterSet<float> parameters) { planned_->equip(std::move(parameters)); }
 
-  // The fast path into output(), by the parameters handed over.
-  void run() const { run(inputs(), parameters(), output_); }
+  // The fast path into output(), by the parameters handed over; with Pass::forward_backward, gradients() too.
+  void run() const;
   // The same plan on other tensors of the same shapes.
   void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out) const;
 
@@ -59,6 +63,10 @@ class CellRun {
   FloatInputs inputs() const { return {tensors_->q, tensors_->k, tensors_->v}; }
   const ParameterSet<float>& parameters() const { return planned_->parameters(); }
   Output output() const { return output_; }
+  // With Pass::forward_backward: of normally distributed gradients of the output.
+  const BackwardArrays& gradients() const { return gradients_->arrays; }
+  bool trains() const { return gradients_ != nullptr; }
+  Cost cost() const;
   const Arena& arena() const { return *arena_; }
   index_t workspace_bytes() const { return planned_->workspace_bytes(); }
 
@@ -72,7 +80,15 @@ class CellRun {
   std::shared_ptr<const Arena> arena_;
   Buffer output_memory_;
   Output output_;
+  struct Gradients {
+    Buffer d_out, d_q, d_k, d_v;
+    ParameterGradients d_parameters;
+    BackwardArrays arrays;
+    Gradients(const CellRun& run, const Parameters& specs);
+  };
+
   std::optional<PlannedVariant> planned_;
+  std::unique_ptr<Gradients> gradients_;
 };
 
 // Memory for an output of this problem.

@@ -35,6 +35,7 @@ struct Finding {
 struct ConformanceOptions {
   int threads = 2;        // where a property does not vary them
   bool thorough = false;  // more shapes
+  bool gradient = true;   // of the definition, which knows no instruction set: false when trying another of those
   // Null where the program counts no calls: what needs it is then not tried.
   CallMeter* meter = nullptr;
   // Told what is tried next. A variant may end the process, and whoever watches it then knows where.

@@ -102,9 +102,9 @@ std::vector<float> Case::output() const {
   return values;
 }
 
-Planned::Planned(const Variant& variant, const Problem& p, int threads, Workspace::Mode mode)
+Planned::Planned(const Variant& variant, const Problem& p, int threads, Workspace::Mode mode, Purpose purpose)
     : parameters(make_parameters(variant.parameters(p), parameter_seed)),
-      booked(threads),
+      booked(threads, purpose),
       plan(variant.plan(p, booked)),
       workspace(booked, mode) {}
 

@@ -71,7 +71,8 @@ struct Planned {
   std::unique_ptr<Plan> plan;
   Workspace workspace;
 
-  Planned(const Variant& variant, const Problem& p, int threads, Workspace::Mode mode = Workspace::Mode::plain);
+  Planned(const Variant& variant, const Problem& p, int threads, Workspace::Mode mode = Workspace::Mode::plain,
+          Purpose purpose = Purpose::inference);
   void run(const Arena& arena, const Case& c);
 };
 

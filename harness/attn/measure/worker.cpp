@@ -9,6 +9,7 @@
 #include "attn/measure/clock.hpp"
 #include "attn/measure/fidelity.hpp"
 #include "attn/measure/gate.hpp"
+#include "attn/measure/gradient_check.hpp"
 #include "attn/measure/machine.hpp"
 #include "attn/measure/memory.hpp"
 #include "attn/variant/variant.hpp"
@@ -35,6 +36,22 @@ GateResult gate_of(const CellRun& run) {
                                   run.arena());
 }
 
+// The gradients of a problem of at most so many queries and keys: the tape holds the weights of all pairs, several times.
+constexpr index_t backward_twin = 256;
+
+std::string backward_on_twin(const CellRun& run) {
+  Problem p = run.problem();
+  p.batch = 1;
+  p.q_len = std::min(p.q_len, backward_twin);
+  p.kv_len = std::min(p.kv_len, backward_twin);
+  for (const auto& [argument, error, size, allowed] : check_backward(run.variant(), p, run.inputs(), run.seed(), run.arena())) {
+    if (error <= allowed) continue;
+    return "the backward pass misses the gradient of " + argument + " by " + format_number(error) + ", allowed " +
+           format_number(allowed) + " (at " + to_string(p) + ")";
+  }
+  return "";
+}
+
 // The variant to be clocked beside `run`, checked like a cell of its own.
 Result<std::unique_ptr<CellRun>> reference_of(const CellRun& run, const Registry& registry, const Settings& settings,
                                               Outcome& outcome) {
@@ -56,7 +73,7 @@ Measurement measure(const Registry& registry, const Cell& cell, const Settings& 
   m.isa = kernels::active_isa();
   if (!opened) return failed(m, Outcome::unsupported, opened.reason());
   CellRun& run = **opened;
-  m.cost = run.variant().cost(cell.problem);
+  m.cost = run.cost();
   const Parameters specs = run.variant().parameters(cell.problem);
   m.parameter_bytes = parameter_bytes(specs);
   m.workspace_bytes = run.workspace_bytes();
@@ -118,6 +135,11 @@ void check_cell(const CellRun& run, const Settings& settings, Measurement& m) {
     if (!passed(m.gate)) {
       m.outcome = Outcome::inaccurate;
       m.reason = missed(m.gate);
+      return;
+    }
+    if (const std::string why = run.trains() ? backward_on_twin(run) : ""; !why.empty()) {
+      m.outcome = Outcome::inaccurate;
+      m.reason = why;
       return;
     }
   }

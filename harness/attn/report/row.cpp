@@ -108,6 +108,9 @@ const std::vector<Column>& columns() {
       {"threads", "threads of the pool", [](R r) { return std::to_string(r.cell.threads); }},
       {"isa", "instruction set of the kernels", [](R r) { return r.measurement.isa.empty() ? r.cell.isa : r.measurement.isa; },
        true},
+      {"pass", "forward, or forward_backward: both, timed as one; the backward pass's flops are 2.5 times the forward's (five products "
+       "for two) unless the variant's page counts them",
+       [](R r) { return std::string(to_string(r.cell.pass)); }, true},
       {"status", "ok, unsupported, inaccurate, timed_out, out_of_memory, crashed, skipped_budget",
        [](R r) { return std::string(to_string(r.measurement.outcome)); }, true},
       {"reason", "why the status is not ok", [](R r) { return r.measurement.reason; }, true},
@@ -323,7 +326,7 @@ CsvText parse_csv(std::string_view text) {
 namespace {
 
 constexpr std::array key_columns = {"variant",  "options",   "batch",  "heads", "kv_heads", "q_len",   "kv_len",
-                                    "head_dim", "value_dim", "causal", "input", "seed",     "threads", "isa"};
+                                    "head_dim", "value_dim", "causal", "input", "seed",     "threads", "isa", "pass"};
 
 std::size_t column_index(std::string_view name) {
   for (std::size_t c = 0; c < columns().size(); ++c) {

@@ -16,8 +16,9 @@ using Line = std::vector<std::string>;
 bool timed(const Row& row) { return row.measurement.outcome == Outcome::ok && !row.measurement.samples_s.empty(); }
 
 std::string heading(const Row& row) {
-  return fmt::format("{}, input {}, {} thread{}, {}", to_string(row.cell.problem), row.cell.input, row.cell.threads,
-                     row.cell.threads == 1 ? "" : "s", row.cell.isa);
+  return fmt::format("{}, input {}, {} thread{}, {}{}", to_string(row.cell.problem), row.cell.input, row.cell.threads,
+                     row.cell.threads == 1 ? "" : "s", row.cell.isa,
+                     row.cell.pass == Pass::forward ? "" : ", forward and backward");
 }
 
 // Where the input lies and what to know of it, from the first row that ran; with a newline.
@@ -31,7 +32,7 @@ std::string input_line(Iterator first, Iterator last) {
 
 auto block_of(const Row& row) {
   const Problem& p = row.cell.problem;
-  return std::tuple(p.causal, p.batch, p.heads, p.kv_heads, p.head_dim, p.value_dim, row.cell.input, row.cell.isa, row.cell.threads,
+  return std::tuple(p.causal, p.batch, p.heads, p.kv_heads, p.head_dim, p.value_dim, row.cell.input, row.cell.isa, row.cell.pass, row.cell.threads,
                     row.cell.seed, p.q_len, p.kv_len);
 }
 

@@ -86,6 +86,12 @@ Result<std::vector<Block>> make_grid(const SweepOptions& o, const Registry& regi
       }
     }
   }
+  std::vector<Pass> passes;
+  for (const auto name : split(o.pass, ',')) {
+    const auto pass = parse_pass(trim(name));
+    if (!pass) return refuse("--pass: " + pass.reason());
+    passes.push_back(*pass);
+  }
   std::vector<std::unique_ptr<Input>> inputs;
   for (const auto& text : o.inputs.empty() ? std::vector<std::string>{"text"} : o.inputs) {
     auto input = parse_input(text);
@@ -105,31 +111,32 @@ Result<std::vector<Block>> make_grid(const SweepOptions& o, const Registry& regi
                   for (const auto& input : inputs)
                     for (const index_t threads : axes[7])
                       for (const auto& isa : isas)
-                        for (const index_t seed : axes[8]) {
-                          Problem asked{.batch = batch,
-                                        .heads = heads,
-                                        .kv_heads = o.kv_heads.empty() ? heads : kv_heads,
-                                        .q_len = n,
-                                        .kv_len = o.kv_len.empty() ? n : kv_len,
-                                        .head_dim = head_dim,
-                                        .value_dim = o.value_dim.empty() ? head_dim : value_dim,
-                                        .causal = is_causal};
-                          auto problem = input->adapt(asked);
-                          if (!problem) return refuse("--input " + input->name() + ": " + problem.reason());
-                          Block block;
-                          for (const auto& variant : *variants) {
-                            block.cells.push_back({variant->name(), *problem, input->name(), static_cast<std::uint64_t>(seed),
-                                                   static_cast<int>(threads), isa});
+                        for (const Pass pass : passes)
+                          for (const index_t seed : axes[8]) {
+                            Problem asked{.batch = batch,
+                                          .heads = heads,
+                                          .kv_heads = o.kv_heads.empty() ? heads : kv_heads,
+                                          .q_len = n,
+                                          .kv_len = o.kv_len.empty() ? n : kv_len,
+                                          .head_dim = head_dim,
+                                          .value_dim = o.value_dim.empty() ? head_dim : value_dim,
+                                          .causal = is_causal};
+                            auto problem = input->adapt(asked);
+                            if (!problem) return refuse("--input " + input->name() + ": " + problem.reason());
+                            Block block;
+                            for (const auto& variant : *variants) {
+                              block.cells.push_back({variant->name(), *problem, input->name(), static_cast<std::uint64_t>(seed),
+                                                     static_cast<int>(threads), isa, pass});
+                            }
+                            // Files fix their shape, so several lengths asked for may be one problem.
+                            const bool twice = std::any_of(blocks.begin(), blocks.end(), [&](const Block& other) {
+                              const Cell& a = other.cells.front();
+                              const Cell& b = block.cells.front();
+                              return a.problem == b.problem && a.input == b.input && a.seed == b.seed && a.threads == b.threads &&
+                                     a.isa == b.isa && a.pass == b.pass;
+                            });
+                            if (!twice) blocks.push_back(std::move(block));
                           }
-                          // Files fix their shape, so several lengths asked for may be one problem.
-                          const bool twice = std::any_of(blocks.begin(), blocks.end(), [&](const Block& other) {
-                            const Cell& a = other.cells.front();
-                            const Cell& b = block.cells.front();
-                            return a.problem == b.problem && a.input == b.input && a.seed == b.seed && a.threads == b.threads &&
-                                   a.isa == b.isa;
-                          });
-                          if (!twice) blocks.push_back(std::move(block));
-                        }
   return blocks;
 }
 
@@ -149,6 +156,7 @@ std::string repeat_command(const Cell& cell, const SweepOptions& o) {
   add("--causal", p.causal ? "yes" : "no");
   add("--threads", std::to_string(cell.threads));
   add("--isa", cell.isa);
+  if (cell.pass != Pass::forward) add("--pass", std::string(to_string(cell.pass)));
   add("--input", cell.input);
   add("--seed", std::to_string(cell.seed));
   add("--samples", std::to_string(o.samples));

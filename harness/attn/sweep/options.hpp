@@ -25,6 +25,7 @@ struct SweepOptions {
   std::string seed = "1";
   std::vector<std::string> inputs;  // empty: the text that comes with attnbench
   std::string isa;                  // list; empty: the best
+  std::string pass = "forward";     // list
   std::vector<std::string> plugins;
   // Measuring
   index_t samples = 9;

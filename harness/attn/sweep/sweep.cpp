@@ -221,8 +221,8 @@ std::string outcome_text(const Measurement& m) {
 }
 
 std::string cell_title(const Cell& cell) {
-  return fmt::format("{} q_len={}{} threads={}", cell.variant, cell.problem.q_len, cell.problem.causal ? " causal" : "",
-                     cell.threads);
+  return fmt::format("{} q_len={}{} threads={}{}", cell.variant, cell.problem.q_len, cell.problem.causal ? " causal" : "",
+                     cell.threads, cell.pass == Pass::forward ? "" : " forward_backward");
 }
 
 Status finish_cell(Sweep& sweep, const Cell& cell, const std::vector<Measurement>& rounds) {
@@ -431,8 +431,8 @@ int dry_run(const std::vector<Block>& blocks) {
   std::string text;
   for (const Block& block : blocks) {
     const Cell& first = block.cells.front();
-    text += fmt::format("{}, input {}, threads={}, isa={}, seed={}\n", to_string(first.problem), first.input, first.threads,
-                        first.isa, first.seed);
+    text += fmt::format("{}, input {}, threads={}, isa={}, seed={}{}\n", to_string(first.problem), first.input, first.threads,
+                        first.isa, first.seed, first.pass == Pass::forward ? "" : ", forward_backward");
     for (const Cell& cell : block.cells) text += "  " + cell.variant + "\n";
     cells += block.cells.size();
   }

@@ -28,11 +28,25 @@ struct OptionsOf<V> {
 };
 
 template <class V>
+concept HasBackward = requires(const V v, const FloatInputs in, const ParameterSet<float> parameters, const BackwardArrays arrays,
+                               Workspace workspace) {
+  v.backward(in, parameters, arrays, workspace);
+};
+
+template <class V>
 class PlanOf final : public Plan {
  public:
   PlanOf(const Problem& p, const typename OptionsOf<V>::type& o, WorkspacePlan& w) : variant_(p, o, w) {}
   void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const override {
     variant_.run(in, parameters, out, workspace);
+  }
+  void backward(const FloatInputs& in, const ParameterSet<float>& parameters, const BackwardArrays& arrays,
+                Workspace& workspace) const override {
+    if constexpr (HasBackward<V>) {
+      variant_.backward(in, parameters, arrays, workspace);
+    } else {
+      ATTN_ASSERT(false && "supports_backward() refuses");
+    }
   }
 
  private:
@@ -58,6 +72,22 @@ class VariantOf final : public Variant {
     }
   }
   Cost cost(const Problem& p) const override { return V::cost(p, options_); }
+  Status supports_backward(const Problem& p) const override {
+    if constexpr (!HasBackward<V>) {
+      return refuse("has no backward pass of its own");
+    } else if constexpr (requires { V::supports_backward(p, options_); }) {
+      return V::supports_backward(p, options_);
+    } else {
+      return {};
+    }
+  }
+  Cost backward_cost(const Problem& p) const override {
+    if constexpr (requires { V::backward_cost(p, options_); }) {
+      return V::backward_cost(p, options_);
+    } else {
+      return softmax_backward_cost(V::cost(p, options_));
+    }
+  }
   std::unique_ptr<Plan> plan(const Problem& p, WorkspacePlan& w) const override {
     return std::make_unique<PlanOf<V>>(p, options_, w);
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 namespace attn {
 
@@ -47,6 +48,22 @@ Init identity() {
 }
 
 }  // namespace init
+
+ParameterGradients::ParameterGradients(const Parameters& specs) {
+  for (const auto& spec : specs) {
+    if (!spec.trainable) continue;
+    Array<float> array(spec.shape);
+    float* const data = array.writable();
+    std::fill_n(data, array.size(), std::numeric_limits<float>::quiet_NaN());  // what a pass forgets to write shows
+    arrays_.emplace(spec.name, Entry{std::move(array), data});
+  }
+}
+
+Tensor<float> ParameterGradients::operator[](std::string_view name) const {
+  const auto found = arrays_.find(name);
+  ATTN_ASSERT(found != arrays_.end());
+  return Tensor<float>(found->second.array);
+}
 
 ParameterSet<float> make_parameters(const Parameters& specs, std::uint64_t seed) {
   ParameterSet<float> set;

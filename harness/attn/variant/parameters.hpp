@@ -2,6 +2,8 @@
 // definition and to the fast path alike.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <functional>
 #include <map>
 #include <span>
@@ -58,6 +60,31 @@ class ParameterSet {
 
  private:
   std::map<std::string, Tensor<T>, std::less<>> tensors_;
+};
+
+// Where a backward pass writes the gradients of the trainable parameters: every element, zeros where a parameter was not used.
+class ParameterGradients {
+ public:
+  explicit ParameterGradients(const Parameters& specs);
+
+  // The parameter must be trainable.
+  template <std::size_t R>
+  View<float, R> view(std::string_view name) const {
+    const auto found = arrays_.find(name);
+    ATTN_ASSERT(found != arrays_.end() && found->second.shape().size() == R);
+    std::array<index_t, R> extents{};
+    std::copy_n(found->second.shape().begin(), R, extents.begin());
+    return {found->second.data, extents};
+  }
+  Tensor<float> operator[](std::string_view name) const;  // shares the elements: copy it to keep it beyond the next pass
+
+ private:
+  struct Entry {
+    Array<float> array;
+    float* data;
+    const Shape& shape() const { return array.shape(); }
+  };
+  std::map<std::string, Entry, std::less<>> arrays_;
 };
 
 // Each tensor draws from its own stream of `seed`, named after it.

@@ -13,6 +13,10 @@ double tensor_bytes(const Problem& p) {
   return static_cast<double>(q_and_out + k_and_v) * sizeof(float);
 }
 
+Cost softmax_backward_cost(const Cost& forward) {
+  return {.flops = 2.5 * forward.flops, .bytes = 2 * forward.bytes, .exps = forward.exps};
+}
+
 std::string_view to_string(Exactness e) {
   switch (e) {
     case Exactness::exact: return "exact";

@@ -27,6 +27,14 @@ struct FloatInputs {
 };
 using Output = View<float, 4>;  // [B,H,N,Dv], last stride 1
 
+// A backward pass: what the forward wrote, the gradient of some number with respect to it, and where the gradients with respect
+// to the inputs go. Every element of those is written, zeros for an input that the variant does not read.
+struct BackwardArrays {
+  View<const float, 4> out, d_out;         // [B,H,N,Dv]
+  View<float, 4> d_q, d_k, d_v;            // as q, k, v
+  const ParameterGradients& d_parameters;  // of the trainable ones
+};
+
 // Useful work of a problem, independent of how it is done; the harness adds the roof.
 struct Cost {
   double flops = 0;  // a multiply-add is two
@@ -36,6 +44,10 @@ struct Cost {
 
 // Q, K, V read and the output written once, in bytes.
 double tensor_bytes(const Problem& p);
+
+// A backward pass as that of fused softmax attention: five products (the weights again, their gradient, those of Q, K and V)
+// against the forward's two, its exps again, and a gradient moved for every element that the forward moves.
+Cost softmax_backward_cost(const Cost& forward);
 
 enum class Exactness {
   exact,          // equals softmax attention
@@ -75,6 +87,10 @@ class Plan {
   virtual ~Plan() = default;
   // Inside an arena of the planned number of threads. Writes every element of the output.
   virtual void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const = 0;
+  // After `run` with the same inputs, parameters and workspace, when the plan was made for training and the variant's
+  // supports_backward() is fine.
+  virtual void backward(const FloatInputs& in, const ParameterSet<float>& parameters, const BackwardArrays& arrays,
+                        Workspace& workspace) const = 0;
 };
 
 // A variant with its options set.
@@ -90,7 +106,13 @@ class Variant {
   Status supports(const Problem& p) const;
   virtual Parameters parameters(const Problem& p) const = 0;
   virtual Cost cost(const Problem& p) const = 0;
+  // Whether plans have a backward pass of their own. Without one, gradients come from the definition, on the algebra's tape.
+  virtual Status supports_backward(const Problem& p) const = 0;
+  // Of the backward pass alone: what the page says, else softmax_backward_cost.
+  virtual Cost backward_cost(const Problem& p) const = 0;
   virtual std::unique_ptr<Plan> plan(const Problem& p, WorkspacePlan& workspace) const = 0;
+  // What is a variable among the inputs and parameters has a gradient (attn/algebra/gradient.hpp): the definition is the tape.
+  // Choices by number (hashes, the largest k, clusters) are constants to it.
   virtual Tensor<double> definition(const Problem&, const Inputs<double>&, const ParameterSet<double>&) const = 0;
   virtual Tensor<float> definition(const Problem&, const Inputs<float>&, const ParameterSet<float>&) const = 0;
 

@@ -11,6 +11,10 @@
 //     static Tensor<T> definition(const Problem&, const Options&, const Inputs<T>&, const ParameterSet<T>&);
 //     Local(const Problem&, const Options&, WorkspacePlan&);                           plan: choose, book, may throw
 //     void run(const FloatInputs&, const ParameterSet<float>&, Output, Workspace&) const;   no allocation, no throw
+//     void backward(const FloatInputs&, const ParameterSet<float>&, const BackwardArrays&, Workspace&) const;   optional: after a
+//                                                                       run of a plan for training (WorkspacePlan::training)
+//     static Status supports_backward(const Problem&, const Options&);                 optional, with backward
+//     static Cost backward_cost(const Problem&, const Options&);                       optional, with backward
 //   };
 //   ATTN_VARIANT(local, Local)
 #pragma once

@@ -140,7 +140,6 @@ Problem shape(index_t q_len, index_t kv_len, index_t head_dim, index_t value_dim
 }
 
 int always(index_t, index_t, index_t) { return 1; }
-const auto all_keys = [](const QueryBlock&, KeyList& keys) { keys.all(); };
 
 // Runs the body once for each instruction set of this machine.
 template <class F>
