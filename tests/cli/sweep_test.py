@@ -260,6 +260,10 @@ class Refusals(Case):
         self.refused("--config", str(config), say=("c.toml", "line 1"))
         config.write_text("nn = 3\n")
         self.refused("--config", str(config), say=("nn",))
+        for text, what in (("[sweep]\nn = 3\n", "a table"), ("\u00e9 = 3\n", "beyond ASCII"), ("n = 3\n# \x01\n", "line 2"),
+                           ('n = """3"""\n', "several lines")):
+            config.write_text(text)
+            self.refused("--config", str(config), say=("c.toml", what, "accepted: key = value"))
 
 
 class Sources(Case):

@@ -60,10 +60,41 @@ std::string closest_flag(const CLI::App& app, const std::string& given) {
 
 FlagsEnd usage(const CLI::App& app, const std::string& reason) { return {true, 2, app.get_name() + ": " + reason + "\n"}; }
 
+// What this line of a config holds that flags do not need, or null. toml++ 3.3 must not see it: a table's header without a name
+// is an assertion there, a letter beyond ASCII outside quotes is undefined behaviour.
+const char* beyond_a_flat_list(std::string_view line) {
+  if (line.ends_with('\r')) line.remove_suffix(1);
+  if (trim(line).starts_with('[')) return "a table";
+  if (std::any_of(line.begin(), line.end(), [](char c) { return c != '\t' && static_cast<unsigned char>(c) < ' '; }))
+    return "a control character";
+  char quote = 0;
+  for (std::size_t i = 0; i < line.size(); ++i) {
+    const char c = line[i];
+    if (quote != 0) {
+      if (c == '\\' && quote == '"') ++i;
+      if (c == quote) quote = 0;
+    } else if (c == '#') {
+      break;
+    } else if (c == '"' || c == '\'') {
+      if (line.substr(i, 3) == std::string(3, c)) return "a text of several lines";
+      quote = c;
+    } else if (static_cast<unsigned char>(c) >= 0x80) {
+      return "a letter beyond ASCII outside quotes";
+    }
+  }
+  return nullptr;
+}
+
 }  // namespace
 
 Result<std::vector<std::string>> config_arguments(std::string_view text, const std::string& path,
                                                   const std::vector<std::string>& repeatable) {
+  const auto lines = split(text, '\n');
+  for (std::size_t i = 0; i < lines.size(); ++i) {
+    if (const char* what = beyond_a_flat_list(lines[i]); what != nullptr) {
+      return refuse("config file '" + path + "' has " + what + " in line " + std::to_string(i + 1) + "; accepted: key = value");
+    }
+  }
   std::vector<std::string> arguments;
   try {
     const toml::table file = toml::parse(text);
