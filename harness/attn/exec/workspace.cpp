@@ -23,8 +23,7 @@ index_t WorkspacePlan::book(index_t& total, index_t count, std::size_t element_b
 template <class F>
 void Workspace::for_each_gap(F&& f) const {
   const auto gaps = [&](bool per_worker, index_t base, index_t total) {
-    for (std::size_t r = 0; r < plan_.ranges_.size(); ++r) {
-      const auto& range = plan_.ranges_[r];
+    for (const auto& range : plan_.ranges_) {
       if (range.per_worker != per_worker) continue;
       index_t end = total;
       for (const auto& other : plan_.ranges_) {
