@@ -25,7 +25,7 @@ std::string_view trim(std::string_view text) {
 std::string join(const std::vector<std::string>& parts, std::string_view separator) {
   std::string text;
   for (const auto& part : parts) {
-    if (!text.empty()) text += separator;
+    if (&part != &parts.front()) text += separator;
     text += part;
   }
   return text;
