@@ -122,9 +122,10 @@ class Installed(Swept):
 
 class Uninstalled(Swept):
     def test_by_add_subdirectory(self):
-        with tempfile.TemporaryDirectory(prefix="plugin_test.", dir=BUILD) as folder:
+        # Beside the build, not in it: at the same depth ccache finds what the build has compiled.
+        with tempfile.TemporaryDirectory(prefix="plugin_test.", dir=BUILD.parent) as folder:
             flags = [f"-DCMAKE_CXX_FLAGS={shlex.join(CXXFLAGS)}"] if CXXFLAGS else []
-            configure_stranger(folder, f"-DATTNBENCH_SOURCE={SOURCE}", *flags)
+            configure_stranger(folder, f"-DATTNBENCH_SOURCE={SOURCE}", "-DATTN_WERROR=ON", *flags)
             must(CMAKE, "--build", folder, "--target", "uniform_window", "attn_sweep_app")
             self.sweeps(f"{folder}/attnbench/bin/attn_sweep", f"{folder}/uniform_window.so")
 
