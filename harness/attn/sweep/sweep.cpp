@@ -14,6 +14,7 @@
 #include <optional>
 
 #include "attn/core/rng.hpp"
+#include "attn/core/sanitizer.hpp"
 #include "attn/core/text.hpp"
 #include "attn/kernels/isa.hpp"
 #include "attn/kernels/onednn.hpp"
@@ -454,7 +455,7 @@ int run(Sweep& sweep) {
     if (!bytes) return usage("--memory-limit: " + bytes.reason());
     sweep.memory_limit_bytes = *bytes;
   }
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(ATTN_ADDRESS_SANITIZER) || defined(ATTN_THREAD_SANITIZER)
   sweep.memory_limit_bytes = 0;  // the sanitizers' shadow memory is larger than any limit
 #endif
   if (o.out.empty()) o.out = default_out();

@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "attn/core/sanitizer.hpp"
 #include "attn/variant/registry.hpp"
 
 namespace attn {
@@ -154,13 +155,6 @@ const char* build_tag();
 #define ATTN_COMPILER "clang-" ATTN_STRING(__clang_major__)
 #else
 #define ATTN_COMPILER "gcc-" ATTN_STRING(__GNUC__)
-#endif
-#if defined(__SANITIZE_ADDRESS__)
-#define ATTN_SANITIZER "-asan"
-#elif defined(__SANITIZE_THREAD__)
-#define ATTN_SANITIZER "-tsan"
-#else
-#define ATTN_SANITIZER ""
 #endif
 #define ATTN_BUILD_TAG "attnbench-" ATTN_VERSION "-" ATTN_COMPILER ATTN_SANITIZER
 
