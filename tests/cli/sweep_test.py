@@ -210,11 +210,27 @@ class Refusals(Case):
     def test_an_unknown_flag_names_the_nearest(self):
         self.refused("--variant", "full", say=("--variant", "--variants"))
 
-    def test_an_unsupported_head_dim_is_a_row(self):
-        self.sweep("--variants", "full", "--n", "64", "--head-dim", "300")
-        (row,) = rows_of(self.out)
-        self.assertEqual(row["status"], "unsupported")
-        self.assertIn("256", row["reason"])
+    def test_a_head_dim_that_no_kernel_takes(self):
+        self.refused("--variants", "full", "--n", "64", "--head-dim", "300", say=("--head-dim", "300", "1..256"))
+        self.refused("--variants", "full", "--n", "64", "--value-dim", "257", say=("--value-dim", "257", "1..256"))
+
+    def test_a_length_beyond_the_file_is_a_refused_row(self):
+        import numpy
+        file = self.folder / "x.npy"
+        numpy.save(file, numpy.ones((2, 48, 8), numpy.float32))
+        done = self.sweep("--variants", "copy_v", "--n", "32,64", "--input", f"npy:{file},{file},{file}")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        inside, beyond = rows_of(self.out)
+        self.assertEqual((inside["q_len"], inside["status"]), ("32", "ok"))
+        self.assertEqual((beyond["q_len"], beyond["status"]), ("64", "unsupported"))
+        self.assertIn("q_len=48", beyond["reason"])
+
+    def test_without_lengths_a_file_is_measured_to_its_end(self):
+        import numpy
+        file = self.folder / "x.npy"
+        numpy.save(file, numpy.ones((1, 150, 8), numpy.float32))
+        self.sweep("--variants", "copy_v", "--input", f"npy:{file},{file},{file}")
+        self.assertEqual([row["q_len"] for row in rows_of(self.out)], ["128", "150"])
 
     def test_a_missing_text(self):
         self.refused("--input", "text:/no/such/file", say=("/no/such/file",))

@@ -11,6 +11,9 @@ using index_t = std::int64_t;
 
 enum class DType { f32 };
 
+// The widest head_dim and value_dim that kernels are made for.
+inline constexpr index_t widest_head = 256;
+
 // Layouts: Q [batch, heads, q_len, head_dim], K [batch, kv_heads, kv_len, head_dim],
 // V [batch, kv_heads, kv_len, value_dim], output [batch, heads, q_len, value_dim].
 struct Problem {

@@ -50,18 +50,18 @@ Result<std::vector<Block>> make_grid(const SweepOptions& o, const Registry& regi
 
   struct Named {
     const char* flag;
-    const std::string& text;
+    std::string text;
     index_t low, high;
   };
   const std::string all_cores = std::to_string(usable_cores());
   const std::vector<Named> named = {
-      {"n", o.n, 1, longest},
+      {"n", o.n.empty() ? "128..4096*2" : o.n, 1, longest},
       {"kv-len", o.kv_len.empty() ? "1" : o.kv_len, 1, longest},
       {"batch", o.batch, 1, 65536},
       {"heads", o.heads, 1, 65536},
       {"kv-heads", o.kv_heads.empty() ? "1" : o.kv_heads, 1, 65536},
-      {"head-dim", o.head_dim, 1, 65536},
-      {"value-dim", o.value_dim.empty() ? "1" : o.value_dim, 1, 65536},
+      {"head-dim", o.head_dim, 1, widest_head},
+      {"value-dim", o.value_dim.empty() ? "1" : o.value_dim, 1, widest_head},
       {"threads", o.threads.empty() ? all_cores : o.threads, 1, most_threads},
       {"seed", o.seed, 0, index_t{1} << 62},
   };
@@ -111,6 +111,7 @@ Result<std::vector<Block>> make_grid(const SweepOptions& o, const Registry& regi
                   for (const auto& input : inputs)
                     for (const index_t threads : axes[7])
                       for (const auto& isa : isas)
+<<<<<<< HEAD
                         for (const Pass pass : passes)
                           for (const index_t seed : axes[8]) {
                             Problem asked{.batch = batch,
@@ -136,6 +137,25 @@ Result<std::vector<Block>> make_grid(const SweepOptions& o, const Registry& regi
                                      a.isa == b.isa && a.pass == b.pass;
                             });
                             if (!twice) blocks.push_back(std::move(block));
+=======
+                        for (const index_t seed : axes[8]) {
+                          Problem asked{.batch = batch,
+                                        .heads = heads,
+                                        .kv_heads = o.kv_heads.empty() ? heads : kv_heads,
+                                        .q_len = n,
+                                        .kv_len = o.kv_len.empty() ? n : kv_len,
+                                        .head_dim = head_dim,
+                                        .value_dim = o.value_dim.empty() ? head_dim : value_dim,
+                                        .causal = is_causal};
+                          auto problem = input->adapt(asked);
+                          if (!problem) return refuse("--input " + input->name() + ": " + problem.reason());
+                          // A length that was asked for and is not in the file is a row, refused when its tensors are made.
+                          if (!o.n.empty() && problem->q_len < n) problem->q_len = problem->kv_len = n;
+                          Block block;
+                          for (const auto& variant : *variants) {
+                            block.cells.push_back({variant->name(), *problem, input->name(), static_cast<std::uint64_t>(seed),
+                                                   static_cast<int>(threads), isa});
+>>>>>>> ffe5c32 (A length beyond the file is a refused row, not a shorter one; --head-dim refuses what no kernel takes)
                           }
   return blocks;
 }

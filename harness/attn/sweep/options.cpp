@@ -15,7 +15,7 @@ void declare(CLI::App& app, SweepOptions& o) {
   };
   const char* axes = "Axes (lists 1,2,4 and ranges 128..16384*2, 128..1024+128)";
   text("variants", o.variants, "variants with options, families, ids with * and ?, 'all' or 'default'", axes);
-  text("n", o.n, "sequence lengths", axes);
+  text("n", o.n, "sequence lengths (default: 128..4096*2, as far as an input of tensors goes)", axes);
   text("kv-len", o.kv_len, "keys, where not as many as queries", axes);
   text("causal", o.causal, "no, yes or both", axes);
   text("threads", o.threads, "threads of the pool (default: all usable cores)", axes);

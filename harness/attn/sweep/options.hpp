@@ -13,7 +13,7 @@ namespace attn {
 struct SweepOptions {
   // Axes
   std::string variants = "default";
-  std::string n = "128..4096*2";
+  std::string n;  // empty: 128..4096*2, as far as an input of tensors goes
   std::string kv_len;  // empty: as n
   std::string causal = "no";
   std::string threads;  // empty: all usable cores
