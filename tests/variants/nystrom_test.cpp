@@ -79,3 +79,20 @@ TEST_CASE("nystrom: landmarks that do not divide N leave the longer segments at 
 TEST_CASE("nystrom: no landmarks are refused with the range") {
   CHECK(refusal("nystrom:landmarks=0", square(8)).find("landmarks=0") != std::string::npos);
 }
+
+TEST_CASE("nystrom: the note tells how far the pseudo-inverse came") {
+  const auto residual = [](const std::string& options) {
+    const std::string note = Trial("nystrom:" + options, square(64, 16)).note(), before = "up to ";
+    INFO(note);
+    REQUIRE(note.find(before) != std::string::npos);
+    return std::stod(note.substr(note.find(before) + before.size()));
+  };
+  CHECK(residual("landmarks=1") < 1e-12);  // A = (1)
+  const double none = residual("landmarks=8,iterations=0"), six = residual("landmarks=8"),
+               thirty = residual("landmarks=8,iterations=30");
+  CHECK(none > 0.01);
+  CHECK(six < none);
+  CHECK(thirty < 1e-6);
+  CHECK(thirty < six);
+  CHECK(Trial("nystrom", square(64, 16)).note().find("full attention") != std::string::npos);
+}

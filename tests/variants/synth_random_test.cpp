@@ -62,6 +62,7 @@ TEST_CASE("synth_random: a sequence longer than the table is refused with its le
   const Status status = variant("synth_random:max_len=100")->supports(problem(101));
   REQUIRE(!status);
   CHECK(status.reason().find("max_len=100") != std::string::npos);
+  CHECK(status.reason().find("101") != std::string::npos);
   CHECK(variant("synth_random:max_len=100")->supports(problem(100)));
 }
 

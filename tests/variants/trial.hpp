@@ -75,6 +75,8 @@ class Trial {
     return variant->definition(p, in, set);
   }
 
+  std::string note() const { return variant->note(p, {view(q), view(k), view(v)}); }
+
   Problem p;
   Tensor<float> q, k, v;
   std::unique_ptr<Variant> variant;

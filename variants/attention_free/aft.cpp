@@ -59,9 +59,8 @@ struct Aft {
 
   static Status supports(const Problem& p, const Options& o) {
     if (p.head_dim != p.value_dim) return refuse("weighs values channel by channel and needs value_dim equal to head_dim");
-    const bool bounded = o.max_len > 0 && (o.form == Form::full || o.form == Form::local);
-    if (bounded && p.q_len > o.max_len) return refuse("is learned for max_len=" + std::to_string(o.max_len) + " positions at most");
-    return {};
+    const bool bounded = o.form == Form::full || o.form == Form::local;
+    return bounded ? within_learned(p, o.max_len) : Status();
   }
 
   static Cost cost(const Problem& p, const Options& o) {

@@ -41,8 +41,7 @@ struct Gmlp {
 
   static Status supports(const Problem& p, const Options& o) {
     if (p.head_dim != p.value_dim) return refuse("gates v by x channel by channel and needs value_dim equal to head_dim");
-    if (p.q_len > length(p, o)) return refuse("is learned for max_len=" + std::to_string(o.max_len) + " positions at most");
-    return {};
+    return within_learned(p, o.max_len);
   }
 
   static Cost cost(const Problem& p, const Options&) {

@@ -45,10 +45,7 @@ struct MlpMixer {
             {.name = "b2", .shape = {l}, .init = init::zeros()}};
   }
 
-  static Status supports(const Problem& p, const Options& o) {
-    if (p.q_len <= length(p, o)) return {};
-    return refuse("is learned for max_len=" + std::to_string(o.max_len) + " positions at most");
-  }
+  static Status supports(const Problem& p, const Options& o) { return within_learned(p, o.max_len); }
 
   static Cost cost(const Problem& p, const Options& o) {
     const auto channels = static_cast<double>(p.batch * p.heads * p.head_dim);

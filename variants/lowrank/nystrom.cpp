@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <optional>
+#include <string>
 
 #include "attn/kernels/engine.hpp"
 #include "attn/kernels/rows.hpp"
@@ -84,18 +86,33 @@ struct Nystrom {
                         }),
             x);
       };
-      const Tensor<T> q = means(in.q), k = means(in.k), a = weights(q, k), eye = identity<T>(o.landmarks);
-      const auto norm = [](const Tensor<T>& x, index_t axis) {
-        return max(sum(abs(x), axis, Keep::yes), axis == -1 ? -2 : -1, Keep::yes);
-      };
-      Tensor<T> z = transpose(a) / (norm(a, -1) * norm(a, -2));
-      for (index_t i = 0; i < o.iterations; ++i) {
-        const Tensor<T> az = matmul(a, z);
-        z = matmul(z, eye * T{13} - matmul(az, eye * T{15} - matmul(az, eye * T{7} - az))) / T{4};
-      }
+      const Tensor<T> q = means(in.q), k = means(in.k), z = pseudo_inverse(weights(q, k), o.iterations);
       out = matmul(weights(in.q, k), matmul(z, matmul(weights(q, in.k), in.v)));
     }
     return o.conv == 0 ? out : out + depthwise_conv(in.v, parameters["conv"], o.conv / 2);
+  }
+
+  // How far the iteration came: it is what bounds the method where A is nearly singular, and the output does not tell.
+  static std::string note(const Problem& p, const Options& o, const FloatInputs& in) {
+    if (exact(p, o)) return "full attention: no more queries or keys than landmarks";
+    double residual = 0;
+    for (index_t head = 0; head < p.batch * p.heads; ++head) {
+      const auto means = [&](const View<const float, 2>& x) {
+        return tabulate<double>({o.landmarks, x.extent(1)}, [&](index_t s, index_t c) {
+          const Segment segment = segment_of(x.extent(0), o.landmarks, s);
+          double sum = 0;
+          for (index_t i = 0; i < segment.count; ++i) sum += static_cast<double>(x(segment.first + i, c));
+          return sum / static_cast<double>(segment.count);
+        });
+      };
+      const Tensor<double> q = means(in.q[head / p.heads][head % p.heads]), k = means(in.k[head / p.heads][head % p.heads]);
+      const Tensor<double> a = softmax(matmul_transposed(q, k) * p.scale());
+      const Tensor<double> missed = abs(matmul(a, matmul(pseudo_inverse(a, o.iterations), a)) - a);
+      residual = std::max(residual, *std::max_element(missed.values().begin(), missed.values().end()));
+    }
+    char digits[16];
+    std::snprintf(digits, sizeof digits, "%.1e", residual);
+    return std::string("pseudo-inverse: |AZA - A| up to ") + digits;
   }
 
   Nystrom(const Problem& p, const Options& o, WorkspacePlan& workspace) : p_(p), o_(o), heads_(p.batch * p.heads) {
@@ -141,6 +158,20 @@ struct Nystrom {
   }
 
  private:
+  template <class T>
+  static Tensor<T> pseudo_inverse(const Tensor<T>& a, index_t iterations) {
+    const Tensor<T> eye = identity<T>(a.extent(-1));
+    const auto norm = [](const Tensor<T>& x, index_t axis) {
+      return max(sum(abs(x), axis, Keep::yes), axis == -1 ? -2 : -1, Keep::yes);
+    };
+    Tensor<T> z = transpose(a) / (norm(a, -1) * norm(a, -2));
+    for (index_t i = 0; i < iterations; ++i) {
+      const Tensor<T> az = matmul(a, z);
+      z = matmul(z, eye * T{13} - matmul(az, eye * T{15} - matmul(az, eye * T{7} - az))) / T{4};
+    }
+    return z;
+  }
+
   struct Segment {
     index_t first, count;
   };

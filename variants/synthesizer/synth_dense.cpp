@@ -34,10 +34,7 @@ struct SynthDense {
             {.name = "W2", .shape = {h, l, d}, .init = init::xavier_uniform(d, l)}};
   }
 
-  static Status supports(const Problem& p, const Options& o) {
-    if (p.q_len <= length(p, o)) return {};
-    return refuse("is learned for max_len=" + std::to_string(o.max_len) + " positions at most");
-  }
+  static Status supports(const Problem& p, const Options& o) { return within_learned(p, o.max_len); }
 
   static Cost cost(const Problem& p, const Options&) {
     Cost c = softmax_cost(p, count_pairs(p, [&](index_t i) { return visible_keys(p, i, 0, p.kv_len - 1); }));

@@ -40,10 +40,7 @@ struct SynthDenseFactored {
             {.name = "Wc", .shape = {h, d, f.c}, .init = init::xavier_uniform(d, f.c)}};
   }
 
-  static Status supports(const Problem& p, const Options& o) {
-    if (o.max_len == 0 || p.q_len <= o.max_len) return {};
-    return refuse("is learned for max_len=" + std::to_string(o.max_len) + " positions at most");
-  }
+  static Status supports(const Problem& p, const Options& o) { return within_learned(p, o.max_len); }
 
   static Cost cost(const Problem& p, const Options& o) {
     const Factors f(p, o);

@@ -45,10 +45,7 @@ struct SynthMixture {
             {.name = "W2", .shape = {h, d, l}, .init = init::xavier_uniform(d, l)}};
   }
 
-  static Status supports(const Problem& p, const Options& o) {
-    if (o.max_len == 0 || p.q_len <= o.max_len) return {};
-    return refuse("is learned for max_len=" + std::to_string(o.max_len) + " positions at most");
-  }
+  static Status supports(const Problem& p, const Options& o) { return within_learned(p, o.max_len); }
 
   static Cost cost(const Problem& p, const Options& o) {
     const double pairs = count_pairs(p, [&](index_t i) { return visible_keys(p, i, 0, p.kv_len - 1); });

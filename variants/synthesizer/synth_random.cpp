@@ -45,10 +45,7 @@ struct SynthRandom {
     return {{.name = "P", .shape = {p.heads, p.q_len, p.q_len}, .init = softmax_of_glorot(l, p.causal), .trainable = false}};
   }
 
-  static Status supports(const Problem& p, const Options& o) {
-    if (p.q_len <= length(p, o)) return {};
-    return refuse("is learned for max_len=" + std::to_string(o.max_len) + " positions at most");
-  }
+  static Status supports(const Problem& p, const Options& o) { return within_learned(p, o.max_len); }
 
   static Cost cost(const Problem& p, const Options& o) {
     const double pairs = count_pairs(p, [&](index_t i) { return visible_keys(p, i, 0, p.kv_len - 1); });

@@ -35,10 +35,7 @@ struct SynthRandomFactored {
             {.name = "R2", .shape = {p.heads, o.k, l}, .init = init::xavier_uniform(o.k, l)}};
   }
 
-  static Status supports(const Problem& p, const Options& o) {
-    if (p.q_len <= length(p, o)) return {};
-    return refuse("is learned for max_len=" + std::to_string(o.max_len) + " positions at most");
-  }
+  static Status supports(const Problem& p, const Options& o) { return within_learned(p, o.max_len); }
 
   static Cost cost(const Problem& p, const Options& o) {
     const double pairs = count_pairs(p, [&](index_t i) { return visible_keys(p, i, 0, p.kv_len - 1); });

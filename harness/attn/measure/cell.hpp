@@ -96,6 +96,7 @@ struct Measurement {
   std::vector<double> samples_s;  // seconds a run, one entry a sample
   std::string against;            // whose samples were taken beside these; empty: nobody's
   std::vector<double> against_s;  // those samples
+  std::string variant_note;       // Variant::note, of the first round
   GateResult gate;
   Fidelity fidelity;
   std::string note;  // of the input

@@ -129,6 +129,7 @@ Status save_output(const CellRun& run, const std::string& path) {
 void check_cell(const CellRun& run, const Settings& settings, Measurement& m) {
   if (settings.gate) {
     m.note = run.note();
+    m.variant_note = run.variant().note(run.problem(), run.inputs());
     m.placement = place(run.problem(), run.tensors());
     m.placed = true;
     m.gate = gate_of(run);

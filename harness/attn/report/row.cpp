@@ -114,6 +114,7 @@ const std::vector<Column>& columns() {
       {"status", "ok, unsupported, inaccurate, timed_out, out_of_memory, crashed, skipped_budget",
        [](R r) { return std::string(to_string(r.measurement.outcome)); }, true},
       {"reason", "why the status is not ok", [](R r) { return r.measurement.reason; }, true},
+      {"note", "what there is to know of the variant on this input", [](R r) { return r.measurement.variant_note; }, true},
       {"time_median_s", "median of the samples, seconds a run", [](R r) { return if_timed(r, time_s); }},
       {"time_mad_s", "median absolute deviation of the samples",
        [](R r) { return if_timed(r, [](R x) { return median_absolute_deviation(x.measurement.samples_s); }); }},

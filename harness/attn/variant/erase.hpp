@@ -98,6 +98,13 @@ class VariantOf final : public Variant {
   Tensor<float> definition(const Problem& p, const Inputs<float>& in, const ParameterSet<float>& parameters) const override {
     return V::definition(p, options_, in, parameters);
   }
+  std::string note(const Problem& p, const FloatInputs& in) const override {
+    if constexpr (requires { V::note(p, options_, in); }) {
+      return V::note(p, options_, in);
+    } else {
+      return {};
+    }
+  }
 
  protected:
   Status supports_options(const Problem& p) const override {
@@ -142,7 +149,7 @@ struct PluginEntry {
 };
 
 // Grows when anything in the headers that a variant's page sees changes its layout or meaning.
-inline constexpr std::uint32_t abi_version = 2;
+inline constexpr std::uint32_t abi_version = 3;
 
 // Pages and harness exchange C++ objects, so they must come from the same release and compiler.
 const char* build_tag();

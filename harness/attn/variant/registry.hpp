@@ -115,6 +115,8 @@ class Variant {
   // Choices by number (hashes, the largest k, clusters) are constants to it.
   virtual Tensor<double> definition(const Problem&, const Inputs<double>&, const ParameterSet<double>&) const = 0;
   virtual Tensor<float> definition(const Problem&, const Inputs<float>&, const ParameterSet<float>&) const = 0;
+  // What there is to know of it on these inputs, such as how far an iteration came; mostly nothing.
+  virtual std::string note(const Problem& p, const FloatInputs& in) const = 0;
 
  protected:
   virtual Status supports_options(const Problem& p) const = 0;

@@ -9,6 +9,7 @@
 //     static Cost cost(const Problem&, const Options&);
 //     template <class T>
 //     static Tensor<T> definition(const Problem&, const Options&, const Inputs<T>&, const ParameterSet<T>&);
+//     static std::string note(const Problem&, const Options&, const FloatInputs&);     optional: of a run's inputs, for the reader
 //     Local(const Problem&, const Options&, WorkspacePlan&);                           plan: choose, book, may throw
 //     void run(const FloatInputs&, const ParameterSet<float>&, Output, Workspace&) const;   no allocation, no throw
 //     void backward(const FloatInputs&, const ParameterSet<float>&, const BackwardArrays&, Workspace&) const;   optional: after a
@@ -76,6 +77,12 @@ Tensor<T> softmax_attention(const Problem& p, const Inputs<T>& in, F allowed) {
 }
 
 inline bool every_key(index_t, index_t) { return true; }
+
+// Of what has learned max_len positions; 0: as many as the problem's.
+inline Status within_learned(const Problem& p, index_t max_len) {
+  if (max_len == 0 || p.q_len <= max_len) return {};
+  return refuse("is learned for max_len=" + std::to_string(max_len) + " positions at most");
+}
 
 // Keys that query rows see, summed over the rows of one head: keys_at(i) counts those of the query at position i.
 template <class F>
