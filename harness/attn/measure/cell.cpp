@@ -64,15 +64,9 @@ void from_json(const json& j, Outcome& outcome) {
   throw std::invalid_argument("unknown outcome '" + name + "'");
 }
 
-<<<<<<< HEAD
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Measurement, outcome, reason, isa, samples_s, against, against_s, gate, fidelity, note, placed,
-                                   placement, output_file, cost, workspace_bytes, parameter_bytes, peak_rss_bytes, setup_s,
-                                   fma_gflops, disturbed, remeasured)
-=======
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Measurement, outcome, reason, isa, samples_s, against, against_s, variant_note, gate, fidelity,
                                    note, placed, placement, output_file, cost, workspace_bytes, parameter_bytes, peak_rss_bytes,
-                                   setup_s, fma_gflops)
->>>>>>> c8922f6 (nystrom says how far its pseudo-inverse came, in a column for what a variant has to say of an input; one sentence for all learned lengths)
+                                   setup_s, fma_gflops, disturbed, remeasured)
 
 std::string to_json(const Cell& cell, const Settings& settings) { return json{{"cell", cell}, {"settings", settings}}.dump(); }
 

@@ -111,7 +111,6 @@ Result<std::vector<Block>> make_grid(const SweepOptions& o, const Registry& regi
                   for (const auto& input : inputs)
                     for (const index_t threads : axes[7])
                       for (const auto& isa : isas)
-<<<<<<< HEAD
                         for (const Pass pass : passes)
                           for (const index_t seed : axes[8]) {
                             Problem asked{.batch = batch,
@@ -124,6 +123,12 @@ Result<std::vector<Block>> make_grid(const SweepOptions& o, const Registry& regi
                                           .causal = is_causal};
                             auto problem = input->adapt(asked);
                             if (!problem) return refuse("--input " + input->name() + ": " + problem.reason());
+                            // A length that was asked for and is not in the file is a row, refused when its tensors are made.
+                            const auto held = input->shape();
+                            if (!o.n.empty() && held && held->self_attention() && held->kv_len < asked.kv_len) {
+                              problem->q_len = asked.q_len;
+                              problem->kv_len = asked.kv_len;
+                            }
                             Block block;
                             for (const auto& variant : *variants) {
                               block.cells.push_back({variant->name(), *problem, input->name(), static_cast<std::uint64_t>(seed),
@@ -137,25 +142,6 @@ Result<std::vector<Block>> make_grid(const SweepOptions& o, const Registry& regi
                                      a.isa == b.isa && a.pass == b.pass;
                             });
                             if (!twice) blocks.push_back(std::move(block));
-=======
-                        for (const index_t seed : axes[8]) {
-                          Problem asked{.batch = batch,
-                                        .heads = heads,
-                                        .kv_heads = o.kv_heads.empty() ? heads : kv_heads,
-                                        .q_len = n,
-                                        .kv_len = o.kv_len.empty() ? n : kv_len,
-                                        .head_dim = head_dim,
-                                        .value_dim = o.value_dim.empty() ? head_dim : value_dim,
-                                        .causal = is_causal};
-                          auto problem = input->adapt(asked);
-                          if (!problem) return refuse("--input " + input->name() + ": " + problem.reason());
-                          // A length that was asked for and is not in the file is a row, refused when its tensors are made.
-                          if (!o.n.empty() && problem->q_len < n) problem->q_len = problem->kv_len = n;
-                          Block block;
-                          for (const auto& variant : *variants) {
-                            block.cells.push_back({variant->name(), *problem, input->name(), static_cast<std::uint64_t>(seed),
-                                                   static_cast<int>(threads), isa});
->>>>>>> ffe5c32 (A length beyond the file is a refused row, not a shorter one; --head-dim refuses what no kernel takes)
                           }
   return blocks;
 }
