@@ -132,6 +132,7 @@ TEST_CASE("reformer: equal tokens, zero tokens and NaN are survived") {
   Arrays in = arrays(p);
   in.v = ones<float>(in.v.shape());
   for (const double value : {0.0, 1.0, 1e-30, 1e18}) {
+    INFO(value);
     in.q = full<float>(in.q.shape(), static_cast<float>(value));
     check_equal(run("reformer:chunk=16", p, in), in.v);
   }

@@ -95,9 +95,9 @@ inline void check_equal(const Tensor<float>& a, const Tensor<float>& b, double w
 }
 
 // All properties of attn/measure/conformance.hpp for one set of options.
-inline void check_conforms(std::string_view name) {
+inline void check_conforms(std::string_view name, const ConformanceOptions& options = {.threads = 2}) {
   const auto v = variant(name);
-  for (const Finding& finding : check_conformance(*v, {.threads = 2})) {
+  for (const Finding& finding : check_conformance(*v, options)) {
     INFO(name << ": " << finding.property);
     CHECK(finding.failure == "");
   }

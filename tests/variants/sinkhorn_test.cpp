@@ -66,10 +66,14 @@ TEST_CASE("sinkhorn: more blocks than the network orders are refused") {
 
 TEST_CASE("sinkhorn: conforms with other options") {
   for (const char* name : {"sinkhorn:block=16", "sinkhorn:block=7,sort_net=attention,iterations=2", "sinkhorn:block=16,sees=sorted",
-                           "sinkhorn:block=16,noise=yes,max_blocks=100", "sinkhorn:block=16,pick=top1",
-                           "sinkhorn:block=7,pick=top1,sort_net=attention", "sinkhorn:block=16,cut=2,sees=sorted",
-                           "sinkhorn:block=8,cut=3,pick=top1"}) {
+                           "sinkhorn:block=16,noise=yes,max_blocks=100", "sinkhorn:block=16,cut=2,sees=sorted"}) {
     check_conforms(name);
+  }
+  // The largest entry of a row jumps from block to block: in ten causal blocks no surroundings of b2 are smooth enough for
+  // differences.
+  for (const char* name : {"sinkhorn:block=16,pick=top1", "sinkhorn:block=7,pick=top1,sort_net=attention",
+                           "sinkhorn:block=8,cut=3,pick=top1"}) {
+    check_conforms(name, {.threads = 2, .gradient = false});
   }
 }
 

@@ -11,6 +11,7 @@
 #include <fstream>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "attn/core/assert.hpp"
@@ -84,14 +85,29 @@ Arena::Arena(int threads, Pinning pinning) : threads_(threads) {
 
 Arena::~Arena() = default;
 
+namespace {
+
+// Whether this thread is within Arena::execute.
+thread_local bool inside = false;
+
+struct Inside {
+  bool before = std::exchange(inside, true);
+  ~Inside() { inside = before; }
+};
+
+}  // namespace
+
 void Arena::execute(FunctionRef<void()> work) const {
+  const Inside mark;
   impl_->arena.execute([&] { work(); });
 }
 
 int arena_threads() {
-  // Outside an arena TBB reports its default concurrency; there we run serially.
-  return tbb::this_task_arena::current_thread_index() == tbb::task_arena::not_initialized ? 1
-                                                                                          : tbb::this_task_arena::max_concurrency();
+  // Outside an arena we run serially. TBB does not: a thread that has been in one keeps the first slot of an implicit arena, as
+  // wide as the machine. Workers have later slots, since ours reserve the first for who calls execute.
+  const int slot = tbb::this_task_arena::current_thread_index();
+  const bool outside = slot == tbb::task_arena::not_initialized || (slot == 0 && !inside);
+  return outside ? 1 : tbb::this_task_arena::max_concurrency();
 }
 
 void parallel_tasks(index_t count, FunctionRef<void(index_t, int)> body) {

@@ -221,11 +221,17 @@ HWY_NOINLINE void largest_scores(const Tile& t, index_t head_dim, const KeyBatch
 template <int W>
 HWY_NOINLINE void weigh_again(Tile& t, index_t head_dim, const KeyBatch& batch, std::uint64_t lost, float* p) {
   const F d;
+  HWY_ALIGN float top[max_lanes];
+  largest_scores<W>(t, head_dim, batch, top);
   for (int w = 0; w < W; ++w) {
     const Mask again = lane_mask(lost, w);
+    // Near zero, unless the logits are so large (1e7) that rounding alone moves them by more than 1: then taken away too, or
+    // weights would not be finite.
+    const V left = hn::Load(d, top + w * L);
+    const V rounding = hn::IfThenElseZero(hn::And(hn::Gt(hn::Abs(left), hn::Set(d, 1.0f)), hn::Lt(hn::Abs(left), hn::Set(d, infinity))), left);
     V sum = hn::Zero(d);
     for (index_t j = 0; j < batch.count; ++j) {
-      V e = exp2_lanes(scores_of<W>(t, head_dim, batch, j, w));
+      V e = exp2_lanes(hn::Sub(scores_of<W>(t, head_dim, batch, j, w), rounding));
       if (batch.cut >> (j / key_step) & 1) e = hn::IfThenElseZero(lane_mask(batch.lanes[j], w), e);
       float* to = p + (j * W + w) * L;
       hn::Store(hn::IfThenElse(again, e, hn::Load(d, to)), d, to);

@@ -30,7 +30,9 @@ TEST_CASE("each task runs once, under a worker number that no other running task
   }
 }
 
-TEST_CASE("outside an arena tasks run in order on the caller") {
+TEST_CASE("outside an arena tasks run in order on the caller, also after one was used") {
+  Arena(2).execute([] { CHECK(arena_threads() == 2); });
+  CHECK(arena_threads() == 1);
   std::vector<index_t> order;
   parallel_tasks(5, [&](index_t task, int worker) {
     CHECK(worker == 0);
