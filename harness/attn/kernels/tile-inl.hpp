@@ -225,10 +225,10 @@ HWY_NOINLINE void weigh_again(Tile& t, index_t head_dim, const KeyBatch& batch, 
   largest_scores<W>(t, head_dim, batch, top);
   for (int w = 0; w < W; ++w) {
     const Mask again = lane_mask(lost, w);
-    // Near zero, unless the logits are so large (1e7) that rounding alone moves them by more than 1: then taken away too, or
-    // weights would not be finite.
+    // Near zero, unless the logits are so large (1e9) that rounding alone moves them by more than a weight has room for: then
+    // taken away too, so that weights stay finite.
     const V left = hn::Load(d, top + w * L);
-    const V rounding = hn::IfThenElseZero(hn::And(hn::Gt(hn::Abs(left), hn::Set(d, 1.0f)), hn::Lt(hn::Abs(left), hn::Set(d, infinity))), left);
+    const V rounding = hn::IfThenElseZero(hn::And(hn::Gt(hn::Abs(left), hn::Set(d, 100.0f)), hn::Lt(hn::Abs(left), hn::Set(d, infinity))), left);
     V sum = hn::Zero(d);
     for (index_t j = 0; j < batch.count; ++j) {
       V e = exp2_lanes(hn::Sub(scores_of<W>(t, head_dim, batch, j, w), rounding));
