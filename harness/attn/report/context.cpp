@@ -63,6 +63,12 @@ json describe(const Peak& peak) { return json::parse(to_json(peak)); }
 
 }  // namespace
 
+std::string context_path(const std::string& csv) {
+  const std::string suffix = ".csv";
+  const bool has_suffix = csv.size() > suffix.size() && csv.compare(csv.size() - suffix.size(), suffix.size(), suffix) == 0;
+  return (has_suffix ? csv.substr(0, csv.size() - suffix.size()) : csv) + ".context.json";
+}
+
 std::string context_json(const std::vector<std::string>& command_line, const std::vector<Peak>& peaks) {
   utsname system{};
   ::uname(&system);

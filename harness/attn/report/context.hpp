@@ -18,4 +18,7 @@ std::string host_name();
 // A command line that a shell reads back.
 std::string shell_quoted(const std::vector<std::string>& arguments);
 
+// Where the context of a CSV lies: a.csv has a.context.json.
+std::string context_path(const std::string& csv);
+
 }  // namespace attn

@@ -276,8 +276,8 @@ void fit_budgets(Sweep& sweep, Block& block) {
     if (interrupted) return;
     if (!why.empty()) sweep.out_of_reach[cell_key(cell)] = why;
     if (!sweep.options.quiet)
-      fmt::print(stderr, "iso-error {}: q_len={} {}{}\n", format_number(sweep.options.iso_error), cell.problem.q_len, cell.variant,
-                 why.empty() ? "" : ": " + why);
+      tell(stderr, fmt::format("iso-error {}: q_len={} {}{}\n", format_number(sweep.options.iso_error), cell.problem.q_len,
+                               cell.variant, why.empty() ? "" : ": " + why));
   }
 }
 
@@ -400,12 +400,6 @@ Status open_outputs(Sweep& sweep) {
   }
   if (!go_on || keep == 0) return sweep.csv->append(csv_header());
   return {};
-}
-
-std::string context_path(const std::string& csv) {
-  const std::string suffix = ".csv";
-  const bool has_suffix = csv.size() > suffix.size() && csv.compare(csv.size() - suffix.size(), suffix.size(), suffix) == 0;
-  return (has_suffix ? csv.substr(0, csv.size() - suffix.size()) : csv) + ".context.json";
 }
 
 std::string default_out() {

@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cstdio>
 #include <cstring>
 #include <map>
@@ -23,6 +22,7 @@
 #include "attn/report/row.hpp"
 #include "attn/report/sink.hpp"
 #include "attn/sweep/axes.hpp"
+#include "attn/sweep/interrupt.hpp"
 #include "attn/sweep/sweep.hpp"
 #include "attn/train/plan.hpp"
 #include "attn/variant/plugin.hpp"
@@ -30,10 +30,6 @@
 namespace attn {
 
 namespace {
-
-std::atomic<bool> interrupted{false};
-
-void on_interrupt(int) { interrupted = true; }
 
 int usage(const std::string& reason) {
   fmt::print(stderr, "attn_train: {}\n", reason);
@@ -311,12 +307,6 @@ Status open_csv(Training& t) {
   return {};
 }
 
-std::string context_path(const std::string& csv) {
-  const std::string suffix = ".csv";
-  const bool has_suffix = csv.size() > suffix.size() && csv.compare(csv.size() - suffix.size(), suffix.size(), suffix) == 0;
-  return (has_suffix ? csv.substr(0, csv.size() - suffix.size()) : csv) + ".context.json";
-}
-
 std::string default_out() {
   std::string stamp = utc_now();
   std::erase_if(stamp, [](char c) { return c == ':' || c == '-' || c == 'Z'; });
@@ -410,11 +400,7 @@ int run(Training& t, const std::vector<std::string>& command_line) {
   if (o.out.empty()) o.out = default_out();
   if (Status status = open_csv(t); !status) return usage(status.reason());
 
-  struct sigaction action {};
-  action.sa_handler = on_interrupt;
-  ::sigaction(SIGINT, &action, nullptr);
-  ::sigaction(SIGTERM, &action, nullptr);
-  ::signal(SIGPIPE, SIG_IGN);
+  catch_interrupts();
   if (Status status = write_file(context_path(o.out), context_json(command_line, {})); !status) return usage(status.reason());
 
   {
