@@ -146,6 +146,7 @@ struct Sinkhorn {
         values_(workspace.shared<float>(at_once_ * sorted_ * b_ * p.value_dim)),
         net_(workspace.per_worker<float>(Net::scratch_floats(p, o))),
         slab_(workspace.per_worker<float>(slots * nb_ * std::max(p.head_dim, p.value_dim))),
+        wide_(workspace.per_worker<double>(Net::wide_doubles(p, o))),
         slot_(static_cast<std::size_t>(b_)) {
     std::iota(slot_.begin(), slot_.end(), 0);
   }
@@ -158,7 +159,8 @@ struct Sinkhorn {
       parallel_tasks(heads, [&](index_t at, int worker) {
         const index_t head = first + at;
         const auto q = in.q[head / p_.heads][head % p_.heads], k = in.k[head / p_.heads][head % p_.heads];
-        const Net net{p_, o_, Weights(o_, parameters, head % p_.heads), workspace.of(worker, net_).data()};
+        const Net net{p_, o_, Weights(o_, parameters, head % p_.heads), workspace.of(worker, net_).data(),
+                      workspace.of(worker, wide_).data()};
         net.sort({q.row(0), q.stride(0)}, {k.row(0), k.stride(0)}, matrix(workspace, head));
       });
       if (o_.pick == Pick::mixture) mix_blocks(in, workspace, first, heads);
@@ -226,55 +228,64 @@ struct Sinkhorn {
     }
   };
 
-  // S in floats: what the fast path mixes by, and what decides the largest entries for the definition, too.
+  // S in floats: what the fast path mixes by, and what decides the largest entries for the definition, too. Its logits are in
+  // double: causal ones come from sums of up to N keys, and a rounding of logits of hundreds would show in the output.
   struct Net {
     const Problem& p;
     const Options& o;
     Weights weights;
     float* scratch;
+    double* wide;
 
     static index_t scratch_floats(const Problem& p, const Options& o) {
       const index_t nb = blocks(p, o);
-      return 3 * nb * p.head_dim + nb * nb + 2 * nb;
+      return nb * p.head_dim + nb * nb + 2 * nb;
+    }
+    static index_t wide_doubles(const Problem& p, const Options& o) {
+      const index_t nb = blocks(p, o);
+      return 2 * nb * p.head_dim + nb * nb;
     }
 
     void sort(kernels::Rows q, kernels::Rows k, float* s) const {
       const kernels::DenormalsAreZero fast;
       const index_t nb = blocks(p, o), d = p.head_dim;
-      float* pooled = scratch;
-      float* other = pooled + nb * d;
-      float* turned = other + nb * d;
-      const auto factor = static_cast<float>(1 / o.temperature);
+      double* pooled = wide;
+      double* other = pooled + nb * d;
+      double* logits = other + nb * d;
       if (o.sort_net == SortNet::mlp) {
         pool(k, p.causal, false, pooled);
-        kernels::gemm(nb, d, d, {pooled, d}, {weights.w1, d}, {other, d});
-        add_row(nb, weights.b1, d, other);
-        kernels::relu_plus(nb, d, {other, d}, 0, {other, d});
-        kernels::gemm(nb, nb, d, {other, d}, {weights.w2, weights.outputs}, {s, nb});
-        add_row(nb, weights.b2, nb, s);
+        for (index_t u = 0; u < nb; ++u) std::copy_n(weights.b1, d, other + u * d);
+        kernels::add_product(nb, d, d, pooled, {weights.w1, d}, other);
+        for (index_t e = 0; e < nb * d; ++e) other[e] = std::max(other[e], 0.0);
+        for (index_t u = 0; u < nb; ++u) std::copy_n(weights.b2, nb, logits + u * nb);
+        kernels::add_product(nb, nb, d, other, {weights.w2, weights.outputs}, logits);
       } else {
+        float* turned = scratch;
         pool(q, p.causal, true, pooled);
         pool(k, false, true, other);
-        kernels::transpose(nb, d, {other, d}, {turned, nb});
-        kernels::gemm(nb, nb, d, {pooled, d}, {turned, nb}, {s, nb});
-        const auto scale = static_cast<float>(p.scale());
-        for (index_t e = 0; e < nb * nb; ++e) s[e] = std::max(s[e] * scale, 0.0f);
-      }
-      if (o.noise) kernels::add(nb, nb, {weights.gumbel, nb}, {s, nb});
-      if (p.causal) {
-        for (index_t u = 0; u < nb; ++u) {
-          if (u > 0) kernels::softmax(1, u, {s + u * nb, nb}, factor, {s + u * nb, nb});
-          std::fill_n(s + u * nb + u, nb - u, 0.0f);
+        for (index_t w = 0; w < nb; ++w) {
+          for (index_t e = 0; e < d; ++e) turned[e * nb + w] = static_cast<float>(other[w * d + e]);
         }
-        return;
+        std::fill_n(logits, nb * nb, 0.0);
+        kernels::add_product(nb, nb, d, pooled, {turned, nb}, logits);
+        for (index_t e = 0; e < nb * nb; ++e) logits[e] = std::max(logits[e] * p.scale(), 0.0);
       }
-      for (index_t e = 0; e < nb * nb; ++e) s[e] *= factor;
-      normalise(nb, s, turned + nb * d);
+      if (weights.gumbel != nullptr) {
+        for (index_t e = 0; e < nb * nb; ++e) logits[e] += static_cast<double>(weights.gumbel[e]);
+      }
+      for (index_t u = 0; u < nb; ++u) {  // a row's largest becomes 0, which no normalisation of rows sees
+        const index_t entries = p.causal ? u : nb;
+        const double* row = logits + u * nb;
+        const double most = entries > 0 ? *std::max_element(row, row + entries) : 0;
+        for (index_t w = 0; w < entries; ++w) s[u * nb + w] = static_cast<float>((row[w] - most) / o.temperature);
+        if (p.causal && u > 0) kernels::softmax(1, u, {s + u * nb, nb}, 1, {s + u * nb, nb});
+        std::fill_n(s + u * nb + entries, nb - entries, 0.0f);
+      }
+      if (!p.causal) normalise(nb, s, scratch);
     }
 
-    // Sums or means of the rows of each block or, `up_to_first`, of all rows up to its first. Those grow with N: in double, from
-    // sums of blocks in float.
-    void pool(kernels::Rows x, bool up_to_first, bool mean, float* to) const {
+    // Sums or means of the rows of each block or, `up_to_first`, of all rows up to its first: of sums of blocks in float.
+    void pool(kernels::Rows x, bool up_to_first, bool mean, double* to) const {
       const index_t d = p.head_dim, b = block(p, o);
       double running[kernels::max_head_dim] = {};
       float sums[kernels::max_head_dim];
@@ -285,14 +296,10 @@ struct Sinkhorn {
         const double divisor = mean ? static_cast<double>(up_to_first ? end : end - next) : 1;
         for (index_t e = 0; e < d; ++e) {
           running[e] = (up_to_first ? running[e] : 0) + static_cast<double>(sums[e]);
-          to[u * d + e] = static_cast<float>(running[e] / divisor);
+          to[u * d + e] = running[e] / divisor;
         }
         next = end;
       }
-    }
-
-    static void add_row(index_t rows, const float* row, index_t n, float* to) {
-      for (index_t u = 0; u < rows; ++u) kernels::add(1, n, {row, n}, {to + u * n, n});
     }
 
     // scratch: nb * nb + 2 nb.
@@ -341,8 +348,9 @@ struct Sinkhorn {
     for (const auto& [name, tensor] : parameters.all()) narrow.set(name, cast<float>(tensor));
     std::vector<float> scratch(static_cast<std::size_t>(Net::scratch_floats(p, o))), s(static_cast<std::size_t>(nb * nb));
     Indices largest({p.batch, p.heads, nb});
+    std::vector<double> wide(static_cast<std::size_t>(Net::wide_doubles(p, o)));
     for (index_t head = 0; head < p.batch * p.heads; ++head) {
-      const Net net{p, o, Weights(o, narrow, head % p.heads), scratch.data()};
+      const Net net{p, o, Weights(o, narrow, head % p.heads), scratch.data(), wide.data()};
       net.sort({q.data() + head * rows, p.head_dim}, {k.data() + head * rows, p.head_dim}, s.data());
       for (index_t u = 0; u < nb; ++u) largest.writable()[head * nb + u] = largest_entry(s.data() + u * nb, nb);
     }
@@ -449,6 +457,7 @@ struct Sinkhorn {
   kernels::RowAttention attention_;
   index_t at_once_;  // heads
   Booking<float> s_, keys_, values_, net_, slab_;
+  Booking<double> wide_;
   std::vector<std::int32_t> slot_;  // 0, 1, ..., b - 1
 };
 ATTN_VARIANT(sinkhorn, Sinkhorn)

@@ -317,6 +317,34 @@ void Softmax(index_t m, index_t n, Rows from, float scale, Into to) {
   }
 }
 
+template <index_t kRows>
+HWY_INLINE void AddProductOfRows(index_t n, index_t k, const double* a, Rows b, double* to) {
+  const hn::ScalableTag<double> d;
+  const hn::Rebind<float, decltype(d)> floats;
+  const auto lanes = static_cast<index_t>(hn::Lanes(d));
+  index_t j = 0;
+  for (; j + lanes <= n; j += lanes) {
+    hn::Vec<decltype(d)> sum[kRows];
+    for (index_t i = 0; i < kRows; ++i) sum[i] = hn::LoadU(d, to + i * n + j);
+    for (index_t e = 0; e < k; ++e) {
+      const auto x = hn::PromoteTo(d, hn::LoadU(floats, b.data + e * b.stride + j));
+      for (index_t i = 0; i < kRows; ++i) sum[i] = hn::MulAdd(hn::Set(d, a[i * k + e]), x, sum[i]);
+    }
+    for (index_t i = 0; i < kRows; ++i) hn::StoreU(sum[i], d, to + i * n + j);
+  }
+  for (; j < n; ++j) {
+    for (index_t i = 0; i < kRows; ++i) {
+      for (index_t e = 0; e < k; ++e) to[i * n + j] += a[i * k + e] * static_cast<double>(b.data[e * b.stride + j]);
+    }
+  }
+}
+
+void AddProduct(index_t m, index_t n, index_t k, const double* a, Rows b, double* to) {
+  index_t i = 0;
+  for (; i + 8 <= m; i += 8) AddProductOfRows<8>(n, k, a + i * k, b, to + i * n);
+  for (; i < m; ++i) AddProductOfRows<1>(n, k, a + i * k, b, to + i * n);
+}
+
 }  // namespace attn::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -350,6 +378,7 @@ ATTN_ROWS(row_dots, RowDots, (index_t m, index_t n, Rows from, const float* weig
 ATTN_ROWS(add_row_sums, AddRowSums, (index_t m, index_t n, Rows from, float* to), m, n, from, to)
 ATTN_ROWS(add_column_sums, AddColumnSums, (index_t m, index_t n, Rows from, float* to), m, n, from, to)
 ATTN_ROWS(raise_column_max, RaiseColumnMax, (index_t m, index_t n, Rows from, float* to), m, n, from, to)
+ATTN_ROWS(add_product, AddProduct, (index_t m, index_t n, index_t k, const double* a, Rows b, double* to), m, n, k, a, b, to)
 
 }  // namespace attn::kernels
 #endif
