@@ -40,6 +40,8 @@ def ways_to_fail():
 
 
 class Properties(unittest.TestCase):
+    maxDiff = None
+
     def test_each_property_has_variants_that_fail_it_and_nothing_else(self):
         known = properties()
         ways = {how: how.split("_")[0] for how in ways_to_fail() if how.split("_")[0] in known}
