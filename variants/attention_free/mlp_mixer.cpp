@@ -8,9 +8,10 @@ namespace attn {
 
 // mlp_mixer: the token-mixing MLP of MLP-Mixer: each channel is mapped over positions by the same two matrices.
 //   out = W2 gelu(W1 x + b1) + b2,  W1 [S,L], W2 [L,S], b1 [S], b2 [L], of which the first N positions count
-//   Tolstikhin et al. 2021, arXiv:2105.01601, section 2, the first line of (1). Norm, skip connection and the channel MLP belong to
-//   the block. All heads share W1 and W2, as all channels do in the paper. useful flops 4 N S D a head; workspace (S + N) D a head.
-//   Every hidden unit sees all positions, so no causal form exists.
+//   Tolstikhin et al. 2021, arXiv:2105.01601, section 2, the first line of (1)
+//   useful flops 4 N S D a head; workspace (S + N) D a head
+// Norm, skip connection and the channel MLP belong to the block. All heads share W1 and W2, as all channels do in the paper. Every
+// hidden unit sees all positions, so no causal form exists.
 struct MlpMixer {
   struct Options {
     index_t hidden = 512;

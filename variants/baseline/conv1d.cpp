@@ -8,9 +8,10 @@
 namespace attn {
 
 // conv1d: a convolution over the sequence, N vectors to N vectors.
-//   out_t = sum_u x_(t+u-P) W_u + b,  P = (width - 1) / 2, or width - 1 when causal;  W [H,width,D,D], b [H,D]: one group for each
-//   head depthwise=yes: channel by channel, W [H,width,D].  baseline; tokens outside count as zeros useful flops 2 N width D^2 a
-//   head, depthwise 2 N width D; no workspace
+//   out_t = sum_u x_(t+u-P) W_u + b,  P = (width - 1) / 2, or width - 1 when causal;  tokens outside count as zeros
+//   W [H,width,D,D], b [H,D]: one group for each head;  depthwise=yes: channel by channel, W [H,width,D]
+//   baseline
+//   useful flops 2 N width D^2 a head, depthwise 2 N width D; no workspace
 struct Conv1d {
   struct Options {
     index_t width = 7;

@@ -1,8 +1,8 @@
-#include <algorithm>
 #include <cmath>
 #include <vector>
 
 #include "attn/kernels/activations.hpp"
+#include "attn/kernels/recurrence.hpp"
 #include "attn/kernels/rows.hpp"
 #include "attn/variant/variant.hpp"
 
@@ -60,41 +60,19 @@ struct Gru {
     return concat(states, 2);
   }
 
-  Gru(const Problem& p, const NoOptions&, WorkspacePlan& workspace)
-      : p_(p), scratch_(workspace.per_worker<float>(((panel + 1) * gates + 1) * p.head_dim)) {}
+  Gru(const Problem& p, const NoOptions&, WorkspacePlan& workspace) : d_(p.head_dim), layer_(p, gates, 1, workspace) {}
 
-  // The input products of a panel of tokens at once; then token by token.
   void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
-    const index_t d = p_.head_dim, wide = gates * d;
-    const auto w = parameters.view<3>("W"), u = parameters.view<3>("U");
-    const float *b = parameters["b"].data(), *c = parameters["c"].data();
-    parallel_tasks(p_.batch * p_.heads, [&](index_t task, int worker) {
-      const index_t head = task % p_.heads;
-      const auto x = in.x()[task / p_.heads][head];
-      const auto o = out[task / p_.heads][head];
-      const kernels::Into inputs{workspace.of(worker, scratch_).data(), wide};
-      float *own = inputs.data + panel * wide, *state = own + wide;
-      std::fill_n(state, 1 * d, 0.0f);
-      for (index_t first = 0; first < p_.q_len; first += panel) {
-        const index_t rows = std::min(panel, p_.q_len - first);
-        kernels::copy(rows, wide, {b + head * wide, 0}, inputs);
-        kernels::gemm(rows, wide, d, {x.row(first), x.stride(0)}, {w[head].data_handle(), wide}, inputs, {.add = true});
-        for (index_t i = 0; i < rows; ++i) {
-          std::copy_n(c + head * wide, wide, own);
-          kernels::gemm(1, wide, d, {state, d}, {u[head].data_handle(), wide}, {own, wide}, {.add = true});
-          step(inputs.data + i * wide, own, state);
-          std::copy_n(state, d, o.row(first + i));
-        }
-      }
-    });
+    layer_.run({in.x(), out, parameters.view<3>("W"), parameters.view<3>("U"), parameters["b"].data(), parameters["c"].data()},
+               workspace, [&](const float* x, float* own, float* state) { step(x, own, state); });
   }
 
  private:
-  static constexpr index_t gates = 3, panel = 64;
+  static constexpr index_t gates = 3;
 
   // x: the token's input products; own: those of the state.
   void step(const float* x, float* own, float* h) const {
-    const index_t d = p_.head_dim;
+    const index_t d = d_;
     float* n = own + 2 * d;
     const kernels::Into gate{own, d}, candidate{n, d};
     kernels::add(1, 2 * d, {x, d}, gate);
@@ -105,8 +83,8 @@ struct Gru {
     for (index_t j = 0; j < d; ++j) h[j] = (1 - own[d + j]) * n[j] + own[d + j] * h[j];
   }
 
-  Problem p_;
-  Booking<float> scratch_;
+  index_t d_;
+  kernels::Recurrence layer_;
 };
 ATTN_VARIANT(gru, Gru)
 

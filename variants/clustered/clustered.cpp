@@ -8,8 +8,9 @@ namespace attn {
 //   out_i = softmax(Qc K^T / sqrt(D)) V,  Qc = mean of the queries in the cluster of q_i
 //   clusters by k-means in Hamming space over the signs of `bits` random projections with thresholds, planes and thresholds N(0, 1)
 //   Vyas et al. 2020, arXiv:2007.04825, section 3.2; an empty cluster starts again from a random query
-//   useful flops 2 clusters M (D + Dv) + 2 N D bits, and iterations N clusters Hamming distances, which are no flops; workspace 24
-//   N bytes and clusters (D + Dv). More clusters than queries are as many as queries. A cluster mixes all queries: no causal form
+//   useful flops 2 clusters M (D + Dv) + 2 N D bits, and iterations N clusters Hamming distances, which are no flops;
+//   workspace 24 N bytes and clusters (D + Dv)
+// More clusters than queries are as many as queries. A cluster mixes all queries: no causal form.
 struct Clustered {
   struct Options {
     index_t clusters = 128, bits = 63, iterations = 10;

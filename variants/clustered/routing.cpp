@@ -13,8 +13,8 @@ namespace attn {
 //   y_ci = softmax over j in S^k_c of scale q'_i.k'_j, values v_j;  q' = LN(q), k' = LN(k), S_c the top w of LN(.).mu_c
 //   causal: j <= i, and keys are queries (k' = q', S^k = S^q), as the authors' decoder
 //   Roy et al. 2021, arXiv:2003.05997, section 4 and the authors' code; scale 1/sqrt(D) as in attention (their code has 1)
-//   useful flops 2 C w^2 (D + Dv), about half when causal, + 2 N C D for each of queries and keys: O(N^1.5) at C = sqrt(N), w =
-//   N/C; workspace N Dv and the lists of as many heads as threads
+//   useful flops 2 C w^2 (D + Dv), about half when causal, + 2 N C D for each of queries and keys: O(N^1.5) at C = sqrt(N),
+//   w = N / C; workspace N Dv and the lists of as many heads as threads
 // A mean of softmaxes, not one softmax over the union. Membership depends on every token, later ones too, even when causal.
 // Centroids are not trained by gradient but by kernels::update_centroids.
 struct Routing {

@@ -7,10 +7,12 @@
 namespace attn {
 
 // additive: a score by a layer of tanh.
-//   out_i = sum_j softmax_j(v_a.tanh(q_i W + k_j U)) v_j,  W, U [D,size] and v_a [size] for each head, no 1/sqrt(D);  j <= i when
-//   causal Bahdanau et al. 2014, arXiv:1409.0473, section 3.1 and appendix A.1.2 (there size = 1000, W and U start at N(0, 0.001^2)
-//   and v_a at 0, which is uniform attention: too little for a test of anything, so Glorot's here) useful flops 2 (N + M) D size +
-//   N M (3 size + 2 Dv) a head and N M size tanh, N M part half when causal; workspace (N + M) size a head
+//   out_i = sum_j softmax_j(v_a.tanh(q_i W + k_j U)) v_j,  W, U [D,size] and v_a [size] for each head, no 1/sqrt(D);
+//   j <= i when causal
+//   Bahdanau et al. 2014, arXiv:1409.0473, section 3.1 and appendix A.1.2 (there size = 1000, W and U start at N(0, 0.001^2) and
+//   v_a at 0, which is uniform attention: too little for a test of anything, so Glorot's here)
+//   useful flops 2 (N + M) D size + N M (3 size + 2 Dv) a head and N M size tanh, the N M parts half when causal;
+//   workspace (N + M) size a head
 // The fast path needs no tanh for pairs (kernels/additive.hpp).
 struct Additive {
   struct Options {

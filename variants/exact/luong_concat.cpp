@@ -6,10 +6,11 @@
 namespace attn {
 
 // luong_concat: a score by a layer of tanh on query and key side by side.
-//   out_i = sum_j softmax_j(v_a.tanh([q_i k_j] W)) v_j,  W [2D,size] and v_a [size] for each head, no 1/sqrt(D);  j <= i when
-//   causal Luong et al. 2015, arXiv:1508.04025, section 3.1 (concat): additive attention whose two matrices are halves of one
-//   useful flops 2 (N + M) D size + N M (3 size + 2 Dv) a head and N M size tanh, N M part half when causal; workspace (N + M) size
-//   a head
+//   out_i = sum_j softmax_j(v_a.tanh([q_i k_j] W)) v_j,  W [2D,size] and v_a [size] for each head, no 1/sqrt(D);
+//   j <= i when causal
+//   Luong et al. 2015, arXiv:1508.04025, section 3.1 (concat): additive attention whose two matrices are halves of one
+//   useful flops 2 (N + M) D size + N M (3 size + 2 Dv) a head and N M size tanh, the N M parts half when causal;
+//   workspace (N + M) size a head
 // The fast path needs no tanh for pairs (kernels/additive.hpp).
 struct LuongConcat {
   struct Options {

@@ -9,9 +9,11 @@
 namespace attn {
 
 // cosformer: weights of rectified queries and keys that fall with the distance as a cosine.
-//   out_i = sum_j w_ij v_j / max(sum_j w_ij, 1e-6),  w_ij = relu(q_i).relu(k_j) cos(pi (i - j) / (2 L)),  L = max(N, M);  j <= i
-//   when causal. By cos(a - b) = cos a cos b + sin a sin b these are 2 D features of each token. Qin et al. 2022, arXiv:2202.08791,
-//   section 3.3; the clamp: OpenNLPLab/cosFormer useful flops 8 N D Dv; workspace a state of 2 D (Dv + 1) a worker
+//   out_i = sum_j w_ij v_j / max(sum_j w_ij, 1e-6),  w_ij = relu(q_i).relu(k_j) cos(pi (i - j) / (2 L)),  L = max(N, M);
+//   j <= i when causal
+//   By cos(a - b) = cos a cos b + sin a sin b these are 2 D features of each token.
+//   Qin et al. 2022, arXiv:2202.08791, section 3.3; the clamp: OpenNLPLab/cosFormer
+//   useful flops 8 N D Dv; workspace a state of 2 D (Dv + 1) a worker
 struct Cosformer {
   static VariantInfo info() {
     return {.title = "cosFormer",

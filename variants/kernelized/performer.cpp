@@ -9,10 +9,9 @@
 namespace attn {
 
 // performer: exp(q.k / sqrt(D)) as the mean of products of m random features (FAVOR+), or any positive features of W x.
-//   out_i = sum_j w_ij v_j / n_i,  w_ij = phi_q(q_i).phi_k(k_j),  n_i = sum_j w_ij (+ 2e-6 where |n_i| <= 1e-6);  j <= i when
-//   causal positive: phi(x) = (exp(W x' - |x'|^2/2 - c) + 1e-6) / sqrt(m),  x' = x / D^(1/4);  c: of a query its largest W q', of
-//   keys the
-//             largest W k' among all keys that the query sees
+//   out_i = sum_j w_ij v_j / n_i,  w_ij = phi_q(q_i).phi_k(k_j),  n_i = sum_j w_ij (+ 2e-6 where |n_i| <= 1e-6);  j <= i when causal
+//   positive: phi(x) = (exp(W x' - |x'|^2/2 - c) + 1e-6) / sqrt(m),  x' = x / D^(1/4)
+//             c: of a query its largest W q', of keys the largest W k' among all keys that the query sees
 //   relu:     phi(x) = relu(W x) + 1e-3
 //   Choromanski et al. 2020, arXiv:2009.14794, section 2.3; c and the constants: google-research/performer/fast_attention
 //   useful flops 8 N m D, 2 N m exps; workspace a state of m (Dv + 1) a worker, W

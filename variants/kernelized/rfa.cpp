@@ -9,11 +9,11 @@ namespace attn {
 
 // rfa: exp(q.k / tau^2) of unit queries and keys by random Fourier features, which may be negative; optionally with a gate that
 // forgets.
-//   out_i = sum_j w_ij v_j / n_i,  w_ij = phi(q_i).phi(k_j),  phi(x) = a [sin(W x^), cos(W x^)],  x^ = x / (|x| + 1e-3);  j <= i
-//   when causal. W = w sigma / tau, w ~ N(0, 1), sigma learned for each head no gate: a = 0.1, n_i = max(sum_j w_ij, 1) when
-//   causal, else max(|sum_j w_ij|, 1), as in Noahs-ARK/RFA gate: S_t = g_t S_(t-1) + (1 - g_t) phi(k_t) v_t, and so n, g_t =
-//   sigmoid(w_g.k_t + b_g); a = 1/sqrt(m), n_i = max(.., 0.1), which
-//         are ours: the paper names no guard. The gate reads k_t for the token's state.
+//   out_i = sum_j w_ij v_j / n_i,  w_ij = phi(q_i).phi(k_j),  phi(x) = a [sin(W x^), cos(W x^)],  x^ = x / (|x| + 1e-3);
+//   j <= i when causal;  W = w sigma / tau, w ~ N(0, 1), sigma learned for each head
+//   no gate: a = 0.1, n_i = max(sum_j w_ij, 1) when causal, else max(|sum_j w_ij|, 1), as in Noahs-ARK/RFA
+//   gate:    S_t = g_t S_(t-1) + (1 - g_t) phi(k_t) v_t, and so n, g_t = sigmoid(w_g.k_t + b_g); a = 1/sqrt(m), n_i = max(.., 0.1),
+//            which are ours: the paper names no guard. The gate reads k_t for the token's state.
 //   Peng et al. 2021, arXiv:2103.02143, sections 3.1 and 3.2
 //   useful flops 4 N D m + 8 N m Dv, 4 N m sines; workspace a state of 2 m (Dv + 1) a worker
 struct Rfa {

@@ -1,0 +1,33 @@
+// Recurrent layers: N vectors to N vectors, each head by itself. The input products of a panel of tokens are made at once; the rest
+// goes token by token, so heads are all there is to run in parallel.
+#pragma once
+
+#include "attn/core/problem.hpp"
+#include "attn/core/view.hpp"
+#include "attn/exec/arena.hpp"
+#include "attn/exec/workspace.hpp"
+
+namespace attn::kernels {
+
+class Recurrence {
+ public:
+  // `gates` vectors of D numbers are made of x_t and of the state; the state is `state` vectors, of which the first is h, the output.
+  Recurrence(const Problem& p, index_t gates, index_t state, WorkspacePlan& workspace);
+
+  struct Arrays {
+    View<const float, 4> x;     // [B,H,N,D]
+    View<float, 4> out;         // as x
+    View<const float, 3> w, u;  // [H,D,gates D]
+    const float *b, *c;         // [H,gates D]
+  };
+  // step(x, own, state): x = x_t W + b, own = h U + c, which it may overwrite; makes the next state, of the first zeros.
+  using Step = FunctionRef<void(const float* x, float* own, float* state)>;
+  void run(const Arrays& arrays, const Workspace& workspace, Step step) const;
+
+ private:
+  Problem p_;
+  index_t wide_, state_;  // floats
+  Booking<float> scratch_;
+};
+
+}  // namespace attn::kernels
