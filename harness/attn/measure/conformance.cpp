@@ -430,15 +430,17 @@ class Checker {
     const Case few_case(few), many_case(many);
     Planned few_plan(variant_, few, 1), many_plan(variant_, many, 1);
     double few_s = infinity, many_s = infinity, flops_per_s = 0, measured = 0, reached = 0;
-    const auto time = [&](const Problem& p, const Case& c, Planned& planned, double& least_s) {
-      begin(p);
+    const auto time = [&](const Case& c, Planned& planned, double& least_s) {
       planned.run(arena, c);
       least_s = std::min(least_s, least_cpu_s(0.05, [&] { planned.run(arena, c); }));
     };
+    begin(few);
+    few_plan.run(arena, few_case);
+    begin(many);
     const auto agrees = [&] { return std::abs(measured - declared) <= growth_slack && reached <= 1.1 * flops_per_s; };
     for (index_t turn = 0; turn < 3 || (turn < turns && !agrees()); ++turn) {
-      time(few, few_case, few_plan, few_s);
-      time(many, many_case, many_plan, many_s);
+      time(few_case, few_plan, few_s);
+      time(many_case, many_plan, many_s);
       constexpr index_t probe_iterations = 300'000;  // some milliseconds
       double probe_flops = 0;
       const double probe_s = least_cpu_s(0.02, [&] { probe_flops = kernels::probe_fma(probe_iterations); });
