@@ -11,20 +11,24 @@ namespace listops {
 
 namespace {
 
-// False as soon as the tree is longer than allowed: most drawn trees are thrown away.
-bool grow(Draws& draws, const Limits& limits, index_t depth, std::vector<index_t>& tree) {
-  if (static_cast<index_t>(tree.size()) >= limits.below) return false;
-  const double r = depth < limits.depth ? draws.uniform() : 1;
-  if (r > 0.25) {
-    tree.push_back(first_digit + draws.below(values));
-    return true;
-  }
+bool grow(Draws& draws, const Limits& limits, index_t depth, std::vector<index_t>& tree);
+
+bool grow_arguments(Draws& draws, const Limits& limits, index_t depth, index_t op, std::vector<index_t>& tree) {
   const index_t count = 2 + draws.below(limits.arguments - 1);
-  tree.push_back(first_operator + draws.below(operators));
+  tree.push_back(first_operator + (op == any_root ? draws.below(operators) : op));
   for (index_t i = 0; i < count; ++i) {
     if (!grow(draws, limits, depth + 1, tree)) return false;
   }
   tree.push_back(close);
+  return true;
+}
+
+// False as soon as the tree is longer than allowed: most drawn trees are thrown away.
+bool grow(Draws& draws, const Limits& limits, index_t depth, std::vector<index_t>& tree) {
+  if (static_cast<index_t>(tree.size()) >= limits.below) return false;
+  const double r = depth < limits.depth ? draws.uniform() : 1;
+  if (r <= 0.25) return grow_arguments(draws, limits, depth, any_root, tree);
+  tree.push_back(first_digit + draws.below(values));
   return true;
 }
 
@@ -65,11 +69,12 @@ constexpr index_t any_depth = std::numeric_limits<index_t>::max();
 
 }  // namespace
 
-std::vector<index_t> draw(Draws& draws, const Limits& limits) {
+std::vector<index_t> draw(Draws& draws, const Limits& limits, index_t root) {
   std::vector<index_t> tree;
   for (;;) {
     tree.clear();
-    const bool whole = grow(draws, limits, 1, tree);
+    // A lone digit is shorter than any limit: with a root given it need not be drawn.
+    const bool whole = root == any_root ? grow(draws, limits, 1, tree) : grow_arguments(draws, limits, 1, root, tree);
     const auto length = static_cast<index_t>(tree.size());
     if (whole && limits.above < length && length < limits.below) return tree;
   }
@@ -81,6 +86,17 @@ index_t value(std::span<const index_t> tree, index_t depth, const std::array<ind
 }
 
 index_t value(std::span<const index_t> tree) { return value(tree, any_depth, {}); }
+
+ValueShares value_shares(const Limits& limits, index_t trees) {
+  ValueShares shares{};
+  Draws draws(Rng(1, "listops value shares"));
+  const double each = static_cast<double>(operators) / static_cast<double>(trees);
+  for (index_t i = 0; i < trees; ++i) {
+    const index_t root = i % operators;
+    shares[static_cast<std::size_t>(root)][static_cast<std::size_t>(value(draw(draws, limits, root)))] += each;
+  }
+  return shares;
+}
 
 std::array<index_t, operators> modal_values(const std::vector<std::vector<index_t>>& trees) {
   std::array<std::array<index_t, values>, operators> counts{};
@@ -100,14 +116,20 @@ std::array<index_t, operators> modal_values(const std::vector<std::vector<index_
 namespace {
 
 struct ListOps final : Task {
+  enum class Roots { drawn, capped };
   struct Options {
     index_t above = 0, depth = 0, arguments = 10;
+    Roots roots = Roots::drawn;
   };
   static OptionTable<Options> options() {
     return OptionTable<Options>()
         .integer("above", &Options::above, 0, 1 << 16, "trees are longer than this; 0: N/4, rounded as in the Long Range Arena")
         .integer("depth", &Options::depth, 0, 32, "greatest depth of a tree; 0: by N, 10 from N=2000 on as in the Long Range Arena")
-        .integer("arguments", &Options::arguments, 2, 10, "most arguments of an operator");
+        .integer("arguments", &Options::arguments, 2, 10, "most arguments of an operator")
+        .choice(
+            "roots", &Options::roots, {{"drawn", Roots::drawn}, {"capped", Roots::capped}},
+            "drawn: as in the Long Range Arena; capped: each operator at the root of a quarter of the trees, and trees with its "
+            "frequent values thrown away, so that the root operator tells little of the answer");
   }
   // Short versions keep the arena's proportions: 16-64 at depth 4, 30-128 at 5, 50-256 at 6, 100-500 at 8, 500-2000 at 10.
   static listops::Limits limits(index_t length, const Options& o) {
@@ -135,8 +157,11 @@ struct ListOps final : Task {
   }
 
   listops::Limits bounds;
+  listops::ValueShares shares{};  // empty: roots as drawn
 
   ListOps(index_t n, const Options& o) : bounds(limits(n, o)) {
+    // 50 000 trees know a share of 0.1 to 0.003; they take 0.1 s at N=128, 1 s at N=2000.
+    if (o.roots == Roots::capped) shares = listops::value_shares(bounds, 50'000);
     symbols = listops::symbols;
     classes = listops::values;
     pool = Pool::chosen;
@@ -144,12 +169,23 @@ struct ListOps final : Task {
     recipe.layer.heads = 2;
     recipe.steps = 1500;
     recipe.rate = 1e-3;
-    control_bar = 0.33;  // the root operator's level is 0.34 to 0.37, the constant's 0.16 to 0.18
+    // The root operator's level is 0.34 to 0.37, the constant's 0.16 to 0.18. Capped, both are too near each other for a bar.
+    control_bar = o.roots == Roots::capped ? 0 : 0.33;
+  }
+
+  std::vector<index_t> tree(Draws& draws) const {
+    if (shares[0][0] == 0) return listops::draw(draws, bounds);
+    const index_t root = draws.below(listops::operators);
+    for (;;) {
+      auto tree = listops::draw(draws, bounds, root);
+      const double share = shares[static_cast<std::size_t>(root)][static_cast<std::size_t>(listops::value(tree))];
+      if (draws.uniform() * share < 0.1) return tree;
+    }
   }
 
   // The class token stands first: a window sees the root operator beside it.
   Sample sample(Draws& draws, double) const override {
-    const auto tree = listops::draw(draws, bounds);
+    const auto tree = this->tree(draws);
     Sample s{std::vector<index_t>(static_cast<std::size_t>(length), listops::pad), {0}, {listops::value(tree)}};
     s.symbols[0] = listops::class_token;
     std::copy(tree.begin(), tree.end(), s.symbols.begin() + 1);

@@ -22,8 +22,15 @@ struct Limits {
   index_t depth = 10, arguments = 10;
 };
 
-// One tree with a length within the limits, in prefix order: operator, arguments, bracket.
-std::vector<index_t> draw(Draws& draws, const Limits& limits);
+inline constexpr index_t any_root = -1;
+
+// One tree with a length within the limits, in prefix order: operator, arguments, bracket. With a root given, a tree of those that
+// have this operator at their root.
+std::vector<index_t> draw(Draws& draws, const Limits& limits, index_t root = any_root);
+
+// How often a tree with this operator at its root has this value.
+using ValueShares = std::array<std::array<double, values>, operators>;
+ValueShares value_shares(const Limits& limits, index_t trees);
 
 // The value of a tree. Operators deeper than `depth` (the root is at depth 1) count as their `modal` value instead.
 index_t value(std::span<const index_t> tree, index_t depth, const std::array<index_t, operators>& modal);

@@ -8,6 +8,8 @@ namespace attn {
 TaskType mqar_task();
 TaskType marker_task();
 TaskType needle_task();
+TaskType induction_task();
+TaskType associative_recall_task();
 TaskType listops_task();
 TaskType majority_task();
 TaskType parity_task();

@@ -1,3 +1,4 @@
+#include <array>
 #include <cmath>
 #include <map>
 #include <set>
@@ -155,6 +156,38 @@ TEST_CASE("Selective copying asks for the data in its order", "[train]") {
   }
 }
 
+TEST_CASE("An induction head is asked for what followed the trigger", "[train]") {
+  const auto task = task_of("induction", 30);
+  std::set<index_t> places;
+  for (const Sample& s : some(*task, 500)) {
+    const auto trigger = std::find(s.symbols.begin(), s.symbols.end(), 18);
+    CHECK(std::count(s.symbols.begin(), s.symbols.end(), 18) == 2);
+    CHECK(s.symbols[29] == 18);
+    CHECK(s.targets[0] == *(trigger + 1));
+    places.insert(trigger - s.symbols.begin());
+  }
+  CHECK((places.size() == 28 && *places.begin() == 0 && *places.rbegin() == 27));
+  CHECK(level(task->levels(some(*task, 4000)), "constant") == Approx(1.0 / 18).margin(0.02));
+}
+
+TEST_CASE("Associative recall asks for a key of the context, whose value is the same everywhere", "[train]") {
+  const auto task = task_of("associative_recall", 40);
+  for (const Sample& s : some(*task, 200)) {
+    std::map<index_t, index_t> value_of;
+    for (std::size_t i = 0; i < 38; i += 2) {
+      CHECK((s.symbols[i] < 9 && 9 <= s.symbols[i + 1] && s.symbols[i + 1] < 18));
+      CHECK(value_of.emplace(s.symbols[i], s.symbols[i + 1]).first->second == s.symbols[i + 1]);
+    }
+    CHECK(s.symbols[38] == 18);
+    REQUIRE(value_of.count(s.symbols[39]) == 1);
+    CHECK(value_of[s.symbols[39]] == 9 + s.targets[0]);
+  }
+  const auto levels = task->levels(some(*task, 2000));
+  CHECK(level(levels, "constant") == Approx(1.0 / 9).margin(0.03));
+  // Of 9 keys some share a value, and 19 pairs repeat some keys: the most frequent value is right in three of ten.
+  CHECK(level(levels, "most_frequent") == Approx(0.32).margin(0.06));
+}
+
 TEST_CASE("ListOps has the values that one computes by hand", "[train]") {
   constexpr index_t min = 11, max = 12, med = 13, sum = 14, close = 15;
   const auto digit = [](index_t d) { return d + 1; };
@@ -197,6 +230,17 @@ TEST_CASE("Short ListOps keep the ladder", "[train]") {
   CHECK(level(levels, "root_operator") == Approx(0.353).margin(0.032));
   CHECK(level(levels, "depth_1") == Approx(0.605).margin(0.032));
   CHECK(level(levels, "depth_2") == Approx(0.773).margin(0.032));
+}
+
+TEST_CASE("Capped ListOps tells little by its root operator", "[train]") {
+  const auto task = task_of("listops:roots=capped", 128);
+  const auto list = some(*task, 4096);
+  std::array<double, 4> roots{};
+  for (const Sample& s : list) roots[at(s.symbols[1] - listops::first_operator)] += 1.0 / 4096;
+  for (const double share : roots) CHECK(share == Approx(0.25).margin(0.03));
+  const auto levels = task->levels(list);
+  CHECK(level(levels, "root_operator") == Approx(0.19).margin(0.03));
+  CHECK(level(levels, "constant") < 0.16);
 }
 
 TEST_CASE("Glyphs can be told apart by their mean pictures better than by chance, and not perfectly", "[train]") {
@@ -254,6 +298,8 @@ TEST_CASE("What no sequence fits is refused in a sentence", "[train]") {
   CHECK(refusal("listops:depth=2", 128).find("no tree of depth 2") != std::string::npos);
   CHECK(refusal("selective_copying:memory=20", 32).find("needs N of at least 40") != std::string::npos);
   CHECK(refusal("marker", 1).find("given N=1") != std::string::npos);
+  CHECK(refusal("induction", 2).find("need N of at least 3") != std::string::npos);
+  CHECK(refusal("associative_recall", 31).find("an even N of at least 4, given N=31") != std::string::npos);
   CHECK(check_task("lisops").reason().find("did you mean 'listops'?") != std::string::npos);
   CHECK(check_task("mqar:kw=8").reason().find("did you mean 'kv'?") != std::string::npos);
 }
