@@ -2,91 +2,113 @@
 """Checks what scripts/train_facts.sh trained: one line a fact, exit 1 if one does not hold. Facts without rows are "not run"."""
 import csv
 import sys
-from pathlib import Path
 
 
 def models(path):
-    """{(variant, options' text, n, width): row of the rate that learned best, accuracy averaged over seeds}."""
+    """{(task, n, width, variant): [of each options' text, the runs at the rate that learned best, averaged over seeds]}."""
     groups = {}
-    if path.exists():
-        with open(path, newline="") as file:
-            for row in csv.DictReader(file):
-                if row["accuracy"]:
-                    key = (row["variant"], row["options"], int(row["n"]), int(row["width"]))
-                    groups.setdefault(key, {}).setdefault(float(row["rate"]), []).append(row)
+    with open(path, newline="") as file:
+        for row in csv.DictReader(file):
+            if row["accuracy"]:
+                key = (row["task"], int(row["n"]), int(row["width"]), row["variant"], row["options"])
+                groups.setdefault(key, {}).setdefault(float(row["rate"]), []).append(row)
     found = {}
-    for key, rates in groups.items():
+    for (*key, options), rates in groups.items():
         def learned(rows):
             return sum(float(row["train_accuracy"]) for row in rows) / len(rows)
         rows = max(rates.values(), key=learned)
         levels = dict(part.split("=") for part in rows[0]["levels"].split(";"))
-        found[key] = {"accuracy": sum(float(row["accuracy"]) for row in rows) / len(rows), "seeds": len(rows),
-                      "floor": float(rows[0]["floor"]), "levels": {name: float(value) for name, value in levels.items()}}
+        found.setdefault(tuple(key), []).append(
+            {"variant": key[-1], "options": options, "accuracy": sum(float(row["accuracy"]) for row in rows) / len(rows),
+             "seeds": len(rows), "floor": float(rows[0]["floor"]), "levels": {name: float(x) for name, x in levels.items()}})
     return found
 
 
 class Facts:
-    def __init__(self, folder):
-        self.folder, self.failed = Path(folder), 0
+    def __init__(self, path):
+        self.found, self.failed = models(path), 0
 
-    def of(self, fact):
-        self.rows = models(self.folder / f"{fact}.train.csv")
+    def at(self, task, n, width):
+        """The rows of one model and task: at(...)("local", "left=16,")."""
+        def row(variant, options=""):
+            return next((r for r in self.found.get((task, n, width, variant), []) if options in r["options"]), None)
+        return row
 
-    def row(self, variant, options="", n=None, width=None):
-        for (v, o, length, w), row in self.rows.items():
-            if v == variant and options in o and n in (None, length) and width in (None, w):
-                return row
-        return None
+    def all(self, task, n, width):
+        return [r for (t, length, w, _), rows in self.found.items() if (t, length, w) == (task, n, width) for r in rows]
 
     def check(self, sentence, rows, holds):
-        if any(row is None for row in rows):
+        if not rows or any(row is None for row in rows):
             print(f"not run   {sentence}")
             return
-        figures = ", ".join(f"{row['accuracy']:.3f} ({row['seeds']} seeds)" for row in rows)
+        figures = ", ".join(f"{row['variant']} {row['accuracy']:.3f} (seeds: {row['seeds']})" for row in rows)
         good = holds(*rows)
         self.failed += not good
         print(f"{'holds' if good else 'FAILS':<9} {sentence}: {figures}")
 
 
+def above(bar):
+    return lambda *rows: all(row["accuracy"] >= bar for row in rows)
+
+
+def below(bar):
+    return lambda *rows: all(row["accuracy"] <= bar for row in rows)
+
+
+def blind(row):
+    return row["accuracy"] <= row["floor"] + 0.03
+
+
+def in_window(*rows):
+    def ceiling(row):
+        return row["levels"]["window_" + row["options"].split("left=")[1].split(",")[0]]
+    return all(-0.08 <= row["accuracy"] - ceiling(row) <= 0.03 for row in rows)
+
+
+def on_a_rung(*rows):
+    return all(min(abs(row["accuracy"] - level) for level in row["levels"].values()) <= 0.03 for row in rows)
+
+
 def main():
     if len(sys.argv) != 2:
-        sys.exit("usage: train_facts.py FOLDER")
+        sys.exit("usage: train_facts.py TRAIN.csv")
     f = Facts(sys.argv[1])
 
-    f.of("toys")
-    f.check("N=64, 8 pairs: full is solved, linear to 0.97", [f.row("full"), f.row("linear")],
-            lambda full, linear: full["accuracy"] >= 0.98 and linear["accuracy"] >= 0.97)
-    f.check("N=64, 8 pairs: a window of 16 reaches its ceiling", [f.row("local")],
-            lambda local: -0.08 <= local["accuracy"] - local["levels"]["window_16"] <= 0.03)
-    f.check("N=64, 8 pairs: a random Synthesizer stays at the floor", [f.row("synth_random")],
-            lambda blind: blind["accuracy"] <= blind["floor"] + 0.03)
+    of = f.at("mqar:kv=8", 64, 64)
+    f.check("recall, N=64, 8 pairs: full and linear solve it", [of("full"), of("linear")], above(0.97))
+    f.check("recall, N=64, 8 pairs: a random Synthesizer stays at the floor", [of("synth_random")], blind)
+    f.check("recall, N=64, 8 pairs: Linformer with k=16 solves it", [of("linformer", "k=16,")], above(0.97))
+    f.check("recall, N=64, 8 pairs: Linformer with k=4 does not", [of("linformer", "k=4,")], below(0.5))
+    for window in (8, 16, 32):
+        f.check(f"recall, N=64, 8 pairs: a window of {window} reaches its ceiling", [of("local", f"left={window},")], in_window)
 
-    f.of("capacity")
-    full, linear, blind = (f.row(v, n=128, width=32) for v in ("full", "linear", "synth_random"))
-    f.check("N=128, 32 pairs, width 32: full is solved", [full], lambda row: row["accuracy"] >= 0.98)
-    f.check("N=128, 32 pairs, width 32: linear is short of capacity", [linear], lambda row: 0.80 <= row["accuracy"] <= 0.95)
-    f.check("N=128, 32 pairs, width 32: full beats linear by 0.05", [full, linear],
+    of = f.at("mqar:kv=32", 128, 32)
+    full, linear = of("full"), of("linear")
+    f.check("recall, N=128, 32 pairs, width 32: full solves it", [full], above(0.98))
+    f.check("recall, N=128, 32 pairs, width 32: linear is short of capacity", [linear], lambda row: 0.80 <= row["accuracy"] <= 0.95)
+    f.check("recall, N=128, 32 pairs, width 32: full beats linear by 0.05", [full, linear],
             lambda a, b: a["accuracy"] - b["accuracy"] >= 0.05)
-    f.check("N=128, 32 pairs, width 32: a random Synthesizer stays at the floor", [blind],
-            lambda row: row["accuracy"] <= row["floor"] + 0.03)
-    f.check("N=128, 32 pairs, width 64: linear is solved", [f.row("linear", n=128, width=64)], lambda row: row["accuracy"] >= 0.97)
+    f.check("recall, N=128, 32 pairs, width 32: a random Synthesizer stays at the floor", [of("synth_random")], blind)
+    f.check("recall, N=128, 32 pairs, width 64: linear solves it", [f.at("mqar:kv=32", 128, 64)("linear")], above(0.97))
 
-    f.of("lowrank")
-    f.check("N=64, 8 pairs: Linformer recalls with k=16, not with k=4", [f.row("linformer", "k=16"), f.row("linformer", "k=4,")],
-            lambda wide, narrow: wide["accuracy"] >= 0.97 and narrow["accuracy"] <= 0.5)
-    windows = [f.row("local", f"left={w},") for w in (8, 16, 32)]
-    f.check("N=64, 8 pairs: windows of 8, 16, 32 reach their ceilings", windows,
-            lambda *rows: all(-0.08 <= row["accuracy"] - row["levels"][f"window_{w}"] <= 0.03 for row, w in zip(rows, (8, 16, 32))))
+    of = f.at("marker", 128, 32)
+    f.check("marker, N=128: full solves it", [of("full")], above(0.99))
+    f.check("marker, N=128: a window of 16 stays at chance", [of("local")], below(0.1 + 0.03))
+    f.check("marker, N=128: one global token lifts the window", [of("longformer")], above(0.95))
 
-    f.of("marker")
-    f.check("marker, N=128: a window of 16 is at chance, full is solved", [f.row("local"), f.row("full")],
-            lambda local, whole: local["accuracy"] <= 0.1 + 0.03 and whole["accuracy"] >= 0.99)
-    f.check("marker, N=128: one global token lifts the window", [f.row("longformer")], lambda row: row["accuracy"] >= 0.95)
+    for task, n in (("induction", 30), ("associative_recall", 40)):
+        of = f.at(task, n, 32)
+        f.check(f"{task}, N={n}: full solves it", [of("full")], above(0.97))
+        f.check(f"{task}, N={n}: a Synthesizer, FNet and a window of 4 are far below", [of(v) for v in ("synth_random", "fnet", "local")],
+                below(0.6))
 
-    f.of("listops")
-    full = f.row("full")
-    f.check("ListOps, N=128: full reaches the root operator's rung", [full],
+    of = f.at("listops", 128, 32)
+    f.check("ListOps, N=128: full reaches the root operator's rung", [of("full")],
             lambda row: row["accuracy"] >= row["levels"]["root_operator"] - 0.03)
+    f.check("ListOps, N=128: every learner stands on a rung", f.all("listops", 128, 32), on_a_rung)
+
+    for n in (64, 128, 256):
+        f.check(f"recall against length, N={n}: the control solves it", [f.at("mqar:curriculum=yes", n, 32)("full")], above(0.97))
     sys.exit(1 if f.failed else 0)
 
 

@@ -1,61 +1,67 @@
 #!/usr/bin/env bash
-# The facts about task accuracy that attnbench asserts, each trained with its seeds and rates into results/facts/*.train.csv, and
-# checked by train_facts.py. Arguments: the facts wanted (default: all). Finished runs are kept: call it again to go on.
-#   toys      packed recall of 8 pairs at N=64: full, linear, a window, a Synthesizer          1 core minute
-#   capacity  packed recall of 32 pairs at N=128, width 32 and 64: full, linear, Synthesizer    1 core hour
-#   lowrank   packed recall of 8 pairs at N=64: Linformer with k=16 and k=4, windows            20 core minutes
-#   marker    the last token asks for the first, N=128: full, a window, a window with a global token    5 core minutes
-#   listops   short ListOps: which rung of the ladder each learner stands on                    2 core hours
-#   length    packed recall of N/4 pairs against N for nineteen variants                        several core hours
+# The facts about task accuracy that attnbench asserts, trained with their seeds and rates into one CSV (default
+# results/facts.train.csv, or $ATTN_FACTS) and checked by train_facts.py. Finished runs are kept: call it again to go on.
+# Arguments: the facts wanted (default: all). $ATTN_JOBS: runs at the same time (default: one a core).
+#   toys        packed recall of 8 pairs at N=64: full, linear, a window, a Synthesizer               1 core minute
+#   marker      the last token asks for the first, N=128: full, a window, with a global token         1 core minute
+#   lowrank     packed recall of 8 pairs at N=64: Linformer with k=16 and k=4, windows                3 core minutes
+#   capacity    packed recall of 32 pairs at N=128, width 32 and 64: full, linear, a Synthesizer     10 core minutes
+#   induction   induction head and associative recall at the H3 paper's sizes                        15 core minutes
+#   listops     short ListOps: which rung of the ladder each learner stands on                        8 core minutes
+#   length      packed recall of N/4 pairs, at most 64, N=64, 128, 256, for twenty variants          30 core minutes
+#   sweep       the same with three seeds and two more rates                                         several core hours
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 train=${ATTN_TRAIN:-$root/build/release/bin/attn_train}
-results=${ATTN_FACTS:-$root/results/facts}
+out=${ATTN_FACTS:-$root/results/facts.train.csv}
 [[ -x $train ]] || "$root/scripts/build.sh" attn_train_app
-mkdir -p "$results"
+mkdir -p "$(dirname "$out")"
 
-run() { # fact, arguments
-  local fact=$1
-  shift
-  "$train" --out "$results/$fact.train.csv" --resume "$@"
+run() {
+  "$train" --out "$out" --resume --jobs "${ATTN_JOBS:-0}" "$@"
 }
 
-toys() { run toys --task mqar:kv=8 --n 64 --steps 1000 --variants 'full,linear,local:left=16,right=16,synth_random:cached=no'; }
+window=local:left=16,right=16
+blind=synth_random:cached=no
+
+toys() { run --task mqar:kv=8 --n 64 --steps 1000 --variants "full,linear,$window,$blind"; }
+marker() { run --task marker --n 128 --width 32 --rate 5e-3 --seed 1..3 --variants "full,$window,longformer:window=16,tokens=1"; }
+lowrank() {
+  run --task mqar:kv=8 --n 64 --steps 1000 --seed 1..3 \
+    --variants "full,linformer:k=16,weights=small,linformer:k=4,weights=small,local:left=8,right=8,$window,local:left=32,right=32"
+}
+# At width 64 full attention needs the lower rate, linear the higher.
 capacity() {
-  for width in 32 64; do
-    run capacity --task mqar:kv=32 --n 128 --width "$width" --steps 3000 --seed 1..3 --rate 2e-3,5e-3,1e-2 \
-      --variants 'full,linear,synth_random:cached=no'
+  run --task mqar:kv=32 --n 128 --width 32 --steps 1500 --seed 1..3 --rate 5e-3 --variants "full,linear,$blind"
+  run --task mqar:kv=32 --n 128 --width 64 --steps 1500 --seed 1..3 --rate 2e-3,5e-3 --variants full,linear
+}
+induction() {
+  run --task induction --n 30 --seed 1..3 --variants "full,$blind,fnet,local:left=4,right=4"
+  run --task associative_recall --n 40 --seed 1..3 --variants "full,$blind,fnet,local:left=4,right=4"
+}
+listops() { run --task listops --n 128 --width 32 --seed 1..3 --variants "full,linear,$window,$blind,fnet"; }
+
+# Full attention leaves the plateau of 64 pairs at the high rate only, and with a curriculum. 16 sequences of 64 questions are as
+# many answers a step as 32 of 32.
+mixers="full,$window,longformer:window=16,tokens=1,bigbird:block=8,random=1,reformer:chunk=16,routing,sinkhorn:block=16"
+mixers+=",linformer:k=32,weights=small,nystrom:landmarks=32,linear,performer:m=64,performer:m=64,kernel=relu,cosformer,synth_dense,$blind,gmlp,mlp_mixer:hidden=64,fnet"
+mixers+=",conv1d,gru"
+by_length() { # further arguments
+  for n in 256 128 64; do
+    run --task mqar:curriculum=yes --n "$n" --width 32 --steps 1500 --batch $((n == 256 ? 16 : 32)) --variants "$mixers" "$@"
   done
 }
-lowrank() {
-  local variants='full,linformer:k=16,sharing=none,linformer:k=4,sharing=none'
-  for window in 8 16 32; do variants+=",local:left=$window,right=$window"; done
-  run lowrank --task mqar:kv=8 --n 64 --steps 2000 --seed 1..3 --rate 1e-3,3e-3,1e-2 --variants "$variants"
-}
-marker() {
-  run marker --task marker --n 128 --width 32 --seed 1..3 --rate 5e-3 \
-    --variants 'full,local:left=16,right=16,longformer:window=16,tokens=1'
-}
-listops() {
-  run listops --task listops --n 128 --steps 3000 --seed 1..3 \
-    --variants 'full,linear,local:left=16,right=16,synth_random:cached=no,fnet'
-}
-length() {
-  local variants='full,local:left=16,right=16,longformer:window=16,tokens=1,bigbird:block=8,random=1,reformer:chunk=16,routing'
-  variants+=',sinkhorn:block=16,linformer:k=32,sharing=none,nystrom:landmarks=32,linear,performer:m=64,cosformer,synth_dense'
-  variants+=',synth_random:cached=no,gmlp,mlp_mixer:hidden=64,fnet,conv1d,gru'
-  run length --task mqar:curriculum=yes --n 64..256*2 --width 32 --steps 3000 --seed 1..3 --rate 2e-3,5e-3,1e-2 \
-    --variants "$variants"
-}
+length() { by_length --rate 1e-2; }
+sweep() { by_length --rate 3e-3,1e-2,3e-2 --seed 1..3; }
 
-[[ $# -gt 0 ]] || set -- toys capacity lowrank marker listops length
+[[ $# -gt 0 ]] || set -- toys marker lowrank capacity induction length listops sweep
 for fact in "$@"; do
   case $fact in
-    toys | capacity | lowrank | marker | listops | length) "$fact" ;;
+    toys | marker | lowrank | capacity | induction | listops | length | sweep) "$fact" ;;
     *)
-      echo "train_facts.sh: unknown fact '$fact'; accepted: toys, capacity, lowrank, marker, listops, length" >&2
+      echo "train_facts.sh: unknown fact '$fact'; accepted: toys, marker, lowrank, capacity, induction, listops, length, sweep" >&2
       exit 2
       ;;
   esac
 done
-"$root/scripts/train_facts.py" "$results"
+"$root/scripts/train_facts.py" "$out"

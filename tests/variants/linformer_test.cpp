@@ -64,3 +64,14 @@ TEST_CASE("linformer: E of segment means is full attention for as many segments 
   CHECK(distance(seven.run(), seven.definition()) < 1e-5);
   for (const double total : sum(cast<double>(seven.parameters["E"]), -1, Keep::no).values()) CHECK(total == Approx(1));
 }
+
+TEST_CASE("linformer: E starts at 1/sqrt(k), or small") {
+  const auto spread = [](const char* name) {
+    const Trial t(name, square(100));
+    double sum = 0;
+    for (const float x : t.parameters["E"].values()) sum += static_cast<double>(x) * static_cast<double>(x);
+    return std::sqrt(sum / static_cast<double>(t.parameters["E"].size()));
+  };
+  CHECK(spread("linformer:k=64") == Approx(0.125).epsilon(0.05));  // 6400 numbers know it to 0.9 %
+  CHECK(spread("linformer:k=64,weights=small") == Approx(0.02).epsilon(0.05));
+}

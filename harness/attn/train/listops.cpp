@@ -160,7 +160,7 @@ struct ListOps final : Task {
   listops::ValueShares shares{};  // empty: roots as drawn
 
   ListOps(index_t n, const Options& o) : bounds(limits(n, o)) {
-    // 50 000 trees know a share of 0.1 to 0.003; they take 0.1 s at N=128, 1 s at N=2000.
+    // 50 000 trees know a share of 0.1 to 0.003; they take 0.25 s at N=128, 4 s at N=2000.
     if (o.roots == Roots::capped) shares = listops::value_shares(bounds, 50'000);
     symbols = listops::symbols;
     classes = listops::values;
