@@ -85,6 +85,12 @@ class Outputs(Case):
         self.assertEqual(apply("--input", f"npz:{self.folder / 'a.npz'}", "--out", other).returncode, 0)
         self.assertEqual(self.out.read_bytes(), other.read_bytes())
 
+    def test_axes_of_another_order_are_noted(self):
+        for path in self.files:
+            numpy.save(path, numpy.load(path).transpose(1, 0, 2)[None])  # [B,N,H,d]
+        done = apply(*self.qkv, "--out", self.out)
+        self.assertEqual((done.returncode, done.stderr), (0, "attn_apply: 96 heads of 2 tokens: axes are read as [B,H,N,d]\n"))
+
     def test_fidelity_is_printed_on_request(self):
         done = apply(*self.qkv, "--variant", "local:left=9,right=9", "--compare", "full", "--out", self.out)
         figures = dict(line.split(None, 1) for line in done.stdout.splitlines())

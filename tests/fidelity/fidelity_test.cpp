@@ -212,19 +212,21 @@ double top32_error(const std::string& input) {
 
 }  // namespace
 
-// N = 1024, the columns that do not hang on a random table or on the conditioning of an inverse; results/README.md reads those.
-// 10 % and one digit of the table; the oracle's remainder is a tail: 30 %. On `local` what a window and the oracle leave (0.25 and
-// 0.33 there) varies from head to head with its 16 frequencies, from 0.03 to 0.28 and 0.04 to 0.23 in 24 draws of the formula:
-// half of the table's is near enough.
+// N = 1024: 10 % and one digit of the table; the oracle's remainder is a tail: 30 %. On `local` what a window and the oracle leave
+// (0.25 and 0.33 there) hangs on a head's 16 frequencies: 0.02 to 0.41 and 0.06 to 0.37 in 96 heads of the formula, so half of the
+// table's is near enough. FAVOR+ there has no damping, and one draw of features is 14 % of the error on `iid:1`, 13 % on `sink`:
+// two such, and 10 %. The iteration of Nystrom's there has 20 steps; where the inverse is ill-conditioned, errors of single heads lie
+// as far apart as 1.2 and 10 (`cluster`), so only the two columns that do not hang on it are compared.
 TEST_CASE("every input gives the errors of the reference table") {
   struct Line {
     const char* input;
-    double mean, window, seeing, pooled, linear, top32;
+    double mean, window, seeing, pooled, linear, top32, favor;
   };
-  for (const Line& line : {Line{"iid:1", 0.83, 2.8, 2.8, 0.81, 0.80, 3.3}, Line{"iid:3", 1.0, 1.5, 1.5, 0.99, 0.99, 0.19},
-                           Line{"lowrank", 0.99, 1.5, 1.5, 0.99, 0.99, 0.23}, Line{"cluster", 0.97, 0.29, 0.29, 0.94, 0.95, 0.10},
-                           Line{"local", 0.97, 0.25, 0.25, 0.42, 0.96, 0.33}, Line{"sink", 1.0, 3.5, 0.92, 1.0, 1.0, 0.24},
-                           Line{"heavy", 0.99, 1.5, 1.5, 1.0, 1.0, 0.04}, Line{"needle", 1.0, 0.97, 0.97, 1.0, 1.0, 0.07}}) {
+  for (const Line& line :
+       {Line{"iid:1", 0.83, 2.8, 2.8, 0.81, 0.80, 3.3, 4.8}, Line{"iid:3", 1.0, 1.5, 1.5, 0.99, 0.99, 0.19, 1.8},
+        Line{"lowrank", 0.99, 1.5, 1.5, 0.99, 0.99, 0.23, 1.0}, Line{"cluster", 0.97, 0.29, 0.29, 0.94, 0.95, 0.10, 0.75},
+        Line{"local", 0.97, 0.25, 0.25, 0.42, 0.96, 0.33, 1.1}, Line{"sink", 1.0, 3.5, 0.92, 1.0, 1.0, 0.24, 3.7},
+        Line{"heavy", 0.99, 1.5, 1.5, 1.0, 1.0, 0.04, 1.4}, Line{"needle", 1.0, 0.97, 0.97, 1.0, 1.0, 0.07, 0.98}}) {
     INFO(line.input);
     const auto near = [](double expected, double share) { return Approx(expected).epsilon(0).margin(share * expected + 0.01); };
     CHECK(error("mean_v", line.input) == near(line.mean, 0.1));
@@ -238,8 +240,11 @@ TEST_CASE("every input gives the errors of the reference table") {
     }
     CHECK(error("compressed:r=16,by=mean", line.input) == near(line.pooled, 0.1));
     CHECK(error("linear", line.input) == near(line.linear, 0.1));
+    CHECK(error("performer:m=256,plus=0", line.input) == near(line.favor, 0.36));
     CHECK(top32_error(line.input) == near(line.top32, by_heads ? 0.6 : 0.3));
   }
+  CHECK(error("nystrom:landmarks=64,iterations=20", "lowrank") == Approx(2.9).epsilon(0.3));
+  CHECK(error("nystrom:landmarks=64,iterations=20", "local") == Approx(0.41).epsilon(0.3));
 }
 
 TEST_CASE("on an input with locality a window wins, and what averages neighbours beats what averages all") {
@@ -266,6 +271,10 @@ TEST_CASE("on a needle only what selects by content has skill") {
        {"mean_v", "linear", "linformer:weights=mean", "nystrom:landmarks=64", "compressed:r=16,by=mean", "performer:m=256"}) {
     INFO(name);
     CHECK(fidelity(name, "needle").skill < 0.05);
+  }
+  for (const std::string name : {"routing", "clustered_improved", "reformer:keys=own,rounds=8"}) {
+    INFO(name);
+    CHECK(fidelity(name, "needle").skill > 0.4);
   }
 }
 

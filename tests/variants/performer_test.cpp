@@ -48,7 +48,8 @@ double slope(const std::vector<double>& error, double factor) {
 }  // namespace
 
 TEST_CASE("performer: the fast path is its definition") {
-  for (const char* options : {"m=100", "m=128,projection=iid", "m=7", "m=1", "m=64,kernel=relu"}) {
+  for (const char* options :
+       {"m=100", "m=128,projection=iid", "m=7", "m=1", "m=64,kernel=relu", "m=100,plus=0", "m=64,plus=1e-4"}) {
     for (const bool causal : {false, true}) {
       for (const index_t n : {1, 2, 31, 33, 64, 65, 300}) {
         const Trial t("performer:" + std::string(options), square(n, n == 65 ? 40 : 64, causal));
@@ -79,6 +80,15 @@ TEST_CASE("performer: values of one give one") {
   t.q = t.q * 0.25f, t.k = t.k * 0.25f;  // the guard adds to denominators below 1e-6, as unit normal tokens have
   t.v = ones<float>(t.v.shape());
   CHECK(distance(t.run(), t.v) < 1e-5);
+}
+
+TEST_CASE("performer: without damping, values of one give one also where denominators are tiny") {
+  for (const bool causal : {false, true}) {
+    Trial t("performer:m=128,plus=0", square(200, 64, causal));
+    t.v = ones<float>(t.v.shape());
+    CHECK(distance(t.run(), t.v) < 1e-5);
+    CHECK(distance(t.definition(), cast<double>(t.v)) < 1e-10);
+  }
 }
 
 TEST_CASE("performer: blocks of W are orthogonal, rows as long as Gaussian vectors") {
@@ -204,7 +214,8 @@ TEST_CASE("performer: on ten thousand unit normal tokens no number is off by a h
 }
 
 TEST_CASE("performer: denominators near zero, negative inputs and large norms stay finite") {
-  for (const char* name : {"performer:m=64", "performer:m=64,projection=iid", "performer:m=64,kernel=relu"})
+  for (const char* name :
+       {"performer:m=64", "performer:m=64,projection=iid", "performer:m=64,kernel=relu", "performer:m=64,plus=0"})
     check_stays_finite(name);
 }
 

@@ -1,4 +1,5 @@
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "attn/algebra/linalg.hpp"
@@ -10,10 +11,12 @@ namespace attn {
 
 // performer: exp(q.k / sqrt(D)) as the mean of products of m random features (FAVOR+), or any positive features of W x.
 //   out_i = sum_j w_ij v_j / n_i,  w_ij = phi_q(q_i).phi_k(k_j),  n_i = sum_j w_ij (+ 2e-6 where |n_i| <= 1e-6);  j <= i when causal
-//   positive: phi(x) = (exp(W x' - |x'|^2/2 - c) + 1e-6) / sqrt(m),  x' = x / D^(1/4)
+//   positive: phi(x) = (exp(W x' - |x'|^2/2 - c) + plus) / sqrt(m),  x' = x / D^(1/4)
 //             c: of a query its largest W q', of keys the largest W k' among all keys that the query sees
 //   relu:     phi(x) = relu(W x) + 1e-3
 //   Choromanski et al. 2020, arXiv:2009.14794, section 2.3; c and the constants: google-research/performer/fast_attention
+//             With plus=0 c cancels and n stays as it is: the paper's estimator. It is undamped, and loses what underflows float:
+//             from |k|^2 of about 100 sqrt(D) on.
 //   useful flops 8 N m D, 2 N m exps; workspace a state of m (Dv + 1) a worker, W
 struct Performer {
   enum class Projection { orthogonal, iid };
@@ -22,6 +25,7 @@ struct Performer {
     index_t m = 128;
     Projection projection = Projection::orthogonal;
     Kernel kernel = Kernel::positive;
+    double plus = 1e-6;
   };
   static OptionTable<Options> options() {
     return OptionTable<Options>()
@@ -30,7 +34,8 @@ struct Performer {
         .choice("projection", &Options::projection, {{"orthogonal", Projection::orthogonal}, {"iid", Projection::iid}},
                 "rows of W orthogonal within blocks of D, or independent")
         .choice("kernel", &Options::kernel, {{"positive", Kernel::positive}, {"relu", Kernel::relu}},
-                "positive: estimates softmax attention; relu: a kernel of its own");
+                "positive: estimates softmax attention; relu: a kernel of its own")
+        .number("plus", &Options::plus, 0, 1, "added to positive features, damping outliers; 0: the paper's estimator, undamped");
   }
 
   static VariantInfo info() {
@@ -68,7 +73,7 @@ struct Performer {
       const auto phi = [&](const Tensor<T>& x) { return relu(matmul_transposed(x, w)) + static_cast<T>(relu_plus); };
       weights = matmul_transposed(phi(in.q), phi(k));
     } else {
-      const auto m = static_cast<T>(o.m), epsilon = static_cast<T>(positive_plus);
+      const auto m = static_cast<T>(o.m), epsilon = static_cast<T>(o.plus);
       const T root = static_cast<T>(std::sqrt(p.scale()));
       const auto half_square = [&](const Tensor<T>& x) { return sum(square(x * root), -1, Keep::yes) / T{2}; };
       const Tensor<T> uq = matmul_transposed(in.q * root, w), uk = matmul_transposed(k * root, w);
@@ -81,7 +86,8 @@ struct Performer {
     }
     weights = where(seen, weights, T{0});
     const Tensor<T> n = sum(weights, -1, Keep::yes);
-    return matmul(weights, v) / where(abs(n) <= static_cast<T>(1e-6), n + static_cast<T>(2e-6), n);
+    const bool bare = undamped(o);
+    return matmul(weights, v) / where(abs(n) <= static_cast<T>(bare ? 0 : 1e-6), n + static_cast<T>(bare ? 1 : 2e-6), n);
   }
 
   // The positive features of keys are computed without c, which is e^-c in the query's instead, and the small constant is one
@@ -89,7 +95,8 @@ struct Performer {
   Performer(const Problem& p, const Options& o, WorkspacePlan& workspace)
       : p_(p),
         o_(o),
-        engine_(p, o.m + (o.kernel == Kernel::positive), kernels::reciprocals<guard>, workspace, o.kernel == Kernel::positive),
+        engine_(p, o.m + (o.kernel == Kernel::positive), undamped(o) ? kernels::reciprocals<normal> : kernels::reciprocals<guard>,
+                workspace, o.kernel == Kernel::positive),
         w_(workspace.shared<float>(p.head_dim * o.m)),
         rows_(workspace.per_worker<float>(2 * kernels::LinearAttention::max_panel)) {}
 
@@ -128,12 +135,13 @@ struct Performer {
       project(t);
       half_squares(t, shift);
       kernels::row_max(t.count, o_.m, t.to, other);
-      for (index_t i = 0; i < t.count; ++i) shift[i] += other[i], other[i] = 0;
-      kernels::exp_features(t.count, o_.m, t.to, shift, 1 / static_cast<float>(o_.m), positive_plus, t.to);
+      for (index_t i = 0; i < t.count; ++i) shift[i] = other[i] + (undamped(o_) ? 0 : shift[i]), other[i] = 0;
+      const auto plus = static_cast<float>(o_.plus);
+      kernels::exp_features(t.count, o_.m, t.to, shift, 1 / static_cast<float>(o_.m), plus, t.to);
       kernels::add_row_sums(t.count, o_.m, t.to, other);
       for (index_t i = 0; i < t.count; ++i) {
-        t.to.data[i * t.to.stride + o_.m] = positive_plus * other[i];
-        other[i] = std::exp(-t.peak[i]);
+        t.to.data[i * t.to.stride + o_.m] = plus * other[i];
+        other[i] = undamped(o_) ? 1 : std::exp(-t.peak[i]);
       }
       kernels::scale_rows(t.count, o_.m, t.to, other, t.to);
     };
@@ -141,9 +149,11 @@ struct Performer {
   }
 
  private:
-  static constexpr float positive_plus = 1e-6f, relu_plus = 1e-3f;
+  static constexpr float relu_plus = 1e-3f;
 
+  static bool undamped(const Options& o) { return o.kernel == Kernel::positive && o.plus == 0; }
   static float guard(float n) { return std::abs(n) <= 1e-6f ? n + 2e-6f : n; }
+  static float normal(float n) { return n < std::numeric_limits<float>::min() ? 1 : n; }  // the reciprocal is finite
 
   // Blocks of D orthonormal rows, each row as long as an independent Gaussian vector: the paper's R+ORF.
   static void orthogonal_blocks(std::span<float> values, const Shape& shape, const Rng& rng) {

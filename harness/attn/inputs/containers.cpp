@@ -29,7 +29,7 @@ Result<std::unique_ptr<Input>> open_npy(std::string_view text) {
 
 using Parse = Result<StoredArray> (*)(std::span<const std::byte> file, std::string_view name);
 
-// One file that holds arrays named q, k and v.
+// One file that holds arrays named q, k and v, after a prefix.
 Result<std::unique_ptr<Input>> open_archive(const std::string& kind, Parse parse, std::string_view text) {
   const auto arguments = parse_tensor_arguments(kind, text, 1);
   if (!arguments) return arguments.refusal();
@@ -38,9 +38,10 @@ Result<std::unique_ptr<Input>> open_archive(const std::string& kind, Parse parse
   std::array<NamedArray, 3> qkv;
   constexpr std::array<const char*, 3> names{"q", "k", "v"};
   for (std::size_t t = 0; t < 3; ++t) {
-    auto array = parse(file->bytes(), names[t]);
+    const std::string tensor = arguments->prefix + names[t];
+    auto array = parse(file->bytes(), tensor);
     if (!array) return refuse("input " + kind + ": '" + file->path() + "': " + array.reason());
-    qkv[t] = {std::string(names[t]) + " of '" + file->path() + "'", std::move(array).value()};
+    qkv[t] = {tensor + " of '" + file->path() + "'", std::move(array).value()};
   }
   std::vector<MappedFile> files;
   files.push_back(std::move(file).value());
@@ -52,11 +53,12 @@ Result<std::unique_ptr<Input>> open_archive(const std::string& kind, Parse parse
 std::vector<InputKind> container_inputs() {
   return {
       {{"npy", "npy:Q.npy,K.npy,V.npy[,layer=i]",
-        "float arrays [N,d], [H,N,d] or [B,H,N,d] in C order; with layer=i, of [L,H,N,d] one"},
+        "float arrays [N,d], [H,N,d] or [B,H,N,d] in C order; with layer=i, one of [L,H,N,d] or [L,B,H,N,d]"},
        open_npy},
-      {{"npz", "npz:FILE[,layer=i]", "arrays q, k and v of a numpy.savez file"},
+      {{"npz", "npz:FILE[,prefix=P][,layer=i]", "arrays Pq, Pk and Pv of a numpy.savez file"},
        [](std::string_view text) { return open_archive("npz", parse_npz, text); }},
-      {{"safetensors", "safetensors:FILE[,layer=i]", "tensors q, k and v: F16, BF16, F32 or F64"},
+      {{"safetensors", "safetensors:FILE[,prefix=P][,layer=i]",
+        "tensors Pq, Pk and Pv, such as layers.3.q with prefix=layers.3.: F16, BF16, F32 or F64"},
        [](std::string_view text) { return open_archive("safetensors", parse_safetensors, text); }},
   };
 }

@@ -1,5 +1,7 @@
 #include "attn/inputs/input.hpp"
 
+#include <algorithm>
+
 #include "attn/core/text.hpp"
 #include "attn/inputs/kinds.hpp"
 
@@ -41,7 +43,9 @@ Result<std::unique_ptr<Input>> parse_input(std::string_view name) {
     if (kind.doc.name == given) return kind.open(colon == std::string_view::npos ? "" : text.substr(colon + 1));
     names.push_back(kind.doc.name);
   }
-  const std::string close = nearest(given, names);
+  const auto extension = text.substr(std::min(text.rfind('.'), text.size() - 1) + 1);
+  const bool path = std::ranges::find(names, extension) != names.end();  // a.npz for npz:a.npz
+  const std::string close = path ? std::string(extension) + ":" + std::string(text) : nearest(given, names);
   return refuse("unknown input '" + std::string(given) + "'" + (close.empty() ? "" : ", did you mean '" + close + "'?") +
                 "; accepted: " + join(names, ", "));
 }

@@ -85,6 +85,11 @@ Result<Element> element_of(std::string_view descr, std::size_t offset) {
 Result<StoredArray> parse_npy(std::span<const std::byte> file) {
   const std::string_view text(reinterpret_cast<const char*>(file.data()), file.size());
   const auto byte = [&file](std::size_t i) { return std::to_integer<std::size_t>(file[i]); };
+  if (text.starts_with("PK\3\4")) {
+    return at_byte(0,
+                   "magic is a zip archive's: numpy.savez writes one, which npz:FILE reads, and so does torch.save: accepted is "
+                   "what numpy.save(file, tensor.float().numpy()) writes");
+  }
   if (!text.starts_with("\x93NUMPY")) return at_byte(0, "magic is not \\x93NUMPY: no .npy file");
   if (file.size() < 10) return at_byte(file.size(), "the file ends within its header of at least 10 bytes");
   const std::size_t version = byte(6);

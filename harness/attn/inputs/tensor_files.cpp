@@ -17,16 +17,17 @@ using Extents = std::array<index_t, 4>;  // batch, heads, tokens, dim
 Status to_four_axes(NamedArray& named, std::optional<index_t> layer) {
   StoredArray& array = named.array;
   if (layer) {
-    if (array.shape.size() != 4 || *layer >= array.shape[0]) {
+    if (array.shape.size() < 4 || array.shape.size() > 5 || *layer >= array.shape[0]) {
       return refuse(named.label + " has shape " + shape_text(array.shape) + ": layer=" + std::to_string(*layer) +
-                    " needs [L,H,N,d] with more layers");
+                    " needs [L,H,N,d] or [L,B,H,N,d] with L > " + std::to_string(*layer));
     }
-    array.shape[0] = 1;
+    array.shape.erase(array.shape.begin());
     const std::size_t bytes = *array_bytes(array.element, array.shape);
     array.data = array.data.subspan(static_cast<std::size_t>(*layer) * bytes, bytes);
   }
   if (array.shape.size() < 2 || array.shape.size() > 4) {
-    return refuse(named.label + " has shape " + shape_text(array.shape) + "; accepted: [N,d], [H,N,d], [B,H,N,d]");
+    return refuse(named.label + " has shape " + shape_text(array.shape) +
+                  "; accepted: [N,d], [H,N,d], [B,H,N,d], and [L,H,N,d] or [L,B,H,N,d] with layer=i");
   }
   array.shape.insert(array.shape.begin(), 4 - array.shape.size(), 1);
   return {};
@@ -38,6 +39,12 @@ class TensorFiles final : public Input {
       : Input(std::move(name)), files_(std::move(files)), qkv_(std::move(qkv)), shape_(shape) {}
 
   std::optional<Problem> shape() const override { return shape_; }
+
+  // [B,N,H,d], as some libraries have it, reads as a few tokens of many heads.
+  std::string note(const Problem&) const override {
+    if (shape_.heads <= shape_.kv_len) return {};
+    return std::to_string(shape_.heads) + " heads of " + std::to_string(shape_.kv_len) + " tokens: axes are read as [B,H,N,d]";
+  }
 
   Result<Problem> adapt(const Problem& wish) const override {
     Problem p = shape_;
@@ -118,6 +125,8 @@ Result<TensorArguments> parse_tensor_arguments(std::string_view kind, std::strin
       if (!layer || *layer < 0)
         return refuse("input " + std::string(kind) + ": '" + std::string(part) + "' is no layer; accepted: layer=0, 1, ...");
       arguments.layer = *layer;
+    } else if (paths == 1 && part.starts_with("prefix=")) {
+      arguments.prefix = part.substr(7);
     } else if (!part.empty()) {
       arguments.paths.emplace_back(part);
     }

@@ -19,15 +19,16 @@ struct NamedArray {
   StoredArray array;
 };
 
-// Axes from the right: dim, tokens, heads, batch; missing ones are 1. With a layer, the first axis of four, [L,H,N,d],
-// counts layers and one of them is taken. q, k and v must agree in batch; k and v in heads and tokens; q and k in dim.
+// Axes from the right: dim, tokens, heads, batch; missing ones are 1. With a layer, the first axis of [L,H,N,d] or
+// [L,B,H,N,d] counts layers and one of them is taken. q, k and v must agree in batch; k and v in heads and tokens; q and k in dim.
 // The arrays point into `files`, which live as long as the input.
 Result<std::unique_ptr<Input>> open_tensors(std::string name, std::vector<MappedFile> files, std::array<NamedArray, 3> qkv,
                                             std::optional<index_t> layer);
 
-// "a,b,layer=3" -> files {a, b} and layer 3; refuses another number of files.
+// "a,b,layer=3" -> files {a, b} and layer 3; refuses another number of files. One file may have a prefix.
 struct TensorArguments {
   std::vector<std::string> paths;
+  std::string prefix;  // of the names of tensors
   std::optional<index_t> layer;
   std::string text;  // canonical
 };

@@ -38,8 +38,9 @@ void declare(CLI::App& app, ApplyOptions& o) {
   app.add_option("--q", o.q, "queries, .npy: [N,d], [H,N,d] or [B,H,N,d]");
   app.add_option("--k", o.k, "keys, .npy");
   app.add_option("--v", o.v, "values, .npy");
-  app.add_option("--input", o.input,
-                 "instead of the three: npz:FILE, safetensors:FILE or npy:Q,K,V, each with ,layer=i if need be");
+  app.add_option(
+      "--input", o.input,
+      "instead of the three: npz:FILE, safetensors:FILE or npy:Q,K,V, each with ,layer=i if need be, the first two with ,prefix=P");
   app.add_option("--out", o.out, "output, .npy: [B,H,N,d] in f32")->capture_default_str();
   app.add_option("--parameters", o.parameters,
                  "folder of the learned tensors and random tables, one .npy each: read if they are there, else drawn and written");
@@ -111,6 +112,7 @@ int apply(const ApplyOptions& o) {
   bool parameters_loaded = false;
   const auto run = prepare(o, registry, parameters_loaded);
   if (!run) return usage(run.reason());
+  if (const std::string& note = (*run)->note(); !note.empty()) fmt::print(stderr, "attn_apply: {}\n", note);
   (*run)->run();
   if (Status written = save_output(**run, o.out); !written) return usage("--out: " + written.reason());
   if (o.compare == "none") return exit_ok;

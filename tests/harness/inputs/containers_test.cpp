@@ -147,7 +147,29 @@ TEST_CASE("safetensors: layers and types") {
   REQUIRE(values(t->k) == std::vector<float>{2, 2});
   REQUIRE(values(t->v) == std::vector<float>{2, 3});
   REQUIRE(input("safetensors:" + path)->shape()->batch == 2);
-  REQUIRE(refusal("safetensors:" + path + ",layer=2").find("needs [L,H,N,d] with more layers") != std::string::npos);
+  REQUIRE(refusal("safetensors:" + path + ",layer=2").find("needs [L,H,N,d] or [L,B,H,N,d] with L > 2") != std::string::npos);
+  REQUIRE(refusal(path).find("did you mean 'safetensors:" + path + "'") != std::string::npos);
+}
+
+TEST_CASE("safetensors: a prefix chooses among the tensors of many layers") {
+  const Scratch scratch;
+  std::string header = "{", data;
+  for (const char* layer : {"layers.0.", "layers.1."}) {
+    for (const char* name : {"q", "k", "v"}) {
+      const auto begin = std::to_string(data.size()), end = std::to_string(data.size() + 4);
+      header += (data.empty() ? "" : ",") + tensor(std::string(layer) + name, "F32", "[1,1]", "[" + begin + "," + end + "]");
+      data += little(static_cast<float>(data.size()));
+    }
+  }
+  header += "}";
+  const auto path = scratch.write("a.safetensors", u64(header.size()) + header + data);
+  const auto second = input("safetensors:" + path + ",prefix=layers.1.");
+  const auto t = second->make(*second->shape(), 1);
+  REQUIRE(t);
+  REQUIRE(values(t->q) == std::vector<float>{12});
+  REQUIRE(values(t->v) == std::vector<float>{20});
+  REQUIRE(refusal("safetensors:" + path + ",prefix=layers.2.").find("has no tensor 'layers.2.q' among layers.0.k") !=
+          std::string::npos);
 }
 
 TEST_CASE("safetensors: malformed files are refused, by field and byte") {

@@ -83,7 +83,7 @@ TEST_CASE("npy: versions, types, spellings that numpy writes") {
 
 TEST_CASE("npy: every malformed file is refused, by field and byte") {
   REQUIRE(refused("") == "byte 0: magic is not \\x93NUMPY: no .npy file");
-  REQUIRE(refused("PK\x03\x04 a zip file") == "byte 0: magic is not \\x93NUMPY: no .npy file");
+  REQUIRE(refused("PK\x03\x04 a zip file").find("byte 0: magic is a zip archive's: numpy.savez writes one") == 0);
   REQUIRE(refused("\x93NUMPY\x01") == "byte 7: the file ends within its header of at least 10 bytes");
   REQUIRE(refused(npy(descr("<f4", "(2,)"), 8, 4)) == "byte 6: version 4; accepted: 1, 2, 3");
   REQUIRE(refused(npy("", 0, 2).substr(0, 11)) == "byte 11: the file ends within its header length");
@@ -173,8 +173,27 @@ TEST_CASE("npy input: heads and layers lie where they should") {
   const Problem layer = input(name + ",layer=2")->shape().value();
   REQUIRE(to_string(layer) == "batch=1 heads=2 q_len=5 head_dim=4");
   REQUIRE(make(name + ",layer=2", layer).k(0, 1, 2, 3) == 2 * 40 + 20 + 2 * 4 + 3);
-  REQUIRE(refusal(name + ",layer=3").find("needs [L,H,N,d] with more layers") != std::string::npos);
+  REQUIRE(refusal(name + ",layer=3").find("needs [L,H,N,d] or [L,B,H,N,d] with L > 3") != std::string::npos);
   REQUIRE(refusal(name + ",layer=-1").find("is no layer") != std::string::npos);
+}
+
+TEST_CASE("npy input: layers of batches, as stacked captures have them") {
+  const Scratch scratch;
+  for (const auto& file : {"q", "k", "v"}) write(scratch(file), {3, 1, 2, 5, 4});
+  const std::string name = "npy:" + scratch("q") + "," + scratch("k") + "," + scratch("v");
+  const Problem layer = input(name + ",layer=2")->shape().value();
+  REQUIRE(to_string(layer) == "batch=1 heads=2 q_len=5 head_dim=4");
+  REQUIRE(make(name + ",layer=2", layer).k(0, 1, 2, 3) == 2 * 40 + 20 + 2 * 4 + 3);
+  REQUIRE(refusal(name).find("[L,B,H,N,d] with layer=i") != std::string::npos);
+}
+
+TEST_CASE("npy input: more heads than tokens are noted, as [B,N,H,d] would read so") {
+  const Scratch scratch;
+  const std::string name = "npy:" + scratch("q") + "," + scratch("k") + "," + scratch("v");
+  for (const auto& file : {"q", "k", "v"}) write(scratch(file), {1, 20, 2, 4});
+  REQUIRE(input(name)->note({}) == "20 heads of 2 tokens: axes are read as [B,H,N,d]");
+  for (const auto& file : {"q", "k", "v"}) write(scratch(file), {1, 2, 20, 4});
+  REQUIRE(input(name)->note({}).empty());
 }
 
 TEST_CASE("npy input: files that do not fit are refused") {
