@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""Checks what scripts/train_facts.sh trained: one line a fact, exit 1 if one does not hold. Facts without rows are "not run"."""
+"""Checks what scripts/train_facts.sh trained: one line a fact, exit 1 if one does not hold. Facts without rows are "not run".
+
+train_facts.py TRAIN.csv [SWEEP.csv ...]; of the sweeps, the times at 4096 tokens, each relative to full attention in its own file.
+"""
 import csv
 import sys
 
@@ -24,6 +27,22 @@ def models(path):
     return found
 
 
+def speedups(paths):
+    """{variant: how many times as fast as full attention at 4096 tokens}; of several options the fastest."""
+    found = {}
+    for path in paths:
+        times = {}
+        with open(path, newline="") as file:
+            for row in csv.DictReader(file):
+                whole = row["q_len"] == "4096" and row["causal"] == "0" and row.get("pass", "") in ("", "forward")
+                if whole and row["time_median_s"]:
+                    times.setdefault(row["threads"], {}).setdefault(row["variant"], []).append(float(row["time_median_s"]))
+        for of in times.values():
+            for variant in of if "full" in of else ():
+                found[variant] = max(found.get(variant, 0), min(of["full"]) / min(of[variant]))
+    return found
+
+
 class Facts:
     def __init__(self, path):
         self.found, self.failed = models(path), 0
@@ -42,7 +61,15 @@ class Facts:
             print(f"not run   {sentence}")
             return
         figures = ", ".join(f"{row['variant']} {row['accuracy']:.3f} (seeds: {row['seeds']})" for row in rows)
-        good = holds(*rows)
+        self.tell(holds(*rows), sentence, figures)
+
+    def check_speed(self, sentence, ratios, needed, holds):
+        if any(name not in ratios for name in needed):
+            print(f"not run   {sentence}")
+            return
+        self.tell(holds(*(ratios[name] for name in needed)), sentence, ", ".join(f"{name} {ratios[name]:.1f}" for name in needed))
+
+    def tell(self, good, sentence, figures):
         self.failed += not good
         print(f"{'holds' if good else 'FAILS':<9} {sentence}: {figures}")
 
@@ -70,8 +97,8 @@ def on_a_rung(*rows):
 
 
 def main():
-    if len(sys.argv) != 2:
-        sys.exit("usage: train_facts.py TRAIN.csv")
+    if len(sys.argv) < 2:
+        sys.exit("usage: train_facts.py TRAIN.csv [SWEEP.csv ...]")
     f = Facts(sys.argv[1])
 
     of = f.at("mqar:kv=8", 64, 64)
@@ -99,8 +126,8 @@ def main():
     for task, n in (("induction", 30), ("associative_recall", 40)):
         of = f.at(task, n, 32)
         f.check(f"{task}, N={n}: full solves it", [of("full")], above(0.97))
-        f.check(f"{task}, N={n}: a Synthesizer, FNet and a window of 4 are far below", [of(v) for v in ("synth_random", "fnet", "local")],
-                below(0.6))
+        f.check(f"{task}, N={n}: a Synthesizer, FNet and a window of 4 are far below",
+                [of(v) for v in ("synth_random", "fnet", "local")], below(0.6))
 
     of = f.at("listops", 128, 32)
     f.check("ListOps, N=128: full reaches the root operator's rung", [of("full")],
@@ -109,6 +136,11 @@ def main():
 
     for n in (64, 128, 256):
         f.check(f"recall against length, N={n}: the control solves it", [f.at("mqar:curriculum=yes", n, 32)("full")], above(0.97))
+
+    ratios, fast = speedups(sys.argv[2:]), ("linear", "performer", "linformer", "local")
+    f.check_speed("4096 tokens: at least three times as fast as full", ratios, fast, lambda *of: min(of) >= 3)
+    f.check_speed("4096 tokens: Reformer is not among the three fastest", ratios, (*fast, "reformer"),
+                  lambda *of: sorted(of).index(of[-1]) < len(of) - 3)
     sys.exit(1 if f.failed else 0)
 
 

@@ -6,15 +6,17 @@
 #   marker      the last token asks for the first, N=128: full, a window, with a global token         1 core minute
 #   lowrank     packed recall of 8 pairs at N=64: Linformer with k=16 and k=4, windows                3 core minutes
 #   capacity    packed recall of 32 pairs at N=128, width 32 and 64: full, linear, a Synthesizer     10 core minutes
-#   induction   induction head and associative recall at the H3 paper's sizes                        15 core minutes
+#   induction   induction head and associative recall at the H3 paper's sizes                        30 core minutes
 #   listops     short ListOps: which rung of the ladder each learner stands on                        8 core minutes
 #   length      packed recall of N/4 pairs, at most 64, N=64, 128, 256, for twenty variants          30 core minutes
 #   sweep       the same with three seeds and two more rates                                         several core hours
+#   speed       4096 tokens in a forward pass, all cores: what a kernel gains over full               1 minute
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 train=${ATTN_TRAIN:-$root/build/release/bin/attn_train}
 out=${ATTN_FACTS:-$root/results/facts.train.csv}
-[[ -x $train ]] || "$root/scripts/build.sh" attn_train_app
+speed=${out%.train.csv}.speed.csv
+[[ -x $train ]] || "$root/scripts/build.sh" attn_train_app attn_sweep_app
 mkdir -p "$(dirname "$out")"
 
 run() {
@@ -44,8 +46,8 @@ listops() { run --task listops --n 128 --width 32 --seed 1..3 --variants "full,l
 # Full attention leaves the plateau of 64 pairs at the high rate only, and with a curriculum. 16 sequences of 64 questions are as
 # many answers a step as 32 of 32.
 mixers="full,$window,longformer:window=16,tokens=1,bigbird:block=8,random=1,reformer:chunk=16,routing,sinkhorn:block=16"
-mixers+=",linformer:k=32,weights=small,nystrom:landmarks=32,linear,performer:m=64,performer:m=64,kernel=relu,cosformer,synth_dense,$blind,gmlp,mlp_mixer:hidden=64,fnet"
-mixers+=",conv1d,gru"
+mixers+=",linformer:k=32,weights=small,nystrom:landmarks=32,linear,performer:m=64,performer:m=64,kernel=relu,cosformer"
+mixers+=",synth_dense,$blind,gmlp,mlp_mixer:hidden=64,fnet,conv1d,gru"
 by_length() { # further arguments
   for n in 256 128 64; do
     run --task mqar:curriculum=yes --n "$n" --width 32 --steps 1500 --batch $((n == 256 ? 16 : 32)) --variants "$mixers" "$@"
@@ -54,14 +56,19 @@ by_length() { # further arguments
 length() { by_length --rate 1e-2; }
 sweep() { by_length --rate 3e-3,1e-2,3e-2 --seed 1..3; }
 
-[[ $# -gt 0 ]] || set -- toys marker lowrank capacity induction length listops sweep
-for fact in "$@"; do
-  case $fact in
-    toys | marker | lowrank | capacity | induction | listops | length | sweep) "$fact" ;;
-    *)
-      echo "train_facts.sh: unknown fact '$fact'; accepted: toys, marker, lowrank, capacity, induction, listops, length, sweep" >&2
-      exit 2
-      ;;
-  esac
+speed() {
+  "$(dirname "$train")/attn_sweep" --variants full,linear,performer,linformer,local,reformer --n 4096 --out "$speed" --resume
+}
+
+all="toys marker lowrank capacity induction listops length sweep speed"
+read -ra wanted <<<"${*:-$all}"
+for fact in "${wanted[@]}"; do
+  [[ " $all " == *" $fact "* ]] || {
+    echo "train_facts.sh: unknown fact '$fact'; accepted: ${all// /, }" >&2
+    exit 2
+  }
 done
-"$root/scripts/train_facts.py" "$out"
+for fact in "${wanted[@]}"; do "$fact"; done
+sweeps=()
+[[ ! -e $speed ]] || sweeps=("$speed")
+"$root/scripts/train_facts.py" "$out" "${sweeps[@]}"

@@ -43,7 +43,7 @@ struct Induction final : Task {
     classes = o.alphabet;
     pool = Pool::chosen;
     control_bar = 0.97;
-    recipe = {.layer = {.width = 32, .mlp = 128}, .layers = 2, .batch = 32, .steps = 3000, .rate = 3e-3};
+    recipe = {.layer = {.width = 32, .mlp = 128}, .layers = 2, .batch = 32, .steps = 10'000, .rate = 3e-3};
   }
 
   Sample sample(Draws& draws, double) const override {
