@@ -5,8 +5,8 @@
 #   toys        packed recall of 8 pairs at N=64: full, linear, a window, a Synthesizer               1 core minute
 #   marker      the last token asks for the first, N=128: full, a window, with a global token         1 core minute
 #   lowrank     packed recall of 8 pairs at N=64: Linformer with k=16 and k=4, windows                3 core minutes
-#   capacity    packed recall of 32 pairs at N=128, width 32 and 64: full, linear, a Synthesizer     10 core minutes
-#   induction   induction head and associative recall at the H3 paper's sizes                        30 core minutes
+#   capacity    packed recall of 32 pairs at N=128, width 32 and 64: full, linear, a Synthesizer     15 core minutes
+#   induction   induction head and associative recall at the H3 paper's sizes                        about 2 core hours
 #   listops     short ListOps: which rung of the ladder each learner stands on                        8 core minutes
 #   length      packed recall of N/4 pairs, at most 64, N=64, 128, 256, for twenty variants          30 core minutes
 #   sweep       the same with three seeds and two more rates                                         several core hours
@@ -34,7 +34,7 @@ lowrank() {
 }
 # At width 64 full attention needs the lower rate, linear the higher.
 capacity() {
-  run --task mqar:kv=32 --n 128 --width 32 --steps 1500 --seed 1..3 --rate 5e-3 --variants "full,linear,$blind"
+  run --task mqar:kv=32 --n 128 --width 32 --steps 3000 --seed 1..3 --rate 5e-3,1e-2 --variants "full,linear,$blind"
   run --task mqar:kv=32 --n 128 --width 64 --steps 1500 --seed 1..3 --rate 2e-3,5e-3 --variants full,linear
 }
 induction() {

@@ -43,6 +43,7 @@ struct Induction final : Task {
     classes = o.alphabet;
     pool = Pool::chosen;
     control_bar = 0.97;
+    // After 3000 steps full attention stands at 0.88; the authors take 62 500 of a rate of 5e-4.
     recipe = {.layer = {.width = 32, .mlp = 128}, .layers = 2, .batch = 32, .steps = 10'000, .rate = 3e-3};
   }
 
@@ -90,7 +91,8 @@ struct AssociativeRecall final : Task {
     classes = o.values;
     pool = Pool::chosen;
     control_bar = 0.97;
-    recipe = {.layer = {.width = 32, .mlp = 128}, .layers = 2, .batch = 32, .steps = 3000, .rate = 3e-3};
+    // After 3000 steps full attention still answers the most frequent value.
+    recipe = {.layer = {.width = 32, .mlp = 128}, .layers = 2, .batch = 32, .steps = 20'000, .rate = 3e-3};
   }
 
   Sample sample(Draws& draws, double) const override {
