@@ -115,6 +115,22 @@ class Outputs(Case):
         weights = numpy.exp(logits)
         numpy.testing.assert_allclose(numpy.load(other)[0], weights / weights.sum(-1, keepdims=True) @ self.v[:, :4], atol=1e-5)
 
+    def test_the_fit_in_the_results_page_comes_nearer_than_segment_means(self):
+        (fit,) = re.findall(r"```python\n(import os, numpy;.*?)```", (ROOT / "results" / "README.md").read_text(), re.S)
+        random = numpy.random.default_rng(2)
+        centres = 3 * random.standard_normal((6, 16))
+        for path in self.files[:2]:
+            numpy.save(path, (centres[random.integers(6, size=(2, 96))] + random.standard_normal((2, 96, 16))).astype("f4"))
+        subprocess.run([sys.executable, "-c", fit.replace("m, n = 64", "m, n = 8")], cwd=self.folder, check=True)
+
+        def error(variant, *arguments):
+            done = apply(*self.qkv, "--variant", variant, *arguments, "--compare", "rows", "--out", self.out, "--force")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            return float(re.search(r"fid_relative +(\S+)", done.stdout)[1])
+        fitted = error("linformer:k=8,sharing=none", "--parameters", self.folder / "fit")
+        means = error("linformer:k=8,weights=mean")
+        self.assertLess(fitted, 0.7 * means)
+
 
 class Refusals(Case):
     def test_parameters_that_do_not_fit(self):

@@ -130,6 +130,8 @@ inline void check_stays_finite(const std::string& name) {
     check("zero", [](Trial& t) { t.q = t.q * 0.0f, t.k = t.k * 0.0f; });
     check("opposite", [](Trial& t) { t.k = -t.q; });
     check("keys of 1e4", [](Trial& t) { t.k = t.k * 1e4f; });
+    // Rounding alone moves such a logit by 64.
+    check("logits of 8e8", [](Trial& t) { t.q = t.q + 1e4f, t.k = t.k + 1e4f; });
   }
 }
 
