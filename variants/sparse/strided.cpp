@@ -50,11 +50,12 @@ struct Strided {
   Strided(const Problem& p, const Options& o, WorkspacePlan& workspace)
       : p_(p),
         o_{std::min(o.stride, p.kv_len), o.heads},
-        window_(p, {.keys_per_query = 2 * o_.stride - 1}, workspace),
+        window_(p, {.keys_per_query = p.causal ? o_.stride : 2 * o_.stride - 1}, workspace),
         columns_(p, {.queries = kernels::QueryBlocks::classes(o_.stride)}, workspace),
         lse_(workspace.shared<float>(p.batch * p.heads * p.q_len)) {}
 
-  // Two passes, because contiguous queries share a window and queries a stride apart share columns.
+  // Two passes, because contiguous queries share a window and queries a stride apart share columns. Columns first: what they write
+  // lies far apart, and a second pass has to read it again.
   auto window_keys() const {
     return [this](const kernels::QueryBlock& queries, kernels::KeyList& keys) {
       if (sees_window(o_, queries.head)) keys.all().band(o_.stride - 1, o_.stride - 1);
@@ -69,8 +70,8 @@ struct Strided {
   }
   void run(const FloatInputs& in, const ParameterSet<float>&, Output out, Workspace& workspace) const {
     const View<float, 3> lse(workspace.shared(lse_).data(), {p_.batch, p_.heads, p_.q_len});
-    window_.run({in.q, in.k, in.v, out, lse}, workspace, window_keys());
-    columns_.run({in.q, in.k, in.v, out, lse, true}, workspace, column_keys());
+    columns_.run({in.q, in.k, in.v, out, lse}, workspace, column_keys());
+    window_.run({in.q, in.k, in.v, out, lse, true}, workspace, window_keys());
   }
   void backward(const FloatInputs& in, const ParameterSet<float>&, const BackwardArrays& b, Workspace& workspace) const {
     const View<float, 3> lse(workspace.shared(lse_).data(), {p_.batch, p_.heads, p_.q_len});

@@ -4,6 +4,7 @@
 #include <array>
 #include <limits>
 #include <new>
+#include <numeric>
 
 #include "attn/core/assert.hpp"
 #include "attn/kernels/flush_denormals.hpp"
@@ -20,19 +21,6 @@ constexpr index_t most_tiles = 24;
 
 constexpr index_t round_up(index_t n, index_t step) { return (n + step - 1) / step * step; }
 constexpr index_t ceil_div(index_t n, index_t d) { return (n + d - 1) / d; }
-
-// Vectors of the tile that spends least on a window of `keys`: a tile computes keys + lanes columns for each query, at a
-// fraction of peak that grows with its width (measured on Emerald Rapids, D = 64).
-int choose_width(index_t keys, const TileOps* const (&ops)[3]) {
-  constexpr double fraction[3] = {0.62, 0.86, 0.91};
-  int best = 3;
-  double least = 0;
-  for (int vectors = 3; vectors >= 1; --vectors) {
-    const double cost = (static_cast<double>(keys) + static_cast<double>(ops[vectors - 1]->lanes)) / fraction[vectors - 1];
-    if (vectors == 3 || cost < least) least = cost, best = vectors;
-  }
-  return best;
-}
 
 }  // namespace
 
@@ -65,10 +53,11 @@ void QueryCut::cut(index_t rows, index_t lanes) {
 
 QueryBlock QueryCut::block(index_t number, const RowSchedule* rows) const {
   QueryBlock block;
-  const index_t part = number % parts_;
-  index_t rest = number / parts_;
-  block.block = rest % units_;
-  rest /= units_;
+  // One part of all residue classes before the next: they lie in the same pages.
+  const bool parts_first = queries_.kind != QueryBlocks::Kind::classes;
+  const index_t part = parts_first ? number % parts_ : number / units_ % parts_;
+  block.block = parts_first ? number / parts_ % units_ : number % units_;
+  const index_t rest = number / (parts_ * units_);
   block.head = rest % problem_.heads;
   block.batch = rest / problem_.heads;
   block.kv_head = problem_.kv_head(block.head);
@@ -111,12 +100,10 @@ SoftmaxEngine::SoftmaxEngine(const Problem& problem, const EngineOptions& option
   ATTN_ASSERT(problem.head_dim >= 1 && problem.head_dim <= max_head_dim);
   ATTN_ASSERT(problem.value_dim >= 1 && problem.value_dim <= max_head_dim);
   for (int vectors = 1; vectors <= 3; ++vectors) ops_[vectors - 1] = &tile_ops(vectors);
-  widest_ = choose_width(std::min(options.keys_per_query, problem.kv_len), ops_);
-
   panel_limit_ = options.keys_per_query <= panel_keys ? panel_keys : usual_panel_keys;
 
   // Blocks as large as leave each thread several tasks; where even single tiles do not, their keys are split.
-  const index_t lanes = ops_[widest_ - 1]->lanes;
+  const index_t lanes = ops_[2]->lanes;
   const index_t units = problem.batch * problem.heads * cut_.units();
   const index_t enough = plan.threads() == 1 ? 1 : 4 * plan.threads();
   index_t rows = std::min(most_rows, (most_tiles - 2) * lanes);
@@ -148,8 +135,8 @@ SoftmaxEngine::Tiles SoftmaxEngine::cut_into_tiles(const QueryBlock& block, std:
   const index_t vector = ops_[0]->lanes;
   for (index_t first = 0; first < block.count;) {
     const index_t left = block.count - first;
-    index_t vectors = std::min<index_t>(ceil_div(left, vector), widest_);
-    if (widest_ == 3 && left > 3 * vector && left <= 4 * vector) vectors = 2;  // 2 + 2 beats 3 + 1
+    index_t vectors = std::min<index_t>(ceil_div(left, vector), 3);
+    if (left > 3 * vector && left <= 4 * vector) vectors = 2;  // 2 + 2 beats 3 + 1
     const TileOps& ops = *ops_[vectors - 1];
     const index_t count = std::min(left, ops.lanes);
     const auto at = static_cast<std::size_t>(tiles.size++);
@@ -190,13 +177,13 @@ void SoftmaxEngine::store(const EngineArrays& arrays, const Tiles& tiles, const 
   tiles.ops[t]->store(tiles.tile[t], shape_, rows, queries.count, with_lse ? lse : nullptr);
 }
 
-// Takes the tiles from load to the last key and, unless they resume or are parts, to the output; true when some batch was cut.
+// Takes the tiles from load to the last key and, unless they are parts, to the output. False when it is to be done again with
+// `guard_all`: an infinity or a NaN came out where some batch was cut, maybe of a value that its lane should not have seen.
 bool SoftmaxEngine::attend_keys(const EngineArrays& arrays, const Workspace& workspace, KeySchedule schedule, const QueryBlock& block,
-                                Tiles& tiles, index_t split, int worker, bool guard) const {
+                                const QueryBlock& later, Tiles& tiles, index_t split, int worker, bool guard_all) const {
   const auto tile_count = static_cast<std::size_t>(tiles.size);
-
-  const auto q = arrays.q[block.batch][block.head];
-  const auto out = arrays.out[block.batch][block.head];
+  const auto q = arrays.q[block.batch][block.head], later_q = arrays.q[later.batch][later.head];
+  const auto out = arrays.out[block.batch][block.head], later_out = arrays.out[later.batch][later.head];
   const auto start_tile = [&](std::size_t t) {
     const TileQueries& queries = tiles.queries[t];
     const float* rows[max_lanes];
@@ -205,26 +192,18 @@ bool SoftmaxEngine::attend_keys(const EngineArrays& arrays, const Workspace& wor
     if (!arrays.resume || split != 0) return;
     const float* lse[max_lanes];
     for (index_t i = 0; i < queries.count; ++i) {
-      const index_t row = block.row(queries.first + i);
-      rows[i] = out.row(row);
-      lse[i] = &arrays.lse(block.batch, block.head, row);
+      rows[i] = out.row(block.row(queries.first + i));
+      lse[i] = &arrays.lse(block.batch, block.head, block.row(queries.first + i));
     }
     tiles.ops[t]->resume(tiles.tile[t], shape_, rows, queries.count, lse);
   };
-  // The next tile's queries and this tile's output rows, fetched by its first batch: cold, they cost a short window 12 %.
-  const float* soon[2][batch_keys];
-  const auto list_soon = [&](std::size_t t, index_t count) {
-    const TileQueries& own = tiles.queries[t];
-    const TileQueries& next = tiles.queries[std::min(t + 1, tile_count - 1)];
-    for (index_t j = 0; j < count; ++j) {
-      soon[0][j] = j < next.count ? q.row(block.row(next.first + j)) : soon[0][j - next.count];
-      soon[1][j] = j < own.count ? out.row(block.row(own.first + j)) : soon[1][j - own.count];
-    }
-  };
 
-  const auto k = arrays.k[block.batch][block.kv_head];
-  const auto v = arrays.v[block.batch][block.kv_head];
-  const KeyRows rows{k.data_handle(), v.data_handle(), k.stride(0), v.stride(0), shape_.head_dim, shape_.value_dim};
+  const auto key_rows = [&](const QueryBlock& of) -> KeyRows {
+    const auto k = arrays.k[of.batch][of.kv_head];
+    const auto v = arrays.v[of.batch][of.kv_head];
+    return {k.data_handle(), v.data_handle(), k.stride(0), v.stride(0), shape_.head_dim, shape_.value_dim};
+  };
+  const KeyRows rows = key_rows(block);
   KeyList list(problem_.kv_len);
   schedule(block, list);
   const auto [lowest, highest] = position_range(block, 0, block.count);
@@ -247,82 +226,144 @@ bool SoftmaxEngine::attend_keys(const EngineArrays& arrays, const Workspace& wor
     std::swap(copies, next_copies);
   };
 
+  // Cold rows cost a short window a quarter of its time, so every batch fetches some that come after it: queries with their output
+  // rows, and keys with their values. What follows the last panel of a block are the first keys of the later block.
+  const auto look_beyond = [&] {
+    if (later.count == 0) return;
+    KeyList later_list(problem_.kv_len);
+    schedule(later, later_list);
+    const auto [low, high] = position_range(later, 0, std::min(later.count, ops_[2]->lanes));
+    KeyStream(later_list, low, high, problem_.causal, usual_panel_keys).next(key_rows(later), *next, nullptr);
+  };
+  const float* soon[2][batch_keys];
+  index_t met_queries = 0;        // rows read or listed: of the block, then of the later one
+  index_t met = 0, met_next = 0;  // of the panel, of the next one
+  const auto list_queries = [&](index_t until, index_t n, index_t room) {
+    for (; n < room && met_queries < std::min(until, block.count); ++n, ++met_queries) {
+      const index_t row = block.row(met_queries);
+      soon[0][n] = q.row(row);
+      soon[1][n] = out.row(row);
+    }
+    for (; n < room && met_queries < std::min(until, block.count + later.count); ++n, ++met_queries) {
+      const index_t row = later.row(met_queries - block.count);
+      soon[0][n] = later_q.row(row);
+      soon[1][n] = later_out.row(row);
+    }
+    return n;
+  };
+  const auto list_keys = [&](const KeyPanel& from, index_t& done, index_t n, index_t room) {
+    for (; n < room && done < from.count; ++n, ++done) {
+      soon[0][n] = from.k[static_cast<std::size_t>(done)];
+      soon[1][n] = from.v[static_cast<std::size_t>(done)];
+    }
+    return n;
+  };
+  const auto list_soon = [&](std::size_t t, index_t room) {
+    const index_t lanes = tiles.ops[t]->lanes;
+    const index_t end = tiles.queries[t].first + tiles.queries[t].count;
+    index_t n = list_queries(end + lanes, 0, room);
+    const index_t room_for_keys = std::min(room, n + (panel_limit_ == panel_keys ? lanes + 16 : usual_panel_keys));
+    n = list_keys(*panel, met, n, room_for_keys);
+    n = list_keys(*next, met_next, n, room_for_keys);
+    n = list_queries(end + 2 * lanes, n, room);
+    for (; n % key_step != 0; ++n) soon[0][n] = soon[0][n - 1], soon[1][n] = soon[1][n - 1];
+    return n;
+  };
+
   float* weights = workspace.of(worker, weights_).data();
   std::uint64_t lanes[panel_keys];
   Sight seen[panel_steps];
-  const bool store_early = splits_ == 1 && !arrays.resume;  // while the tile is hot; what resumes may have to start again
-  bool any_cut = false;
+  // Takes a tile through the panel; true when some batch was cut.
+  const auto attend_panel = [&](std::size_t t, bool guard) {
+    const auto [first_step, steps] = steps_in_reach(*panel, tiles.queries[t]);
+    if (sees_whole(*panel, tiles.queries[t])) {
+      std::fill(seen + first_step, seen + steps, Sight::all);
+    } else {
+      for (index_t s = first_step; s < steps; ++s) seen[s] = sight(*panel, s, tiles.queries[t], problem_.causal, lanes + s * key_step);
+    }
+    met = std::max(met, steps * key_step);
+    bool any_cut = false;
+    for (index_t s = first_step; s < steps;) {
+      if (seen[s] == Sight::none) {
+        ++s;
+        continue;
+      }
+      // A stretch of seen steps, in batches of nearly equal length.
+      index_t stretch = s;
+      while (stretch < steps && seen[stretch] != Sight::none) ++stretch;
+      const index_t end = s + ceil_div(stretch - s, ceil_div((stretch - s) * key_step, batch_keys));
+      const index_t from = s * key_step;
+      std::uint64_t cut = 0;
+      for (index_t bit = 0; s < end; ++s, ++bit) cut |= std::uint64_t{seen[s] == Sight::some} << bit;
+      any_cut = any_cut || cut != 0;
+      const index_t count = s * key_step - from;
+      const KeyBatch batch{.k = panel->k.data() + from,
+                           .v = panel->v.data() + from,
+                           .lanes = lanes + from,
+                           .cut = cut,
+                           .guard = guard,
+                           .count = count,
+                           .fetch = {soon[0], soon[1]},
+                           .fetch_count = list_soon(t, count)};
+      tiles.ops[t]->attend(tiles.tile[t], shape_, batch, weights);
+    }
+    return any_cut;
+  };
+  const auto finite = [&](std::size_t t) { return tiles.ops[t]->finite(tiles.tile[t], shape_); };
+
   bool more = advance();
-  if (!more) {
+  swap_panels();
+  more = more && advance();
+  if (!more) look_beyond();
+  if (!more && splits_ == 1) {
+    // One panel, or none: each tile is done in one go, in arrays that stay in the first cache.
     for (std::size_t t = 0; t < tile_count; ++t) {
+      tiles.tile[t] = tiles.tile[0];
+      met_queries = std::max(met_queries, tiles.queries[t].first + tiles.queries[t].count);
       start_tile(t);
+      if (attend_panel(t, false) && !finite(t)) {
+        start_tile(t);
+        attend_panel(t, true);
+      }
+      store(arrays, tiles, block, t);
+    }
+    return true;
+  }
+  const bool store_early = splits_ == 1 && !arrays.resume;  // while the tile is hot; what resumes may have to start again
+  bool any_cut[most_tiles] = {};
+  bool all_finite = true;
+  for (bool first = true, last = false; !last; first = false) {
+    last = !more;
+    for (std::size_t t = 0; t < tile_count; ++t) {
+      met_queries = std::max(met_queries, tiles.queries[t].first + tiles.queries[t].count);
+      if (first) start_tile(t);
+      if (attend_panel(t, guard_all)) any_cut[t] = true;
+      if (!last) continue;
+      if (any_cut[t]) all_finite = all_finite && finite(t);
       if (store_early) store(arrays, tiles, block, t);
     }
-  }
-  for (bool first_panel = true; more; first_panel = false) {
+    if (last) break;
     swap_panels();
     more = advance();
-    index_t fetched = 0;  // rows of the next panel
-    for (std::size_t t = 0; t < tile_count; ++t) {
-      if (first_panel) start_tile(t);
-      const auto [first_step, steps] = steps_in_reach(*panel, tiles.queries[t]);
-      for (index_t s = first_step; s < steps; ++s) seen[s] = sight(*panel, s, tiles.queries[t], problem_.causal, lanes + s * key_step);
-      for (index_t s = first_step; s < steps;) {
-        if (seen[s] == Sight::none) {
-          ++s;
-          continue;
-        }
-        // A stretch of seen steps, in batches of nearly equal length.
-        index_t stretch = s;
-        while (stretch < steps && seen[stretch] != Sight::none) ++stretch;
-        const index_t end = s + ceil_div(stretch - s, ceil_div((stretch - s) * key_step, batch_keys));
-        const index_t from = s * key_step;
-        std::uint64_t cut = 0;
-        for (index_t bit = 0; s < end; ++s, ++bit) cut |= std::uint64_t{seen[s] == Sight::some} << bit;
-        any_cut = any_cut || cut != 0;
-        KeyBatch batch{.k = panel->k.data() + from,
-                       .v = panel->v.data() + from,
-                       .lanes = lanes + from,
-                       .cut = cut,
-                       .guard = guard,
-                       .count = s * key_step - from,
-                       .fetch = {nullptr, nullptr},
-                       .fetch_floats = {shape_.head_dim, shape_.value_dim}};
-        if (tiles.tile[t].fresh && t > 0) {
-          list_soon(t, batch.count);
-          batch.fetch[0] = soon[0];
-          batch.fetch[1] = soon[1];
-        } else if (more && fetched < next->count) {
-          const index_t first = std::min(fetched, std::max<index_t>(0, next->count - batch.count));
-          batch.fetch[0] = next->k.data() + first;
-          batch.fetch[1] = next->v.data() + first;
-          fetched = first + batch.count;
-        }
-        tiles.ops[t]->attend(tiles.tile[t], shape_, batch, weights);
-      }
-      if (!more && store_early) store(arrays, tiles, block, t);
-    }
+    if (!more) look_beyond();
+    met = met_next = 0;
   }
-
-  return any_cut;
+  if (splits_ == 1 && arrays.resume && (all_finite || guard_all)) {
+    for (std::size_t t = 0; t < tile_count; ++t) store(arrays, tiles, block, t);
+  }
+  return all_finite;
 }
 
 void SoftmaxEngine::attend(const EngineArrays& arrays, const Workspace& workspace, KeySchedule schedule, const QueryBlock& block,
-                           index_t slot, int worker) const {
+                           const QueryBlock& later, index_t slot, int worker) const {
   const DenormalsAreZero zero;
   const index_t split = slot % splits_;
   Tiles tiles = cut_into_tiles(block, tile_scratch(workspace, slot, worker));
   const auto tile_count = static_cast<std::size_t>(tiles.size);
-  if (attend_keys(arrays, workspace, schedule, block, tiles, split, worker, false)) {
-    // An infinity or NaN came out: it may be a value that its lane should not have seen.
-    bool finite = true;
-    for (std::size_t t = 0; t < tile_count; ++t) finite = finite && tiles.ops[t]->finite(tiles.tile[t], shape_);
-    if (!finite) attend_keys(arrays, workspace, schedule, block, tiles, split, worker, true);
+  if (!attend_keys(arrays, workspace, schedule, block, later, tiles, split, worker, false)) {
+    attend_keys(arrays, workspace, schedule, block, later, tiles, split, worker, true);
   }
-  if (splits_ == 1) {
-    for (std::size_t t = 0; arrays.resume && t < tile_count; ++t) store(arrays, tiles, block, t);
-    return;
-  }
+  if (splits_ == 1) return;
   const auto flags = workspace.shared(seen_).subspan(static_cast<std::size_t>(slot * most_tiles * 2));
   for (std::size_t t = 0; t < tile_count; ++t) {
     flags[2 * t] = tiles.tile[t].unset;
@@ -376,11 +417,17 @@ void SoftmaxEngine::run(const EngineArrays& given, const Workspace& workspace, c
   ATTN_ASSERT(arrays.q.stride(3) == 1 && arrays.k.stride(3) == 1 && arrays.v.stride(3) == 1 && arrays.out.stride(3) == 1);
   ATTN_ASSERT(!arrays.resume || arrays.lse.data_handle() != nullptr);
   const std::span<std::int32_t> order = workspace.shared(order_);
-  order_tasks(order, workspace.shared(cost_), rows, schedule);
-  parallel_tasks(blocks_ * splits_, [&](index_t task, int worker) {
-    const index_t number = order[static_cast<std::size_t>(task / splits_)];
-    const QueryBlock block = cut_.block(number, rows);
-    if (block.count > 0) attend(arrays, workspace, schedule, block, number * splits_ + task % splits_, worker);
+  if (arena_threads() == 1) std::iota(order.begin(), order.end(), 0);
+  else order_tasks(order, workspace.shared(cost_), rows, schedule);
+  const index_t tasks = blocks_ * splits_;
+  const auto block_of = [&](index_t task) { return cut_.block(order[static_cast<std::size_t>(task / splits_)], rows); };
+  parallel_tasks(tasks, [&](index_t task, int worker) {
+    const QueryBlock block = block_of(task);
+    if (block.count == 0) return;
+    // Workers take tasks in turn, so this is most likely the one that this worker will take up next.
+    const index_t later = task + arena_threads();
+    attend(arrays, workspace, schedule, block, later < tasks ? block_of(later) : QueryBlock{},
+           order[static_cast<std::size_t>(task / splits_)] * splits_ + task % splits_, worker);
   });
   if (splits_ == 1) return;
   parallel_tasks(blocks_, [&](index_t number, int) {

@@ -36,7 +36,7 @@ struct QueryBlocks {
 
 struct EngineOptions {
   QueryBlocks queries = {};
-  index_t keys_per_query = anywhere;  // about how many: short windows choose narrower tiles
+  index_t keys_per_query = anywhere;  // about how many: short windows take them all at a time
   std::optional<double> scale = {};   // of q.k, where not the problem's
 };
 
@@ -129,8 +129,10 @@ class SoftmaxEngine {
   Tiles cut_into_tiles(const QueryBlock&, std::span<float> scratch) const;
   std::span<float> tile_scratch(const Workspace&, index_t slot, int worker) const;
   void order_tasks(std::span<std::int32_t> order, std::span<float> cost, const RowSchedule* rows, KeySchedule) const;
-  bool attend_keys(const EngineArrays&, const Workspace&, KeySchedule, const QueryBlock&, Tiles&, index_t split, int worker, bool guard) const;
-  void attend(const EngineArrays&, const Workspace&, KeySchedule, const QueryBlock&, index_t slot, int worker) const;
+  // `later`: the block that this worker takes up after `block`, as far as can be known; count 0 for none.
+  bool attend_keys(const EngineArrays&, const Workspace&, KeySchedule, const QueryBlock&, const QueryBlock& later, Tiles&, index_t split,
+                   int worker, bool guard_all) const;
+  void attend(const EngineArrays&, const Workspace&, KeySchedule, const QueryBlock&, const QueryBlock& later, index_t slot, int worker) const;
   void merge(const EngineArrays&, const Workspace&, const QueryBlock&, index_t number) const;
   void store(const EngineArrays&, const Tiles&, const QueryBlock&, std::size_t tile) const;
   void run(const EngineArrays&, const Workspace&, const RowSchedule* rows, KeySchedule) const;
@@ -142,7 +144,6 @@ class SoftmaxEngine {
   TileShape shape_;
   float factor_;            // on q: scores in log2 units
   const TileOps* ops_[3];   // by vectors - 1
-  int widest_ = 3;          // vectors of the widest tile in use
   index_t panel_limit_ = 0; // keys taken at a time
   QueryCut cut_;
   index_t blocks_ = 0;      // over all heads and batches

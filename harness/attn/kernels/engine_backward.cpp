@@ -212,8 +212,7 @@ class SoftmaxBackward::Task {
                            .cut = cut,
                            .guard = false,
                            .count = (s - from) * key_step,
-                           .fetch = {nullptr, nullptr},
-                           .fetch_floats = {0, 0}};
+                           .fetch = {nullptr, nullptr}};
       own.ops->attend(own.tile, shape_, batch, weights, d_scores, stride);
     }
   }

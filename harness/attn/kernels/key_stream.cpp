@@ -1,6 +1,7 @@
 #include "attn/kernels/key_stream.hpp"
 
 #include <algorithm>
+#include <optional>
 #if defined(__SSE2__)
 #include <emmintrin.h>
 #endif
@@ -122,17 +123,22 @@ index_t KeyStream::remaining() const {
 
 // Takes keys of the run until it or the panel is full; returns the panel's new length.
 index_t KeyStream::append(const KeyRun& run, const KeyRows& rows, KeyPanel& panel, index_t n, index_t limit) {
+  const auto put = [&](index_t at, index_t key) {
+    const auto slot = static_cast<std::size_t>(at);
+    panel.key[slot] = key;
+    panel.k[slot] = rows.k + key * rows.k_stride;
+    panel.v[slot] = rows.v + key * rows.v_stride;
+  };
+  if (run.width == 1 && run.index == nullptr && run.step > 0) {  // groups of one key, which enter_run has clipped
+    for (; group_ < last_group_ && n < limit; ++group_, ++n) put(n, run.first + run.step * group_);
+    return n;
+  }
   while (group_ < last_group_ && n < limit) {
     const index_t base = run.first + run.step * (run.index != nullptr ? run.index[group_] : group_);
     const index_t first = std::max(base, from_) + offset_;
     const index_t end = std::min(base + run.width, to_);
     const index_t take = std::clamp<index_t>(end - first, 0, limit - n);
-    for (index_t i = 0; i < take; ++i, ++n) {
-      const auto at = static_cast<std::size_t>(n);
-      panel.key[at] = first + i;
-      panel.k[at] = rows.k + (first + i) * rows.k_stride;
-      panel.v[at] = rows.v + (first + i) * rows.v_stride;
-    }
+    for (index_t i = 0; i < take; ++i, ++n) put(n, first + i);
     if (first + take >= end) {
       ++group_;
       offset_ = 0;
@@ -148,7 +154,7 @@ bool KeyStream::next(const KeyRows& rows, KeyPanel& panel, float* copies) {
   while (n < limit_ && run_ < list_.size()) {
     const KeyRun& run = list_[run_];
     const auto few_sets = [&](index_t stride) { return lands_in_few_sets(run.width == 1 ? run.step * stride : stride); };
-    const bool copies_some = few_sets(rows.k_stride) || few_sets(rows.v_stride);
+    const bool copies_some = copies != nullptr && (few_sets(rows.k_stride) || few_sets(rows.v_stride));
     const index_t limit = copies_some ? std::min(limit_, usual_panel_keys) : limit_;
     if (n >= limit) break;
     const index_t begin = n;
@@ -173,9 +179,12 @@ bool KeyStream::next(const KeyRows& rows, KeyPanel& panel, float* copies) {
     for (index_t row = begin; row < end; row += key_step) {
       const index_t stop = std::min(row + key_step, end);
       const auto keys = panel.key.begin();
-      const auto [low, high] = std::minmax_element(keys + row, keys + stop);
-      panel.steps[static_cast<std::size_t>(row / key_step)] = {&run, *low, *high, (1u << (stop - row)) - 1,
-                                                               plain && stop - row == key_step};
+      index_t low = keys[row], high = keys[stop - 1];
+      if (run.index != nullptr || run.step <= 0) {
+        const auto [least, most] = std::minmax_element(keys + row, keys + stop);
+        low = *least, high = *most;
+      }
+      panel.steps[static_cast<std::size_t>(row / key_step)] = {&run, low, high, (1u << (stop - row)) - 1, plain && stop - row == key_step};
     }
     if (group_ == last_group_) {
       ++run_;
@@ -183,10 +192,11 @@ bool KeyStream::next(const KeyRows& rows, KeyPanel& panel, float* copies) {
     }
   }
   panel.count = n;
-  for (auto at = static_cast<std::size_t>(n); at < batch_keys; ++at) panel.k[at] = panel.v[at] = padding_row;  // for who fetches
   panel.lowest = anywhere;
   panel.highest = -anywhere;
   panel.left = panel.right = -anywhere;
+  panel.least_left = panel.least_right = anywhere;
+  panel.plain = true;
   panel.ascending = true;
   for (index_t step = 0; step < n / key_step; ++step) {
     const KeyPanel::Step& s = panel.steps[static_cast<std::size_t>(step)];
@@ -195,6 +205,9 @@ bool KeyStream::next(const KeyRows& rows, KeyPanel& panel, float* copies) {
     panel.highest = std::max(panel.highest, s.highest);
     panel.left = std::max(panel.left, s.run->left);
     panel.right = std::max(panel.right, right_limit(*s.run, causal_));
+    panel.least_left = std::min(panel.least_left, s.run->left);
+    panel.least_right = std::min(panel.least_right, right_limit(*s.run, causal_));
+    panel.plain = panel.plain && s.plain;
   }
   return n > 0;
 }
@@ -224,13 +237,14 @@ Sight partial_sight(const KeyPanel& panel, index_t step, const TileQueries& tile
   std::uint64_t seen = 0;
   const index_t first_key = panel.key[static_cast<std::size_t>(step * key_step)];
   const LanesAround inside(tile, first_key, right, run.left);
-  const LanesAround excluded(tile, first_key, run.not_right, run.not_left);
+  std::optional<LanesAround> excluded;
+  if (excludes) excluded.emplace(tile, first_key, run.not_right, run.not_left);
   for (index_t r = 0; r < key_step; ++r) {
     lanes[r] = 0;
     if ((s.valid >> r & 1) == 0) continue;
     const index_t key = panel.key[static_cast<std::size_t>(step * key_step + r)];
     std::uint64_t own = inside(key, r);
-    if (excludes) own &= ~excluded(key, r);
+    if (excludes) own &= ~(*excluded)(key, r);
     if (run.keep != nullptr) {
       for (index_t i = 0; i < tile.count; ++i) {
         if ((own >> i & 1) != 0 && !run.keep(run.context, tile.block->row(tile.first + i), key)) own &= ~(std::uint64_t{1} << i);

@@ -37,9 +37,11 @@ struct KeyPanel {
     unsigned valid;           // bit r: row r is a key and no padding
     bool plain;               // nothing but the band restricts it
   };
-  index_t count = 0;        // rows, a multiple of key_step; up to batch_keys there are rows of zeros behind them
+  index_t count = 0;        // rows, a multiple of key_step
   index_t lowest, highest;  // of all keys
   index_t left, right;      // the widest band of its runs
+  index_t least_left, least_right;  // the narrowest
+  bool plain;               // all steps are
   bool ascending;           // no step holds a key below one of the step before
   std::array<const float*, panel_keys> k, v;
   std::array<index_t, panel_keys> key;
@@ -69,8 +71,8 @@ class KeyStream {
   // Keys still to come, about: exact but for listed keys that the restrictions of their run leave out.
   index_t remaining() const;
 
-  // Fills the next panel; false when there are no more keys. Rows that would fall into few cache sets are copied to `copies`:
-  // usual_panel_keys rows of head_dim and as many of value_dim floats.
+  // Fills the next panel; false when there are no more keys. Rows that would fall into few cache sets are copied to `copies`,
+  // unless null: usual_panel_keys rows of head_dim and as many of value_dim floats.
   bool next(const KeyRows& rows, KeyPanel& panel, float* copies);
 
  private:
@@ -89,6 +91,11 @@ class KeyStream {
 
 // Steps [first, end) outside which the tile surely sees nothing.
 std::pair<index_t, index_t> steps_in_reach(const KeyPanel& panel, const TileQueries& tile);
+
+// All keys are seen by all queries of the tile, surely.
+inline bool sees_whole(const KeyPanel& panel, const TileQueries& tile) {
+  return panel.plain && panel.highest <= tile.lowest + panel.least_right && panel.lowest >= tile.highest - panel.least_left;
+}
 
 enum class Sight { none, some, all };
 

@@ -169,9 +169,13 @@ void RowAttention::attend(const RowGroup& group, index_t first, index_t count, c
   const auto flush = [&] {
     if (b.count == 0) return;
     KeyBatch batch{.k = b.k, .v = b.v, .lanes = b.lanes, .cut = b.cut, .guard = b.guard, .count = b.count,
-                   .fetch = {nullptr, nullptr}, .fetch_floats = {shape_.head_dim, shape_.value_dim}};
-    if (b.soon_k.next(b.count, b.k, b.fetch_k)) batch.fetch[0] = b.fetch_k;
-    if (b.soon_v.next(b.count, b.v, b.fetch_v)) batch.fetch[1] = b.fetch_v;
+                   .fetch = {nullptr, nullptr}};
+    const bool some_k = b.soon_k.next(b.count, b.k, b.fetch_k), some_v = b.soon_v.next(b.count, b.v, b.fetch_v);
+    if (some_k || some_v) {
+      batch.fetch[0] = some_k ? b.fetch_k : b.k;
+      batch.fetch[1] = some_v ? b.fetch_v : b.v;
+      batch.fetch_count = b.count;
+    }
     ops.attend(tile, shape_, batch, b.weights);
     b.count = 0;
     b.cut = 0;

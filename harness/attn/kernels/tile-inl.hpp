@@ -15,8 +15,6 @@
 #include "attn/kernels/exp-inl.hpp"
 #include "attn/kernels/transpose-inl.hpp"
 
-#define ATTN_UNROLL _Pragma("GCC unroll 16")
-
 HWY_BEFORE_NAMESPACE();
 namespace attn::kernels::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
@@ -49,12 +47,42 @@ HWY_INLINE Mask lane_mask(std::uint64_t lanes, int w) {
 #endif
 }
 
+// Rows on their way into L2, a line at a time: a burst stalls the loads behind it, since the core has room for 16 lines under way.
+// In the order in which they lie, so that the hardware's own prefetching joins in (line 0 of each row, line 1, ...: 2 to 4 % slower).
+// g++ 12 takes a function that holds nothing but a prefetch for pure and drops its calls: this one has a state.
+class Lines {
+ public:
+  Lines() = default;
+  Lines(const float* const* rows, index_t count, index_t floats) : row_(rows), end_(rows + count), floats_(floats), left_(floats) {
+    if (count > 0) line_ = *rows;
+  }
+  HWY_INLINE bool any() const { return row_ != end_; }
+  HWY_INLINE void bring_in_next() {
+    __builtin_prefetch(line_, 0, 2);
+    constexpr index_t line = 16;
+    line_ += line;
+    left_ -= line;
+    if (left_ > 0 || ++row_ == end_) return;
+    line_ = *row_;
+    left_ = floats_;
+  }
+
+ private:
+  const float* const* row_ = nullptr;
+  const float* const* end_ = nullptr;
+  const float* line_ = nullptr;
+  index_t floats_ = 0, left_ = 0;
+};
+
 // c[i] += rows[i][0..n) * b[0..n)[lanes]: R scalar broadcasts against W vectors, which follow each other every `stride` vectors.
-template <int R, int W, int kStride>
-HWY_INLINE void multiply_rows(const float* const* rows, const float* b, index_t n, V (&c)[R][W]) {
+// With kFetch, brings in the R rows of `fetch` meanwhile.
+template <int R, int W, int kStride, bool kFetch>
+HWY_INLINE void multiply_rows(const float* const* rows, const float* b, index_t n, V (&c)[R][W], const float* const* fetch = nullptr) {
   const F d;
   const float* row[R];
   ATTN_UNROLL for (int i = 0; i < R; ++i) row[i] = rows[i];
+  constexpr int apart = 16 / R;  // multiplications between lines
+  Lines lines(fetch, kFetch ? R : 0, n);
   index_t x = 0;
   if constexpr (R * W <= 8 && HWY_TARGET == HWY_AVX3) {
     // 8 chains of latency 4 on 2 ports leave no slack: even and odd x apart.
@@ -63,6 +91,7 @@ HWY_INLINE void multiply_rows(const float* const* rows, const float* b, index_t 
     for (; x + 2 <= n; x += 2) {
       const V b0 = hn::Load(d, b), b1 = hn::Load(d, b + kStride * L);
       b += 2 * kStride * L;
+      if constexpr (kFetch) lines.bring_in_next();
       ATTN_UNROLL for (int i = 0; i < R; ++i) {
         c[i][0] = hn::MulAdd(hn::Set(d, row[i][x]), b0, c[i][0]);
         odd[i] = hn::MulAdd(hn::Set(d, row[i][x + 1]), b1, odd[i]);
@@ -70,27 +99,32 @@ HWY_INLINE void multiply_rows(const float* const* rows, const float* b, index_t 
     }
     ATTN_UNROLL for (int i = 0; i < R; ++i) c[i][0] = hn::Add(c[i][0], odd[i]);
   }
-  _Pragma("GCC unroll 4") for (; x < n; ++x) {
+  const auto multiply = [&](index_t at) HWY_ATTR {
     V lane[W];
     load_row<W>(b, lane);
     b += kStride * L;
     ATTN_UNROLL for (int i = 0; i < R; ++i) {
-      const V a = hn::Set(d, row[i][x]);
+      const V a = hn::Set(d, row[i][at]);
       ATTN_UNROLL for (int w = 0; w < W; ++w) c[i][w] = hn::MulAdd(a, lane[w], c[i][w]);
     }
+  };
+  if constexpr (kFetch) {
+    for (; x + apart <= n; x += apart) {
+      lines.bring_in_next();
+      ATTN_UNROLL for (int i = 0; i < apart; ++i) multiply(x + i);
+    }
   }
+  _Pragma("GCC unroll 4") for (; x < n; ++x) multiply(x);
 }
 
-// c[i][w] += sum_j rows[j][x + i] * p[j * stride, vector w] for kFrom <= w < kEnd. With kFetch, brings in next[j][fetch] meanwhile: one line
-// an iteration, since a burst of prefetches stalls the loads behind it (measured: -2 %).
-template <int R, int W, int kFrom, int kEnd, bool kFetch>
+// c[i][w] += sum_j rows[j][x + i] * p[j * stride, vector w] for kFrom <= w < kEnd. Every other key brings in one of `lines`.
+template <int R, int W, int kFrom, int kEnd>
 HWY_INLINE void multiply_columns(const float* const* rows, index_t x, const float* p, index_t stride, index_t n, V (&c)[R][W],
-                                 const float* const* next, index_t fetch) {
+                                 Lines& lines) {
   const F d;
-  for (index_t j = 0; j < n; ++j) {
+  const auto multiply = [&](index_t j) HWY_ATTR {
     const float* a = rows[j] + x;
     asm("" : "+r"(a));  // else g++ 12 keeps x, x + 1, ... in registers that it does not have
-    if constexpr (kFetch) __builtin_prefetch(next[j] + fetch, 0, 2);
     V lane[W];
     load_row<W>(p, lane);
     p += stride;
@@ -98,13 +132,21 @@ HWY_INLINE void multiply_columns(const float* const* rows, index_t x, const floa
       const V value = hn::Set(d, a[i]);
       ATTN_UNROLL for (int w = kFrom; w < kEnd; ++w) c[i][w] = hn::MulAdd(value, lane[w], c[i][w]);
     }
+  };
+  index_t j = 0;
+  for (; j + 2 <= n && lines.any(); j += 2) {
+    lines.bring_in_next();
+    multiply(j);
+    multiply(j + 1);
   }
+  for (; j < n; ++j) multiply(j);
 }
 
 // Scores and weights of R keys, in W vectors of lanes out of the tile's kTile: `t`'s from vector `from` on. With kCut, lanes[i]
 // says which lanes see key i; the weights of the others are zero.
-template <int R, int W, int kTile, bool kCut>
-HWY_INLINE void weigh_rows(Tile& t, index_t head_dim, const float* const* k, const std::uint64_t* lanes, int from, float* p) {
+template <int R, int W, int kTile, bool kCut, bool kFetch>
+HWY_INLINE void weigh_rows(Tile& t, index_t head_dim, const float* const* k, const std::uint64_t* lanes, int from, float* p,
+                           const float* const* fetch) {
   const F d;
   V c[R][W];
   {
@@ -112,7 +154,7 @@ HWY_INLINE void weigh_rows(Tile& t, index_t head_dim, const float* const* k, con
     load_row<W>(t.minus_ref + from * L, start);
     ATTN_UNROLL for (int i = 0; i < R; ++i) ATTN_UNROLL for (int w = 0; w < W; ++w) c[i][w] = start[w];
   }
-  multiply_rows<R, W, kTile>(k, t.qt + from * L, head_dim, c);
+  multiply_rows<R, W, kTile, kFetch>(k, t.qt + from * L, head_dim, c, fetch);
   V total[W];
   ATTN_UNROLL for (int i = 0; i < R; ++i) ATTN_UNROLL for (int w = 0; w < W; ++w) {
     V e = exp2_lanes(c[i][w]);
@@ -130,35 +172,53 @@ HWY_INLINE void weigh_rows(Tile& t, index_t head_dim, const float* const* k, con
 template <int W>
 inline constexpr int step_rows = HWY_TARGET == HWY_AVX3 ? 8 : W == 1 ? 8 : 4;
 
-template <int W, int kTile, bool kCut>
-HWY_INLINE void weigh_step(Tile& t, index_t head_dim, const float* const* k, const std::uint64_t* lanes, int from, float* p) {
+template <int W, int kTile, bool kCut, bool kFetch>
+HWY_INLINE void weigh_step(Tile& t, index_t head_dim, const float* const* k, const std::uint64_t* lanes, int from, float* p,
+                           const float* const* fetch) {
   constexpr int R = step_rows<W>;
   for (int i = 0; i < key_step; i += R) {
-    weigh_rows<R, W, kTile, kCut>(t, head_dim, k + i, lanes + i, from, p + i * kTile * L);
+    weigh_rows<R, W, kTile, kCut, kFetch>(t, head_dim, k + i, lanes + i, from, p + i * kTile * L, kFetch ? fetch + i : nullptr);
   }
 }
 
-// A step that some lanes do not see. At the edge of a window whole vectors see nothing: theirs is not computed.
 template <int W>
-HWY_NOINLINE void weigh_cut_step(Tile& t, index_t head_dim, const float* const* k, const std::uint64_t* lanes, float* p) {
+HWY_NOINLINE void weigh_fetching_step(Tile& t, index_t head_dim, const float* const* k, float* p, const float* const* fetch) {
+  weigh_step<W, W, false, true>(t, head_dim, k, nullptr, 0, p, fetch);
+}
+
+// Vectors first..end-1 of the tile see keys of a step; a window's edge leaves whole vectors out.
+struct VectorRange {
+  int first, end;
+};
+
+template <int W>
+HWY_INLINE VectorRange seeing_vectors(const std::uint64_t* lanes) {
+  std::uint64_t seen = 0;
+  for (index_t i = 0; i < key_step; ++i) seen |= lanes[i];
+  constexpr std::uint64_t vector = (std::uint64_t{1} << L) - 1;
+  int first = 0, end = W;
+  while (first < W && (seen >> (first * L) & vector) == 0) ++first;
+  while (end > first && (seen >> ((end - 1) * L) & vector) == 0) --end;
+  return {first, end};
+}
+
+// A step that some lanes do not see. What whole vectors do not see is not computed for them.
+template <int W, bool kFetch>
+HWY_NOINLINE void weigh_cut_step(Tile& t, index_t head_dim, const float* const* k, const std::uint64_t* lanes, float* p,
+                                 const float* const* fetch) {
   const F d;
   if constexpr (W > 1) {
-    std::uint64_t seen = 0;
-    for (index_t i = 0; i < key_step; ++i) seen |= lanes[i];
-    constexpr std::uint64_t vector = (std::uint64_t{1} << L) - 1;
-    int from = 0, end = W;
-    while (from < W && (seen >> (from * L) & vector) == 0) ++from;
-    while (end > from && (seen >> ((end - 1) * L) & vector) == 0) --end;
+    const auto [from, end] = seeing_vectors<W>(lanes);
     if (end - from < W) {
       for (index_t i = 0; i < key_step; ++i) {
         for (int w = 0; w < W; ++w) hn::Store(hn::Zero(d), d, p + (i * W + w) * L);
       }
-      if (end - from == 1) weigh_step<1, W, true>(t, head_dim, k, lanes, from, p);
-      if (W == 3 && end - from == 2) weigh_step<2, W, true>(t, head_dim, k, lanes, from, p);
+      if (end - from == 1) weigh_step<1, W, true, kFetch>(t, head_dim, k, lanes, from, p, fetch);
+      if (W == 3 && end - from == 2) weigh_step<2, W, true, kFetch>(t, head_dim, k, lanes, from, p, fetch);
       return;
     }
   }
-  weigh_step<W, W, true>(t, head_dim, k, lanes, 0, p);
+  weigh_step<W, W, true, kFetch>(t, head_dim, k, lanes, 0, p, fetch);
 }
 
 template <int W>
@@ -169,8 +229,15 @@ HWY_INLINE void weigh(Tile& t, index_t head_dim, const KeyBatch& batch, float* p
     const float* const* k = batch.k + step * key_step;
     const std::uint64_t* lanes = batch.lanes + step * key_step;
     float* to = p + step * key_step * W * L;
-    if (batch.cut >> step & 1) weigh_cut_step<W>(t, head_dim, k, lanes, to);
-    else weigh_step<W, W, false>(t, head_dim, k, lanes, 0, to);
+    const bool fetches = (step + 1) * key_step <= batch.fetch_count;
+    const float* const* fetch = fetches ? batch.fetch[0] + step * key_step : nullptr;
+    if (batch.cut >> step & 1) {
+      (fetches ? weigh_cut_step<W, true> : weigh_cut_step<W, false>)(t, head_dim, k, lanes, to, fetch);
+    } else if (fetches) {
+      weigh_fetching_step<W>(t, head_dim, k, to, fetch);
+    } else {
+      weigh_step<W, W, false, false>(t, head_dim, k, lanes, 0, to, fetch);
+    }
   }
 }
 
@@ -287,53 +354,54 @@ HWY_INLINE bool reference_is_off(const Tile& t, std::uint64_t first) {
   return off;
 }
 
-// Keys at the ends of a batch that the tile's last vector does not see (before), or its first (after).
+// Keys at the ends of a batch, in stairs: of the first ones, before[w-1] are seen by the first w vectors only; of the last ones,
+// after[w-1] by the last w only, the widest stair first.
+template <int W>
 struct Edges {
-  index_t before = 0, after = 0;
+  index_t before[3] = {}, after[3] = {};
+  index_t middle = 0;
 };
 
 template <int W>
-HWY_INLINE Edges find_edges(const KeyBatch& batch) {
-  Edges edges;
+HWY_INLINE Edges<W> find_edges(const KeyBatch& batch) {
+  Edges<W> edges;
+  edges.middle = batch.count;
   if (W == 1 || batch.cut == 0) return edges;
-  constexpr std::uint64_t vector = (std::uint64_t{1} << L) - 1;
-  const auto sees = [&](index_t step, int w) {
-    if ((batch.cut >> step & 1) == 0) return true;
-    std::uint64_t seen = 0;
-    for (index_t i = 0; i < key_step; ++i) seen |= batch.lanes[step * key_step + i];
-    return (seen >> (w * L) & vector) != 0;
-  };
-  const index_t steps = batch.count / key_step;
-  index_t first = 0, end = steps;
-  while (first < steps && !sees(first, W - 1)) ++first;
-  while (end > first && !sees(end - 1, 0)) --end;
-  return {first * key_step, (steps - end) * key_step};
+  index_t step = 0, end = batch.count / key_step;
+  for (int stair = 1; step < end && (batch.cut >> step & 1) != 0; ++step) {
+    const VectorRange range = seeing_vectors<W>(batch.lanes + step * key_step);
+    stair = std::max(stair, range.end);
+    if (stair == W) break;
+    edges.before[stair - 1] += key_step;
+  }
+  for (int stair = 1; end > step && (batch.cut >> (end - 1) & 1) != 0; --end) {
+    const VectorRange range = seeing_vectors<W>(batch.lanes + (end - 1) * key_step);
+    stair = std::max(stair, W - range.first);
+    if (stair == W) break;
+    edges.after[stair - 1] += key_step;
+  }
+  edges.middle = (end - step) * key_step;
+  return edges;
 }
 
-template <int R, int W>
-HWY_INLINE void accumulate_rows(Tile& t, const TileShape& shape, index_t x, const KeyBatch& batch, const Edges& edges, const float* p) {
+template <int R, int W, bool kStairs>
+HWY_INLINE void accumulate_rows(Tile& t, index_t x, const KeyBatch& batch, const Edges<W>& edges, const float* p, Lines& lines) {
   const F d;
   V c[R][W];
   float* o = t.ot + x * W * L;
   // A batch is summed by itself and then added: one chain over all keys would lose digits as keys grow many (at 8192 keys four
   // times the error of a blocked product).
   ATTN_UNROLL for (int i = 0; i < R; ++i) ATTN_UNROLL for (int w = 0; w < W; ++w) c[i][w] = hn::Zero(d);
-  // The first half of the value columns fetches the first kind of rows, the other half the second.
-  const int kind = 2 * x < shape.value_dim ? 0 : 1;
   const float* const* v = batch.v;
-  if constexpr (W > 1) {
-    multiply_columns<R, W, 0, W - 1, false>(v, x, p, W * L, edges.before, c, nullptr, 0);
-    v += edges.before;
-    p += edges.before * W * L;
-  }
-  const index_t middle = batch.count - edges.before - edges.after;
-  if (batch.fetch[kind] != nullptr) {
-    const index_t from = (2 * x - kind * shape.value_dim) * batch.fetch_floats[kind] / shape.value_dim;
-    multiply_columns<R, W, 0, W, true>(v, x, p, W * L, middle, c, batch.fetch[kind], from);
-  } else {
-    multiply_columns<R, W, 0, W, false>(v, x, p, W * L, middle, c, nullptr, 0);
-  }
-  if constexpr (W > 1) multiply_columns<R, W, 1, W, false>(v + middle, x, p + middle * W * L, W * L, edges.after, c, nullptr, 0);
+  const auto go_on = [&](index_t n) HWY_ATTR {
+    v += n;
+    p += n * W * L;
+  };
+  if constexpr (kStairs && W > 1) multiply_columns<R, W, 0, 1>(v, x, p, W * L, edges.before[0], c, lines), go_on(edges.before[0]);
+  if constexpr (kStairs && W > 2) multiply_columns<R, W, 0, 2>(v, x, p, W * L, edges.before[1], c, lines), go_on(edges.before[1]);
+  multiply_columns<R, W, 0, W>(v, x, p, W * L, edges.middle, c, lines), go_on(edges.middle);
+  if constexpr (kStairs && W > 2) multiply_columns<R, W, 1, W>(v, x, p, W * L, edges.after[1], c, lines), go_on(edges.after[1]);
+  if constexpr (kStairs && W > 1) multiply_columns<R, W, W - 1, W>(v, x, p, W * L, edges.after[0], c, lines);
   if (!t.fresh) {
     ATTN_UNROLL for (int i = 0; i < R; ++i) ATTN_UNROLL for (int w = 0; w < W; ++w) c[i][w] = hn::Add(c[i][w], hn::Load(d, o + (i * W + w) * L));
   }
@@ -358,20 +426,33 @@ HWY_NOINLINE void accumulate_guarded(Tile& t, const TileShape& shape, const KeyB
   }
 }
 
+template <int W, bool kStairs>
+HWY_INLINE void accumulate_all(Tile& t, const TileShape& shape, const KeyBatch& batch, const Edges<W>& edges, const float* p) {
+  constexpr int R = W == 1 && HWY_TARGET == HWY_AVX3 ? 16 : step_rows<W>;
+  Lines lines(batch.fetch[1], batch.fetch_count, shape.value_dim);
+  index_t x = 0;
+  for (; x + R <= shape.value_dim; x += R) accumulate_rows<R, W, kStairs>(t, x, batch, edges, p, lines);
+  if constexpr (R > 8) {
+    if (x + 8 <= shape.value_dim) accumulate_rows<8, W, kStairs>(t, x, batch, edges, p, lines), x += 8;
+  }
+  if constexpr (R > 4) {
+    if (x + 4 <= shape.value_dim) accumulate_rows<4, W, kStairs>(t, x, batch, edges, p, lines), x += 4;
+  }
+  for (; x < shape.value_dim; ++x) accumulate_rows<1, W, kStairs>(t, x, batch, edges, p, lines);
+}
+
+// Apart from the others: between stairs the accumulators pass through memory.
+template <int W>
+HWY_NOINLINE void accumulate_in_stairs(Tile& t, const TileShape& shape, const KeyBatch& batch, const Edges<W>& edges, const float* p) {
+  accumulate_all<W, true>(t, shape, batch, edges, p);
+}
+
 template <int W>
 HWY_INLINE void accumulate(Tile& t, const TileShape& shape, const KeyBatch& batch, const float* p) {
   if (HWY_UNLIKELY(batch.guard && batch.cut != 0)) return accumulate_guarded<W>(t, shape, batch, p);
-  const Edges edges = find_edges<W>(batch);
-  constexpr int R = W == 1 && HWY_TARGET == HWY_AVX3 ? 16 : step_rows<W>;
-  index_t x = 0;
-  for (; x + R <= shape.value_dim; x += R) accumulate_rows<R, W>(t, shape, x, batch, edges, p);
-  if constexpr (R > 8) {
-    if (x + 8 <= shape.value_dim) accumulate_rows<8, W>(t, shape, x, batch, edges, p), x += 8;
-  }
-  if constexpr (R > 4) {
-    if (x + 4 <= shape.value_dim) accumulate_rows<4, W>(t, shape, x, batch, edges, p), x += 4;
-  }
-  for (; x < shape.value_dim; ++x) accumulate_rows<1, W>(t, shape, x, batch, edges, p);
+  const Edges<W> edges = find_edges<W>(batch);
+  if (edges.middle < batch.count) accumulate_in_stairs<W>(t, shape, batch, edges, p);
+  else accumulate_all<W, false>(t, shape, batch, edges, p);
 }
 
 template <int W>

@@ -29,9 +29,10 @@ struct KeyBatch {
   std::uint64_t cut;
   bool guard;
   index_t count;
-  // Rows that will be needed soon, brought into L2 meanwhile: `count` of each kind, of fetch_floats floats, or null.
+  // Rows that will be needed soon, brought into L2 meanwhile, a line for every other multiplication of a key: fetch_count <= count
+  // rows of head_dim floats in fetch[0], and as many of value_dim floats in fetch[1].
   const float* const* fetch[2];
-  index_t fetch_floats[2];
+  index_t fetch_count = 0;
 };
 
 // A tile in flight. Query i of the tile is lane i of every vector. The arrays are the caller's, 64-byte aligned.

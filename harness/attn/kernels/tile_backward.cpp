@@ -51,7 +51,7 @@ HWY_INLINE void weigh_backward(const BackwardTile& t, const TileShape& shape, co
   V c[R][W], start[W];
   load_row<W>(t.minus_lse, start);
   ATTN_UNROLL for (int i = 0; i < R; ++i) ATTN_UNROLL for (int w = 0; w < W; ++w) c[i][w] = start[w];
-  multiply_rows<R, W, W>(batch.k + j, t.qt, shape.head_dim, c);
+  multiply_rows<R, W, W, false>(batch.k + j, t.qt, shape.head_dim, c);
   ATTN_UNROLL for (int i = 0; i < R; ++i) ATTN_UNROLL for (int w = 0; w < W; ++w) {
     V e = exp2_lanes(c[i][w]);
     if constexpr (kCut) e = hn::IfThenElseZero(lane_mask(batch.lanes[j + i], w), e);
@@ -59,7 +59,7 @@ HWY_INLINE void weigh_backward(const BackwardTile& t, const TileShape& shape, co
   }
   load_row<W>(t.minus_delta, start);
   ATTN_UNROLL for (int i = 0; i < R; ++i) ATTN_UNROLL for (int w = 0; w < W; ++w) c[i][w] = start[w];
-  multiply_rows<R, W, W>(batch.v + j, t.dot, shape.value_dim, c);
+  multiply_rows<R, W, W, false>(batch.v + j, t.dot, shape.value_dim, c);
   ATTN_UNROLL for (int i = 0; i < R; ++i) ATTN_UNROLL for (int w = 0; w < W; ++w) {
     hn::Store(hn::Mul(c[i][w], hn::Load(d, p + i * stride + w * L)), d, ds + i * stride + w * L);
   }
@@ -72,7 +72,8 @@ HWY_INLINE void add_d_queries(BackwardTile& t, index_t x, const KeyBatch& batch,
   V c[R][W];
   float* to = t.dqt + x * W * L;
   ATTN_UNROLL for (int i = 0; i < R; ++i) ATTN_UNROLL for (int w = 0; w < W; ++w) c[i][w] = hn::Zero(d);
-  multiply_columns<R, W, 0, W, false>(batch.k, x, ds, stride, batch.count, c, nullptr, 0);
+  Lines nothing;
+  multiply_columns<R, W, 0, W>(batch.k, x, ds, stride, batch.count, c, nothing);
   ATTN_UNROLL for (int i = 0; i < R; ++i) ATTN_UNROLL for (int w = 0; w < W; ++w) {
     if (!t.fresh) c[i][w] = hn::Add(c[i][w], hn::Load(d, to + (i * W + w) * L));
     hn::Store(c[i][w], d, to + (i * W + w) * L);

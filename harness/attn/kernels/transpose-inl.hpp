@@ -7,6 +7,8 @@
 #endif
 #include "attn/kernels/exp-inl.hpp"
 
+#define ATTN_UNROLL _Pragma("GCC unroll 16")
+
 HWY_BEFORE_NAMESPACE();
 namespace attn::kernels::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
@@ -56,6 +58,25 @@ HWY_INLINE void transpose_blocks(V& a, V& b, V& c, V& e) {
 HWY_INLINE void rows_to_lanes(const float* const* rows, index_t n, V factor, float* to, index_t stride) {
   const F d;
   index_t x = 0;
+#if HWY_TARGET == HWY_AVX3
+  // 16 x 16 at a time, so that each line of a row is read once: rows 4 KiB apart would evict each other in between.
+  for (; x + 16 <= n; x += 16) {
+    V block[4][4];  // [rows 4g..4g+3][c]: 128-bit block b holds column x + 4b + c
+    ATTN_UNROLL for (int g = 0; g < 4; ++g) {
+      ATTN_UNROLL for (int r = 0; r < 4; ++r) block[g][r] = hn::LoadU(d, rows[4 * g + r] + x);
+      transpose_blocks(block[g][0], block[g][1], block[g][2], block[g][3]);
+    }
+    ATTN_UNROLL for (int c = 0; c < 4; ++c) {
+      const __m512 low01 = _mm512_shuffle_f32x4(block[0][c].raw, block[1][c].raw, 0x44), high01 = _mm512_shuffle_f32x4(block[0][c].raw, block[1][c].raw, 0xEE);
+      const __m512 low23 = _mm512_shuffle_f32x4(block[2][c].raw, block[3][c].raw, 0x44), high23 = _mm512_shuffle_f32x4(block[2][c].raw, block[3][c].raw, 0xEE);
+      const auto put = [&](int b, __m512 column) HWY_ATTR { hn::Store(hn::Mul(V{column}, factor), d, to + (x + 4 * b + c) * stride); };
+      put(0, _mm512_shuffle_f32x4(low01, low23, 0x88));
+      put(1, _mm512_shuffle_f32x4(low01, low23, 0xDD));
+      put(2, _mm512_shuffle_f32x4(high01, high23, 0x88));
+      put(3, _mm512_shuffle_f32x4(high01, high23, 0xDD));
+    }
+  }
+#endif
 #if HWY_TARGET != HWY_SCALAR
   for (; x + 4 <= n; x += 4) {
     V a = load_blocks(d, rows, x), b = load_blocks(d, rows + 1, x), c = load_blocks(d, rows + 2, x), e = load_blocks(d, rows + 3, x);
