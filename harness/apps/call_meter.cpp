@@ -2,7 +2,9 @@
 // library of the process, plugins too. They count and pass on.
 #include "attn/measure/call_meter.hpp"
 
-#if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#include "attn/core/sanitizer.hpp"
+
+#if defined(__GLIBC__) && !defined(ATTN_ANY_SANITIZER)
 
 #include <cxxabi.h>
 #include <dlfcn.h>

@@ -49,6 +49,13 @@ class Case(unittest.TestCase):
 
 
 class Outputs(Case):
+    def test_closed_and_full_streams_do_not_spoil_the_output(self):
+        for streams, code in ((">&- 2>&-", 0), (">/dev/full 2>/dev/full", 6)):
+            words = [APPLY, *map(str, self.qkv), "--compare", "rows", "--out", str(self.out), "--force", streams]
+            self.assertEqual(subprocess.run(["sh", "-c", " ".join(words)], timeout=60).returncode, code, streams)
+            self.assertEqual(numpy.load(self.out).shape, (1, *self.q.shape))
+            self.out.unlink()
+
     def test_full_attention_is_what_numpy_says(self):
         self.assertEqual(apply(*self.qkv, "--out", self.out).returncode, 0)
         logits = self.q @ self.k.transpose(0, 2, 1) / 16 ** .5

@@ -206,6 +206,10 @@ class Refusals(Case):
         self.refused("--samples", "0", say=("samples",))
         self.refused("--isa", "mmx", say=("mmx", "scalar"))
         self.refused("--memory-limit", "lots", say=("lots",))
+        for flag in ("--sample-time", "--timeout", "--budget"):
+            for value in ("nan", "-1", "inf", "soon"):
+                self.refused(flag, value, say=(flag, f"'{value}'", "from 0 to 1e+07"))
+        self.refused("--iso-error", "nan", say=("--iso-error", "nan", "1e-06"))
 
     def test_an_unknown_flag_names_the_nearest(self):
         self.refused("--variant", "full", say=("--variant", "--variants"))

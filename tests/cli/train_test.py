@@ -166,6 +166,17 @@ class Interruption(Case):
         key = lambda row: (row["variant"], int(row["seed"]), row["accuracy"], row["loss"])
         self.assertEqual(sorted(map(key, rows_of(self.out))), sorted(map(key, rows_of(whole))))
 
+    def test_closed_and_full_streams_do_not_end_the_training(self):
+        for streams in (">&- 2>&-", "<&- >&- 2>&-", ">/dev/full 2>/dev/full"):
+            command = f"exec {TRAIN} {' '.join(self.LONG[:-1])} --out {self.out} --force {streams}"
+            self.assertEqual(subprocess.run(["sh", "-c", command], timeout=300).returncode, 0, streams)
+            self.assertEqual(len(rows_of(self.out)), 2, streams)
+
+    def test_a_list_that_nobody_could_read_says_so_in_the_exit_code(self):
+        for what in ("--help", "--list", "--columns", "--version", "--dry-run"):
+            with open("/dev/full", "w") as full:
+                self.assertEqual(subprocess.run([TRAIN, what], stdout=full, timeout=60).returncode, 6, what)
+
     def test_a_torn_last_line_is_repaired(self):
         self.trained(*self.LONG)
         text = pathlib.Path(self.out).read_text()
@@ -190,6 +201,7 @@ class BadInput(Case):
         self.refused("--positions", "rope", say=["none, sinusoidal, learned, rotary, alibi"])
         self.refused("--causal", "both", say=["'both' is not one of no, yes"])
         self.refused("--memory-limit", "much", say=["'much' is not a size"])
+        self.refused("--timeout", "nan", say=["--timeout", "'nan'", "from 0 to 1e+07"])
         self.refused("--resume", "--force", say=["exclude each other"])
 
     def test_an_existing_file_is_not_overwritten(self):

@@ -14,6 +14,10 @@
 #define ATTN_THREAD_SANITIZER
 #endif
 
+#if defined(ATTN_ADDRESS_SANITIZER) || defined(ATTN_THREAD_SANITIZER)
+#define ATTN_ANY_SANITIZER
+#endif
+
 // As a suffix of the build tag.
 #if defined(ATTN_ADDRESS_SANITIZER)
 #define ATTN_SANITIZER "-asan"

@@ -15,16 +15,10 @@
 #include <vector>
 
 #include "attn/core/assert.hpp"
+#include "attn/core/sanitizer.hpp"
 #include "attn/exec/topology.hpp"
 
-#if defined(__SANITIZE_THREAD__)
-#define ATTN_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define ATTN_TSAN 1
-#endif
-#endif
-#ifdef ATTN_TSAN
+#ifdef ATTN_THREAD_SANITIZER
 extern "C" void __tsan_acquire(void*);
 extern "C" void __tsan_release(void*);
 #endif
@@ -35,7 +29,7 @@ namespace {
 
 // Where threads part and meet. TBB makes it true; as the distribution's TBB is not instrumented, ThreadSanitizer must be told.
 struct Handover {
-#ifdef ATTN_TSAN
+#ifdef ATTN_THREAD_SANITIZER
   void give() { __tsan_release(this); }
   void take() { __tsan_acquire(this); }
 #else

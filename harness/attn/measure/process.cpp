@@ -14,6 +14,7 @@
 #include <cstdlib>
 #include <mutex>
 
+#include "attn/core/sanitizer.hpp"
 #include "attn/measure/clock.hpp"
 
 namespace attn {
@@ -21,6 +22,11 @@ namespace attn {
 namespace {
 
 constexpr std::size_t keep_of_stderr = 4096;
+#if defined(ATTN_ANY_SANITIZER)
+constexpr bool sanitized = true;  // its shadow memory is larger than any limit
+#else
+constexpr bool sanitized = false;
+#endif
 constexpr int poll_ms = 50;  // the end of a worker closes its pipes and wakes us at once; this bounds the rest
 
 struct Pipe {
@@ -95,7 +101,7 @@ void offer_lines(std::string& text, std::size_t& seen, const std::function<bool(
   ::dup2(words.write_end, STDERR_FILENO);
   ::dup2(words.write_end, STDOUT_FILENO);
   ::dup2(answer.write_end, answer_fd);  // dup2 clears close-on-exec
-  if (memory_limit_bytes > 0) {
+  if (memory_limit_bytes > 0 && !sanitized) {
     const rlimit limit{static_cast<rlim_t>(memory_limit_bytes), static_cast<rlim_t>(memory_limit_bytes)};
     ::setrlimit(RLIMIT_DATA, &limit);  // private writable memory, since Linux 4.7
   }

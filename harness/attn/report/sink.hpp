@@ -32,6 +32,9 @@ class AppendFile {
   std::string path_;
 };
 
+// Descriptors 0, 1 and 2 exist from here on, closed ones as /dev/null: a file opened as 2 would receive messages too.
+void open_standard_streams();
+
 // Text for whoever reads stdout or stderr, at once. False when nobody can; unlike fmt::print it throws nothing.
 bool tell(std::FILE* stream, const std::string& text);
 

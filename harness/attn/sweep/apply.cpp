@@ -10,6 +10,7 @@
 #include "attn/inputs/npy.hpp"
 #include "attn/measure/worker.hpp"
 #include "attn/report/row.hpp"
+#include "attn/report/sink.hpp"
 #include "attn/sweep/sweep.hpp"
 #include "attn/variant/plugin.hpp"
 
@@ -90,20 +91,27 @@ Result<std::unique_ptr<CellRun>> prepare(const ApplyOptions& o, const Registry& 
   return run;
 }
 
-void print_figures(const Measurement& m) {
+std::string figures_text(const Measurement& m) {
   Row row;
   row.measurement = m;
+  std::string text;
   for (const auto& column : columns()) {
     const bool told = column.name.starts_with("err_") || column.name.starts_with("fid_") || column.name.starts_with("in_");
-    if (const std::string value = column.value(row); told && !value.empty()) fmt::print("{:<20} {}\n", column.name, value);
+    if (const std::string value = column.value(row); told && !value.empty()) text += fmt::format("{:<20} {}\n", column.name, value);
   }
+  return text;
 }
 
+int failed(int code, const std::string& reason) {
+  tell(stderr, fmt::format("attn_apply: {}\n", reason));
+  return code;
+}
+
+int usage(const std::string& reason) { return failed(exit_usage, reason); }
+
+int print_and_exit(const std::string& text) { return tell(stdout, text) ? exit_ok : exit_not_written; }
+
 int apply(const ApplyOptions& o) {
-  const auto usage = [](const std::string& reason) {
-    fmt::print(stderr, "attn_apply: {}\n", reason);
-    return exit_usage;
-  };
   Registry registry;
   register_builtin_variants(registry);
   for (const auto& plugin : o.plugins) {
@@ -122,10 +130,8 @@ int apply(const ApplyOptions& o) {
   settings.fidelity_seeds = parameters_loaded ? 1 : o.fidelity_seeds;
   Measurement m;
   check_cell(**run, settings, m);
-  print_figures(m);
-  if (m.outcome == Outcome::ok) return exit_ok;
-  fmt::print(stderr, "attn_apply: {}\n", m.reason);
-  return exit_failed_cell;
+  const int told = print_and_exit(figures_text(m));
+  return m.outcome == Outcome::ok ? told : failed(exit_failed_cell, m.reason);
 }
 
 }  // namespace
@@ -166,23 +172,21 @@ Result<LoadedParameters> load_or_draw(const Parameters& specs, std::uint64_t see
 }
 
 int apply_main(int argc, char** argv) {
+  open_standard_streams();
   ApplyOptions o;
   CLI::App app("Applies one attention variant to your Q, K and V.", "attn_apply");
   declare(app, o);
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {
-    fmt::print("{}", app.help());
-    return exit_ok;
+    return print_and_exit(app.help());
   } catch (const CLI::ParseError& e) {
-    fmt::print(stderr, "attn_apply: {} (--help names all flags)\n", e.what());
-    return exit_usage;
+    return usage(std::string(e.what()) + " (--help names all flags)");
   }
   try {
     return apply(o);
   } catch (const std::bad_alloc&) {
-    fmt::print(stderr, "attn_apply: there is not enough memory for this problem\n");
-    return exit_usage;
+    return usage("there is not enough memory for this problem");
   }
 }
 

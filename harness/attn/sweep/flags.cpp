@@ -123,6 +123,15 @@ Result<std::vector<std::string>> config_arguments(std::string_view text, const s
   return arguments;
 }
 
+void accept_from_to(CLI::Option& option, double least, double most) {
+  const std::string accepted = format_number(least) + " to " + format_number(most);
+  const auto refusal = [=](const std::string& text) {
+    const auto value = parse_number(text);
+    return value && *value >= least && *value <= most ? "" : "'" + text + "' is given, a number from " + accepted + " is accepted";
+  };
+  option.check(refusal, accepted);
+}
+
 FlagsEnd read_flags(CLI::App& app, const std::vector<std::string>& given, const std::vector<std::string>& repeatable) {
   std::string config;
   app.add_option("--config", config, "TOML file with the same names")->group("Output");

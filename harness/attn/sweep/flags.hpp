@@ -9,7 +9,8 @@
 
 namespace CLI {
 class App;
-}
+class Option;
+}  // namespace CLI
 
 namespace attn {
 
@@ -22,6 +23,9 @@ struct FlagsEnd {
 // Adds --config, then fills what `app` declares. Precedence: flag, then variable, then --config file, then default. Flags of the
 // names `repeatable` may be given several times; sources that name one do not mix.
 FlagsEnd read_flags(CLI::App& app, const std::vector<std::string>& given, const std::vector<std::string>& repeatable);
+
+// Values of `option` are numbers from `least` to `most`. CLI::Range would let nan pass.
+void accept_from_to(CLI::Option& option, double least, double most);
 
 // The text of a TOML file as flags, "--name=value". A list is joined by commas, except where a flag may be given several times.
 // Refusals name `path`.

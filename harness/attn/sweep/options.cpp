@@ -45,15 +45,12 @@ void declare(CLI::App& app, SweepOptions& o) {
         ->capture_default_str();
   };
   const auto seconds = [&](const char* flag, double& value, const char* doc) {
-    app.add_option(std::string("--") + flag, value, doc)
-        ->multi_option_policy(last)
-        ->group(measuring)
-        ->check(CLI::Range(0.0, 1e7))
-        ->capture_default_str();
+    auto* option = app.add_option(std::string("--") + flag, value, doc)->multi_option_policy(last)->group(measuring);
+    accept_from_to(*option->capture_default_str(), 0, 1e7);
   };
   whole("samples", o.samples, 1, 10'000, "timed samples of a cell, over all rounds");
   whole("rounds", o.rounds, 1, 100, "rounds in shuffled order that the samples are spread over");
-  seconds("sample-time", o.sample_time_s, "least seconds of a sample: short runs are repeated");
+  seconds("sample-time", o.sample_time_s, "least seconds of a sample: short runs are repeated (0: none is)");
   seconds("timeout", o.timeout_s, "seconds after which a cell's worker is killed");
   seconds("budget", o.budget_s, "seconds after which no cell is started (0: none)");
   text("memory-limit", o.memory_limit, "of a worker, such as 8G (default: four fifths of what is available)", measuring);
@@ -67,11 +64,11 @@ void declare(CLI::App& app, SweepOptions& o) {
       ->check(CLI::IsMember({"none", "rows", "full"}))
       ->capture_default_str();
   whole("fidelity-seeds", o.fidelity_seeds, 1, 1000, "seeds of random tables that fidelity is averaged over");
-  app.add_option("--iso-error", o.iso_error,
-                 "race each variant with the smallest budget (see --list) whose fid_relative is at most this")
-      ->multi_option_policy(last)
-      ->group(measuring)
-      ->check(CLI::Range(1e-6, 1e3));
+  accept_from_to(*app.add_option("--iso-error", o.iso_error,
+                                 "race each variant with the smallest budget (see --list) whose fid_relative is at most this")
+                      ->multi_option_policy(last)
+                      ->group(measuring),
+                 1e-6, 1e3);
 
   text("against", o.against, "a variant, such as full, whose samples are taken in turn with those of every cell: paired ratios",
        measuring);

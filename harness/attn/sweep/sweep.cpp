@@ -1,6 +1,5 @@
 #include "attn/sweep/sweep.hpp"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <signal.h>
 #include <sys/ioctl.h>
@@ -14,7 +13,6 @@
 #include <optional>
 
 #include "attn/core/rng.hpp"
-#include "attn/core/sanitizer.hpp"
 #include "attn/core/text.hpp"
 #include "attn/kernels/isa.hpp"
 #include "attn/kernels/onednn.hpp"
@@ -46,14 +44,6 @@ int usage(const std::string& reason) {
 int not_written(const std::string& reason) {
   tell(stderr, fmt::format("attn_sweep: {}; finished rows are kept, --resume goes on\n", reason));
   return exit_not_written;
-}
-
-// Descriptors 0, 1 and 2 exist from here on: a CSV opened as 2 would receive the progress too.
-void open_standard_streams() {
-  for (int fd = 0; fd >= 0 && fd <= STDERR_FILENO;) {
-    fd = ::open("/dev/null", O_RDWR);
-    if (fd > STDERR_FILENO) ::close(fd);
-  }
 }
 
 // Progress on stderr: one line that rewrites itself on a terminal, one line a cell otherwise.
@@ -449,9 +439,6 @@ int run(Sweep& sweep) {
     if (!bytes) return usage("--memory-limit: " + bytes.reason());
     sweep.memory_limit_bytes = *bytes;
   }
-#if defined(ATTN_ADDRESS_SANITIZER) || defined(ATTN_THREAD_SANITIZER)
-  sweep.memory_limit_bytes = 0;  // the sanitizers' shadow memory is larger than any limit
-#endif
   if (o.out.empty()) o.out = default_out();
   if (Status status = open_outputs(sweep); !status) return usage(status.reason());
   if (!o.save_output.empty()) {

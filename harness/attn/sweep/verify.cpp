@@ -144,12 +144,7 @@ int verify(const SweepOptions& o, const Registry& registry, const std::vector<st
     for (const Property& property : *tried) {
       const json question = {
           {"kind", "property"}, {"variant", verdict.variant}, {"property", property.id}, {"threads", threads->front()}};
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-      const index_t limit_bytes = 0;  // the sanitizers' shadow memory is larger than any limit
-#else
-      const index_t limit_bytes = memory_limit_bytes;
-#endif
-      const ProcessEnd end = run_worker(worker_arguments, question.dump(), o.timeout_s, limit_bytes, &interrupted);
+      const ProcessEnd end = run_worker(worker_arguments, question.dump(), o.timeout_s, memory_limit_bytes, &interrupted);
       if (interrupted) break;
       verdict.findings.push_back(finding_of(end, property.id, o.timeout_s));
     }

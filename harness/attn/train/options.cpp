@@ -50,11 +50,11 @@ void declare(CLI::App& app, TrainOptions& o) {
       ->group(running)
       ->check(CLI::Range(index_t{0}, index_t{4096}))
       ->capture_default_str();
-  app.add_option("--timeout", o.timeout_s, "seconds after which a run is killed")
-      ->multi_option_policy(last)
-      ->group(running)
-      ->check(CLI::Range(0.0, 1e7))
-      ->capture_default_str();
+  accept_from_to(*app.add_option("--timeout", o.timeout_s, "seconds after which a run is killed")
+                      ->multi_option_policy(last)
+                      ->group(running)
+                      ->capture_default_str(),
+                 0, 1e7);
   text("memory-limit", o.memory_limit, "of a run, such as 8G (default: four fifths of what is available, shared by the jobs)",
        running);
 

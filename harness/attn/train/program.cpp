@@ -32,14 +32,11 @@ namespace attn {
 namespace {
 
 int usage(const std::string& reason) {
-  fmt::print(stderr, "attn_train: {}\n", reason);
+  tell(stderr, fmt::format("attn_train: {}\n", reason));
   return exit_usage;
 }
 
-int print_and_exit(const std::string& text) {
-  fmt::print("{}", text);
-  return exit_ok;
-}
+int print_and_exit(const std::string& text) { return tell(stdout, text) ? exit_ok : exit_not_written; }
 
 std::string title(const Job& job) {
   return fmt::format("{} N={} {} seed={} rate={:.3g}", job.task, job.length, job.variant, job.settings.seed, job.settings.rate);
@@ -73,7 +70,7 @@ class Progress {
     all_ -= tokens(job);
   }
   void clear() const {
-    if (terminal_ && !quiet_) fmt::print(stderr, "\r\033[K");
+    if (terminal_ && !quiet_) tell(stderr, "\r\033[K");
   }
 
  private:
@@ -85,12 +82,12 @@ class Progress {
         done > 0 && done < all_ ? fmt::format("  (about {:.0f} s left)", (monotonic_s() - begin_s_) / done * (all_ - done)) : "";
     const std::string line = fmt::format("[{}/{}] {}{}", done_, count_, what, left);
     if (!terminal_) {
-      fmt::print(stderr, "{}\n", line);
+      tell(stderr, line + "\n");
       return;
     }
     winsize size{};
     const std::size_t width = ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
-    fmt::print(stderr, "\r\033[K{}", line.substr(0, width - 1));
+    tell(stderr, "\r\033[K" + line.substr(0, width - 1));
   }
 
   std::size_t count_;
@@ -325,11 +322,11 @@ std::string list_text() {
 }
 
 int dry_run(const TrainPlan& plan) {
+  std::string text;
   for (const PlannedRun& run : plan.runs) {
-    fmt::print("{}{}{}\n", title(run.job), run.control ? " (control)" : "", run.refusal.empty() ? "" : ": refused, " + run.refusal);
+    text += title(run.job) + (run.control ? " (control)" : "") + (run.refusal.empty() ? "" : ": refused, " + run.refusal) + "\n";
   }
-  fmt::print("{} runs\n", plan.runs.size());
-  return exit_ok;
+  return print_and_exit(text + fmt::format("{} runs\n", plan.runs.size()));
 }
 
 // One line a variant and point: of the rate that learned best, the mean over seeds.
@@ -394,9 +391,6 @@ int run(Training& t, const std::vector<std::string>& command_line) {
     if (!bytes) return usage("--memory-limit: " + bytes.reason());
     t.memory_limit_bytes = *bytes;
   }
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  t.memory_limit_bytes = 0;  // the sanitizers' shadow memory is larger than any limit
-#endif
   if (o.out.empty()) o.out = default_out();
   if (Status status = open_csv(t); !status) return usage(status.reason());
 
@@ -408,21 +402,23 @@ int run(Training& t, const std::vector<std::string>& command_line) {
     run_all(t, jobs, progress);
   }
   if (!t.broken) return usage(t.broken.reason());
-  if (!o.quiet) fmt::print("{}\n", table(t.rows));
-  fmt::print("{} rows in {}\n", t.rows.size(), o.out);
-  if (interrupted) fmt::print(stderr, "attn_train: interrupted; finished runs are kept, --resume goes on\n");
+  if (!o.quiet) tell(stdout, table(t.rows) + "\n");
+  tell(stdout, fmt::format("{} rows in {}\n", t.rows.size(), o.out));
+  if (interrupted) tell(stderr, "attn_train: interrupted; finished runs are kept, --resume goes on\n");
   return exit_code(t.rows);
 }
 
 }  // namespace
 
 int train_main(int argc, char** argv) {
+  open_standard_streams();
   const std::vector<std::string> arguments(argv + 1, argv + argc);
   if (!arguments.empty() && arguments.front() == "--worker") return train_worker_main({arguments.begin() + 1, arguments.end()});
 
   const TrainCommandLine line = parse_train_command_line(arguments);
   if (line.exit) {
-    fmt::print(line.exit_code == 0 ? stdout : stderr, "{}", line.text);
+    if (line.exit_code == 0) return print_and_exit(line.text);
+    tell(stderr, line.text);
     return line.exit_code;
   }
   Training t;
