@@ -64,6 +64,8 @@ class WhatAnalysisTells(Case):
         self.assertEqual(float(full["floor"]), 0.25)
         self.assertLess(int(full["steps_to_99"]), 400)
         self.assertEqual((full["verdict"], blind["steps_to_99"]), ("ok", ""))
+        self.assertEqual(int(full["state_bytes"]), 2 * 32 * 32 * 4)
+        self.assertGreater(int(full["peak_memory_bytes"]), 0)
 
     def test_a_window_recalls_what_lies_inside_it(self):
         rows = self.trained("--task", "mqar:kv=4,vocabulary=32", "--variants", "local:left=8,right=8", "--n", "32",

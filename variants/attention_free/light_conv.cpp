@@ -43,6 +43,10 @@ struct LightConv {
             .exps = static_cast<double>(p.heads * o.width)};
   }
 
+  static index_t state_bytes(const Problem& p, const Options& o) {
+    return head_bytes(p, std::min(o.width, p.kv_len) * p.head_dim);
+  }
+
   template <class T>
   static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>& parameters) {
     return depthwise_conv(in.x(), unsqueeze(softmax(parameters["w"]), -1), left(p, o));

@@ -44,6 +44,8 @@ struct Gru {
             .exps = rows * d * 3};
   }
 
+  static index_t state_bytes(const Problem& p, const NoOptions&) { return head_bytes(p, p.head_dim); }
+
   template <class T>
   static Tensor<T> definition(const Problem& p, const NoOptions&, const Inputs<T>& in, const ParameterSet<T>& parameters) {
     const index_t d = p.head_dim;

@@ -44,6 +44,8 @@ struct Lstm {
             .exps = rows * d * 5};
   }
 
+  static index_t state_bytes(const Problem& p, const NoOptions&) { return head_bytes(p, 2 * p.head_dim); }
+
   template <class T>
   static Tensor<T> definition(const Problem& p, const NoOptions&, const Inputs<T>& in, const ParameterSet<T>& parameters) {
     const index_t d = p.head_dim;

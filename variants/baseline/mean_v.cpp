@@ -28,6 +28,9 @@ struct MeanV {
     return {.flops = keys + (p.causal ? outputs : 0), .bytes = sizeof(float) * (keys + outputs), .exps = 0};
   }
 
+  // The sum and the count.
+  static index_t state_bytes(const Problem& p, const NoOptions&) { return head_bytes(p, p.value_dim + 1); }
+
   template <class T>
   static Tensor<T> definition(const Problem& p, const NoOptions&, const Inputs<T>& in, const ParameterSet<T>&) {
     const Tensor<T> logits = zeros<T>({static_cast<index_t>(in.position.size()), p.kv_len});

@@ -30,6 +30,9 @@ struct Cosformer {
     return {.flops = 4 * tokens * static_cast<double>(p.head_dim * (p.value_dim + 1)), .bytes = tensor_bytes(p), .exps = 0};
   }
 
+  // Two sums over the keys for the cosine and two for the sine.
+  static index_t state_bytes(const Problem& p, const NoOptions&) { return head_bytes(p, 2 * p.head_dim * (p.value_dim + 1)); }
+
   template <class T>
   static Tensor<T> definition(const Problem& p, const NoOptions&, const Inputs<T>& in, const ParameterSet<T>&) {
     const Tensor<T> near = tabulate<T>({static_cast<index_t>(in.position.size()), p.kv_len}, [&](index_t row, index_t j) {

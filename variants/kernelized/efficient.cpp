@@ -30,6 +30,9 @@ struct Efficient {
     return {.flops = 2 * tokens * d * static_cast<double>(p.value_dim), .bytes = tensor_bytes(p), .exps = tokens * d};
   }
 
+  // The sum over the keys of feature times value.
+  static index_t state_bytes(const Problem& p, const NoOptions&) { return head_bytes(p, p.head_dim * p.value_dim); }
+
   template <class T>
   static Tensor<T> definition(const Problem& p, const NoOptions&, const Inputs<T>& in, const ParameterSet<T>&) {
     const Tensor<T> context = matmul(transpose(softmax(in.k, -2)), in.v);

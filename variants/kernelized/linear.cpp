@@ -28,6 +28,9 @@ struct Linear {
     return {.flops = 2 * (queries + keys) * d * (dv + 1), .bytes = tensor_bytes(p), .exps = (queries + keys) * d};
   }
 
+  // Two sums over the keys: of feature times value, and of the feature.
+  static index_t state_bytes(const Problem& p, const NoOptions&) { return head_bytes(p, p.head_dim * (p.value_dim + 1)); }
+
   template <class T>
   static Tensor<T> definition(const Problem& p, const NoOptions&, const Inputs<T>& in, const ParameterSet<T>&) {
     const Tensor<T> products = matmul_transposed(phi(in.q), per_query_head(p, phi(in.k)));

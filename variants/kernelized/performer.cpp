@@ -64,6 +64,9 @@ struct Performer {
             .exps = o.kernel == Kernel::positive ? tokens * m : 0};
   }
 
+  // Two sums over the keys: of feature times value, and of the feature.
+  static index_t state_bytes(const Problem& p, const Options& o) { return head_bytes(p, o.m * (p.value_dim + 1)); }
+
   template <class T>
   static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>& parameters) {
     const Mask seen = allowed_pairs(p, in, every_key);

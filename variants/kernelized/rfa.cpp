@@ -62,6 +62,9 @@ struct Rfa {
             .exps = 2 * tokens * m};
   }
 
+  // Two sums over the keys, with a sine and a cosine for each frequency.
+  static index_t state_bytes(const Problem& p, const Options& o) { return head_bytes(p, 2 * o.m * (p.value_dim + 1)); }
+
   template <class T>
   static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>& parameters) {
     const Tensor<T> w = parameters["w"] * unsqueeze(parameters["sigma"], 1) / static_cast<T>(o.tau);  // [H,m,D]

@@ -58,6 +58,9 @@ struct Compressed {
     return {.flops = 2 * heads * pairs * (d + dv) + keys * conv, .bytes = tensor_bytes(p), .exps = heads * pairs};
   }
 
+  // One key and value for every r.
+  static index_t state_bytes(const Problem& p, const Options& o) { return key_bytes(p, (p.kv_len + o.r - 1) / o.r); }
+
   template <class T>
   static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>& parameters) {
     const auto compress = [&](const Tensor<T>& x, const char* weights, const char* null) {

@@ -42,6 +42,9 @@ struct Inducing {
     return {.flops = 2 * pairs * (d + dv) + 2 * heads * m * dv * (d + dv), .bytes = tensor_bytes(p), .exps = pairs};
   }
 
+  // What the inducing points gathered, as keys and values.
+  static index_t state_bytes(const Problem& p, const Options& o) { return key_bytes(p, o.m); }
+
   template <class T>
   static Tensor<T> definition(const Problem& p, const Options&, const Inputs<T>& in, const ParameterSet<T>& parameters) {
     const auto attend = [&](const Tensor<T>& q, const Tensor<T>& k, const Tensor<T>& v) {

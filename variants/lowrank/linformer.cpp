@@ -82,6 +82,9 @@ struct Linformer {
             .exps = b * queries * k};
   }
 
+  // The k mixtures.
+  static index_t state_bytes(const Problem& p, const Options& o) { return key_bytes(p, o.k); }
+
   template <class T>
   static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>& parameters) {
     const auto project = [&](const char* name, const Tensor<T>& x) {

@@ -68,6 +68,9 @@ struct Nystrom {
     return {.flops = heads * (2 * pairs * (d + dv) + small + conv), .bytes = tensor_bytes(p), .exps = heads * pairs};
   }
 
+  // The landmarks of the keys and what each gathered.
+  static index_t state_bytes(const Problem& p, const Options& o) { return key_bytes(p, o.landmarks); }
+
   template <class T>
   static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>& parameters) {
     const auto weights = [&](const Tensor<T>& q, const Tensor<T>& k) {

@@ -37,6 +37,11 @@ struct Blockwise {
                         }));
   }
 
+  static index_t state_bytes(const Problem& p, const Options& o) {
+    const index_t blocks = o.before + 1 + (p.causal ? 0 : o.after);
+    return key_bytes(p, std::min(o.block, p.kv_len) * std::min(blocks, p.kv_len));
+  }
+
   template <class T>
   static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>&) {
     return softmax_attention(p, in, [&](index_t i, index_t j) {

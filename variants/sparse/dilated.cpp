@@ -38,6 +38,12 @@ struct Dilated {
                         }));
   }
 
+  // A window and what lies between its keys: the next query reads that.
+  static index_t state_bytes(const Problem& p, const Options& o) {
+    const index_t reach = std::min(o.window, p.kv_len) * std::min(o.step, p.kv_len);
+    return key_bytes(p, (p.causal ? 1 : 2) * reach + 1);
+  }
+
   template <class T>
   static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>&) {
     return softmax_attention(p, in, [&](index_t i, index_t j) {

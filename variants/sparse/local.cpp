@@ -39,6 +39,11 @@ struct Local {
                         }) + sinks_after(p, o));
   }
 
+  // The keys and values of a window, and of the sinks.
+  static index_t state_bytes(const Problem& p, const Options& o) {
+    return key_bytes(p, o.left + 1 + (p.causal ? 0 : o.right) + o.sinks);
+  }
+
   template <class T>
   static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>&) {
     return softmax_attention(p, in, [&](index_t i, index_t j) { return (i - j <= o.left && j - i <= o.right) || j < o.sinks; });

@@ -99,7 +99,7 @@ const std::vector<TrainColumn>& train_columns() {
        [](R r) { return stepped(r) ? number(static_cast<double>(r.result.steps) / r.result.train_s) : ""; }},
       {"peak_memory_bytes", "peak of resident memory in training, above the level before it",
        [](R r) { return r.peak_memory_bytes >= 0 ? whole(r.peak_memory_bytes) : ""; }},
-      {"state_bytes", "what a layer must keep of a sequence to answer about it later; empty: not known",
+      {"state_bytes", "what a layer must keep of a sequence to answer later queries about it",
        [](R r) { return r.state_bytes >= 0 ? whole(r.state_bytes) : ""; }},
       {"parameters", "trained numbers", [](R r) { return r.result.parameter_count > 0 ? whole(r.result.parameter_count) : ""; }},
       {"test_samples", "sequences of the test", [](R r) { return whole(r.job.settings.test_samples); }},

@@ -33,7 +33,7 @@ struct TrainRow {
   std::string reason;
   RunResult result;
   index_t peak_memory_bytes = -1;  // -1: not measured
-  index_t state_bytes = -1;        // -1: not known
+  index_t state_bytes = -1;        // of a layer and sequence; -1: refused
   std::string finished, commit, command;
 
   bool trained() const { return verdict == Verdict::ok || verdict == Verdict::still_improving || verdict == Verdict::inconclusive; }

@@ -130,6 +130,10 @@ TrainRow row_of(const Training& t, const PlannedRun& run) {
   const VariantType* type = t.registry.find(row.id);
   row.family = type->family;
   row.exactness = to_string(type->info.exactness);
+  if (run.refusal.empty()) {
+    const auto variant = t.registry.configure(run.job.variant);
+    row.state_bytes = (*variant)->state_bytes(mixer_problem(run.job.settings.layer, 1, run.job.length));
+  }
   row.commit = source_commit();
   row.command = repeat_command(run.job, t.options);
   row.verdict = run.refusal.empty() ? Verdict::ok : Verdict::refused;

@@ -89,6 +89,13 @@ class VariantOf final : public Variant {
       return softmax_backward_cost(V::cost(p, options_));
     }
   }
+  index_t state_bytes(const Problem& p) const override {
+    if constexpr (requires { V::state_bytes(p, options_); }) {
+      return V::state_bytes(p, options_);
+    } else {
+      return token_bytes(p, info_.reads);
+    }
+  }
   std::unique_ptr<Plan> plan(const Problem& p, WorkspacePlan& w) const override {
     return std::make_unique<PlanOf<V>>(p, options_, w);
   }
@@ -149,7 +156,7 @@ struct PluginEntry {
 };
 
 // Grows when anything in the headers that a variant's page sees changes its layout or meaning.
-inline constexpr std::uint32_t abi_version = 3;
+inline constexpr std::uint32_t abi_version = 4;
 
 // Pages and harness exchange C++ objects, so they must come from the same release and compiler.
 const char* build_tag();

@@ -17,6 +17,11 @@ Cost softmax_backward_cost(const Cost& forward) {
   return {.flops = 2.5 * forward.flops, .bytes = 2 * forward.bytes, .exps = forward.exps};
 }
 
+index_t token_bytes(const Problem& p, Reads reads) {
+  const index_t width = reads == Reads::qkv ? p.head_dim + p.value_dim : reads == Reads::xv ? p.value_dim : p.head_dim;
+  return p.kv_heads * p.kv_len * width * static_cast<index_t>(sizeof(float));
+}
+
 std::string_view to_string(Exactness e) {
   switch (e) {
     case Exactness::exact: return "exact";

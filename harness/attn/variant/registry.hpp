@@ -59,6 +59,11 @@ enum class Exactness {
 enum class Causality { both, never, always };
 enum class Reads { qkv, xv, x };
 
+// The rows of a sequence that a variant reads, kept whole: K and V, V, or x.
+index_t token_bytes(const Problem& p, Reads reads);
+// So many numbers for each kv head.
+inline index_t head_bytes(const Problem& p, index_t numbers) { return p.kv_heads * numbers * static_cast<index_t>(sizeof(float)); }
+
 struct VariantInfo {
   std::string title;
   std::string formula;
@@ -110,6 +115,9 @@ class Variant {
   virtual Status supports_backward(const Problem& p) const = 0;
   // Of the backward pass alone: what the page says, else softmax_backward_cost.
   virtual Cost backward_cost(const Problem& p) const = 0;
+  // What must be kept of one sequence to answer later queries about it, in bytes: what the page says, else all that it reads
+  // of the tokens.
+  virtual index_t state_bytes(const Problem& p) const = 0;
   virtual std::unique_ptr<Plan> plan(const Problem& p, WorkspacePlan& workspace) const = 0;
   // What is a variable among the inputs and parameters has a gradient (attn/algebra/gradient.hpp): the definition is the tape.
   // Choices by number (hashes, the largest k, clusters) are constants to it.

@@ -7,6 +7,7 @@
 //     static Parameters parameters(const Problem&, const Options&);                    optional
 //     static Status supports(const Problem&, const Options&);                          optional: what info() cannot say
 //     static Cost cost(const Problem&, const Options&);
+//     static index_t state_bytes(const Problem&, const Options&);                      optional: default K and V, V, or x whole
 //     template <class T>
 //     static Tensor<T> definition(const Problem&, const Options&, const Inputs<T>&, const ParameterSet<T>&);
 //     static std::string note(const Problem&, const Options&, const FloatInputs&);     optional: of a run's inputs, for the reader
@@ -96,6 +97,11 @@ double count_pairs(const Problem& p, F keys_at) {
 inline index_t visible_keys(const Problem& p, index_t i, index_t first, index_t last) {
   const index_t end = std::min(last, p.causal ? std::min(i, p.kv_len - 1) : p.kv_len - 1);
   return std::max<index_t>(0, end - std::max<index_t>(0, first) + 1);
+}
+
+// For state_bytes: so many keys and values, or as many as there are.
+inline index_t key_bytes(const Problem& p, index_t keys) {
+  return head_bytes(p, std::min(keys, p.kv_len) * (p.head_dim + p.value_dim));
 }
 
 // Softmax attention over so many pairs a head: two products and one exponential each.

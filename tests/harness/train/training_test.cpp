@@ -151,3 +151,19 @@ TEST_CASE("Every length has full attention as a control, once, and before the ot
     if (fits && !run.control && !run.refusal.empty()) CHECK(run.refusal.find("has no causal form") != std::string::npos);
   }
 }
+
+TEST_CASE("A state is what must be kept of a sequence: it grows with N where all tokens are kept, and only there", "[train]") {
+  const auto bytes = [](const char* name, index_t length) {
+    return variant_of(name)->state_bytes(mixer_problem({.width = 16, .heads = 2}, 1, length));
+  };
+  CHECK(bytes("full", 64) == 64 * (16 + 16) * 4);
+  CHECK(bytes("synth_random:cached=no", 64) == 64 * 16 * 4);
+  CHECK(bytes("local:left=4,right=3", 64) == 8 * (16 + 16) * 4);
+  CHECK(bytes("local:left=4,right=3", 5) == 5 * (16 + 16) * 4);
+  CHECK(bytes("blockwise:block=4,before=1,after=0", 64) == 8 * (16 + 16) * 4);
+  CHECK(bytes("dilated:window=2,step=3", 64) == 13 * (16 + 16) * 4);
+  CHECK(bytes("linear", 64) == 2 * 8 * 9 * 4);
+  CHECK(bytes("linear", 64) == bytes("linear", 640));
+  CHECK(bytes("linformer:k=4", 640) == 4 * (16 + 16) * 4);
+  CHECK(bytes("gru", 640) == 16 * 4);
+}
