@@ -36,13 +36,17 @@ class LinearAttentionBackward {
  private:
   class Run;
   struct Scratch;
+  struct OfQuery {
+    float scale, minus_dot;  // 1 / n and -dO.O / n
+  };
 
   Problem p_;
+  index_t panel_;  // tokens
   index_t features_, feature_stride_;
   index_t columns_, column_stride_;  // of u and y: value_dim + 1
   Denominators denominators_;
-  Booking<float> scratch_;      // of a worker
-  Booking<float> denominator_;  // 1 / n of every query
+  Booking<float> scratch_;  // of a worker
+  Booking<OfQuery> of_queries_;
 };
 
 }  // namespace attn::kernels
