@@ -79,17 +79,21 @@ SoftmaxBackward::SoftmaxBackward(const Problem& problem, const EngineOptions& op
 // A worker at the blocks of one task.
 class SoftmaxBackward::Task {
  public:
+  // With `add`, d_k and d_v hold sums already.
   Task(const SoftmaxBackward& plan, const EngineArrays& arrays, const EngineGradients& gradients, const Workspace& workspace,
-       KeySchedule schedule, int worker)
+       KeySchedule schedule, int worker, const View<float, 2>& d_k, const View<float, 2>& d_v, bool add)
       : plan_(plan),
         shape_(plan.shape_),
         arrays_(arrays),
         gradients_(gradients),
         schedule_(schedule),
         scratch_(workspace.of(worker, plan.scratch_).data(), plan.shape_, plan.stride_),
-        panel_(*new (workspace.of(worker, plan.panel_).data()) KeyPanel) {}
+        panel_(*new (workspace.of(worker, plan.panel_).data()) KeyPanel),
+        d_k_(d_k),
+        d_v_(d_v),
+        summed_(add ? plan.problem_.kv_len : 0) {}
 
-  void run(const QueryBlock& block, const View<float, 2>& d_k, const View<float, 2>& d_v) {
+  void run(const QueryBlock& block) {
     load(block);
     const auto k = arrays_.k[block.batch][block.kv_head], v = arrays_.v[block.batch][block.kv_head];
     const KeyRows rows{k.data_handle(), v.data_handle(), k.stride(0), v.stride(0), shape_.head_dim, shape_.value_dim};
@@ -101,13 +105,18 @@ class SoftmaxBackward::Task {
       const auto [first, end] = attend();
       if (first == end) continue;
       const index_t keys = consecutive(first, end);
-      add_products(scratch_.d_scores, q_, first, end, keys, d_k,
-                   {.add = true, .fetch = {ahead(k, first, keys), ahead(d_k, first, keys), next_rows(q_, block)}});
-      add_products(scratch_.weights, d_out_, first, end, keys, d_v,
-                   {.add = true, .fetch = {ahead(v, first, keys), ahead(d_v, first, keys), next_rows(d_out_, block)}});
+      const bool add = keys == 0 || hold_sums(key(first * key_step), keys);
+      if (keys == 0) finish();
+      add_products(scratch_.d_scores, q_, first, end, keys, d_k_,
+                   {.add = add, .fetch = {ahead(k, first, keys), ahead(d_k_, first, keys), next_rows(q_, block)}});
+      add_products(scratch_.weights, d_out_, first, end, keys, d_v_,
+                   {.add = add, .fetch = {ahead(v, first, keys), ahead(d_v_, first, keys), next_rows(d_out_, block)}});
     }
     store(block);
   }
+
+  // After the last block: zeros for the keys that no query sees.
+  void finish() { clear_until(plan_.problem_.kv_len); }
 
  private:
   struct OwnTile {
@@ -217,6 +226,23 @@ class SoftmaxBackward::Task {
     }
   }
 
+  // Whether these rows of d_k and d_v hold a sum; if not, the next product is their first. The rows before them do from here on.
+  bool hold_sums(index_t first, index_t count) {
+    if (first < summed_) {
+      clear_until(first + count);
+      return true;
+    }
+    clear_until(first);
+    summed_ = first + count;
+    return false;
+  }
+  void clear_until(index_t end) {
+    for (; summed_ < end; ++summed_) {
+      std::fill_n(d_k_.row(summed_), shape_.head_dim, 0.0f);
+      std::fill_n(d_v_.row(summed_), shape_.value_dim, 0.0f);
+    }
+  }
+
   // Rows that the next panel will need, if it follows this one.
   Fetch ahead(const View<const float, 2>& rows, index_t first, index_t keys) const {
     const index_t next = key(first * key_step) + keys;
@@ -285,6 +311,8 @@ class SoftmaxBackward::Task {
   KeySchedule schedule_;
   Scratch scratch_;
   KeyPanel& panel_;
+  const View<float, 2> d_k_, d_v_;
+  index_t summed_;               // their rows before this one hold a sum
   Operand q_ = {}, d_out_ = {};  // of the block
   index_t size_ = 0;
   std::array<OwnTile, most_tiles> tiles_;
@@ -311,18 +339,13 @@ void SoftmaxBackward::run(const EngineArrays& arrays, const EngineGradients& gra
     const DenormalsAreZero zero;
     const index_t kv_head = task / splits_, split = task % splits_;
     const auto [d_k, d_v] = own_sums(kv_head, split);
-    if (split > 0 || !gradients.add) {
-      for (index_t j = 0; j < p.kv_len; ++j) {
-        std::fill_n(d_k.row(j), p.head_dim, 0.0f);
-        std::fill_n(d_v.row(j), p.value_dim, 0.0f);
-      }
-    }
-    Task own(*this, arrays, gradients, workspace, schedule, worker);
+    Task own(*this, arrays, gradients, workspace, schedule, worker, d_k, d_v, split == 0 && gradients.add);
     const index_t first = (kv_head / p.kv_heads * p.heads + kv_head % p.kv_heads * group) * in_head;
     for (index_t number = split; number < group * in_head; number += splits_) {
       const QueryBlock block = cut_.block(first + number, rows);
-      if (block.count > 0) own.run(block, d_k, d_v);
+      if (block.count > 0) own.run(block);
     }
+    own.finish();
   });
   if (splits_ == 1) return;
 
