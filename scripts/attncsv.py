@@ -25,9 +25,11 @@ NEEDED = ["variant", "options", "family", "exactness", "batch", "heads", "kv_hea
           "causal", "dtype", "input", "seed", "threads", "isa", "status", "reason", "time_median_s", "samples", "unstable",
           "roof_fraction", "workspace_bytes", "parameter_bytes", "peak_rss_bytes", "meters_agree", "fid_skill", "samples_s",
           "started", "command"]
-# What makes two cells comparable, beside the variant and its length. A sweep of one pass or scope has no such column.
+# What makes two cells comparable, beside the variant and its length.
 AXES = ["batch", "heads", "kv_heads", "kv", "head_dim", "value_dim", "causal", "dtype", "input", "seed", "threads", "isa",
         "pass", "scope"]
+# Of CSVs from before there was a choice.
+USUAL = {"pass": "forward", "scope": "mixer"}
 # What the reports read of a training CSV, by the names used here and in the file (`attn_train --columns`).
 TRAIN = {"n": "n", "accuracy": "accuracy", "low": "accuracy_ci_low", "high": "accuracy_ci_high", "floor": "floor", "skill": "skill",
          "verdict": "verdict"}
@@ -207,6 +209,8 @@ def sweep_rows(path, table, notes):
         raise Refusal(f"no row of '{path}' says its q_len, threads and head_dim", 5)
     table = table.rename(columns={"q_len": "n"})
     table["n"] = table["n"].astype(int)
+    for axis, usual in USUAL.items():
+        table[axis] = table[axis].replace("", usual) if axis in table else usual
     same_length = table["kv_len"] == table["n"]
     table["kv"] = np.where(same_length, "N", table["kv_len"].map(lambda v: f"{v:g}"))
 
@@ -249,10 +253,6 @@ def read_all(paths, any_machine=False):
             raise Refusal(f"mixed machines: '{sweeps[0].path}' and '{run.path}' {machine_difference(sweeps[0], run)}; "
                           "--any-machine takes them together nevertheless")
     rows = pd.concat([run.rows for run in sweeps], ignore_index=True)
-    if "pass" in rows:
-        rows["pass"] = rows["pass"].fillna("")
-    if "scope" in rows:
-        rows["scope"] = rows["scope"].fillna("")
     twice = rows.duplicated(["name", "n"] + axes_of(rows), keep="last")
     if twice.any():
         runs[-1].notes.append(f"{int(twice.sum())} cells stand in more than one file: the last file's count")

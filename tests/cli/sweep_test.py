@@ -66,6 +66,57 @@ class Passes(Case):
         self.refused("--pass", "backward", say=("backward", "forward_backward"))
 
 
+class Scopes(Case):
+    def test_a_layer_is_gated_and_timed_and_says_its_mixers_share(self):
+        done = self.sweep("--variants", "full,fnet", "--n", "80", "--scope", "mixer,layer")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        rows = {(row["variant"], row["scope"]): row for row in rows_of(self.out)}
+        self.assertEqual(len(rows), 4)
+        for variant in ("full", "fnet"):
+            mixer, layer = rows[variant, "mixer"], rows[variant, "layer"]
+            self.assertEqual((mixer["status"], layer["status"]), ("ok", "ok"))
+            self.assertEqual(mixer["mixer_share"], "")
+            self.assertTrue(0 < float(layer["mixer_share"]) < 1, layer["mixer_share"])
+            self.assertEqual(layer["err_scope"], "whole")
+            self.assertGreater(float(layer["parameter_bytes"]), 5 * 4 * 128 * 128)
+            self.assertEqual(layer["fid_skill"], "")
+            self.assertIn("a whole layer", layer["fid_reason"])
+            self.assertIn("--scope layer", layer["command"])
+            self.assertNotIn("--scope", mixer["command"])
+        # Wq, Wk, Wv, Wo and an MLP twice as wide: eight products by [128, 128] for each of 80 tokens.
+        self.assertAlmostEqual(float(rows["full", "layer"]["flops"]) - float(rows["full", "mixer"]["flops"]), 16 * 80 * 128 * 128, -3)
+        self.assertIn("whole layer", done.stdout)
+        self.assertIn("mixer's share", done.stdout)
+
+    def test_what_no_layer_has_is_a_row_with_the_reason(self):
+        done = self.sweep("--variants", "full,fnet", "--n", "64", "--scope", "layer", "--kv-len", "64,80")
+        rows = {(row["variant"], row["kv_len"]): row for row in rows_of(self.out)}
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(rows["full", "80"]["status"], "unsupported")
+        self.assertIn("in a layer needs q_len equal to kv_len", rows["full", "80"]["reason"])
+        self.assertEqual(rows["full", "64"]["status"], "ok")
+
+    def test_a_layer_has_a_forward_pass_only(self):
+        self.sweep("--variants", "full", "--n", "64", "--scope", "layer", "--pass", "forward_backward")
+        (row,) = rows_of(self.out)
+        self.assertEqual(row["status"], "unsupported")
+        self.assertIn("full in a layer has no backward pass", row["reason"])
+
+    def test_layers_are_timed_beside_each_other(self):
+        self.sweep("--variants", "linear", "--n", "64", "--scope", "layer", "--against", "full")
+        rows = {row["variant"]: row for row in rows_of(self.out)}
+        self.assertEqual((rows["linear"]["status"], rows["linear"]["against"]), ("ok", "full"))
+        self.assertGreater(float(rows["linear"]["ratio_median"]), 0)
+
+    def test_budgets_for_an_error_are_those_of_the_mixer(self):
+        done = self.sweep("--variants", "local", "--n", "64", "--scope", "layer", "--iso-error", "0.5", "--input", "iid:0.1")
+        (row,) = rows_of(self.out)
+        self.assertEqual((row["status"], row["scope"]), ("ok", "layer"), done.stderr)
+
+    def test_an_unknown_scope_is_refused(self):
+        self.refused("--scope", "block", say=("block", "mixer, layer"))
+
+
 class Statuses(Case):
     def outcome(self, variant, *arguments):
         done = self.sweep("--plugin", FAULTY, "--variants", variant, "--n", "64", *arguments)

@@ -4,6 +4,7 @@
 #include <cstdlib>
 
 #include "attn/kernels/isa.hpp"
+#include "attn/layer/layer_variant.hpp"
 #include "catch.hpp"
 
 TEST_CASE("every registered variant conforms") {
@@ -27,6 +28,24 @@ TEST_CASE("every registered variant conforms") {
     }
   }
   CHECK(of_causality > 0);
+}
+
+TEST_CASE("a layer around a variant conforms as the variant does") {
+  attn::Registry registry;
+  attn::register_builtin_variants(registry);
+  // Not `values`: of tokens of 1e-40 a layer's norm makes values just above the smallest normal number, whose products the kernels
+  // count as zero. Nor what says nothing about a layer: it mixes heads, is linear in nothing and has no backward pass.
+  const auto chosen = attn::chosen_properties("agreement,output,bounds,repeat,threads,scratch,allocations,arena,causality,supports");
+  REQUIRE(chosen);
+  for (const char* name : {"full", "local", "synth_random", "fnet"}) {
+    const auto layer = attn::layer_around(*registry.configure(name), std::make_shared<attn::LayerClock>());
+    for (const attn::Property& property : *chosen) {
+      const attn::Finding finding = check_property(*layer, property, {.threads = 2, .meter = attn::program_call_meter()});
+      INFO(name << ": " << finding.property << " (" << finding.cases << " cases)");
+      CHECK(finding.failure == "");
+      CHECK((finding.cases > 0 || !finding.none.empty()));
+    }
+  }
 }
 
 TEST_CASE("properties are chosen by id, and an unknown one names the nearest") {

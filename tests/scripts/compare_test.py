@@ -125,6 +125,20 @@ class ExitCodes(ScriptTest):
         self.run_script("compare.py", new, self.base, "--fail-on", "slower:5%")
         self.run_script("compare.py", new, self.base, "--fail-on", "faster:5%", code=3)
 
+    def test_layers_are_not_compared_with_mixers(self):
+        def cells(scopes, seed):
+            rng = np.random.default_rng(seed)
+            return [synthetic.row(variant, n, synthetic.noisy(n * 1e-6 * (3 if scope == "layer" else 1), rng, 0.01), scope=scope)
+                    for variant in ("full", "linear") for n in (256, 512) for scope in scopes]
+        before = [column for column in synthetic.COLUMNS if column not in ("pass", "scope", "mixer_share")]
+        rows = [{key: value for key, value in row.items() if key in before} for row in cells(["mixer"], 1)]
+        base = synthetic.write(self.folder / "before.csv", rows, columns=before)
+        both = synthetic.write(self.folder / "both.csv", cells(["mixer", "layer"], 2))
+        self.assertIn("4 cells: 0 slower, 0 faster, 4 same", self.run_script("compare.py", base, both).stdout)
+        self.assertIn("8 cells: 0 slower, 0 faster, 8 same", self.run_script("compare.py", both, both).stdout)
+        told = json.loads(self.run_script("crossover.py", both, "--format", "json").stdout)
+        self.assertEqual({e["axes"]["scope"] for e in told["exponents"]}, {"mixer", "layer"}, told["exponents"])
+
     def test_ambiguous(self):
         self.run_script("compare.py", self.base, self.sweep("new.csv", noise=0.3, seed=2), "--fail-on", "slower:5%", code=4)
 

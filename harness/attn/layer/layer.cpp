@@ -9,20 +9,6 @@ namespace {
 // Outputs that are added to the residual start at half their size, so that a layer starts near the identity.
 constexpr double residual_gain = 0.5;
 
-bool reads_queries(const Variant& variant) { return variant.info().reads == Reads::qkv; }
-bool reads_values(const Variant& variant) { return variant.info().reads != Reads::x; }
-
-// [B,N,H*D] -> [B,H,N,D] and back.
-template <class T>
-Tensor<T> to_heads(const Tensor<T>& x, index_t heads) {
-  return swap_axes(reshape(x, {x.extent(0), x.extent(1), heads, -1}), 1, 2);
-}
-
-template <class T>
-Tensor<T> from_heads(const Tensor<T>& x) {
-  return flatten(swap_axes(x, 1, 2), 2, 3);
-}
-
 // Starts as the identity with a little of the neighbours.
 Init near_identity(index_t taps) {
   return [taps](std::span<float> values, const Shape& shape, const Rng& rng) {
@@ -33,6 +19,19 @@ Init near_identity(index_t taps) {
 }
 
 }  // namespace
+
+bool reads_queries(const Variant& variant) { return variant.info().reads == Reads::qkv; }
+bool reads_values(const Variant& variant) { return variant.info().reads != Reads::x; }
+
+template <class T>
+Tensor<T> to_heads(const Tensor<T>& x, index_t heads) {
+  return swap_axes(reshape(x, {x.extent(0), x.extent(1), heads, -1}), 1, 2);
+}
+
+template <class T>
+Tensor<T> from_heads(const Tensor<T>& x) {
+  return flatten(swap_axes(x, 1, 2), 2, 3);
+}
 
 Init scaled_normal(index_t from, double gain) { return init::normal(gain / std::sqrt(static_cast<double>(from))); }
 
@@ -101,7 +100,7 @@ Parameters layer_parameters(const LayerShape& shape, const Variant& variant, ind
 }
 
 template <class T>
-Tensor<T> layer(const LayerShape& shape, const Variant& variant, const Weights<T>& weights, const Tensor<T>& x) {
+Tensor<T> layer(const LayerShape& shape, const Variant& variant, const Weights<T>& weights, const Tensor<T>& x, Mixing mixing) {
   const Problem p = mixer_problem(shape, x.extent(0), x.extent(1));
   Tensor<T> y = norm(weights.of("norm"), x);
   if (shape.conv > 0) y = depthwise_conv(y, weights["conv"], shape.conv - 1);
@@ -119,15 +118,17 @@ Tensor<T> layer(const LayerShape& shape, const Variant& variant, const Weights<T
     q = k = to_heads(y, shape.heads);
   }
   const Tensor<T> v = reads_values(variant) ? projected("Wv") : q;
-  const Tensor<T> mixed = x + matmul(from_heads(mix(variant, p, q, k, v, weights.of("mixer").set())), weights["Wo"]);
+  const Tensor<T> mixed = x + matmul(from_heads(mix(variant, p, q, k, v, weights.of("mixer").set(), mixing)), weights["Wo"]);
   if (shape.mlp == 0) return mixed;
   const Tensor<T> hidden = relu(matmul(norm(weights.of("mlp_norm"), mixed), weights["W1"]) + weights["b1"]);
   return mixed + matmul(hidden, weights["W2"]) + weights["b2"];
 }
 
 #define ATTN_INSTANTIATE(T)                                     \
+  template Tensor<T> to_heads(const Tensor<T>&, index_t);       \
+  template Tensor<T> from_heads(const Tensor<T>&);              \
   template Tensor<T> norm(const Weights<T>&, const Tensor<T>&); \
-  template Tensor<T> layer(const LayerShape&, const Variant&, const Weights<T>&, const Tensor<T>&);
+  template Tensor<T> layer(const LayerShape&, const Variant&, const Weights<T>&, const Tensor<T>&, Mixing);
 ATTN_INSTANTIATE(float)
 ATTN_INSTANTIATE(double)
 #undef ATTN_INSTANTIATE

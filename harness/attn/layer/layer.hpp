@@ -27,7 +27,18 @@ Parameters layer_parameters(const LayerShape& shape, const Variant& variant, ind
 
 // x [batch, length, width] -> the same shape.
 template <class T>
-Tensor<T> layer(const LayerShape& shape, const Variant& variant, const Weights<T>& weights, const Tensor<T>& x);
+Tensor<T> layer(const LayerShape& shape, const Variant& variant, const Weights<T>& weights, const Tensor<T>& x,
+                Mixing mixing = Mixing::fastest);
+
+// What a layer projects: Wq and Wk where the mixer reads queries and keys, Wv where it reads values.
+bool reads_queries(const Variant& variant);
+bool reads_values(const Variant& variant);
+
+// [B,N,H*D] -> [B,H,N,D] and back.
+template <class T>
+Tensor<T> to_heads(const Tensor<T>& x, index_t heads);
+template <class T>
+Tensor<T> from_heads(const Tensor<T>& x);
 
 // Learned gain and bias around layer_norm.
 Parameters norm_parameters(index_t width);

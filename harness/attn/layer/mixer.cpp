@@ -69,8 +69,8 @@ struct FastPass {
 }  // namespace
 
 Tensor<float> mix(const Variant& variant, const Problem& p, const Tensor<float>& q, const Tensor<float>& k, const Tensor<float>& v,
-                  const ParameterSet<float>& parameters) {
-  if (!variant.supports_backward(p)) return by_definition(variant, p, q, k, v, parameters);
+                  const ParameterSet<float>& parameters, Mixing mixing) {
+  if (mixing == Mixing::definition || !variant.supports_backward(p)) return by_definition(variant, p, q, k, v, parameters);
   const auto pass = std::make_shared<FastPass>(variant, p, q, k, v, parameters);
   std::vector<Tensor<float>> from = {q, k, v};
   for (const auto& spec : pass->specs) {
@@ -80,7 +80,7 @@ Tensor<float> mix(const Variant& variant, const Problem& p, const Tensor<float>&
 }
 
 Tensor<double> mix(const Variant& variant, const Problem& p, const Tensor<double>& q, const Tensor<double>& k,
-                   const Tensor<double>& v, const ParameterSet<double>& parameters) {
+                   const Tensor<double>& v, const ParameterSet<double>& parameters, Mixing) {
   return by_definition(variant, p, q, k, v, parameters);
 }
 

@@ -10,7 +10,7 @@ namespace attn {
 using nlohmann::json;
 
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Problem, batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim, causal)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Cell, variant, problem, input, seed, threads, isa, pass)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Cell, variant, problem, input, seed, threads, isa, pass, scope)
 NLOHMANN_JSON_SERIALIZE_ENUM(Comparison, {{Comparison::none, "none"}, {Comparison::rows, "rows"}, {Comparison::full, "full"}})
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Settings, samples, sample_min_s, gate, fidelity, fidelity_seeds, clock, pin, against,
                                    memory_limit_bytes, output_file)
@@ -43,6 +43,15 @@ Result<Pass> parse_pass(std::string_view name) {
   return refuse("'" + std::string(name) + "' is no pass; accepted: forward, forward_backward");
 }
 
+std::string_view to_string(Scope scope) { return scope == Scope::mixer ? "mixer" : "layer"; }
+
+Result<Scope> parse_scope(std::string_view name) {
+  for (const Scope scope : {Scope::mixer, Scope::layer}) {
+    if (to_string(scope) == name) return scope;
+  }
+  return refuse("'" + std::string(name) + "' is no scope; accepted: mixer, layer");
+}
+
 std::string_view to_string(Outcome outcome) {
   for (const auto& [value, name] : outcome_names) {
     if (value == outcome) return name;
@@ -64,9 +73,9 @@ void from_json(const json& j, Outcome& outcome) {
   throw std::invalid_argument("unknown outcome '" + name + "'");
 }
 
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Measurement, outcome, reason, isa, samples_s, against, against_s, variant_note, gate, fidelity,
-                                   note, placed, placement, output_file, cost, workspace_bytes, parameter_bytes, peak_rss_bytes,
-                                   setup_s, fma_gflops, disturbed, remeasured)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Measurement, outcome, reason, isa, samples_s, against, against_s, mixer_share, variant_note,
+                                   gate, fidelity, note, placed, placement, output_file, cost, workspace_bytes, parameter_bytes,
+                                   peak_rss_bytes, setup_s, fma_gflops, disturbed, remeasured)
 
 std::string to_json(const Cell& cell, const Settings& settings) { return json{{"cell", cell}, {"settings", settings}}.dump(); }
 

@@ -18,6 +18,11 @@ enum class Pass { forward, forward_backward };
 std::string_view to_string(Pass pass);
 Result<Pass> parse_pass(std::string_view name);
 
+// Around what: the mixer alone, or the whole layer that it stands in (layer_variant.hpp).
+enum class Scope { mixer, layer };
+std::string_view to_string(Scope scope);
+Result<Scope> parse_scope(std::string_view name);
+
 struct Cell {
   std::string variant;  // canonical name, id:options
   Problem problem;
@@ -26,6 +31,7 @@ struct Cell {
   int threads = 1;
   std::string isa;  // empty: the best this machine has
   Pass pass = Pass::forward;
+  Scope scope = Scope::mixer;
 };
 
 // Against softmax attention: not at all, at sampled rows, or these and the matrix of weights.
@@ -96,6 +102,7 @@ struct Measurement {
   std::vector<double> samples_s;  // seconds a run, one entry a sample
   std::string against;            // whose samples were taken beside these; empty: nobody's
   std::vector<double> against_s;  // those samples
+  double mixer_share = 0;         // of a layer's time in the samples; 0: not a layer
   std::string variant_note;       // Variant::note, of the first round
   GateResult gate;
   Fidelity fidelity;

@@ -10,10 +10,16 @@ namespace attn {
 
 namespace {
 
-Result<std::unique_ptr<Variant>> configured(const Registry& registry, const std::string& name, const Cell& cell) {
+// The variant, in a layer if the cell is about one.
+Result<std::unique_ptr<Variant>> configured(const Registry& registry, const std::string& name, const Cell& cell,
+                                            const std::shared_ptr<LayerClock>& layer_clock) {
   auto variant = registry.configure(name);
   if (!variant) return variant.refusal();
   if (Status status = (*variant)->supports(cell.problem); !status) return status.refusal();
+  if (layer_clock) {
+    *variant = layer_around(*std::move(variant), layer_clock);
+    if (Status status = (*variant)->supports(cell.problem); !status) return status.refusal();
+  }
   if (cell.pass == Pass::forward_backward) {
     if (Status status = (*variant)->supports_backward(cell.problem); !status)
       return refuse((*variant)->id() + " " + status.reason());
@@ -39,14 +45,14 @@ Result<std::unique_ptr<CellRun>> CellRun::open(const Registry& registry, const C
   if (!cell.isa.empty()) {
     if (Status forced = kernels::force_isa(cell.isa); !forced) return forced.refusal();
   }
-  auto variant = configured(registry, cell.variant, cell);
+  std::unique_ptr<CellRun> run(new CellRun(cell));
+  auto variant = configured(registry, cell.variant, cell, run->layer_clock_);
   if (!variant) return variant.refusal();
   const auto input = parse_input(cell.input);
   if (!input) return input.refusal();
   auto tensors = (*input)->make(cell.problem, cell.seed);
   if (!tensors) return tensors.refusal();
 
-  std::unique_ptr<CellRun> run(new CellRun(cell));
   run->note_ = (*input)->note(cell.problem);
   run->tensors_ = std::make_shared<const Tensors>(*std::move(tensors));
   run->arena_ = std::make_shared<const Arena>(cell.threads, pin ? Pinning::cores : Pinning::none);
@@ -56,9 +62,9 @@ Result<std::unique_ptr<CellRun>> CellRun::open(const Registry& registry, const C
 }
 
 Result<std::unique_ptr<CellRun>> CellRun::beside(const Registry& registry, const std::string& variant) const {
-  auto other = configured(registry, variant, cell_);
-  if (!other) return other.refusal();
   std::unique_ptr<CellRun> run(new CellRun(cell_));
+  auto other = configured(registry, variant, cell_, run->layer_clock_);
+  if (!other) return other.refusal();
   run->cell_.variant = variant;
   run->note_ = note_;
   run->tensors_ = tensors_;

@@ -6,6 +6,7 @@
 
 #include "attn/exec/arena.hpp"
 #include "attn/inputs/input.hpp"
+#include "attn/layer/layer_variant.hpp"
 #include "attn/measure/cell.hpp"
 #include "attn/variant/variant.hpp"
 
@@ -66,15 +67,19 @@ class CellRun {
   // With Pass::forward_backward: of normally distributed gradients of the output.
   const BackwardArrays& gradients() const { return gradients_->arrays; }
   bool trains() const { return gradients_ != nullptr; }
+  // Of the runs so far; null unless the scope is the layer.
+  const LayerClock* layer_clock() const { return layer_clock_.get(); }
   Cost cost() const;
   const Arena& arena() const { return *arena_; }
   index_t workspace_bytes() const { return planned_->workspace_bytes(); }
 
  private:
-  explicit CellRun(const Cell& cell) : cell_(cell) {}
+  explicit CellRun(const Cell& cell)
+      : cell_(cell), layer_clock_(cell.scope == Scope::layer ? std::make_shared<LayerClock>() : nullptr) {}
   void plan(std::unique_ptr<Variant> variant);
 
   Cell cell_;
+  std::shared_ptr<LayerClock> layer_clock_;
   std::string note_;
   std::shared_ptr<const Tensors> tensors_;
   std::shared_ptr<const Arena> arena_;

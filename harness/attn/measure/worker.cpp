@@ -107,6 +107,7 @@ Measurement measure(const Registry& registry, const Cell& cell, const Settings& 
   constexpr double warm_up_below_s = 1;  // a slower run has its caches and clocks warm from the first
   if (first_run_s < warm_up_below_s) run.run();
   m.setup_s = monotonic_s() - started_s - checks_s;
+  const LayerClock before = run.layer_clock() != nullptr ? *run.layer_clock() : LayerClock{};
   if (reference) {
     auto pairs = clock_pairs([&] { run.run(); }, [&] { reference->run(); }, settings.samples, settings.sample_min_s);
     m.samples_s = std::move(pairs.a_s);
@@ -115,6 +116,8 @@ Measurement measure(const Registry& registry, const Cell& cell, const Settings& 
   } else {
     m.samples_s = clock_samples([&] { run.run(); }, settings.samples, settings.sample_min_s);
   }
+  if (const LayerClock* after = run.layer_clock())
+    m.mixer_share = (after->mixer_s - before.mixer_s) / (after->layer_s - before.layer_s);
   m.fma_gflops = quick_fma_gflops(run.arena());
   return m;
 }
@@ -130,8 +133,10 @@ void check_cell(const CellRun& run, const Settings& settings, Measurement& m) {
   if (settings.gate) {
     m.note = run.note();
     m.variant_note = run.variant().note(run.problem(), run.inputs());
-    m.placement = place(run.problem(), run.tensors());
-    m.placed = true;
+    if (run.layer_clock() == nullptr) {  // a layer's mixer sees projections of the input
+      m.placement = place(run.problem(), run.tensors());
+      m.placed = true;
+    }
     m.gate = gate_of(run);
     if (!passed(m.gate)) {
       m.outcome = Outcome::inaccurate;
@@ -143,6 +148,10 @@ void check_cell(const CellRun& run, const Settings& settings, Measurement& m) {
       m.reason = why;
       return;
     }
+  }
+  if (run.layer_clock() != nullptr) {
+    m.fidelity.reason = "a whole layer: its distance to softmax attention says nothing";
+    return;
   }
   m.fidelity = measure_fidelity(run, settings.fidelity, settings.fidelity_seeds);
 }

@@ -93,7 +93,8 @@ const std::vector<Column>& columns() {
       {"variant", "id of the variant", [](R r) { return r.id; }, true},
       {"options", "its options, canonical: name=value,...", [](R r) { return r.options; }, true},
       {"family", "its folder", [](R r) { return r.family; }, true},
-      {"exactness", "exact, pattern, approximation, fitted approximation (once its tensors are learned) or different operator", [](R r) { return r.exactness; }, true},
+      {"exactness", "exact, pattern, approximation, fitted approximation (once its tensors are learned) or different operator",
+       [](R r) { return r.exactness; }, true},
       {"batch", "sequences", [](R r) { return whole(r.cell.problem.batch); }},
       {"heads", "query heads", [](R r) { return whole(r.cell.problem.heads); }},
       {"kv_heads", "key and value heads", [](R r) { return whole(r.cell.problem.kv_heads); }},
@@ -108,9 +109,14 @@ const std::vector<Column>& columns() {
       {"threads", "threads of the pool", [](R r) { return std::to_string(r.cell.threads); }},
       {"isa", "instruction set of the kernels", [](R r) { return r.measurement.isa.empty() ? r.cell.isa : r.measurement.isa; },
        true},
-      {"pass", "forward, or forward_backward: both, timed as one; the backward pass's flops are 2.5 times the forward's (five products "
+      {"pass",
+       "forward, or forward_backward: both, timed as one; the backward pass's flops are 2.5 times the forward's (five products "
        "for two) unless the variant's page counts them",
        [](R r) { return std::string(to_string(r.cell.pass)); }, true},
+      {"scope",
+       "mixer, or layer: forward through norm, projections (Wq, Wk, Wv as far as the mixer reads them, and Wo), mixer, norm and "
+       "an MLP of 2 * heads * head_dim hidden units; x of heads * head_dim numbers a token is what Q holds",
+       [](R r) { return std::string(to_string(r.cell.scope)); }, true},
       {"status", "ok, unsupported, inaccurate, timed_out, out_of_memory, crashed, skipped_budget",
        [](R r) { return std::string(to_string(r.measurement.outcome)); }, true},
       {"reason", "why the status is not ok", [](R r) { return r.measurement.reason; }, true},
@@ -129,8 +135,10 @@ const std::vector<Column>& columns() {
       {"samples", "number of timed samples", [](R r) { return timed(r) ? std::to_string(r.measurement.samples_s.size()) : ""; }},
       {"unstable", "1: the interval is wider than 10 % of the median",
        [](R r) { return timed(r) ? std::to_string(interval_width(r) > unstable_above) : ""; }},
-      {"against", "variant whose samples were taken in turn with these (--against)",
-       [](R r) { return r.measurement.against; }, true},
+      {"mixer_share", "the mixer's share of a layer's time, in the same samples (--scope layer)",
+       [](R r) { return r.measurement.mixer_share > 0 ? if_timed(r, [](R x) { return x.measurement.mixer_share; }) : ""; }},
+      {"against", "variant whose samples were taken in turn with these (--against)", [](R r) { return r.measurement.against; },
+       true},
       {"ratio_median", "time over that of `against`, median over pairs of neighbouring samples",
        [](R r) { return if_paired(r, [](const std::vector<double>& x) { return median(x); }); }},
       {"ratio_ci_low", "95 % interval of that median, lower end",
@@ -227,10 +235,9 @@ const std::vector<Column>& columns() {
       {"output_file", "where the output was saved", [](R r) { return r.measurement.output_file; }, true},
       {"setup_s", "process start to first timed sample, gate excluded",
        [](R r) { return if_timed(r, [](R x) { return x.measurement.setup_s; }); }},
-      {"samples_s", "every sample, seconds a run, in the order measured",
-       [](R r) { return listed(r, r.measurement.samples_s); }, true},
-      {"against_s", "every sample of `against`, next to those",
-       [](R r) { return listed(r, r.measurement.against_s); }, true},
+      {"samples_s", "every sample, seconds a run, in the order measured", [](R r) { return listed(r, r.measurement.samples_s); },
+       true},
+      {"against_s", "every sample of `against`, next to those", [](R r) { return listed(r, r.measurement.against_s); }, true},
       {"started", "when the cell was measured, UTC", [](R r) { return r.started; }, true},
       {"commit", "source of this attnbench", [](R r) { return r.commit; }, true},
       {"command", "repeats this row", [](R r) { return r.command; }, true},
@@ -326,8 +333,8 @@ CsvText parse_csv(std::string_view text) {
 
 namespace {
 
-constexpr std::array key_columns = {"variant",  "options",   "batch",  "heads", "kv_heads", "q_len",   "kv_len",
-                                    "head_dim", "value_dim", "causal", "input", "seed",     "threads", "isa", "pass"};
+constexpr std::array key_columns = {"variant",   "options", "batch", "heads", "kv_heads", "q_len", "kv_len", "head_dim",
+                                    "value_dim", "causal",  "input", "seed",  "threads",  "isa",   "pass",   "scope"};
 
 std::size_t column_index(std::string_view name) {
   for (std::size_t c = 0; c < columns().size(); ++c) {

@@ -16,9 +16,9 @@ using Line = std::vector<std::string>;
 bool timed(const Row& row) { return row.measurement.outcome == Outcome::ok && !row.measurement.samples_s.empty(); }
 
 std::string heading(const Row& row) {
-  return fmt::format("{}, input {}, {} thread{}, {}{}", to_string(row.cell.problem), row.cell.input, row.cell.threads,
-                     row.cell.threads == 1 ? "" : "s", row.cell.isa,
-                     row.cell.pass == Pass::forward ? "" : ", forward and backward");
+  return fmt::format("{}, input {}, {} thread{}, {}{}{}", to_string(row.cell.problem), row.cell.input, row.cell.threads,
+                     row.cell.threads == 1 ? "" : "s", row.cell.isa, row.cell.pass == Pass::forward ? "" : ", forward and backward",
+                     row.cell.scope == Scope::mixer ? "" : ", whole layer");
 }
 
 // Where the input lies and what to know of it, from the first row that ran; with a newline.
@@ -32,8 +32,8 @@ std::string input_line(Iterator first, Iterator last) {
 
 auto block_of(const Row& row) {
   const Problem& p = row.cell.problem;
-  return std::tuple(p.causal, p.batch, p.heads, p.kv_heads, p.head_dim, p.value_dim, row.cell.input, row.cell.isa, row.cell.pass, row.cell.threads,
-                    row.cell.seed, p.q_len, p.kv_len);
+  return std::tuple(p.causal, p.batch, p.heads, p.kv_heads, p.head_dim, p.value_dim, row.cell.input, row.cell.isa, row.cell.pass,
+                    row.cell.scope, row.cell.threads, row.cell.seed, p.q_len, p.kv_len);
 }
 
 std::string relative_time(const Measurement& m, double baseline_s) {
@@ -58,7 +58,9 @@ Line line_of(const Row& row, double baseline_s) {
           fmt::format("{:.2f} {}", ideal.seconds / time_s, ideal.binds),
           m.peak_rss_bytes >= 0 ? human_bytes(static_cast<double>(m.peak_rss_bytes)) : "",
           m.gate.done ? fmt::format("{:.1e}", m.gate.relative) : "",
-          m.fidelity.done ? fmt::format("{:.3f}", m.fidelity.skill) : "-"};
+          row.cell.scope == Scope::layer ? fmt::format("{:.2f}", m.mixer_share)
+          : m.fidelity.done              ? fmt::format("{:.3f}", m.fidelity.skill)
+                                         : "-"};
 }
 
 std::string aligned(const std::vector<Line>& lines) {
@@ -128,7 +130,8 @@ std::string table(const std::vector<Row>& rows, const std::string& baseline, Tab
       if ((*row)->id == baseline && timed(**row)) baseline_s = median((*row)->measurement.samples_s);
       if (!(*row)->measurement.against.empty()) beside = (*row)->measurement.against + ", paired";
     }
-    std::vector<Line> lines = {{"variant", "time", "vs " + beside, "of roof", "memory", "error", "skill"}};
+    std::vector<Line> lines = {{"variant", "time", "vs " + beside, "of roof", "memory", "error",
+                                (*first)->cell.scope == Scope::layer ? "mixer's share" : "skill"}};
     for (auto row = first; row != last; ++row) lines.push_back(line_of(**row, baseline_s));
     const std::string placed = input_line(first, last);
     if (style == TableStyle::markdown) {

@@ -92,6 +92,12 @@ Result<std::vector<Block>> make_grid(const SweepOptions& o, const Registry& regi
     if (!pass) return refuse("--pass: " + pass.reason());
     passes.push_back(*pass);
   }
+  std::vector<Scope> scopes;
+  for (const auto name : split(o.scope, ',')) {
+    const auto scope = parse_scope(trim(name));
+    if (!scope) return refuse("--scope: " + scope.reason());
+    scopes.push_back(*scope);
+  }
   std::vector<std::unique_ptr<Input>> inputs;
   for (const auto& text : o.inputs.empty() ? std::vector<std::string>{"text"} : o.inputs) {
     auto input = parse_input(text);
@@ -112,37 +118,38 @@ Result<std::vector<Block>> make_grid(const SweepOptions& o, const Registry& regi
                     for (const index_t threads : axes[7])
                       for (const auto& isa : isas)
                         for (const Pass pass : passes)
-                          for (const index_t seed : axes[8]) {
-                            Problem asked{.batch = batch,
-                                          .heads = heads,
-                                          .kv_heads = o.kv_heads.empty() ? heads : kv_heads,
-                                          .q_len = n,
-                                          .kv_len = o.kv_len.empty() ? n : kv_len,
-                                          .head_dim = head_dim,
-                                          .value_dim = o.value_dim.empty() ? head_dim : value_dim,
-                                          .causal = is_causal};
-                            auto problem = input->adapt(asked);
-                            if (!problem) return refuse("--input " + input->name() + ": " + problem.reason());
-                            // A length that was asked for and is not in the file is a row, refused when its tensors are made.
-                            const auto held = input->shape();
-                            if (!o.n.empty() && held && held->self_attention() && held->kv_len < asked.kv_len) {
-                              problem->q_len = asked.q_len;
-                              problem->kv_len = asked.kv_len;
+                          for (const Scope scope : scopes)
+                            for (const index_t seed : axes[8]) {
+                              Problem asked{.batch = batch,
+                                            .heads = heads,
+                                            .kv_heads = o.kv_heads.empty() ? heads : kv_heads,
+                                            .q_len = n,
+                                            .kv_len = o.kv_len.empty() ? n : kv_len,
+                                            .head_dim = head_dim,
+                                            .value_dim = o.value_dim.empty() ? head_dim : value_dim,
+                                            .causal = is_causal};
+                              auto problem = input->adapt(asked);
+                              if (!problem) return refuse("--input " + input->name() + ": " + problem.reason());
+                              // A length that was asked for and is not in the file is a row, refused when its tensors are made.
+                              const auto held = input->shape();
+                              if (!o.n.empty() && held && held->self_attention() && held->kv_len < asked.kv_len) {
+                                problem->q_len = asked.q_len;
+                                problem->kv_len = asked.kv_len;
+                              }
+                              Block block;
+                              for (const auto& variant : *variants) {
+                                block.cells.push_back({variant->name(), *problem, input->name(), static_cast<std::uint64_t>(seed),
+                                                       static_cast<int>(threads), isa, pass, scope});
+                              }
+                              // Files fix their shape, so several lengths asked for may be one problem.
+                              const bool twice = std::any_of(blocks.begin(), blocks.end(), [&](const Block& other) {
+                                const Cell& a = other.cells.front();
+                                const Cell& b = block.cells.front();
+                                return a.problem == b.problem && a.input == b.input && a.seed == b.seed && a.threads == b.threads &&
+                                       a.isa == b.isa && a.pass == b.pass && a.scope == b.scope;
+                              });
+                              if (!twice) blocks.push_back(std::move(block));
                             }
-                            Block block;
-                            for (const auto& variant : *variants) {
-                              block.cells.push_back({variant->name(), *problem, input->name(), static_cast<std::uint64_t>(seed),
-                                                     static_cast<int>(threads), isa, pass});
-                            }
-                            // Files fix their shape, so several lengths asked for may be one problem.
-                            const bool twice = std::any_of(blocks.begin(), blocks.end(), [&](const Block& other) {
-                              const Cell& a = other.cells.front();
-                              const Cell& b = block.cells.front();
-                              return a.problem == b.problem && a.input == b.input && a.seed == b.seed && a.threads == b.threads &&
-                                     a.isa == b.isa && a.pass == b.pass;
-                            });
-                            if (!twice) blocks.push_back(std::move(block));
-                          }
   return blocks;
 }
 
@@ -163,6 +170,7 @@ std::string repeat_command(const Cell& cell, const SweepOptions& o) {
   add("--threads", std::to_string(cell.threads));
   add("--isa", cell.isa);
   if (cell.pass != Pass::forward) add("--pass", std::string(to_string(cell.pass)));
+  if (cell.scope != Scope::mixer) add("--scope", std::string(to_string(cell.scope)));
   add("--input", cell.input);
   add("--seed", std::to_string(cell.seed));
   add("--samples", std::to_string(o.samples));

@@ -31,6 +31,7 @@ void declare(CLI::App& app, SweepOptions& o) {
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   text("isa", o.isa, "instruction sets: avx512, avx2, neon, scalar (default: the best here)", axes);
   text("pass", o.pass, "forward, forward_backward: the step of a training, where a variant has a backward pass of its own", axes);
+  text("scope", o.scope, "mixer, layer: the projections, norms and MLP around it too, forward", axes);
   app.add_option("--plugin", o.plugins, "shared library with a variant; may be given several times")
       ->group(axes)
       ->expected(1)

@@ -26,6 +26,7 @@ struct SweepOptions {
   std::vector<std::string> inputs;  // empty: the text that comes with attnbench
   std::string isa;                  // list; empty: the best
   std::string pass = "forward";     // list
+  std::string scope = "mixer";      // list
   std::vector<std::string> plugins;
   // Measuring
   index_t samples = 9;

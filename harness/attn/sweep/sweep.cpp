@@ -167,7 +167,7 @@ Status measure_peaks(Sweep& sweep, const std::vector<Block>& blocks) {
 // All rounds of a cell as one measurement: facts of the first, samples of all.
 Measurement merged(const std::vector<Measurement>& rounds) {
   Measurement whole = rounds.front();
-  double fma = 0;
+  double fma = 0, share = 0;
   for (std::size_t r = 0; r < rounds.size(); ++r) {
     const Measurement& round = rounds[r];
     if (round.outcome != Outcome::ok) {
@@ -182,7 +182,9 @@ Measurement merged(const std::vector<Measurement>& rounds) {
     if (whole.disturbed.empty()) whole.disturbed = round.disturbed;
     whole.setup_s = std::min(whole.setup_s, round.setup_s);
     fma += round.fma_gflops / static_cast<double>(rounds.size());
+    share += round.mixer_share / static_cast<double>(rounds.size());
   }
+  whole.mixer_share = share;
   whole.fma_gflops = fma;
   return whole;
 }
@@ -212,8 +214,9 @@ std::string outcome_text(const Measurement& m) {
 }
 
 std::string cell_title(const Cell& cell) {
-  return fmt::format("{} q_len={}{} threads={}{}", cell.variant, cell.problem.q_len, cell.problem.causal ? " causal" : "",
-                     cell.threads, cell.pass == Pass::forward ? "" : " forward_backward");
+  return fmt::format("{} q_len={}{} threads={}{}{}", cell.variant, cell.problem.q_len, cell.problem.causal ? " causal" : "",
+                     cell.threads, cell.pass == Pass::forward ? "" : " forward_backward",
+                     cell.scope == Scope::mixer ? "" : " layer");
 }
 
 Status finish_cell(Sweep& sweep, const Cell& cell, const std::vector<Measurement>& rounds) {
@@ -244,6 +247,7 @@ void fit_budgets(Sweep& sweep, Block& block) {
     const auto error_of = [&](const std::string& variant) -> Result<double> {
       Cell probe = cell;
       probe.variant = variant;
+      probe.scope = Scope::mixer;  // a layer has no error of its own
       const Measurement m = measure_in_worker(sweep, probe, settings);
       if (m.fidelity.done) return m.fidelity.relative;
       return refuse(m.outcome == Outcome::ok ? m.fidelity.reason : m.reason);
@@ -416,8 +420,9 @@ int dry_run(const std::vector<Block>& blocks) {
   std::string text;
   for (const Block& block : blocks) {
     const Cell& first = block.cells.front();
-    text += fmt::format("{}, input {}, threads={}, isa={}, seed={}{}\n", to_string(first.problem), first.input, first.threads,
-                        first.isa, first.seed, first.pass == Pass::forward ? "" : ", forward_backward");
+    text += fmt::format("{}, input {}, threads={}, isa={}, seed={}{}{}\n", to_string(first.problem), first.input, first.threads,
+                        first.isa, first.seed, first.pass == Pass::forward ? "" : ", forward_backward",
+                        first.scope == Scope::mixer ? "" : ", layer");
     for (const Cell& cell : block.cells) text += "  " + cell.variant + "\n";
     cells += block.cells.size();
   }

@@ -102,20 +102,23 @@ TEST_CASE("cells and measurements survive the process boundary") {
             .input = "text",
             .seed = 9,
             .threads = 2,
-            .isa = "scalar"};
+            .isa = "scalar",
+            .scope = Scope::layer};
   Settings settings{.samples = 5, .pin = false};
   Cell cell_back;
   Settings settings_back;
   from_json(to_json(cell, settings), cell_back, settings_back);
   CHECK(
-      (cell_back.variant == cell.variant && cell_back.problem == cell.problem && cell_back.seed == 9 && cell_back.isa == "scalar"));
+      (cell_back.variant == cell.variant && cell_back.problem == cell.problem && cell_back.seed == 9 && cell_back.isa == "scalar" &&
+       cell_back.scope == Scope::layer));
   CHECK((settings_back.samples == 5 && !settings_back.pin));
 
   Measurement m;
   m.outcome = Outcome::timed_out;
   m.reason = "why \xff not";  // no UTF-8: a plugin's words may be anything
   m.samples_s = {1.5, 2.5};
+  m.mixer_share = 0.25;
   const Measurement back = measurement_from_json(to_json(m));
-  CHECK((back.outcome == Outcome::timed_out && back.samples_s == m.samples_s));
+  CHECK((back.outcome == Outcome::timed_out && back.samples_s == m.samples_s && back.mixer_share == 0.25));
   CHECK_THROWS(measurement_from_json(to_json(m).substr(0, 40)));
 }
