@@ -8,7 +8,7 @@
 
 // Unlike the other kernels also for Ice Lake and later: they count the bits of a vector in one instruction, others in ten.
 #undef HWY_DISABLED_TARGETS
-#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4)
+#define HWY_DISABLED_TARGETS (((2LL << HWY_HIGHEST_TARGET_BIT_X86) - 1) & ~(HWY_AVX3_DL | HWY_AVX3 | HWY_AVX2))
 #define HWY_WANT_AVX3_DL
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "attn/kernels/hamming.cpp"
