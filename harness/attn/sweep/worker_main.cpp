@@ -22,7 +22,10 @@ namespace {
 std::string answer_to(const nlohmann::json& question, const Registry& registry) {
   const auto started_s = question.at("started_s").get<double>();
   if (question.at("kind") == "peak") {
-    if (Status forced = kernels::force_isa(question.at("isa").get<std::string>()); !forced) return "";
+    if (Status forced = kernels::force_isa(question.at("isa").get<std::string>()); !forced) {
+      std::fprintf(stderr, "%s\n", forced.reason().c_str());  // last words
+      return "";
+    }
     const Arena arena(question.at("threads").get<int>(), question.at("pin").get<bool>() ? Pinning::cores : Pinning::none);
     return to_json(measure_peak(arena, true));
   }
