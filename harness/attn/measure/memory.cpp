@@ -58,4 +58,6 @@ bool reset_peak_resident() {
 
 index_t available_memory_bytes() { return std::min(field_bytes("/proc/meminfo", "MemAvailable"), left_by_cgroups()); }
 
+index_t default_memory_limit_bytes() { return available_memory_bytes() / 5 * 4; }
+
 }  // namespace attn

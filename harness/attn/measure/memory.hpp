@@ -14,5 +14,7 @@ bool reset_peak_resident();
 
 // MemAvailable, or what the cgroup's limit leaves, whichever is smaller.
 index_t available_memory_bytes();
+// Of all workers together, unless one is asked for: four fifths of that.
+index_t default_memory_limit_bytes();
 
 }  // namespace attn

@@ -18,16 +18,6 @@ Refusal system_refusal(const std::string& doing, const std::string& path) {
   return refuse(doing + " '" + path + "' failed: " + std::strerror(errno));
 }
 
-bool write_whole(int fd, const std::string& text) {
-  for (std::size_t done = 0; done < text.size();) {
-    const ssize_t n = ::write(fd, text.data() + done, text.size() - done);
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return false;
-    done += static_cast<std::size_t>(n);
-  }
-  return true;
-}
-
 }  // namespace
 
 Result<AppendFile> AppendFile::open(const std::string& path, Mode mode, std::size_t keep_bytes) {
@@ -54,6 +44,16 @@ AppendFile& AppendFile::operator=(AppendFile&& other) noexcept {
 
 AppendFile::~AppendFile() {
   if (fd_ >= 0) ::close(fd_);
+}
+
+bool write_whole(int fd, std::string_view text) {
+  for (std::size_t done = 0; done < text.size();) {
+    const ssize_t n = ::write(fd, text.data() + done, text.size() - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return false;
+    done += static_cast<std::size_t>(n);
+  }
+  return true;
 }
 
 Status AppendFile::append(const std::string& text) {

@@ -3,6 +3,7 @@
 
 #include <cstdio>
 #include <string>
+#include <string_view>
 
 #include "attn/core/result.hpp"
 
@@ -31,6 +32,9 @@ class AppendFile {
   int fd_ = -1;
   std::string path_;
 };
+
+// All of the text, in as many writes as it takes; false when nobody takes it.
+bool write_whole(int fd, std::string_view text);
 
 // Descriptors 0, 1 and 2 exist from here on, closed ones as /dev/null: a file opened as 2 would receive messages too.
 void open_standard_streams();

@@ -438,7 +438,7 @@ int run(Sweep& sweep) {
   if (!o.against.empty()) o.against = (*sweep.registry.configure(o.against))->name();
 
   if (o.memory_limit.empty()) {
-    sweep.memory_limit_bytes = available_memory_bytes() / 5 * 4;
+    sweep.memory_limit_bytes = default_memory_limit_bytes();
   } else {
     const auto bytes = parse_bytes(o.memory_limit);
     if (!bytes) return usage("--memory-limit: " + bytes.reason());

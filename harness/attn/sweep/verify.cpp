@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -137,7 +136,7 @@ int verify(const SweepOptions& o, const Registry& registry, const std::vector<st
     return refused("--threads: --verify takes one number, 1..256" + (threads ? std::string() : "; " + threads.reason()));
 
   catch_interrupts();
-  const index_t memory_limit_bytes = available_memory_bytes() / 5 * 4;
+  const index_t memory_limit_bytes = default_memory_limit_bytes();
   std::vector<Verdict> verdicts;
   for (const auto& variant : *variants) {
     Verdict verdict{variant->name(), registry.find(variant->id())->family, {}};
@@ -167,23 +166,15 @@ int verify(const SweepOptions& o, const Registry& registry, const std::vector<st
   return any_failed(verdicts) ? exit_failed_cell : exit_ok;
 }
 
-void answer_verify(const std::string& question, const Registry& registry, CallMeter* meter, int answer) {
-  const auto say = [&](const std::string& line) {
-    for (std::size_t done = 0; done < line.size();) {
-      const ssize_t n = ::write(answer, line.data() + done, line.size() - done);
-      if (n <= 0) return;  // nobody listens
-      done += static_cast<std::size_t>(n);
-    }
-  };
-  const json asked = json::parse(question);
-  const auto property = chosen_properties(asked.at("property").get<std::string>());
-  const auto variant = registry.configure(asked.at("variant").get<std::string>());
+void answer_verify(const json& question, const Registry& registry, CallMeter* meter) {
+  const auto property = chosen_properties(question.at("property").get<std::string>());
+  const auto variant = registry.configure(question.at("variant").get<std::string>());
   ATTN_ASSERT(property && variant);
-  const ConformanceOptions options{.threads = asked.at("threads").get<int>(),
+  const ConformanceOptions options{.threads = question.at("threads").get<int>(),
                                    .meter = meter,
-                                   .before = [&](const std::string& what) { say(std::string(case_mark) + what + "\n"); }};
+                                   .before = [](const std::string& what) { write_whole(answer_fd, std::string(case_mark) + what + "\n"); }};
   const Finding finding = check_property(**variant, property->front(), options);
-  say(json(finding).dump(-1, ' ', false, json::error_handler_t::replace) + "\n");
+  write_whole(answer_fd, json(finding).dump(-1, ' ', false, json::error_handler_t::replace) + "\n");
 }
 
 std::string verdicts_text(const std::vector<Property>& tried, const std::vector<Verdict>& verdicts, const SweepOptions& o) {

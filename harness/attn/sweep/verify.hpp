@@ -2,6 +2,7 @@
 // so that a crash or a hang is that property's failure.
 #pragma once
 
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 
@@ -20,8 +21,8 @@ struct Verdict {
 // Prints verdicts to stdout; the exit code of the program. `worker_arguments` start a worker that knows all of `registry`.
 int verify(const SweepOptions& options, const Registry& registry, const std::vector<std::string>& worker_arguments);
 
-// Inside the worker: tries one property, writing each case to `answer` before it is tried and the finding at the end.
-void answer_verify(const std::string& question, const Registry& registry, CallMeter* meter, int answer);
+// Inside the worker: tries one property, writing each case to answer_fd before it is tried and the finding at the end.
+void answer_verify(const nlohmann::json& question, const Registry& registry, CallMeter* meter);
 
 std::string verdicts_text(const std::vector<Property>& tried, const std::vector<Verdict>& verdicts, const SweepOptions& options);
 std::string verdicts_markdown(const std::vector<Property>& tried, const std::vector<Verdict>& verdicts);

@@ -10,6 +10,7 @@
 #include "attn/measure/machine.hpp"
 #include "attn/measure/process.hpp"
 #include "attn/measure/worker.hpp"
+#include "attn/report/sink.hpp"
 #include "attn/sweep/sweep.hpp"
 #include "attn/sweep/verify.hpp"
 #include "attn/variant/plugin.hpp"
@@ -46,18 +47,13 @@ int worker_main(const std::vector<std::string>& plugins, CallMeter* meter) {
       return exit_usage;
     }
   }
-  const std::string text{std::istreambuf_iterator<char>(std::cin), {}};
-  const auto question = nlohmann::json::parse(text);
+  const auto question = nlohmann::json::parse(std::string{std::istreambuf_iterator<char>(std::cin), {}});
   if (question.at("kind") == "property") {
-    answer_verify(text, registry, meter, answer_fd);
+    answer_verify(question, registry, meter);
     ::_exit(exit_ok);
   }
   const std::string answer = answer_to(question, registry);
-  for (std::size_t done = 0; done < answer.size();) {
-    const ssize_t n = ::write(answer_fd, answer.data() + done, answer.size() - done);
-    if (n <= 0) return exit_failed_cell;
-    done += static_cast<std::size_t>(n);
-  }
+  if (!write_whole(answer_fd, answer)) return exit_failed_cell;
   // Destructors of a plugin or a library cannot spoil an answer that is already given.
   ::_exit(exit_ok);
 }

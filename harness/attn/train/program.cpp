@@ -389,7 +389,7 @@ int run(Training& t, const std::vector<std::string>& command_line) {
 
   const int jobs = o.jobs > 0 ? static_cast<int>(o.jobs) : usable_cores();
   if (o.memory_limit.empty()) {
-    t.memory_limit_bytes = available_memory_bytes() / 5 * 4 / jobs;
+    t.memory_limit_bytes = default_memory_limit_bytes() / jobs;
   } else {
     const auto bytes = parse_bytes(o.memory_limit);
     if (!bytes) return usage("--memory-limit: " + bytes.reason());

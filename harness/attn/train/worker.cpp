@@ -7,6 +7,7 @@
 
 #include "attn/measure/memory.hpp"
 #include "attn/measure/process.hpp"
+#include "attn/report/sink.hpp"
 #include "attn/sweep/sweep.hpp"
 #include "attn/train/job.hpp"
 #include "attn/train/program.hpp"
@@ -38,11 +39,7 @@ int train_worker_main(const std::vector<std::string>& plugins) {
     return true;
   });
   const std::string answer = to_json(result, metered ? peak_resident_bytes() - before : -1);
-  for (std::size_t done = 0; done < answer.size();) {
-    const ssize_t n = ::write(answer_fd, answer.data() + done, answer.size() - done);
-    if (n <= 0) return exit_failed_cell;
-    done += static_cast<std::size_t>(n);
-  }
+  if (!write_whole(answer_fd, answer)) return exit_failed_cell;
   ::_exit(exit_ok);
 }
 

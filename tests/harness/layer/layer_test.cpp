@@ -2,19 +2,12 @@
 
 #include "attn/layer/model.hpp"
 #include "harness/algebra/samples.hpp"
+#include "harness/variant_of.hpp"
 
 using namespace attn;
 using namespace attn::test;
 
 namespace {
-
-std::unique_ptr<Variant> variant_of(const std::string& name) {
-  Registry registry;
-  register_builtin_variants(registry);
-  auto variant = registry.configure(name);
-  REQUIRE(variant);
-  return *std::move(variant);
-}
 
 std::vector<std::string> names_of(const Parameters& parameters) {
   std::vector<std::string> names;

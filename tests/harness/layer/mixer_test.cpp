@@ -1,19 +1,12 @@
 #include "attn/layer/mixer.hpp"
 
 #include "harness/algebra/samples.hpp"
+#include "harness/variant_of.hpp"
 
 using namespace attn;
 using namespace attn::test;
 
 namespace {
-
-std::unique_ptr<Variant> variant_of(const std::string& name) {
-  Registry registry;
-  register_builtin_variants(registry);
-  auto variant = registry.configure(name);
-  REQUIRE(variant);
-  return *std::move(variant);
-}
 
 // d sum(weights * mix) with respect to q, k, v and the trainable parameters.
 template <class T>

@@ -7,18 +7,12 @@
 #include "attn/train/job.hpp"
 #include "attn/train/plan.hpp"
 #include "catch.hpp"
+#include "harness/variant_of.hpp"
 
 using namespace attn;
+using namespace attn::test;
 
 namespace {
-
-std::unique_ptr<Variant> variant_of(const std::string& name) {
-  Registry registry;
-  register_builtin_variants(registry);
-  auto variant = registry.configure(name);
-  REQUIRE(variant);
-  return *std::move(variant);
-}
 
 RunSettings small(index_t steps) {
   return {.layer = {.width = 16, .mlp = 16}, .batch = 8, .steps = steps, .rate = 3e-3, .seed = 1, .test_samples = 64};
