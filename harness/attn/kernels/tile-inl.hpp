@@ -547,7 +547,7 @@ void merge(Tile& t, const TileShape& shape, const Tile& other) {
 template <int W>
 void store(const Tile& t, const TileShape& shape, float* const* rows, index_t count, float* const* lse) {
   HWY_ALIGN float spare[max_head_dim];
-  HWY_ALIGN float factor[max_lanes], log_sum[max_lanes];
+  HWY_ALIGN float factor[max_lanes], log_sum[max_lanes] = {};
   float* target[max_lanes];
   if (lse != nullptr && !t.fresh) {
     const F d;
