@@ -15,6 +15,8 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include "attn/kernels/lanes-inl.hpp"
+
 HWY_BEFORE_NAMESPACE();
 namespace attn::kernels::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
@@ -28,11 +30,7 @@ uint64_t BitsAbove(const float* y, const float* limit) {
   const hn::ScalableTag<float> d;
   const int lanes = static_cast<int>(hn::Lanes(d));
   for (int b = 0; b < 64; b += lanes) {
-    uint8_t part[8] = {};
-    hn::StoreMaskBits(d, hn::Gt(hn::LoadU(d, y + b), hn::LoadU(d, limit + b)), part);
-    uint64_t word;
-    std::memcpy(&word, part, sizeof word);
-    bits |= (word & ((uint64_t{1} << lanes) - 1)) << b;
+    bits |= mask_bits(d, hn::Gt(hn::LoadU(d, y + b), hn::LoadU(d, limit + b))) << b;
   }
 #endif
   return bits;

@@ -8,6 +8,7 @@
 #include <hwy/highway.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "attn/core/problem.hpp"
 #include "attn/kernels/exp-inl.hpp"
@@ -41,6 +42,18 @@ HWY_INLINE void store_first(V v, float* to, index_t count) {
   hn::Store(v, d, copy);
   std::copy_n(copy, count, to);
 #endif
+}
+
+// Bit i is lane i. Through as many bytes as a mask has at most, so that none goes through memory: a load wider than the store
+// before it waits until that is in the cache.
+template <class D>
+HWY_INLINE uint64_t mask_bits(D d, hn::Mask<D> mask) {
+  static_assert(hn::MaxLanes(D()) <= 16);
+  uint8_t bytes[8] = {};
+  hn::StoreMaskBits(d, mask, bytes);
+  uint16_t bits;
+  std::memcpy(&bits, bytes, sizeof bits);
+  return bits & ((uint64_t{1} << hn::Lanes(d)) - 1);
 }
 
 }  // namespace attn::kernels::HWY_NAMESPACE

@@ -1,6 +1,7 @@
 #include "attn/kernels/query_clusters.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <numeric>
 
@@ -108,15 +109,16 @@ constexpr index_t probe_block = 24;  // scores of both are looked through while 
 
 }  // namespace
 
-// A pool takes all rows until it has 5 `take`, and is then thinned whenever it exceeds 4 `take`: scores above its least must be
-// found one by one, so the sooner that is high the better. Two or three times on N = 8192.
+// A pool takes the rows whose scores exceed its least: found one by one, so the sooner that is high the better. It begins as what
+// some rows far apart let expect, too low by far rather than too high. Where there are few rows, or a second time for the pools
+// that stayed too small, a pool takes all rows until it has 5 `take`. It is thinned whenever it exceeds 4 `take`.
 TopRows::TopRows(index_t n, index_t probes, index_t dim, index_t take, Of of, WorkspacePlan& plan)
     : n_(n),
       probes_(probes),
       dim_(dim),
       take_(take),
       fill_(std::min(n, 5 * take)),
-      capacity_(fill_ + key_block + 16),
+      capacity_(std::max(fill_, key_block) + key_block + 16),
       of_(of),
       normal_(plan.per_worker<float>(of == Of::normalised_rows ? dim * key_block : 0)),
       block_(plan.per_worker<float>(dim * turned_stride)),
@@ -128,59 +130,113 @@ TopRows::TopRows(index_t n, index_t probes, index_t dim, index_t take, Of of, Wo
   ATTN_ASSERT(take >= 1 && take <= n);
 }
 
-void TopRows::operator()(Rows x, Rows probes, const Workspace& workspace, int worker, std::int32_t* rows) const {
-  constexpr float lowest = -std::numeric_limits<float>::infinity();
-  float* turned = workspace.of(worker, block_).data();
-  float* scores = workspace.of(worker, scores_).data();
-  float* pool_scores = workspace.of(worker, pool_scores_).data();
-  std::int32_t* pool_rows = workspace.of(worker, pool_rows_).data();
-  std::int32_t* scratch = workspace.of(worker, scratch_).data();
-  const std::span<Pool> pools = workspace.of(worker, pools_);
-  std::fill(pools.begin(), pools.end(), Pool{lowest, 0});
-  const auto thin = [&](index_t c, index_t most) {
-    Pool& pool = pools[static_cast<std::size_t>(c)];
-    if (pool.size <= most) return;
-    const Kept kept = keep_largest(pool.size, take_, most, pool_scores + c * capacity_, pool_rows + c * capacity_, scratch);
-    pool = {kept.least, static_cast<std::int32_t>(kept.count)};
-  };
-  const index_t about = take_ + take_ / 4;  // is enough on the way
-  for (index_t first = 0; first < n_; first += key_block) {
-    const index_t count = std::min(key_block, n_ - first);
-    Rows block{x.data + first * x.stride, x.stride};
-    if (of_ == Of::normalised_rows) {
-      const Into normal{workspace.of(worker, normal_).data(), dim_};
-      layer_norm(count, dim_, block, normal);
-      block = normal;
+// A head's work.
+class TopRows::Search {
+ public:
+  Search(const TopRows& plan, Rows x, Rows probes, const Workspace& workspace, int worker)
+      : plan_(plan),
+        x_(x),
+        probes_(probes),
+        normal_(workspace.of(worker, plan.normal_).data()),
+        turned_(workspace.of(worker, plan.block_).data()),
+        scores_(workspace.of(worker, plan.scores_).data()),
+        pool_scores_(workspace.of(worker, plan.pool_scores_).data()),
+        pool_rows_(workspace.of(worker, plan.pool_rows_).data()),
+        scratch_(workspace.of(worker, plan.scratch_).data()),
+        pools_(workspace.of(worker, plan.pools_)) {}
+
+  void run(std::int32_t* rows) {
+    std::fill(pools_.begin(), pools_.end(), Pool{lowest, 0});
+    const bool guessed = plan_.n_ >= 8 * key_block && guess();
+    collect();
+    if (guessed && std::any_of(pools_.begin(), pools_.end(), [&](const Pool& pool) { return pool.size < plan_.take_; })) {
+      for (Pool& pool : pools_) pool = pool.size < plan_.take_ ? Pool{lowest, 0} : Pool{-lowest, pool.size};
+      collect();
     }
-    transpose(count, dim_, block, {turned, turned_stride});
-    for (index_t c = 0; c < probes_; ++c) {
+    for (index_t c = 0; c < plan_.probes_; ++c) {
+      thin(c, plan_.take_, plan_.take_);  // rows were appended, and stay, in ascending order
+      std::copy_n(rows_of(c), plan_.take_, rows + c * plan_.take_);
+    }
+  }
+
+ private:
+  static constexpr float lowest = -std::numeric_limits<float>::infinity();
+
+  float* scores_of(index_t c) const { return pool_scores_ + c * plan_.capacity_; }
+  std::int32_t* rows_of(index_t c) const { return pool_rows_ + c * plan_.capacity_; }
+
+  void thin(index_t c, index_t take, index_t most) {
+    Pool& pool = pools_[static_cast<std::size_t>(c)];
+    if (pool.size <= most) return;
+    const Kept kept = keep_largest(pool.size, take, most, scores_of(c), rows_of(c), scratch_);
+    pool = {kept.least, static_cast<std::int32_t>(kept.count)};
+  }
+
+  // Calls f(probe, its scores of the block's rows). `soon`: rows that the products may fetch meanwhile.
+  template <class F>
+  void score(Rows block, index_t count, index_t soon, F f) {
+    const index_t dim = plan_.dim_;
+    if (plan_.of_ == Of::normalised_rows) {
+      layer_norm(count, dim, block, {normal_, dim});
+      block = {normal_, dim};
+    }
+    transpose(count, dim, block, {turned_, turned_stride});
+    for (index_t c = 0; c < plan_.probes_; ++c) {
       if (c % probe_block == 0) {
         GemmOptions options;
-        const index_t soon = first + key_block + c / probe_block * dim_;  // of the next block, a share that the product can fetch
-        if (soon + dim_ <= n_) options.fetch[0] = {x.data + soon * x.stride, x.stride, dim_};
-        gemm(std::min(probe_block, probes_ - c), count, dim_, {probes.data + c * probes.stride, probes.stride},
-             {turned, turned_stride}, {scores, key_block}, options);
+        const index_t share = soon + c / probe_block * dim;
+        if (share + dim <= plan_.n_) options.fetch[0] = {x_.data + share * x_.stride, x_.stride, dim};
+        gemm(std::min(probe_block, plan_.probes_ - c), count, dim, {probes_.data + c * probes_.stride, probes_.stride},
+             {turned_, turned_stride}, {scores_, key_block}, options);
       }
-      Pool& pool = pools[static_cast<std::size_t>(c)];
-      const float* score = scores + c % probe_block * key_block;
-      float* own_scores = pool_scores + c * capacity_;
-      std::int32_t* own_rows = pool_rows + c * capacity_;
-      index_t j = 0;
-      if (pool.least == lowest) {
-        j = std::min(count, fill_ - pool.size);
-        append_all(j, score, static_cast<std::int32_t>(first), own_scores + pool.size, own_rows + pool.size);
-        pool.size += static_cast<std::int32_t>(j);
-        if (pool.size == fill_) thin(c, about);
-      }
-      pool.size = static_cast<std::int32_t>(
-          append_above(count - j, score + j, pool.least, static_cast<std::int32_t>(first + j), own_scores, own_rows, pool.size));
-      if (pool.least != lowest && pool.size >= 4 * take_) thin(c, about);
+      f(c, scores_ + c % probe_block * key_block);
     }
   }
-  for (index_t c = 0; c < probes_; ++c) {
-    thin(c, take_);  // rows were appended, and stay, in ascending order
-    std::copy_n(pool_rows + c * capacity_, take_, rows + c * take_);
+
+  // Of key_block rows about `expected` belong to the best `take` of all. Four deviations more and two come close to never too few.
+  bool guess() {
+    const index_t step = plan_.n_ / key_block;
+    const double expected = static_cast<double>(plan_.take_) / static_cast<double>(step);
+    const auto above = static_cast<index_t>(expected + 4 * std::sqrt(expected)) + 2;
+    if (2 * above > key_block) return false;
+    score({x_.data, x_.stride * step}, key_block, 0, [&](index_t c, const float* score) {
+      append_all(key_block, score, 0, scores_of(c), rows_of(c));
+      pools_[static_cast<std::size_t>(c)].size = key_block;
+      thin(c, above, above + above / 4);
+      pools_[static_cast<std::size_t>(c)].size = 0;
+    });
+    return true;
   }
+
+  void collect() {
+    const index_t about = plan_.take_ + plan_.take_ / 4;  // is enough on the way
+    for (index_t first = 0; first < plan_.n_; first += key_block) {
+      const index_t count = std::min(key_block, plan_.n_ - first);
+      score({x_.data + first * x_.stride, x_.stride}, count, first + key_block, [&](index_t c, const float* score) {
+        Pool& pool = pools_[static_cast<std::size_t>(c)];
+        index_t j = 0;
+        if (pool.least == lowest) {
+          j = std::min(count, plan_.fill_ - pool.size);
+          append_all(j, score, static_cast<std::int32_t>(first), scores_of(c) + pool.size, rows_of(c) + pool.size);
+          pool.size += static_cast<std::int32_t>(j);
+          if (pool.size == plan_.fill_) thin(c, plan_.take_, about);
+        }
+        pool.size = static_cast<std::int32_t>(append_above(count - j, score + j, pool.least, static_cast<std::int32_t>(first + j),
+                                                           scores_of(c), rows_of(c), pool.size));
+        if (pool.least != lowest && pool.size >= 4 * plan_.take_) thin(c, plan_.take_, about);
+      });
+    }
+  }
+
+  const TopRows& plan_;
+  const Rows x_, probes_;
+  float *normal_, *turned_, *scores_, *pool_scores_;
+  std::int32_t *pool_rows_, *scratch_;
+  const std::span<Pool> pools_;
+};
+
+void TopRows::operator()(Rows x, Rows probes, const Workspace& workspace, int worker, std::int32_t* rows) const {
+  Search(*this, x, probes, workspace, worker).run(rows);
 }
 
 std::vector<std::int32_t> top_rows(index_t n, index_t dim, const float* x, index_t probes, const float* probe, index_t take,

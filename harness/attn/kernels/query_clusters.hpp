@@ -70,6 +70,7 @@ class TopRows {
   void operator()(Rows x, Rows probes, const Workspace&, int worker, std::int32_t* rows) const;
 
  private:
+  class Search;
   struct Pool {   // of a probe
     float least;  // a score must exceed it
     std::int32_t size;

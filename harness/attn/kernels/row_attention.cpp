@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <new>
 
 #include "attn/core/assert.hpp"
@@ -12,6 +11,8 @@
 #define HWY_TARGET_INCLUDE "attn/kernels/row_attention.cpp"
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
+
+#include "attn/kernels/lanes-inl.hpp"
 
 HWY_BEFORE_NAMESPACE();
 namespace attn::kernels::HWY_NAMESPACE {
@@ -27,10 +28,7 @@ void KeepLanes(const int32_t* query, index_t count, const int32_t* key, index_t 
     // In [key - to, key - from], whose ends are the same for all lanes.
     for (index_t j = 0; j < keys; ++j) {
       const auto below = hn::Lt(own, hn::Set(d, key[j] - to)), above = hn::Gt(own, hn::Set(d, key[j] - from));
-      uint8_t part[8] = {};
-      hn::StoreMaskBits(d, hn::Or(below, above), part);
-      uint64_t out;
-      std::memcpy(&out, part, sizeof out);
+      const uint64_t out = mask_bits(d, hn::Or(below, above));
       const uint64_t of_vector = (uint64_t{1} << width) - 1;
       lanes[j] &= ~((outside ? ~out & of_vector : out & of_vector) << first);
     }

@@ -9,7 +9,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 
 #include "attn/kernels/lanes-inl.hpp"
@@ -46,14 +45,6 @@ void AppendAll(index_t n, const float* score, int32_t first, float* scores, int3
   }
 }
 
-HWY_INLINE uint64_t Bits(hn::Mask<F> mask) {
-  uint8_t bytes[8] = {};
-  hn::StoreMaskBits(F(), mask, bytes);
-  uint64_t bits;
-  std::memcpy(&bits, bytes, sizeof bits);
-  return bits & ((uint64_t{1} << kLanes) - 1);
-}
-
 // Few scores are above, and where is hard to foresee: one loop over the bits of 64 costs one wrong guess, a branch for each vector
 // one for nearly every score.
 index_t AppendAbove(index_t n, const float* score, float least, int32_t first, float* scores, int32_t* rows, index_t size) {
@@ -63,7 +54,7 @@ index_t AppendAbove(index_t n, const float* score, float least, int32_t first, f
   index_t j = 0;
   for (; j + word <= n; j += word) {
     uint64_t above = 0;
-    for (index_t w = 0; w < word; w += kLanes) above |= Bits(hn::Gt(hn::LoadU(d, score + j + w), limit)) << w;
+    for (index_t w = 0; w < word; w += kLanes) above |= mask_bits(d, hn::Gt(hn::LoadU(d, score + j + w), limit)) << w;
     for (; above != 0; above &= above - 1) {
       const auto at = static_cast<int32_t>(j) + static_cast<int32_t>(hwy::Num0BitsBelowLS1Bit_Nonzero64(above));
       scores[size] = score[at];

@@ -116,8 +116,8 @@ TEST_CASE("sign_codes: bits above their thresholds; none for NaN") {
 
 TEST_CASE("top_rows: the largest products, the lowest row among equals, in ascending order") {
   constexpr index_t d = 8;
-  for (const index_t n : {1, 5, 300, 1000}) {
-    for (const index_t take : {index_t{1}, std::min<index_t>(n, 37), n}) {
+  for (const index_t n : {1, 5, 300, 1000, 5000}) {
+    for (const index_t take : {index_t{1}, std::min<index_t>(n, 37), n / 3 + 1, n}) {
       // Coarse values make many ties.
       auto x = normals(n * d, 3), probe = normals(3 * d, 4);
       for (float& v : x) v = std::round(v);
@@ -155,6 +155,23 @@ TEST_CASE("top_rows: scores that rise, fall or are equal all along") {
   for (const float value : {0.0f, -3.0f, -std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
     std::fill(x.begin(), x.end(), value);
     CHECK(top_rows(n, 1, x.data(), 1, &probe, take) == first);
+  }
+}
+
+TEST_CASE("top_rows: where rows at even distances are no sample of the others") {
+  constexpr index_t n = 5120, take = 300;
+  const float probe = 1;
+  for (const index_t apart : {5, 19, 20, 40}) {
+    std::vector<float> x(n);
+    for (std::size_t i = 0; i < n; ++i) x[i] = static_cast<float>(i % 97) + (i % static_cast<std::size_t>(apart) == 0 ? 1000.0f : 0.0f);
+    std::vector<std::int32_t> all(n);
+    std::iota(all.begin(), all.end(), 0);
+    std::stable_sort(all.begin(), all.end(), [&](std::int32_t a, std::int32_t b) {
+      return x[static_cast<std::size_t>(a)] > x[static_cast<std::size_t>(b)];
+    });
+    all.resize(take);
+    std::sort(all.begin(), all.end());
+    CHECK(top_rows(n, 1, x.data(), 1, &probe, take) == all);
   }
 }
 
