@@ -257,9 +257,10 @@ class Refusals(Case):
         self.refused("--samples", "0", say=("samples",))
         self.refused("--isa", "mmx", say=("mmx", "scalar"))
         self.refused("--memory-limit", "lots", say=("lots",))
-        for flag in ("--sample-time", "--timeout", "--budget"):
+        for flag, least in (("--sample-time", "0"), ("--timeout", "0.001"), ("--budget", "0")):
             for value in ("nan", "-1", "inf", "soon"):
-                self.refused(flag, value, say=(flag, f"'{value}'", "from 0 to 1e+07"))
+                self.refused(flag, value, say=(flag, f"'{value}'", f"from {least} to 1e+07"))
+        self.refused("--timeout", "0", say=("--timeout", "'0'", "from 0.001 to 1e+07"))
         self.refused("--iso-error", "nan", say=("--iso-error", "nan", "1e-06"))
 
     def test_an_unknown_flag_names_the_nearest(self):
@@ -441,6 +442,10 @@ class Output(Case):
         self.sweep("--plugin", os.environ["ATTN_README_PAGE"], "--variants", "my_window:width=9", "--n", "200")
         (row,) = rows_of(self.out)
         self.assertEqual((row["status"], row["family"]), ("ok", "plugin"))
+
+    def test_a_page_that_new_variant_wrote_is_measured_at_once(self):
+        self.sweep("--plugin", os.environ["ATTN_NEW_PAGE"], "--variants", "full,fresh_idea", "--n", "200")
+        self.assertEqual({row["variant"]: row["status"] for row in rows_of(self.out)}, {"full": "ok", "fresh_idea": "ok"})
 
     def test_the_list_is_json_on_request(self):
         ids = [entry["id"] for entry in json.loads(run("--list=json").stdout)]

@@ -203,7 +203,8 @@ class BadInput(Case):
         self.refused("--positions", "rope", say=["none, sinusoidal, learned, rotary, alibi"])
         self.refused("--causal", "both", say=["'both' is not one of no, yes"])
         self.refused("--memory-limit", "much", say=["'much' is not a size"])
-        self.refused("--timeout", "nan", say=["--timeout", "'nan'", "from 0 to 1e+07"])
+        self.refused("--timeout", "nan", say=["--timeout", "'nan'", "from 0.001 to 1e+07"])
+        self.refused("--timeout", "0", say=["--timeout", "'0'"])
         self.refused("--resume", "--force", say=["exclude each other"])
 
     def test_an_existing_file_is_not_overwritten(self):

@@ -97,6 +97,11 @@ class Verdicts(unittest.TestCase):
             self.assertIn("no end within --timeout 1 s", failure)
             self.assertIn("q_len=1 ", failure)
 
+    def test_memory_beyond_the_limit_is_a_failure_and_the_command_repeats_the_limit(self):
+        failed = self.failure("none", "--memory-limit", "4M")
+        self.assertIn("--memory-limit 4M", failed["repeat"])
+        self.assertIn("bad_alloc", failed["failure"])
+
     def test_leaving_the_process_is_a_failure(self):
         self.assertIn("the process ended with code 0", self.failure("leave")["failure"])
 
@@ -138,6 +143,9 @@ class Refusals(unittest.TestCase):
 
     def test_threads_is_one_number(self):
         self.assertIn("one number", self.refused("--threads", "1,2"))
+
+    def test_a_memory_limit_that_is_no_size(self):
+        self.assertIn("'lots' is not a size", self.refused("--memory-limit", "lots"))
 
     def test_an_unknown_format(self):
         self.assertIn("json", self.refused("--format", "xml"))

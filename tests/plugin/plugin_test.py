@@ -99,9 +99,10 @@ class Installed(Swept):
 
     def test_another_abi_is_refused(self):
         source = self.folder / "abi.cpp"
-        source.write_text('extern "C" { extern const struct { unsigned abi; const char *tag, *id; void (*enter)(void*); }\n'
-                          'attn_plugin; decltype(attn_plugin) attn_plugin{999, "", "", nullptr}; }\n')
-        self.refused("--plugin", self.compile("abi.so", source), saying=["abi.so", "ABI version 999", "accepts"])
+        for version in (1, 999):  # older, newer
+            source.write_text('extern "C" { extern const struct { unsigned abi; const char *tag, *id; void (*enter)(void*); }\n'
+                              f'attn_plugin; decltype(attn_plugin) attn_plugin{{{version}, "", "", nullptr}}; }}\n')
+            self.refused("--plugin", self.compile("abi.so", source), saying=["abi.so", f"ABI version {version},", "accepts"])
 
     def test_a_library_that_is_no_plugin_is_refused(self):
         source = self.folder / "other.cpp"

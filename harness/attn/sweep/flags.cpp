@@ -8,7 +8,9 @@
 #include <cstdlib>
 
 #include "attn/core/text.hpp"
+#include "attn/measure/memory.hpp"
 #include "attn/report/sink.hpp"
+#include "attn/sweep/axes.hpp"
 
 namespace attn {
 
@@ -130,6 +132,13 @@ void accept_from_to(CLI::Option& option, double least, double most) {
     return value && *value >= least && *value <= most ? "" : "'" + text + "' is given, a number from " + accepted + " is accepted";
   };
   option.check(refusal, accepted);
+}
+
+Result<index_t> read_memory_limit(const std::string& given, int workers) {
+  if (given.empty()) return default_memory_limit_bytes() / workers;
+  const auto bytes = parse_bytes(given);
+  if (!bytes) return refuse("--memory-limit: " + bytes.reason());
+  return *bytes;
 }
 
 FlagsEnd read_flags(CLI::App& app, const std::vector<std::string>& given, const std::vector<std::string>& repeatable) {

@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "attn/core/problem.hpp"
 #include "attn/core/result.hpp"
 
 namespace CLI {
@@ -26,6 +27,12 @@ FlagsEnd read_flags(CLI::App& app, const std::vector<std::string>& given, const 
 
 // Values of `option` are numbers from `least` to `most`. CLI::Range would let nan pass.
 void accept_from_to(CLI::Option& option, double least, double most);
+
+// The least --timeout, a millisecond: no worker starts in less, and none is a limit that lets nothing run.
+inline constexpr double least_timeout_s = 1e-3;
+
+// Bytes that --memory-limit grants a worker. Without one (""), the workers that run at a time share four fifths of what is available.
+Result<index_t> read_memory_limit(const std::string& given, int workers = 1);
 
 // The text of a TOML file as flags, "--name=value". A list is joined by commas, except where a flag may be given several times.
 // Refusals name `path`.

@@ -45,15 +45,15 @@ void declare(CLI::App& app, SweepOptions& o) {
         ->check(CLI::Range(low, high))
         ->capture_default_str();
   };
-  const auto seconds = [&](const char* flag, double& value, const char* doc) {
+  const auto seconds = [&](const char* flag, double& value, double least, const char* doc) {
     auto* option = app.add_option(std::string("--") + flag, value, doc)->multi_option_policy(last)->group(measuring);
-    accept_from_to(*option->capture_default_str(), 0, 1e7);
+    accept_from_to(*option->capture_default_str(), least, 1e7);
   };
   whole("samples", o.samples, 1, 10'000, "timed samples of a cell, over all rounds");
   whole("rounds", o.rounds, 1, 100, "rounds in shuffled order that the samples are spread over");
-  seconds("sample-time", o.sample_time_s, "least seconds of a sample: short runs are repeated (0: none is)");
-  seconds("timeout", o.timeout_s, "seconds after which a cell's worker is killed");
-  seconds("budget", o.budget_s, "seconds after which no cell is started (0: none)");
+  seconds("sample-time", o.sample_time_s, 0, "least seconds of a sample: short runs are repeated (0: none is)");
+  seconds("timeout", o.timeout_s, least_timeout_s, "seconds after which a cell's worker is killed");
+  seconds("budget", o.budget_s, 0, "seconds after which no cell is started (0: none)");
   text("memory-limit", o.memory_limit, "of a worker, such as 8G (default: four fifths of what is available)", measuring);
   app.add_flag("--pin,!--no-pin", o.pin, "bind threads to cores")->group(measuring)->multi_option_policy(last);
   text("machine-root", o.machine_root, "where proc and sys are read, to see what disturbs a cell", measuring);

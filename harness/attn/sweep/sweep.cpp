@@ -19,12 +19,11 @@
 #include "attn/measure/clock.hpp"
 #include "attn/measure/doctor.hpp"
 #include "attn/measure/machine_state.hpp"
-#include "attn/measure/memory.hpp"
 #include "attn/measure/process.hpp"
 #include "attn/report/context.hpp"
 #include "attn/report/sink.hpp"
 #include "attn/report/table.hpp"
-#include "attn/sweep/axes.hpp"
+#include "attn/sweep/flags.hpp"
 #include "attn/sweep/grid.hpp"
 #include "attn/sweep/interrupt.hpp"
 #include "attn/sweep/iso_error.hpp"
@@ -437,13 +436,9 @@ int run(Sweep& sweep) {
   if (o.dry_run) return dry_run(*blocks);
   if (!o.against.empty()) o.against = (*sweep.registry.configure(o.against))->name();
 
-  if (o.memory_limit.empty()) {
-    sweep.memory_limit_bytes = default_memory_limit_bytes();
-  } else {
-    const auto bytes = parse_bytes(o.memory_limit);
-    if (!bytes) return usage("--memory-limit: " + bytes.reason());
-    sweep.memory_limit_bytes = *bytes;
-  }
+  const auto memory_limit_bytes = read_memory_limit(o.memory_limit);
+  if (!memory_limit_bytes) return usage(memory_limit_bytes.reason());
+  sweep.memory_limit_bytes = *memory_limit_bytes;
   if (o.out.empty()) o.out = default_out();
   if (Status status = open_outputs(sweep); !status) return usage(status.reason());
   if (!o.save_output.empty()) {

@@ -8,11 +8,11 @@
 #include <nlohmann/json.hpp>
 
 #include "attn/core/text.hpp"
-#include "attn/measure/memory.hpp"
 #include "attn/measure/process.hpp"
 #include "attn/report/context.hpp"
 #include "attn/report/sink.hpp"
 #include "attn/sweep/axes.hpp"
+#include "attn/sweep/flags.hpp"
 #include "attn/sweep/interrupt.hpp"
 #include "attn/sweep/sweep.hpp"
 
@@ -96,6 +96,8 @@ std::string result_of(const Total& total) {
 std::string repeat_verify(const Verdict& verdict, const Finding& finding, const SweepOptions& o) {
   std::vector<std::string> arguments = {"attn_sweep", "--verify", "--variants", verdict.variant, "--property", finding.property};
   if (!o.threads.empty()) arguments.insert(arguments.end(), {"--threads", o.threads});
+  if (!o.memory_limit.empty()) arguments.insert(arguments.end(), {"--memory-limit", o.memory_limit});
+  if (o.timeout_s != SweepOptions().timeout_s) arguments.insert(arguments.end(), {"--timeout", format_number(o.timeout_s)});
   for (const auto& plugin : o.plugins) arguments.insert(arguments.end(), {"--plugin", plugin});
   return shell_quoted(arguments);
 }
@@ -134,16 +136,17 @@ int verify(const SweepOptions& o, const Registry& registry, const std::vector<st
   const auto threads = parse_axis(o.threads.empty() ? "2" : o.threads, 1, 256);
   if (!threads || threads->size() != 1)
     return refused("--threads: --verify takes one number, 1..256" + (threads ? std::string() : "; " + threads.reason()));
+  const auto memory_limit_bytes = read_memory_limit(o.memory_limit);
+  if (!memory_limit_bytes) return refused(memory_limit_bytes.reason());
 
   catch_interrupts();
-  const index_t memory_limit_bytes = default_memory_limit_bytes();
   std::vector<Verdict> verdicts;
   for (const auto& variant : *variants) {
     Verdict verdict{variant->name(), registry.find(variant->id())->family, {}};
     for (const Property& property : *tried) {
       const json question = {
           {"kind", "property"}, {"variant", verdict.variant}, {"property", property.id}, {"threads", threads->front()}};
-      const ProcessEnd end = run_worker(worker_arguments, question.dump(), o.timeout_s, memory_limit_bytes, &interrupted);
+      const ProcessEnd end = run_worker(worker_arguments, question.dump(), o.timeout_s, *memory_limit_bytes, &interrupted);
       if (interrupted) break;
       verdict.findings.push_back(finding_of(end, property.id, o.timeout_s));
     }

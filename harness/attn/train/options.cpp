@@ -54,7 +54,7 @@ void declare(CLI::App& app, TrainOptions& o) {
                       ->multi_option_policy(last)
                       ->group(running)
                       ->capture_default_str(),
-                 0, 1e7);
+                 least_timeout_s, 1e7);
   text("memory-limit", o.memory_limit, "of a run, such as 8G (default: four fifths of what is available, shared by the jobs)",
        running);
 

@@ -16,12 +16,11 @@
 #include "attn/core/text.hpp"
 #include "attn/exec/arena.hpp"
 #include "attn/measure/clock.hpp"
-#include "attn/measure/memory.hpp"
 #include "attn/measure/process.hpp"
 #include "attn/report/context.hpp"
 #include "attn/report/row.hpp"
 #include "attn/report/sink.hpp"
-#include "attn/sweep/axes.hpp"
+#include "attn/sweep/flags.hpp"
 #include "attn/sweep/interrupt.hpp"
 #include "attn/sweep/sweep.hpp"
 #include "attn/train/plan.hpp"
@@ -388,13 +387,9 @@ int run(Training& t, const std::vector<std::string>& command_line) {
   if (o.dry_run) return dry_run(t.plan);
 
   const int jobs = o.jobs > 0 ? static_cast<int>(o.jobs) : usable_cores();
-  if (o.memory_limit.empty()) {
-    t.memory_limit_bytes = default_memory_limit_bytes() / jobs;
-  } else {
-    const auto bytes = parse_bytes(o.memory_limit);
-    if (!bytes) return usage("--memory-limit: " + bytes.reason());
-    t.memory_limit_bytes = *bytes;
-  }
+  const auto memory_limit_bytes = read_memory_limit(o.memory_limit, jobs);
+  if (!memory_limit_bytes) return usage(memory_limit_bytes.reason());
+  t.memory_limit_bytes = *memory_limit_bytes;
   if (o.out.empty()) o.out = default_out();
   if (Status status = open_csv(t); !status) return usage(status.reason());
 
