@@ -169,14 +169,12 @@ int verify(const SweepOptions& o, const Registry& registry, const std::vector<st
   return any_failed(verdicts) ? exit_failed_cell : exit_ok;
 }
 
-void answer_verify(const json& question, const Registry& registry, CallMeter* meter) {
-  const auto property = chosen_properties(question.at("property").get<std::string>());
-  const auto variant = registry.configure(question.at("variant").get<std::string>());
-  ATTN_ASSERT(property && variant);
-  const ConformanceOptions options{.threads = question.at("threads").get<int>(),
-                                   .meter = meter,
-                                   .before = [](const std::string& what) { write_whole(answer_fd, std::string(case_mark) + what + "\n"); }};
-  const Finding finding = check_property(**variant, property->front(), options);
+void answer_verify(const std::string& variant, const std::string& property, const Registry& registry, ConformanceOptions options) {
+  const auto chosen = chosen_properties(property);
+  const auto configured = registry.configure(variant);
+  ATTN_ASSERT(chosen && configured);
+  options.before = [](const std::string& what) { write_whole(answer_fd, std::string(case_mark) + what + "\n"); };
+  const Finding finding = check_property(**configured, chosen->front(), options);
   write_whole(answer_fd, json(finding).dump(-1, ' ', false, json::error_handler_t::replace) + "\n");
 }
 

@@ -2,7 +2,6 @@
 // so that a crash or a hang is that property's failure.
 #pragma once
 
-#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 
@@ -22,7 +21,7 @@ struct Verdict {
 int verify(const SweepOptions& options, const Registry& registry, const std::vector<std::string>& worker_arguments);
 
 // Inside the worker: tries one property, writing each case to answer_fd before it is tried and the finding at the end.
-void answer_verify(const nlohmann::json& question, const Registry& registry, CallMeter* meter);
+void answer_verify(const std::string& variant, const std::string& property, const Registry& registry, ConformanceOptions options);
 
 std::string verdicts_text(const std::vector<Property>& tried, const std::vector<Verdict>& verdicts, const SweepOptions& options);
 std::string verdicts_markdown(const std::vector<Property>& tried, const std::vector<Verdict>& verdicts);

@@ -49,7 +49,8 @@ int worker_main(const std::vector<std::string>& plugins, CallMeter* meter) {
   }
   const auto question = nlohmann::json::parse(std::string{std::istreambuf_iterator<char>(std::cin), {}});
   if (question.at("kind") == "property") {
-    answer_verify(question, registry, meter);
+    answer_verify(question.at("variant").get<std::string>(), question.at("property").get<std::string>(), registry,
+                  {.threads = question.at("threads").get<int>(), .meter = meter});
     ::_exit(exit_ok);
   }
   const std::string answer = answer_to(question, registry);
