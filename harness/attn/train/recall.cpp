@@ -40,7 +40,7 @@ struct Mqar final : Task {
                  "keys and values together, even; 0: 128, or 4 kv where that is more")
         .number("power", &Options::power, 0, 10, "slots are asked with probability ~ (g+1)^(power-1); 1: uniform")
         .flag("curriculum", &Options::curriculum,
-              "begin with 8 pairs and double them in equal parts of the first half of training");
+              "begin with 8 pairs, or 1 where no more than 8 are asked, and double them in equal parts of the first half of training");
   }
   static index_t pairs(index_t length, const Options& o) { return o.kv > 0 ? o.kv : std::clamp<index_t>(length / 4, 1, 64); }
   static index_t vocabulary(index_t length, const Options& o) {
@@ -77,11 +77,12 @@ struct Mqar final : Task {
   }
 
   index_t pairs_at(double progress) const {
-    if (!o.curriculum || kv <= 8) return kv;
+    if (!o.curriculum) return kv;
+    const index_t first = kv > 8 ? 8 : 1;
     index_t stages = 1;
-    for (index_t count = kv; count > 8; count /= 2) ++stages;
+    for (index_t count = kv; count > first; count /= 2) ++stages;
     const auto stage = static_cast<index_t>(progress * 2 * static_cast<double>(stages));
-    return stage >= stages - 1 ? kv : std::min(kv, index_t{8} << stage);
+    return stage >= stages - 1 ? kv : std::min(kv, first << stage);
   }
 
   double full_difficulty_from() const override { return o.curriculum ? 0.5 : 0; }
