@@ -2,6 +2,7 @@
 #include <cmath>
 #include <map>
 #include <set>
+#include <tuple>
 
 #include "attn/train/listops.hpp"
 #include "attn/train/pathfinder.hpp"
@@ -95,14 +96,16 @@ TEST_CASE("MQAR's slots are those of its paper: a window of 16 sees 59 % of the 
   CHECK(level(levels, "window_16") == Approx(0.593 + (1 - 0.593) / 8).margin(0.01));
 }
 
-TEST_CASE("The curriculum of MQAR begins with 8 pairs and has all of them from the middle on", "[train]") {
-  const auto task = task_of("mqar:kv=64,curriculum=yes", 256);
-  const auto pairs = [&](double progress) { return some(*task, 1, progress)[0].targets.size(); };
-  CHECK(pairs(0) == 8);
-  CHECK(pairs(0.2) == 16);
-  CHECK(pairs(0.3) == 32);
-  CHECK(pairs(0.5) == 64);
-  CHECK(pairs(1) == 64);
+TEST_CASE("The curriculum of MQAR begins with 8 pairs, or with 1 of no more than 8, and has all of them from the middle on", "[train]") {
+  for (const auto& [kv, n, factor] : {std::tuple{"64", 256, 8}, std::tuple{"8", 64, 1}}) {
+    const auto task = task_of("mqar:curriculum=yes,kv=" + std::string(kv), n);
+    const auto pairs = [&](double progress) { return static_cast<int>(some(*task, 1, progress)[0].targets.size()) / factor; };
+    CHECK(pairs(0) == 1);
+    CHECK(pairs(0.2) == 2);
+    CHECK(pairs(0.3) == 4);
+    CHECK(pairs(0.5) == 8);
+    CHECK(pairs(1) == 8);
+  }
 }
 
 TEST_CASE("A marker stands first and is asked for last; a needle stands anywhere", "[train]") {
