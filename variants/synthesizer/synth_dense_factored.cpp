@@ -3,6 +3,7 @@
 
 #include "attn/kernels/rows.hpp"
 #include "attn/kernels/weighted_sum.hpp"
+#include "attn/variant/backward_cost.hpp"
 #include "attn/variant/variant.hpp"
 
 namespace attn {
@@ -54,12 +55,9 @@ struct SynthDenseFactored {
             .exps = heads * pairs};
   }
 
-  // The logits again, and two products for each of the forward pass.
   static Cost backward_cost(const Problem& p, const Options& o) {
     const Cost forward = cost(p, o);
-    return {.flops = 3 * forward.flops - 2 * forward.exps * static_cast<double>(p.value_dim),
-            .bytes = 2 * forward.bytes,
-            .exps = forward.exps};
+    return remade_logits_backward_cost(forward, 2 * forward.exps * static_cast<double>(p.value_dim));
   }
 
   template <class T>

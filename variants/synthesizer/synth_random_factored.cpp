@@ -2,6 +2,7 @@
 
 #include "attn/kernels/rows.hpp"
 #include "attn/kernels/weighted_sum.hpp"
+#include "attn/variant/backward_cost.hpp"
 #include "attn/variant/variant.hpp"
 
 namespace attn {
@@ -48,12 +49,9 @@ struct SynthRandomFactored {
         .flops = 2 * heads * pairs * (k + values), .bytes = 2 * sizeof(float) * heads * n * (k + values), .exps = heads * pairs};
   }
 
-  // The logits again, and two products for each of the forward pass.
   static Cost backward_cost(const Problem& p, const Options& o) {
     const Cost forward = cost(p, o);
-    return {.flops = 3 * forward.flops - 2 * forward.exps * static_cast<double>(p.batch * p.value_dim),
-            .bytes = 2 * forward.bytes,
-            .exps = forward.exps};
+    return remade_logits_backward_cost(forward, 2 * forward.exps * static_cast<double>(p.batch * p.value_dim));
   }
 
   template <class T>
