@@ -344,11 +344,8 @@ struct Reformer {
 
   index_t rules_of_chunk() const { return 2 + (o_.unique ? o_.rounds - 1 : 0); }
 
-  template <class V>
-  static auto listed(const V& view, const std::int32_t* numbers) {
-    using Data = std::remove_pointer_t<decltype(view.row(0))>;
-    return std::conditional_t<std::is_const_v<Data>, kernels::ListedRows, kernels::ListedOutput>{view.row(0), view.stride(0),
-                                                                                                 numbers};
+  static kernels::ListedRows listed(const View<const float, 2>& rows, const std::int32_t* numbers) {
+    return {rows.row(0), rows.stride(0), numbers};
   }
   std::span<const std::int32_t> tokens(const Workspace& workspace, index_t side, index_t head, index_t u) const {
     const index_t list = (side * p_.batch * p_.heads + head) * o_.rounds * p_.q_len;
