@@ -164,6 +164,8 @@ class Interruption(Case):
         self.assertTrue(3 <= len(kept) < 80, len(kept))
         done = run(*self.LONG, *seeds, "--out", self.out, "--resume")
         self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(done.stdout.splitlines()[-2:],
+                         [f"{80 - len(kept)} new, {len(kept)} from before", f"80 rows in {self.out}"])
         self.assertEqual(run(*self.LONG, *seeds, "--out", whole).returncode, 0)
         key = lambda row: (row["variant"], int(row["seed"]), row["accuracy"], row["loss"])
         self.assertEqual(sorted(map(key, rows_of(self.out))), sorted(map(key, rows_of(whole))))

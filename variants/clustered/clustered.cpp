@@ -1,5 +1,7 @@
 #include "attn/kernels/engine.hpp"
 #include "attn/kernels/query_clusters.hpp"
+#include "attn/kernels/rows.hpp"
+#include "attn/variant/backward_cost.hpp"
 #include "attn/variant/variant.hpp"
 
 namespace attn {
@@ -57,6 +59,8 @@ struct Clustered {
     return cost;
   }
 
+  static Cost backward_cost(const Problem& p, const Options& o) { return chosen_keys_backward_cost(p, cost(p, o)); }
+
   template <class T>
   static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>& parameters) {
     const Tensor<float> q = cast<float>(in.q), planes = cast<float>(parameters["planes"]),
@@ -79,13 +83,16 @@ struct Clustered {
         shape_(shape(p, o)),
         clusters_(p, shape_, workspace),
         engine_(of_means(p, o), {}, workspace),
-        answers_(workspace.shared<float>(p.batch * p.heads * shape_.clusters * p.value_dim)) {}
+        answers_(workspace.shared<float>(p.batch * p.heads * shape_.clusters * p.value_dim)) {
+    if (!workspace.training()) return;
+    d_answers_ = workspace.shared<float>(answers_.count);
+    d_means_ = workspace.shared<float>(p.batch * p.heads * shape_.clusters * p.head_dim);
+  }
 
   void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
     clusters_.run(in.q, parameters.view<2>("planes"), parameters.view<2>("starts"), workspace);
     const Output answers(workspace.shared(answers_).data(), {p_.batch, p_.heads, shape_.clusters, p_.value_dim});
-    engine_.run({clusters_.means(workspace), in.k, in.v, answers}, workspace,
-                [](const kernels::QueryBlock&, kernels::KeyList& keys) { keys.all(); });
+    engine_.run({clusters_.means(workspace), in.k, in.v, answers}, workspace, kernels::all_keys);
     const index_t blocks = (p_.q_len + block - 1) / block;
     parallel_tasks(p_.batch * p_.heads * blocks, [&](index_t task, int) {
       const index_t b = task / blocks / p_.heads, h = task / blocks % p_.heads;
@@ -94,6 +101,37 @@ struct Clustered {
       const auto to = out[b][h];
       for (index_t i = task % blocks * block; i < std::min(p_.q_len, (task % blocks + 1) * block); ++i)
         std::copy_n(from.row(group[static_cast<std::size_t>(i)]), p_.value_dim, to.row(i));
+    });
+  }
+
+  // Clusters are held fixed: an answer has the sum of its members' gradients, a member its share of its mean's.
+  void backward(const FloatInputs& in, const ParameterSet<float>&, const BackwardArrays& b, Workspace& workspace) const {
+    const index_t d = p_.head_dim, dv = p_.value_dim;
+    const auto of_clusters = [&](const Booking<float>& booking, index_t width) {
+      return View<float, 4>(workspace.shared(booking).data(), {p_.batch, p_.heads, shape_.clusters, width});
+    };
+    const View<float, 4> answers = of_clusters(answers_, dv), d_answers = of_clusters(d_answers_, dv),
+                         d_means = of_clusters(d_means_, d);
+    const auto for_each_cluster = [&](auto f) {
+      parallel_tasks(p_.batch * p_.heads, [&](index_t head, int) {
+        const auto table = clusters_.table(workspace, head / p_.heads, head % p_.heads);
+        for (std::size_t c = 0; c + 1 < table.begin.size(); ++c) {
+          const auto first = static_cast<std::size_t>(table.begin[c]), end = static_cast<std::size_t>(table.begin[c + 1]);
+          f(head / p_.heads, head % p_.heads, static_cast<index_t>(c), table.order.subspan(first, end - first));
+        }
+      });
+    };
+    for_each_cluster([&](index_t batch, index_t h, index_t cluster, std::span<const std::int32_t> members) {
+      float* to = d_answers[batch][h].row(cluster);
+      std::fill_n(to, dv, 0.0f);
+      for (const std::int32_t i : members) kernels::add(1, dv, {b.d_out[batch][h].row(i), dv}, {to, dv});
+    });
+    engine_.backward({clusters_.means(workspace), in.k, in.v}, {answers, d_answers, d_means, b.d_k, b.d_v}, workspace,
+                     kernels::all_keys);
+    for_each_cluster([&](index_t batch, index_t h, index_t cluster, std::span<const std::int32_t> members) {
+      const float share = 1 / static_cast<float>(members.size());
+      for (const std::int32_t i : members)
+        kernels::scale_rows(1, d, {d_means[batch][h].row(cluster), d}, &share, {b.d_q[batch][h].row(i), d});
     });
   }
 
@@ -109,7 +147,7 @@ struct Clustered {
   kernels::ClusterShape shape_;
   kernels::QueryClusters clusters_;
   kernels::SoftmaxEngine engine_;
-  Booking<float> answers_;
+  Booking<float> answers_, d_answers_, d_means_;
 };
 ATTN_VARIANT(clustered, Clustered)
 

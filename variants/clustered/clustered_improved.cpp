@@ -2,6 +2,7 @@
 
 #include "attn/kernels/engine.hpp"
 #include "attn/kernels/query_clusters.hpp"
+#include "attn/variant/backward_cost.hpp"
 #include "attn/variant/variant.hpp"
 
 namespace attn {
@@ -53,6 +54,11 @@ struct ClusteredImproved {
     return {};
   }
 
+  static Status supports_backward(const Problem& p, const Options&) {
+    if (!p.causal) return refuse("has a backward pass when causal: otherwise two softmaxes share the mass of T_c");
+    return {};
+  }
+
   static Cost cost(const Problem& p, const Options& o) {
     const auto topk = static_cast<double>(std::min(o.topk, p.kv_len)), m = static_cast<double>(p.kv_len);
     const double direct = static_cast<double>(p.q_len) * topk * (p.causal ? 0.5 : 1);  // as if T_c were spread evenly
@@ -62,6 +68,8 @@ struct ClusteredImproved {
     cost.flops += 2 * dim * static_cast<double>(p.q_len * o.bits) + (p.causal ? 2 * dim * clusters * m : 0);
     return cost;
   }
+
+  static Cost backward_cost(const Problem& p, const Options& o) { return chosen_keys_backward_cost(p, cost(p, o)); }
 
   template <class T>
   static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>& parameters) {
@@ -109,7 +117,6 @@ struct ClusteredImproved {
 
   void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
     clusters_.run(in.q, parameters.view<2>("planes"), parameters.view<2>("starts"), workspace);
-    const auto head_of = [&](index_t b, index_t h) { return b * p_.heads + h; };
     std::int32_t* chosen = workspace.shared(chosen_).data();
     Piece* piece = workspace.shared(piece_).data();
     parallel_tasks(p_.batch * p_.heads, [&](index_t head, int worker) {
@@ -120,15 +127,7 @@ struct ClusteredImproved {
     });
 
     // Each query by itself, to the keys of its cluster.
-    const auto rows = [&](index_t b, index_t h, index_t i) {
-      const Piece& own = piece[head_of(b, h) * pieces_ + i];
-      return clusters_.table(workspace, b, h)
-          .order.subspan(static_cast<std::size_t>(own.first), static_cast<std::size_t>(own.count));
-    };
-    engine_.run({in.q, in.k, in.v, out}, workspace, rows, [&](const kernels::QueryBlock& queries, kernels::KeyList& keys) {
-      const index_t head = head_of(queries.batch, queries.head), cluster = piece[head * pieces_ + queries.block].cluster;
-      keys.listed(chosen + (head * shape_.clusters + cluster) * topk_, topk_);
-    });
+    with_schedules(workspace, [&](auto rows, auto keys) { engine_.run({in.q, in.k, in.v, out}, workspace, rows, keys); });
     if (p_.causal) return;
 
     // The mean of each cluster, to all keys; then without those of T_c.
@@ -149,10 +148,34 @@ struct ClusteredImproved {
     });
   }
 
+  // Causal: of the queries by themselves, T_c held fixed.
+  void backward(const FloatInputs& in, const ParameterSet<float>&, const BackwardArrays& b, Workspace& workspace) const {
+    with_schedules(workspace, [&](auto rows, auto keys) {
+      engine_.backward({in.q, in.k, in.v}, {b.out, b.d_out, b.d_q, b.d_k, b.d_v}, workspace, rows, keys);
+    });
+  }
+
  private:
   struct Piece {
     std::int32_t first, count, cluster;  // queries order[first] .. order[first + count - 1]
   };
+
+  // Calls use(rows, keys): the pieces' queries, and the keys of their cluster.
+  template <class F>
+  void with_schedules(const Workspace& workspace, F use) const {
+    const std::int32_t* chosen = workspace.shared(chosen_).data();
+    const Piece* piece = workspace.shared(piece_).data();
+    const auto rows = [&](index_t b, index_t h, index_t i) {
+      const Piece& own = piece[(b * p_.heads + h) * pieces_ + i];
+      return clusters_.table(workspace, b, h)
+          .order.subspan(static_cast<std::size_t>(own.first), static_cast<std::size_t>(own.count));
+    };
+    const auto keys = [&](const kernels::QueryBlock& queries, kernels::KeyList& list) {
+      const index_t head = queries.batch * p_.heads + queries.head, cluster = piece[head * pieces_ + queries.block].cluster;
+      list.listed(chosen + (head * shape_.clusters + cluster) * topk_, topk_);
+    };
+    use(kernels::RowSchedule(rows), kernels::KeySchedule(keys));
+  }
   static constexpr index_t piece_rows = 96;  // of a cluster, at most: two wide tiles
 
   static kernels::ClusterShape shape(const Problem& p, const Options& o) {

@@ -5,7 +5,9 @@
 
 #include "attn/kernels/grouping.hpp"
 #include "attn/kernels/row_attention.hpp"
+#include "attn/kernels/row_attention_backward.hpp"
 #include "attn/kernels/rows.hpp"
+#include "attn/variant/backward_cost.hpp"
 #include "attn/variant/variant.hpp"
 
 namespace attn {
@@ -106,6 +108,8 @@ struct Reformer {
     return cost;
   }
 
+  static Cost backward_cost(const Problem& p, const Options& o) { return chosen_keys_backward_cost(p, cost(p, o)); }
+
   template <class T>
   static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>& parameters) {
     const bool shared = o.keys == Keys::shared;
@@ -127,6 +131,7 @@ struct Reformer {
         hash_(hash_of(p, o)),
         sides_(o.keys == Keys::own ? 2 : 1),
         attention_(p.head_dim, p.value_dim, scale(p, o), workspace),
+        gradient_(p.head_dim, p.value_dim, scale(p, o), workspace),
         bucket_(workspace.shared<std::int32_t>(sides_ * p.batch * p.heads * o.rounds * p.q_len)),
         order_(workspace.shared<std::int32_t>(bucket_.count)),
         place_(workspace.shared<std::int32_t>(o.unique ? bucket_.count : 0)),
@@ -135,7 +140,9 @@ struct Reformer {
         scratch_(workspace.per_worker<float>(hash_.scratch_floats())),
         begin_(workspace.per_worker<std::int32_t>(hash_.buckets() + 1)),
         rules_(workspace.per_worker<kernels::SightRule>(chunks_.window() * rules_of_chunk())),
-        numbers_(workspace.per_worker<std::int32_t>((chunks_.window() + 1) * std::min(o.chunk, p.q_len) * (rules_of_chunk() - 1))) {}
+        numbers_(workspace.per_worker<std::int32_t>((chunks_.window() + 1) * std::min(o.chunk, p.q_len) * (rules_of_chunk() - 1))) {
+    if (workspace.training()) d_unit_keys_ = workspace.shared<float>(unit_keys_.count);
+  }
 
   // Hash and sort all rounds (the ring leads from the first to the last), then attend round by round: within one the chunks
   // hold different rows.
@@ -155,6 +162,53 @@ struct Reformer {
       const index_t b = head / p_.heads, h = head % p_.heads;
       for (index_t i = 0; i < p_.q_len; ++i) {
         if (lse(b, h, i) == -std::numeric_limits<float>::infinity()) std::copy_n(in.v[b][h].row(i), p_.value_dim, out[b][h].row(i));
+      }
+    });
+  }
+
+  // The chunks of the run, whose rounds are one softmax; those of a head write the same rows, so one thread takes them. Who attends
+  // to whom is held fixed. k = x / |x| passes on what is across x.
+  void backward(const FloatInputs& in, const ParameterSet<float>&, const BackwardArrays& arrays, Workspace& workspace) const {
+    const index_t n = p_.q_len, d = p_.head_dim;
+    parallel_tasks(p_.batch * p_.heads, [&](index_t head, int worker) {
+      const index_t b = head / p_.heads, h = head % p_.heads;
+      const auto d_q = arrays.d_q[b][h], d_k = arrays.d_k[b][h], d_v = arrays.d_v[b][h];
+      const auto out = arrays.out[b][h], d_out = arrays.d_out[b][h];
+      const bool shared = o_.keys == Keys::shared;
+      const View<float, 2> d_unit(workspace.shared(d_unit_keys_).data() + (shared ? head * n * d : 0), {n, d});
+      for (const auto& rows : {d_q, d_k, d_v, shared ? d_unit : d_k}) {
+        for (index_t i = 0; i < n; ++i) std::fill_n(rows.row(i), rows.extent(1), 0.0f);
+      }
+      const auto& keys_to = shared ? d_unit : d_k;
+      for (index_t u = 0; u < chunks_.all(); ++u) {
+        with_chunk(in, workspace, head, u, worker, [&](const kernels::RowGroup& group) {
+          std::array<kernels::RowGroupGradients::Keys, 32> to;
+          for (std::size_t i = 0; i < group.keys.size(); ++i) {
+            const std::int32_t* tokens = group.keys[i].v.number;
+            to[i] = {{keys_to.row(0), keys_to.stride(0), tokens}, {d_v.row(0), d_v.stride(0), tokens}};
+          }
+          gradient_(group,
+                    {.out = {out.row(0), out.stride(0), group.q.number},
+                     .d_out = {d_out.row(0), d_out.stride(0), group.q.number},
+                     .d_q = {d_q.row(0), d_q.stride(0), group.q.number},
+                     .keys = {to.data(), group.keys.size()}},
+                    workspace, worker);
+        });
+      }
+      if (!shared) return;
+      const float* lse = workspace.shared(lse_).data() + head * n;
+      for (index_t i = 0; i < n; ++i) {
+        const kernels::Rows x{in.q[b][h].row(i), d};
+        float squares = 0, along = 0;
+        kernels::row_squares(1, d, x, &squares);
+        kernels::row_dots(1, d, x, d_unit.row(i), &along);
+        if (squares > 0) {
+          const float inverse = 1 / std::sqrt(squares);
+          kernels::add(1, d, {d_unit.row(i), d}, {d_q.row(i), d}, inverse);
+          kernels::add(1, d, x, {d_q.row(i), d}, -along * inverse / squares);
+        }
+        if (std::isinf(lse[i]))
+          kernels::add(1, p_.value_dim, {d_out.row(i), p_.value_dim}, {d_v.row(i), p_.value_dim});  // saw itself
       }
     });
   }
@@ -205,8 +259,7 @@ struct Reformer {
   struct Table {
     std::vector<std::int32_t> bucket, order;
   };
-  static Table table_of(const Problem& p, const Options& o, const Tensor<float>& x,
-                        const Tensor<float>& rotations, index_t head) {
+  static Table table_of(const Problem& p, const Options& o, const Tensor<float>& x, const Tensor<float>& rotations, index_t head) {
     const auto hash = hash_of(p, o);
     const index_t n = p.q_len, d = p.head_dim;
     std::vector<float> scratch(static_cast<std::size_t>(hash.scratch_floats()));
@@ -238,8 +291,8 @@ struct Reformer {
           for (const std::int32_t j : chunks.tokens(keys.order.data(), w)) {
             if (shared && i == j) continue;
             if (p.causal && j > i) continue;
-            if (o.same_bucket && queries.bucket[static_cast<std::size_t>(round * n + i)] !=
-                                     keys.bucket[static_cast<std::size_t>(round * n + j)])
+            if (o.same_bucket &&
+                queries.bucket[static_cast<std::size_t>(round * n + i)] != keys.bucket[static_cast<std::size_t>(round * n + j)])
               continue;
             if (o.unique && c[i * n + j] > 0) continue;
             c[i * n + j] += 1;
@@ -276,7 +329,8 @@ struct Reformer {
       std::int32_t* place = workspace.shared(place_).data() + task * n;
       for (index_t t = 0; t < n; ++t) {
         const auto token = order[static_cast<std::size_t>(task * n + t)];
-        const index_t of_bucket = o_.same_bucket ? bucket[static_cast<std::size_t>(task * n + token)] * places_of_bucket(p_, o_) : 0;
+        const index_t of_bucket =
+            o_.same_bucket ? bucket[static_cast<std::size_t>(task * n + token)] * places_of_bucket(p_, o_) : 0;
         place[token] = static_cast<std::int32_t>(of_bucket + t / o_.chunk);
       }
     });
@@ -290,23 +344,26 @@ struct Reformer {
 
   index_t rules_of_chunk() const { return 2 + (o_.unique ? o_.rounds - 1 : 0); }
 
-  // Queries of chunk `own` of a head, among the keys of the chunks that it sees.
-  void attend_chunk(const FloatInputs& in, Output out, const Workspace& workspace, index_t head, index_t own, int worker) const {
+  static kernels::ListedRows listed(const View<const float, 2>& rows, const std::int32_t* numbers) {
+    return {rows.row(0), rows.stride(0), numbers};
+  }
+  std::span<const std::int32_t> tokens(const Workspace& workspace, index_t side, index_t head, index_t u) const {
+    const index_t list = (side * p_.batch * p_.heads + head) * o_.rounds * p_.q_len;
+    return chunks_.tokens(workspace.shared(order_).data() + list, u);
+  }
+  kernels::ListedRows keys_of(const FloatInputs& in, const Workspace& workspace, index_t head, const std::int32_t* numbers) const {
+    if (o_.keys == Keys::own) return listed(in.k[head / p_.heads][head % p_.heads], numbers);
+    return {workspace.shared(unit_keys_).data() + head * p_.q_len * p_.head_dim, p_.head_dim, numbers};
+  }
+
+  // Calls use(group): the queries of chunk `own` of a head, among the keys of the chunks that it sees.
+  template <class F>
+  void with_chunk(const FloatInputs& in, const Workspace& workspace, index_t head, index_t own, int worker, F use) const {
     const bool shared = o_.keys == Keys::shared;
     const index_t n = p_.q_len, b = head / p_.heads, h = head % p_.heads, round = own / chunks_.in_round;
     const index_t key_list = ((sides_ - 1) * p_.batch * p_.heads + head) * o_.rounds * n, query_list = head * o_.rounds * n;
-    const std::int32_t* order = workspace.shared(order_).data();
     const auto q = in.q[b][h], v = in.v[b][h];
-    const auto to = out[b][h];
-    const float* unit = workspace.shared(unit_keys_).data() + head * n * p_.head_dim;
-    const auto of = [](auto view, const std::int32_t* numbers) {
-      return kernels::ListedRows{view.row(0), view.stride(0), numbers};
-    };
-    const auto keys_of = [&](const std::int32_t* numbers) {
-      return shared ? kernels::ListedRows{unit, p_.head_dim, numbers} : of(in.k[b][h], numbers);
-    };
-
-    const auto queries = chunks_.tokens(order + query_list, own);
+    const auto queries = tokens(workspace, 0, head, own);
     std::int32_t* free_numbers = workspace.of(worker, numbers_).data();
     // What a table says of each token.
     const auto look_up = [&](const std::int32_t* table, std::span<const std::int32_t> tokens) {
@@ -326,43 +383,53 @@ struct Reformer {
     chunks_.for_each_seen(own, [&](index_t u) {
       const bool same_round = u / chunks_.in_round == round;
       if (o_.same_bucket && !same_round) return;
-      const auto tokens = chunks_.tokens(order + key_list, u);
+      const auto keys = tokens(workspace, sides_ - 1, head, u);
       const kernels::SightRule* first = rule;
       const bool may_be_self = shared && (u == own || !same_round);  // other chunks of a round hold other tokens
       if (p_.causal) {
-        *rule++ = {queries.data(), tokens.data(), kernels::SightRule::lowest, may_be_self ? -1 : 0};
+        *rule++ = {queries.data(), keys.data(), kernels::SightRule::lowest, may_be_self ? -1 : 0};
       } else if (may_be_self) {
-        *rule++ = {queries.data(), tokens.data(), 0, 0, true};
+        *rule++ = {queries.data(), keys.data(), 0, 0, true};
       }
-      if (o_.same_bucket) *rule++ = {own_bucket, look_up(bucket + key_list, tokens), 0, 0};
+      if (o_.same_bucket) *rule++ = {own_bucket, look_up(bucket + key_list, keys), 0, 0};
       for (index_t r = 0; o_.unique && r < round; ++r) {
-        *rule++ = {own_place + r * static_cast<index_t>(queries.size()), look_up(place + key_list + r * n, tokens),
+        *rule++ = {own_place + r * static_cast<index_t>(queries.size()), look_up(place + key_list + r * n, keys),
                    static_cast<std::int32_t>(-o_.before), static_cast<std::int32_t>(o_.after), true};
       }
-      seen[size++] = {keys_of(tokens.data()), of(v, tokens.data()), static_cast<index_t>(tokens.size()), {first, rule}};
+      seen[size++] = {
+          keys_of(in, workspace, head, keys.data()), listed(v, keys.data()), static_cast<index_t>(keys.size()), {first, rule}};
     });
 
+    use(kernels::RowGroup{.q = listed(q, queries.data()),
+                          .out = {},
+                          .count = static_cast<index_t>(queries.size()),
+                          .keys = {seen.data(), size},
+                          .lse = {workspace.shared(lse_).data() + head * n, 1, queries.data()}});
+  }
+
+  void attend_chunk(const FloatInputs& in, Output out, const Workspace& workspace, index_t head, index_t own, int worker) const {
+    const index_t b = head / p_.heads, h = head % p_.heads, round = own / chunks_.in_round;
+    const auto q = in.q[b][h], v = in.v[b][h];
+    const auto to = out[b][h];
     // Rows of the next chunk: read at random, they would be waited for.
     std::array<kernels::FetchRows, 2> soon_k = {}, soon_v = {};
     if ((own + 1) % chunks_.in_round != 0) {
-      const auto next = chunks_.tokens(order + query_list, own + 1);
-      soon_k[0] = {of(q, next.data()), static_cast<index_t>(next.size())};
+      const auto next = tokens(workspace, 0, head, own + 1);
+      soon_k[0] = {listed(q, next.data()), static_cast<index_t>(next.size())};
       soon_v[0] = {{to.row(0), to.stride(0), next.data()}, static_cast<index_t>(next.size())};
       if (const index_t last = own + 1 + o_.after; last / chunks_.in_round == round) {
-        const auto tokens = chunks_.tokens(order + key_list, last);
-        soon_k[1] = {keys_of(tokens.data()), static_cast<index_t>(tokens.size())};
-        soon_v[1] = {of(v, tokens.data()), static_cast<index_t>(tokens.size())};
+        const auto keys = tokens(workspace, sides_ - 1, head, last);
+        soon_k[1] = {keys_of(in, workspace, head, keys.data()), static_cast<index_t>(keys.size())};
+        soon_v[1] = {listed(v, keys.data()), static_cast<index_t>(keys.size())};
       }
     }
-    attention_({.q = of(q, queries.data()),
-                .out = {to.row(0), to.stride(0), queries.data()},
-                .count = static_cast<index_t>(queries.size()),
-                .keys = {seen.data(), size},
-                .lse = {workspace.shared(lse_).data() + head * n, 1, queries.data()},
-                .resume = round > 0,
-                .soon_k = soon_k,
-                .soon_v = soon_v},
-               workspace, worker);
+    with_chunk(in, workspace, head, own, worker, [&](kernels::RowGroup group) {
+      group.out = {to.row(0), to.stride(0), group.q.number};
+      group.resume = round > 0;
+      group.soon_k = soon_k;
+      group.soon_v = soon_v;
+      attention_(group, workspace, worker);
+    });
   }
 
   Problem p_;
@@ -371,8 +438,9 @@ struct Reformer {
   kernels::AngularHash hash_;
   index_t sides_;
   kernels::RowAttention attention_;
+  kernels::RowAttentionBackward gradient_;
   Booking<std::int32_t> bucket_, order_, place_;
-  Booking<float> unit_keys_, lse_, scratch_;
+  Booking<float> unit_keys_, d_unit_keys_, lse_, scratch_;
   Booking<std::int32_t> begin_;
   Booking<kernels::SightRule> rules_;
   Booking<std::int32_t> numbers_;

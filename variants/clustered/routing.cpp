@@ -3,7 +3,9 @@
 
 #include "attn/kernels/query_clusters.hpp"
 #include "attn/kernels/row_attention.hpp"
+#include "attn/kernels/row_attention_backward.hpp"
 #include "attn/kernels/rows.hpp"
+#include "attn/variant/backward_cost.hpp"
 #include "attn/variant/variant.hpp"
 
 namespace attn {
@@ -71,6 +73,8 @@ struct Routing {
     return cost;
   }
 
+  static Cost backward_cost(const Problem& p, const Options& o) { return chosen_keys_backward_cost(p, cost(p, o)); }
+
   template <class T>
   static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>& parameters) {
     const index_t c = clusters(p, o), w = window(p, o);
@@ -79,9 +83,9 @@ struct Routing {
       const Tensor<float> rows = cast<float>(x);
       Indices list({p.batch, p.heads, c, w});
       for (index_t head = 0; head < p.batch * p.heads; ++head) {
-        const auto top = kernels::top_rows(p.q_len, p.head_dim, rows.data() + head * p.q_len * p.head_dim, c,
-                                           centroids.data() + head % p.heads * c * p.head_dim, w,
-                                           kernels::TopRows::Of::normalised_rows);
+        const auto top =
+            kernels::top_rows(p.q_len, p.head_dim, rows.data() + head * p.q_len * p.head_dim, c,
+                              centroids.data() + head % p.heads * c * p.head_dim, w, kernels::TopRows::Of::normalised_rows);
         std::copy(top.begin(), top.end(), list.writable() + head * c * w);
       }
       return list;
@@ -105,14 +109,19 @@ struct Routing {
         c_(clusters(p, o)),
         w_(window(p, o)),
         sides_(shared(p, o) ? 1 : 2),
-        at_once_(std::min<index_t>(workspace.threads(), p.batch * p.heads)),
+        at_once_(workspace.training() ? p.batch * p.heads : std::min<index_t>(workspace.threads(), p.batch * p.heads)),
         top_(p.q_len, c_, p.head_dim, w_, kernels::TopRows::Of::normalised_rows, workspace),
         attention_(p.head_dim, p.value_dim, scale(p, o), workspace),
+        gradient_(p.head_dim, p.value_dim, scale(p, o), workspace),
         normal_(workspace.per_worker<float>(sides_ * w_ * p.head_dim)),
         list_(workspace.shared<std::int32_t>(sides_ * at_once_ * c_ * w_)),
         answers_(workspace.shared<float>(at_once_ * c_ * w_ * p.value_dim)),
         slot_(workspace.shared<std::int32_t>(at_once_ * c_ * w_)),
-        begin_(workspace.shared<std::int32_t>(at_once_ * (p.q_len + 1))) {}
+        begin_(workspace.shared<std::int32_t>(at_once_ * (p.q_len + 1))) {
+    if (!workspace.training()) return;
+    lse_ = workspace.shared<float>(at_once_ * c_ * w_);
+    d_answers_ = workspace.per_worker<float>(w_ * p.value_dim);
+  }
 
   // Choose, attend cluster by cluster, and average for each token; as many heads at once as there are threads, while they are near.
   // Rows are normalised where they are used, twice: to write them and read them again takes longer.
@@ -120,9 +129,47 @@ struct Routing {
     for (index_t first = 0; first < p_.batch * p_.heads; first += at_once_) {
       const index_t heads = std::min(at_once_, p_.batch * p_.heads - first);
       choose(in, parameters, workspace, first, heads);
-      parallel_tasks(heads * c_, [&](index_t task, int worker) { attend_cluster(in, workspace, first, task / c_, task % c_, worker); });
+      parallel_tasks(heads * c_,
+                     [&](index_t task, int worker) { attend_cluster(in, workspace, first, task / c_, task % c_, worker); });
       average(out, workspace, first, heads);
     }
+  }
+
+  // What the centroids took is held fixed. A query's gradient goes in equal parts to its answers; those of normalised queries and
+  // keys are summed over the clusters, which one thread takes, and then go through the norm.
+  void backward(const FloatInputs& in, const ParameterSet<float>&, const BackwardArrays& b, Workspace& workspace) const {
+    parallel_tasks(p_.batch * p_.heads, [&](index_t head, int worker) {
+      const index_t batch = head / p_.heads, h = head % p_.heads, d = p_.head_dim, dv = p_.value_dim, n = p_.q_len;
+      const auto d_q = b.d_q[batch][h], d_k = b.d_k[batch][h], d_v = b.d_v[batch][h];
+      const auto d_out = b.d_out[batch][h];
+      for (const auto& rows : {d_q, d_k, d_v}) {
+        for (index_t i = 0; i < n; ++i) std::fill_n(rows.row(i), rows.extent(1), 0.0f);
+      }
+      const auto& d_normal_k = sides_ > 1 ? d_k : d_q;
+      const auto first_slot = begin(workspace, head);
+      const kernels::Into d_answers{workspace.of(worker, d_answers_).data(), dv};
+      for (index_t cluster = 0; cluster < c_; ++cluster) {
+        const std::int32_t *queries = list(workspace, 0, head, cluster), *keys = list(workspace, sides_ - 1, head, cluster);
+        for (index_t i = 0; i < w_; ++i) {
+          const auto query = static_cast<std::size_t>(queries[i]);
+          const float share = 1 / static_cast<float>(first_slot[query + 1] - first_slot[query]);
+          kernels::scale_rows(1, dv, {d_out.row(queries[i]), dv}, &share, {d_answers.data + i * dv, dv});
+        }
+        const kernels::RowGroupGradients::Keys to{{d_normal_k.row(0), d_normal_k.stride(0), keys},
+                                                  {d_v.row(0), d_v.stride(0), keys}};
+        with_cluster(in, workspace, head, head, cluster, worker, [&](const kernels::RowGroup& group) {
+          gradient_(group,
+                    {.out = {answers(workspace, head, cluster), dv},
+                     .d_out = {d_answers.data, dv},
+                     .d_q = {d_q.row(0), d_q.stride(0), queries},
+                     .keys = {&to, 1}},
+                    workspace, worker);
+        });
+      }
+      const auto q = in.q[batch][h], k = in.k[batch][h];
+      kernels::layer_norm_gradient(n, d, {q.row(0), q.stride(0)}, {d_q.row(0), d_q.stride(0)});
+      if (sides_ > 1) kernels::layer_norm_gradient(n, d, {k.row(0), k.stride(0)}, {d_k.row(0), d_k.stride(0)});
+    });
   }
 
  private:
@@ -162,35 +209,42 @@ struct Routing {
       const auto x = (side == 0 ? in.q : in.k)[head / p_.heads][head % p_.heads];
       std::int32_t* own = list(workspace, side, h, 0);
       top_({x.row(0), x.stride(0)}, {centroids[head % p_.heads].row(0), p_.head_dim}, workspace, worker, own);
-      if (side == 0)
-        kernels::sort_by_group({own, static_cast<std::size_t>(c_ * w_)}, slots(workspace, h), begin(workspace, h));
+      if (side == 0) kernels::sort_by_group({own, static_cast<std::size_t>(c_ * w_)}, slots(workspace, h), begin(workspace, h));
     });
   }
 
-  void attend_cluster(const FloatInputs& in, const Workspace& workspace, index_t first, index_t h, index_t cluster, int worker) const {
-    const index_t d = p_.head_dim, dv = p_.value_dim, b = (first + h) / p_.heads, own_head = (first + h) % p_.heads;
-    const auto q = in.q[b][own_head], k = sides_ > 1 ? in.k[b][own_head] : q, v = in.v[b][own_head];
-    const auto queries = [&](index_t c) { return list(workspace, 0, h, c); };
-    const auto keys = [&](index_t c) { return list(workspace, sides_ - 1, h, c); };
+  // Calls use(group): what the cluster's centroid took of `head`, whose tables are the h-th.
+  template <class F>
+  void with_cluster(const FloatInputs& in, const Workspace& workspace, index_t head, index_t h, index_t cluster, int worker,
+                    F use) const {
+    const index_t d = p_.head_dim, b = head / p_.heads, own_head = head % p_.heads;
+    const auto q = in.q[b][own_head], k = in.k[b][own_head], v = in.v[b][own_head];
+    const std::int32_t *queries = list(workspace, 0, h, cluster), *keys = list(workspace, sides_ - 1, h, cluster);
     float* normal_q = workspace.of(worker, normal_).data();
     float* normal_k = normal_q + (sides_ - 1) * w_ * d;
-    kernels::layer_norm(w_, d, {q.row(0), q.stride(0)}, {normal_q, d}, queries(cluster));
-    if (sides_ > 1) kernels::layer_norm(w_, d, {k.row(0), k.stride(0)}, {normal_k, d}, keys(cluster));
+    kernels::layer_norm(w_, d, {q.row(0), q.stride(0)}, {normal_q, d}, queries);
+    if (sides_ > 1) kernels::layer_norm(w_, d, {k.row(0), k.stride(0)}, {normal_k, d}, keys);
+    const kernels::SightRule causal{queries, keys, kernels::SightRule::lowest, 0};
+    const kernels::RowKeys seen{
+        {normal_k, d}, {v.row(0), v.stride(0), keys}, w_, {&causal, static_cast<std::size_t>(p_.causal ? 1 : 0)}};
+    float* lse = lse_.count > 0 ? workspace.shared(lse_).data() + (h * c_ + cluster) * w_ : nullptr;
+    use(kernels::RowGroup{.q = {normal_q, d}, .out = {}, .count = w_, .keys = {&seen, 1}, .lse = {lse, 1}});
+  }
 
-    const kernels::SightRule causal{queries(cluster), keys(cluster), kernels::SightRule::lowest, 0};
-    const auto rules = static_cast<std::size_t>(p_.causal ? 1 : 0);
-    const kernels::RowKeys seen{{normal_k, d}, {v.row(0), v.stride(0), keys(cluster)}, w_, {&causal, rules}};
-    const index_t next = std::min(cluster + 1, c_ - 1);
-    const std::array soon_k{kernels::FetchRows{{q.row(0), q.stride(0), queries(next)}, w_},
-                            kernels::FetchRows{{k.row(0), k.stride(0), keys(next)}, sides_ > 1 ? w_ : 0}};
-    const std::array soon_v{kernels::FetchRows{{v.row(0), v.stride(0), keys(next)}, w_}};
-    attention_({.q = {normal_q, d},
-                .out = {answers(workspace, h, cluster), dv},
-                .count = w_,
-                .keys = {&seen, 1},
-                .soon_k = soon_k,
-                .soon_v = soon_v},
-               workspace, worker);
+  void attend_cluster(const FloatInputs& in, const Workspace& workspace, index_t first, index_t h, index_t cluster,
+                      int worker) const {
+    const index_t b = (first + h) / p_.heads, own_head = (first + h) % p_.heads, next = std::min(cluster + 1, c_ - 1);
+    const auto q = in.q[b][own_head], k = in.k[b][own_head], v = in.v[b][own_head];
+    const std::int32_t *queries = list(workspace, 0, h, next), *keys = list(workspace, sides_ - 1, h, next);
+    const std::array soon_k{kernels::FetchRows{{q.row(0), q.stride(0), queries}, w_},
+                            kernels::FetchRows{{k.row(0), k.stride(0), keys}, sides_ > 1 ? w_ : 0}};
+    const std::array soon_v{kernels::FetchRows{{v.row(0), v.stride(0), keys}, w_}};
+    with_cluster(in, workspace, first + h, h, cluster, worker, [&](kernels::RowGroup group) {
+      group.out = {answers(workspace, h, cluster), p_.value_dim};
+      group.soon_k = soon_k;
+      group.soon_v = soon_v;
+      attention_(group, workspace, worker);
+    });
   }
 
   void average(Output out, const Workspace& workspace, index_t first, index_t heads) const {
@@ -198,7 +252,8 @@ struct Routing {
     parallel_tasks(heads * blocks, [&](index_t task, int) {
       const index_t h = task / blocks, row = task % blocks * block, count = std::min(n - row, block);
       const auto to = out[(first + h) / p_.heads][(first + h) % p_.heads];
-      kernels::means_of_groups(slots(workspace, h), begin(workspace, h).subspan(static_cast<std::size_t>(row), static_cast<std::size_t>(count + 1)),
+      kernels::means_of_groups(slots(workspace, h),
+                               begin(workspace, h).subspan(static_cast<std::size_t>(row), static_cast<std::size_t>(count + 1)),
                                p_.value_dim, {answers(workspace, h, 0), p_.value_dim}, {to.row(row), to.stride(0)});
     });
   }
@@ -208,7 +263,8 @@ struct Routing {
   index_t at_once_;  // heads
   kernels::TopRows top_;
   kernels::RowAttention attention_;
-  Booking<float> normal_;
+  kernels::RowAttentionBackward gradient_;
+  Booking<float> normal_, lse_, d_answers_;
   Booking<std::int32_t> list_;
   Booking<float> answers_;
   Booking<std::int32_t> slot_, begin_;

@@ -1,7 +1,9 @@
+#include <algorithm>
 #include <cmath>
 
 #include "attn/kernels/rows.hpp"
 #include "attn/kernels/weighted_sum.hpp"
+#include "attn/variant/backward_cost.hpp"
 #include "attn/variant/variant.hpp"
 
 namespace attn {
@@ -53,6 +55,11 @@ struct SynthDenseFactored {
             .exps = heads * pairs};
   }
 
+  static Cost backward_cost(const Problem& p, const Options& o) {
+    const Cost forward = cost(p, o);
+    return remade_logits_backward_cost(forward, 2 * forward.exps * static_cast<double>(p.value_dim));
+  }
+
   template <class T>
   static Tensor<T> definition(const Problem& p, const Options&, const Inputs<T>& in, const ParameterSet<T>& parameters) {
     const Tensor<T> hidden = relu(matmul(in.x(), parameters["W"]));
@@ -64,28 +71,58 @@ struct SynthDenseFactored {
   SynthDenseFactored(const Problem& p, const Options& o, WorkspacePlan& workspace)
       : d_(p.head_dim),
         f_(p, o),
-        scratch_(workspace.per_worker<float>(kernels::WeightedSum::max_rows * (p.head_dim + f_.a + f_.c))),
-        engine_(p, kernels::WeightedSum::Kind::softmax, kernels::WeightedSum::Sharing::none, workspace) {}
+        scratch_(workspace.per_worker<float>(scratch_floats())),
+        engine_(p, kernels::WeightedSum::Kind::softmax, kernels::WeightedSum::Sharing::none, workspace) {
+    if (!workspace.training()) return;
+    gradients_ = workspace.per_worker<float>(scratch_floats());
+    transposed_ = workspace.shared<float>(p.heads * d_ * (d_ + f_.a + f_.c));
+  }
 
   void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
+    engine_.run(in.v, out, workspace, [&](const kernels::WeightBlock& block) { return logits(in, parameters, block, workspace); });
+  }
+
+  // Each key's gradient goes to the factors it was made of, A_i,j/c and C_i,j%c; theirs through the layers to x.
+  void backward(const FloatInputs& in, const ParameterSet<float>& parameters, const BackwardArrays& b, Workspace& workspace) const {
     const auto w = parameters.view<3>("W"), wa = parameters.view<3>("Wa"), wc = parameters.view<3>("Wc");
-    engine_.run(in.v, out, workspace, [&](const kernels::WeightBlock& block) -> kernels::Rows {
-      const auto x = in.x()[block.batch][block.head];
-      const index_t h = block.head, rows = block.rows;
-      const kernels::Into hidden{workspace.of(block.worker, scratch_).data(), d_};
-      const kernels::Into a{hidden.data + rows * d_, f_.a}, c{a.data + rows * f_.a, f_.c};
-      kernels::gemm(rows, d_, d_, {x.row(block.first), x.stride(0)}, {w[h].data_handle(), d_}, hidden);
-      kernels::relu_plus(rows, d_, hidden, 0, hidden);
-      kernels::gemm(rows, f_.a, d_, {hidden.data, d_}, {wa[h].data_handle(), f_.a}, a);
-      kernels::gemm(rows, f_.c, d_, {hidden.data, d_}, {wc[h].data_handle(), f_.c}, c);
-      const index_t whole = block.keys / f_.c, rest = block.keys % f_.c;
+    const auto d_w = b.d_parameters.view<3>("W"), d_wa = b.d_parameters.view<3>("Wa"), d_wc = b.d_parameters.view<3>("Wc");
+    const auto transposed = [&](index_t h) {
+      return Layers(workspace.shared(transposed_).data() + h * d_ * (d_ + f_.a + f_.c), d_, d_, f_);
+    };
+    parallel_tasks(w.extent(0), [&](index_t h, int) {
+      const Layers to = transposed(h);
+      kernels::transpose(d_, d_, {w[h].row(0), d_}, to.hidden);
+      kernels::transpose(d_, f_.a, {wa[h].row(0), f_.a}, {to.a.data, d_});
+      kernels::transpose(d_, f_.c, {wc[h].row(0), f_.c}, {to.c.data, d_});
+      for (const auto& gradient : {d_w, d_wa, d_wc}) std::fill_n(gradient[h].row(0), d_ * gradient.extent(2), 0.0f);
+    });
+    kernels::clear_heads(b.d_k);
+    const auto weights = [&](const kernels::WeightBlock& block) { return logits(in, parameters, block, workspace); };
+    engine_.backward(in.v, b.d_out, b.d_v, workspace, weights, [&](const kernels::WeightBlock& block, kernels::Rows d_logits) {
+      const index_t h = block.head, rows = block.rows, whole = block.keys / f_.c, rest = block.keys % f_.c;
+      const auto x = in.x()[block.batch][h];
+      const auto d_x = b.d_q[block.batch][h];
+      const Layers made(workspace.of(block.worker, scratch_).data(), rows, d_, f_), back = transposed(h);
+      const Layers d(workspace.of(block.worker, gradients_).data(), rows, d_, f_);
+      std::fill_n(d.a.data, rows * (f_.a + f_.c), 0.0f);
       for (index_t i = 0; i < rows; ++i) {
-        float* logits = block.to.data + i * block.to.stride;
-        const float *factors = a.data + i * f_.a, *numbers = c.data + i * f_.c;
-        kernels::scale_rows(whole, f_.c, {numbers, 0}, factors, {logits, f_.c});
-        if (rest > 0) kernels::scale_rows(1, rest, {numbers, 0}, factors + whole, {logits + whole * f_.c, f_.c});
+        const float* row = d_logits.data + i * d_logits.stride;
+        const float *factors = made.a.data + i * f_.a, *numbers = made.c.data + i * f_.c;
+        float* d_factors = d.a.data + i * f_.a;
+        const kernels::Into d_numbers{d.c.data + i * f_.c, f_.c};
+        kernels::row_dots(whole, f_.c, {row, f_.c}, numbers, d_factors);
+        kernels::gemm(1, f_.c, whole, {factors, whole}, {row, f_.c}, d_numbers, {.add = true});
+        if (rest == 0) continue;
+        kernels::row_dots(1, rest, {row + whole * f_.c, f_.c}, numbers, d_factors + whole);
+        kernels::add(1, rest, {row + whole * f_.c, f_.c}, d_numbers, factors[whole]);
       }
-      return block.to;
+      kernels::gemm(d_, f_.a, rows, {made.hidden.data, 1, d_}, d.a, {d_wa[h].row(0), f_.a}, {.add = true});
+      kernels::gemm(d_, f_.c, rows, {made.hidden.data, 1, d_}, d.c, {d_wc[h].row(0), f_.c}, {.add = true});
+      kernels::gemm(rows, d_, f_.a, {d.a.data, f_.a}, {back.a.data, d_}, d.hidden);
+      kernels::gemm(rows, d_, f_.c, {d.c.data, f_.c}, {back.c.data, d_}, d.hidden, {.add = true});
+      kernels::relu_gradient(rows, d_, made.hidden, d.hidden);
+      kernels::gemm(d_, d_, rows, {x.row(block.first), 1, x.stride(0)}, d.hidden, {d_w[h].row(0), d_}, {.add = true});
+      kernels::gemm(rows, d_, d_, {d.hidden.data, d_}, back.hidden, {d_x.row(block.first), d_x.stride(0)});
     });
   }
 
@@ -99,9 +136,38 @@ struct SynthDenseFactored {
     }
   };
 
+  // Of some rows: the hidden layer and both factors, one after the other.
+  struct Layers {
+    kernels::Into hidden, a, c;
+    Layers(float* at, index_t rows, index_t d, const Factors& f)
+        : hidden{at, d}, a{at + rows * d, f.a}, c{at + rows * (d + f.a), f.c} {}
+  };
+  index_t scratch_floats() const { return kernels::WeightedSum::max_rows * (d_ + f_.a + f_.c); }
+
+  // Leaves the layers of the block in the worker's scratch.
+  kernels::Rows logits(const FloatInputs& in, const ParameterSet<float>& parameters, const kernels::WeightBlock& block,
+                       const Workspace& workspace) const {
+    const auto w = parameters.view<3>("W")[block.head], wa = parameters.view<3>("Wa")[block.head],
+               wc = parameters.view<3>("Wc")[block.head];
+    const auto x = in.x()[block.batch][block.head];
+    const index_t rows = block.rows, whole = block.keys / f_.c, rest = block.keys % f_.c;
+    const Layers to(workspace.of(block.worker, scratch_).data(), rows, d_, f_);
+    kernels::gemm(rows, d_, d_, {x.row(block.first), x.stride(0)}, {w.row(0), d_}, to.hidden);
+    kernels::relu_plus(rows, d_, to.hidden, 0, to.hidden);
+    kernels::gemm(rows, f_.a, d_, {to.hidden.data, d_}, {wa.row(0), f_.a}, to.a);
+    kernels::gemm(rows, f_.c, d_, {to.hidden.data, d_}, {wc.row(0), f_.c}, to.c);
+    for (index_t i = 0; i < rows; ++i) {
+      float* row = block.to.data + i * block.to.stride;
+      const float *factors = to.a.data + i * f_.a, *numbers = to.c.data + i * f_.c;
+      kernels::scale_rows(whole, f_.c, {numbers, 0}, factors, {row, f_.c});
+      if (rest > 0) kernels::scale_rows(1, rest, {numbers, 0}, factors + whole, {row + whole * f_.c, f_.c});
+    }
+    return block.to;
+  }
+
   index_t d_;
   Factors f_;
-  Booking<float> scratch_;
+  Booking<float> scratch_, gradients_, transposed_;
   kernels::WeightedSum engine_;
 };
 ATTN_VARIANT(synth_dense_factored, SynthDenseFactored)

@@ -1,9 +1,13 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <numeric>
+#include <span>
+#include <string_view>
 
 #include "attn/kernels/rows.hpp"
 #include "attn/kernels/weighted_sum.hpp"
+#include "attn/variant/backward_cost.hpp"
 #include "attn/variant/variant.hpp"
 
 namespace attn {
@@ -57,6 +61,11 @@ struct SynthMixture {
     return c;
   }
 
+  static Cost backward_cost(const Problem& p, const Options& o) {
+    const Cost forward = cost(p, o);
+    return remade_logits_backward_cost(forward, 2 * forward.exps * static_cast<double>(p.value_dim));
+  }
+
   template <class T>
   static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>& parameters) {
     const Tensor<T> share = sigmoid(parameters["alpha"]);
@@ -73,40 +82,134 @@ struct SynthMixture {
         o_(o),
         keys_(workspace.shared<float>(p.batch * p.heads * p.head_dim * p.kv_len)),
         scratch_(workspace.per_worker<float>(kernels::WeightedSum::max_rows * p.head_dim)),
-        engine_(p, kernels::WeightedSum::Kind::softmax, kernels::WeightedSum::Sharing::none, workspace) {}
+        engine_(p, kernels::WeightedSum::Kind::softmax, kernels::WeightedSum::Sharing::none, workspace) {
+    if (o.with == With::dense) hidden_ = workspace.per_worker<float>(scratch_.count);
+    if (!workspace.training()) return;
+    d_alpha_ = workspace.shared<double>(p.heads);
+    if (o.with == With::random) return;
+    d_hidden_ = workspace.per_worker<float>(scratch_.count);
+    transposed_ = workspace.shared<float>(p.heads * p.head_dim * (p.head_dim + p.kv_len));
+  }
 
   void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
     const View<float, 4> keys(workspace.shared(keys_).data(), {p_.batch, p_.heads, p_.head_dim, p_.kv_len});
     kernels::transpose_heads(in.k, keys);
-    const float share = 1 / (1 + std::exp(-*parameters["alpha"].data()));
-    std::array<float, kernels::WeightedSum::max_rows> of_products, of_other;
-    of_products.fill((1 - share) * static_cast<float>(p_.scale()));
-    of_other.fill(share);
-    engine_.run(in.v, out, workspace, [&](const kernels::WeightBlock& block) -> kernels::Rows {
-      const index_t rows = block.rows, d = p_.head_dim, h = block.head;
-      const auto x = in.q[block.batch][h];
-      const kernels::Rows queries{x.row(block.first), x.stride(0)};
-      const kernels::Into scratch{workspace.of(block.worker, scratch_).data(), d};
+    const Shares shares(parameters, p_);
+    engine_.run(in.v, out, workspace,
+                [&](const kernels::WeightBlock& block) { return logits(in, parameters, shares, block, workspace); });
+  }
+
+  // dQ = (1 - s) dS K / sqrt(D) and so on; dB = s dS. As s' = s (1 - s), d alpha = (1 - s) sum dB B - s sum dQ Q, the sums over dQ
+  // of the products alone.
+  void backward(const FloatInputs& in, const ParameterSet<float>& parameters, const BackwardArrays& b, Workspace& workspace) const {
+    const Shares shares(parameters, p_);
+    const float share = shares.of_other[0];
+    const index_t d = p_.head_dim, n = p_.q_len;
+    const auto d_alpha = workspace.shared(d_alpha_);
+    std::fill(d_alpha.begin(), d_alpha.end(), 0.0);
+    if (o_.with == With::dense) transpose_layers(parameters, workspace);
+    for (const std::string_view name : learned_tensors()) {
+      const auto gradient = b.d_parameters.view<3>(name);
+      parallel_tasks(p_.heads, [&](index_t h, int) { std::fill_n(gradient[h].row(0), gradient.stride(0), 0.0f); });
+    }
+    const auto weights = [&](const kernels::WeightBlock& block) { return logits(in, parameters, shares, block, workspace); };
+    engine_.backward(in.v, b.d_out, b.d_v, workspace, weights, [&](const kernels::WeightBlock& block, kernels::Rows d_logits) {
+      const index_t rows = block.rows, first = block.first, keys = block.keys, h = block.head;
+      const auto k = in.k[block.batch][h], q = in.q[block.batch][h];
+      const auto d_q = b.d_q[block.batch][h], d_k = b.d_k[block.batch][h];
+      const kernels::Into d_queries{d_q.row(first), d_q.stride(0)}, scaled{workspace.of(block.worker, scratch_).data(), d};
+      const kernels::Left d_scores{d_logits.data, d_logits.stride}, turned{d_logits.data, 1, d_logits.stride};
+      kernels::gemm(rows, d, keys, d_scores, {k.row(0), k.stride(0)}, d_queries);
+      kernels::scale_rows(rows, d, d_queries, shares.of_products.data(), d_queries);
+      kernels::gemm(keys, d, rows, turned, scaled, {d_k.row(0), d_k.stride(0)}, {.add = first + rows < n});
+      double of_products = 0, of_other = 0;
+      const auto add_dots = [&](double& sum, index_t width, kernels::Rows x, kernels::Rows y) {
+        for (index_t i = 0; i < rows; ++i) {
+          float dot = 0;
+          kernels::row_dots(1, width, {x.data + i * x.stride, width}, y.data + i * y.stride, &dot);
+          sum += static_cast<double>(dot);
+        }
+      };
+      add_dots(of_products, d, {q.row(first), q.stride(0)}, d_queries);
       if (o_.with == With::random) {
+        const kernels::Into d_table{b.d_parameters.view<3>("R")[h].row(first), b.d_parameters.view<3>("R").stride(1)};
         const auto table = parameters.view<3>("R")[h];
-        kernels::scale_rows(rows, block.keys, {table.row(block.first), table.stride(0)}, of_other.data(), block.to);
+        kernels::add(rows, keys, d_logits, d_table, share);
+        add_dots(of_other, keys, {table.row(first), table.stride(0)}, d_logits);
+        of_other *= static_cast<double>(share);
       } else {
-        const auto w1 = parameters.view<3>("W1")[h], w2 = parameters.view<3>("W2")[h];
-        kernels::gemm(rows, d, d, {queries.data, queries.stride}, {w1.data_handle(), d}, scratch);
-        kernels::relu(rows, d, scratch, of_other.data(), scratch);
-        kernels::gemm(rows, block.keys, d, {scratch.data, d}, {w2.data_handle(), w2.stride(0)}, block.to);
+        const auto d_w1 = b.d_parameters.view<3>("W1")[h], d_w2 = b.d_parameters.view<3>("W2")[h];
+        const kernels::Into hidden{workspace.of(block.worker, hidden_).data(), d};  // times s
+        const kernels::Into d_hidden{workspace.of(block.worker, d_hidden_).data(), d};
+        const float* transposed = workspace.shared(transposed_).data() + h * d * (d + n);
+        kernels::gemm(d, keys, rows, {hidden.data, 1, d}, d_logits, {d_w2.row(0), d_w2.stride(0)}, {.add = true});
+        kernels::gemm(rows, d, keys, d_scores, {transposed + d * d, d}, d_hidden);
+        add_dots(of_other, d, hidden, d_hidden);
+        kernels::relu_gradient(rows, d, hidden, d_hidden);
+        kernels::scale_rows(rows, d, d_hidden, shares.of_other.data(), d_hidden);
+        kernels::gemm(d, d, rows, {q.row(first), 1, q.stride(0)}, d_hidden, {d_w1.row(0), d}, {.add = true});
+        kernels::gemm(rows, d, d, {d_hidden.data, d}, {transposed, d}, d_queries, {.add = true});
       }
-      kernels::scale_rows(rows, d, queries, of_products.data(), scratch);
-      kernels::gemm(rows, block.keys, d, {scratch.data, d}, {keys[block.batch][h].data_handle(), p_.kv_len}, block.to,
-                    {.add = true});
-      return block.to;
+      d_alpha[static_cast<std::size_t>(h)] += static_cast<double>(1 - share) * of_other - static_cast<double>(share) * of_products;
     });
+    *b.d_parameters.view<1>("alpha").data_handle() = static_cast<float>(std::accumulate(d_alpha.begin(), d_alpha.end(), 0.0));
   }
 
  private:
+  // [H,...]
+  std::span<const std::string_view> learned_tensors() const {
+    static constexpr std::string_view random[] = {"R"}, dense[] = {"W1", "W2"};
+    return o_.with == With::random ? std::span<const std::string_view>(random) : std::span<const std::string_view>(dense);
+  }
+
+  // What the two kinds of logits are multiplied by, for each row of a block.
+  struct Shares {
+    std::array<float, kernels::WeightedSum::max_rows> of_products, of_other;
+    Shares(const ParameterSet<float>& parameters, const Problem& p) {
+      const float share = 1 / (1 + std::exp(-*parameters["alpha"].data()));
+      of_products.fill((1 - share) * static_cast<float>(p.scale()));
+      of_other.fill(share);
+    }
+  };
+
+  // Leaves the scaled queries and hidden layer of the block in the worker's scratch.
+  kernels::Rows logits(const FloatInputs& in, const ParameterSet<float>& parameters, const Shares& shares,
+                       const kernels::WeightBlock& block, const Workspace& workspace) const {
+    const index_t rows = block.rows, d = p_.head_dim, h = block.head;
+    const auto x = in.q[block.batch][h];
+    const kernels::Rows queries{x.row(block.first), x.stride(0)};
+    const kernels::Into scaled{workspace.of(block.worker, scratch_).data(), d};
+    if (o_.with == With::random) {
+      const auto table = parameters.view<3>("R")[h];
+      kernels::scale_rows(rows, block.keys, {table.row(block.first), table.stride(0)}, shares.of_other.data(), block.to);
+    } else {
+      const auto w1 = parameters.view<3>("W1")[h], w2 = parameters.view<3>("W2")[h];
+      const kernels::Into hidden{workspace.of(block.worker, hidden_).data(), d};
+      kernels::gemm(rows, d, d, {queries.data, queries.stride}, {w1.data_handle(), d}, hidden);
+      kernels::relu(rows, d, hidden, shares.of_other.data(), hidden);
+      kernels::gemm(rows, block.keys, d, {hidden.data, d}, {w2.data_handle(), w2.stride(0)}, block.to);
+    }
+    kernels::scale_rows(rows, d, queries, shares.of_products.data(), scaled);
+    const float* keys = workspace.shared(keys_).data() + (block.batch * p_.heads + h) * d * p_.kv_len;
+    kernels::gemm(rows, block.keys, d, {scaled.data, d}, {keys, p_.kv_len}, block.to, {.add = true});
+    return block.to;
+  }
+
+  // W1 and the first N columns of W2 of each head.
+  void transpose_layers(const ParameterSet<float>& parameters, const Workspace& workspace) const {
+    const index_t d = p_.head_dim, n = p_.kv_len;
+    const auto w1 = parameters.view<3>("W1"), w2 = parameters.view<3>("W2");
+    parallel_tasks(p_.heads, [&](index_t h, int) {
+      float* to = workspace.shared(transposed_).data() + h * d * (d + n);
+      kernels::transpose(d, d, {w1[h].row(0), d}, {to, d});
+      kernels::transpose(d, n, {w2[h].row(0), w2.stride(1)}, {to + d * d, d});
+    });
+  }
+
   Problem p_;
   Options o_;
-  Booking<float> keys_, scratch_;
+  Booking<float> keys_, scratch_, hidden_, d_hidden_, transposed_;
+  Booking<double> d_alpha_;
   kernels::WeightedSum engine_;
 };
 ATTN_VARIANT(synth_mixture, SynthMixture)

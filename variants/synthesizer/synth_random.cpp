@@ -73,30 +73,25 @@ struct SynthRandom {
         cached_(o.cached),
         engine_(p, cached_ ? kernels::WeightedSum::Kind::table : kernels::WeightedSum::Kind::softmax,
                 kernels::WeightedSum::Sharing::batch, workspace) {
-    if (!workspace.training()) return;
-    scratch_ = workspace.per_worker<float>(block * std::max(block, p.q_len));
-    if (!cached_) values_ = workspace.shared<float>(p.batch * p.heads * p.value_dim * p.kv_len);
+    if (workspace.training() && cached_) scratch_ = workspace.per_worker<float>(block * block);
   }
 
   void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
-    const auto table = parameters.view<3>(cached_ ? "P" : "R");
-    engine_.run(in.v, out, workspace, [&](const kernels::WeightBlock& rows) {
-      return kernels::Rows{table[rows.head].row(rows.first), table.stride(1)};
-    });
+    engine_.run(in.v, out, workspace, [&](const kernels::WeightBlock& rows) { return table(parameters, rows); });
   }
 
-  // dV = P^T dO of each batch item. With R trained, dP = sum over the batch of dO V^T and dR = P (dP - sum of P dP along the row);
-  // the gradient's own table holds P meanwhile, so there is no other.
+  // dV = P^T dO of each batch item. With R trained, dP = sum over the batch of dO V^T and dR = P (dP - sum of P dP along the row).
   void backward(const FloatInputs& in, const ParameterSet<float>& parameters, const BackwardArrays& b, Workspace& workspace) const {
-    clear(b.d_q);
-    clear(b.d_k);
+    kernels::clear_heads(b.d_q);
+    kernels::clear_heads(b.d_k);
     if (cached_) return pull_values(parameters.view<3>("P"), b, workspace);
     const auto d_r = b.d_parameters.view<3>("R");
-    make_weights(parameters.view<3>("R"), d_r);
-    pull_values(d_r, b, workspace);
-    const View<float, 4> transposed(workspace.shared(values_).data(), {p_.batch, p_.heads, p_.value_dim, p_.kv_len});
-    kernels::transpose_heads(in.v, transposed);
-    pull_weights(b.d_out, transposed, d_r, workspace);
+    const index_t length = d_r.extent(1);
+    parallel_tasks(p_.heads, [&](index_t h, int) { std::fill_n(d_r[h].row(0), length * length, 0.0f); });
+    const auto weights = [&](const kernels::WeightBlock& rows) { return table(parameters, rows); };
+    engine_.backward(in.v, b.d_out, b.d_v, workspace, weights, [&](const kernels::WeightBlock& rows, kernels::Rows d_logits) {
+      kernels::copy(rows.rows, rows.keys, d_logits, {d_r[rows.head].row(rows.first), length});
+    });
   }
 
  private:
@@ -104,23 +99,9 @@ struct SynthRandom {
 
   index_t blocks() const { return (p_.q_len + block - 1) / block; }
 
-  static void clear(const View<float, 4>& x) {
-    parallel_tasks(x.extent(0) * x.extent(1), [&](index_t task, int) {
-      const auto head = x[task / x.extent(1)][task % x.extent(1)];
-      for (index_t i = 0; i < head.extent(0); ++i) std::fill_n(head.row(i), head.extent(1), 0.0f);
-    });
-  }
-
-  index_t visible(index_t row) const { return p_.causal ? row + 1 : p_.q_len; }
-
-  // Softmax of R, zeros elsewhere.
-  void make_weights(const View<const float, 3>& r, const View<float, 3>& to) const {
-    const index_t length = r.extent(1);
-    parallel_tasks(p_.heads * length, [&](index_t task, int) {
-      const index_t h = task / length, row = task % length, seen = row < p_.q_len ? visible(row) : 0;
-      if (seen > 0) kernels::softmax(1, seen, {r[h].row(row), length}, 1, {to[h].row(row), length});
-      std::fill_n(to[h].row(row) + seen, length - seen, 0.0f);
-    });
+  kernels::Rows table(const ParameterSet<float>& parameters, const kernels::WeightBlock& rows) const {
+    const auto all = parameters.view<3>(cached_ ? "P" : "R");
+    return {all[rows.head].row(rows.first), all.stride(1)};
   }
 
   // A task makes some rows of dV for the whole batch: columns of P, which are copied to lie together.
@@ -138,28 +119,6 @@ struct SynthRandom {
           kernels::gemm(keys, p_.value_dim, rows, {packed.data, 1, block}, {d_out.row(i), d_out.stride(0)},
                         {d_v.row(j), d_v.stride(0)}, {.add = i > begin});
         }
-      }
-    });
-  }
-
-  // From P in `table` to dR.
-  void pull_weights(const View<const float, 4>& d_out, const View<const float, 4>& transposed, const View<float, 3>& table,
-                    const Workspace& workspace) const {
-    const index_t n = p_.q_len, length = table.extent(1);
-    parallel_tasks(p_.heads * blocks(), [&](index_t task, int worker) {
-      const index_t h = task / blocks(), i = task % blocks() * block, rows = std::min(block, n - i);
-      const kernels::Into d_weights{workspace.of(worker, scratch_).data(), n};
-      for (index_t batch = 0; batch < p_.batch; ++batch) {
-        const auto d_rows = d_out[batch][h];
-        kernels::gemm(rows, n, p_.value_dim, {d_rows.row(i), d_rows.stride(0)}, {transposed[batch][h].row(0), n}, d_weights,
-                      {.add = batch > 0});
-      }
-      for (index_t row = 0; row < rows; ++row) {
-        float* const weights = table[h].row(i + row);
-        float mean = 0;
-        kernels::row_dots(1, n, {weights, length}, d_weights.data + row * n, &mean);
-        const float* const d_row = d_weights.data + row * n;
-        for (index_t j = 0; j < n; ++j) weights[j] *= d_row[j] - mean;
       }
     });
   }
@@ -184,7 +143,7 @@ struct SynthRandom {
   Problem p_;
   bool cached_;
   kernels::WeightedSum engine_;
-  Booking<float> scratch_, values_;
+  Booking<float> scratch_;
 };
 ATTN_VARIANT(synth_random, SynthRandom)
 

@@ -1,4 +1,8 @@
+#include <algorithm>
+
+#include "attn/kernels/rows.hpp"
 #include "attn/kernels/weighted_sum.hpp"
+#include "attn/variant/backward_cost.hpp"
 #include "attn/variant/variant.hpp"
 
 namespace attn {
@@ -45,6 +49,11 @@ struct SynthRandomFactored {
         .flops = 2 * heads * pairs * (k + values), .bytes = 2 * sizeof(float) * heads * n * (k + values), .exps = heads * pairs};
   }
 
+  static Cost backward_cost(const Problem& p, const Options& o) {
+    const Cost forward = cost(p, o);
+    return remade_logits_backward_cost(forward, 2 * forward.exps * static_cast<double>(p.batch * p.value_dim));
+  }
+
   template <class T>
   static Tensor<T> definition(const Problem& p, const Options&, const Inputs<T>& in, const ParameterSet<T>& parameters) {
     const Indices rows({static_cast<index_t>(in.position.size())}, in.position);
@@ -53,23 +62,49 @@ struct SynthRandomFactored {
   }
 
   SynthRandomFactored(const Problem& p, const Options& o, WorkspacePlan& workspace)
-      : o_(o), engine_(p, kernels::WeightedSum::Kind::softmax, kernels::WeightedSum::Sharing::batch, workspace) {}
+      : o_(o), engine_(p, kernels::WeightedSum::Kind::softmax, kernels::WeightedSum::Sharing::batch, workspace) {
+    if (workspace.training()) transposed_ = workspace.shared<float>(p.heads * p.kv_len * o.k);
+  }
 
   void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
+    engine_.run(in.v, out, workspace, [&](const kernels::WeightBlock& block) { return logits(parameters, block); });
+  }
+
+  // dR1 = dS R2^T, dR2 = R1^T dS.
+  void backward(const FloatInputs& in, const ParameterSet<float>& parameters, const BackwardArrays& b, Workspace& workspace) const {
     const auto r1 = parameters.view<3>("R1"), r2 = parameters.view<3>("R2");
-    engine_.run(in.v, out, workspace, [&](const kernels::WeightBlock& block) -> kernels::Rows {
-      const auto right = r2[block.head];
-      kernels::gemm(block.rows, block.keys, o_.k, {r1[block.head].row(block.first), o_.k}, {right.data_handle(), right.stride(0)},
-                    block.to);
-      return block.to;
+    const auto d_r1 = b.d_parameters.view<3>("R1"), d_r2 = b.d_parameters.view<3>("R2");
+    const index_t length = r1.extent(1), n = in.v.extent(2);
+    const View<float, 3> transposed(workspace.shared(transposed_).data(), {r1.extent(0), n, o_.k});
+    parallel_tasks(r1.extent(0), [&](index_t h, int) {
+      kernels::transpose(o_.k, n, {r2[h].row(0), length}, {transposed[h].row(0), o_.k});
+      std::fill_n(d_r1[h].row(0), length * o_.k, 0.0f);
+      std::fill_n(d_r2[h].row(0), length * o_.k, 0.0f);
+    });
+    kernels::clear_heads(b.d_q);
+    kernels::clear_heads(b.d_k);
+    const auto weights = [&](const kernels::WeightBlock& block) { return logits(parameters, block); };
+    engine_.backward(in.v, b.d_out, b.d_v, workspace, weights, [&](const kernels::WeightBlock& block, kernels::Rows d_logits) {
+      const index_t h = block.head;
+      kernels::gemm(block.rows, o_.k, block.keys, {d_logits.data, d_logits.stride}, {transposed[h].row(0), o_.k},
+                    {d_r1[h].row(block.first), o_.k});
+      kernels::gemm(o_.k, block.keys, block.rows, {r1[h].row(block.first), 1, o_.k}, d_logits, {d_r2[h].row(0), length},
+                    {.add = true});
     });
   }
 
  private:
   static index_t length(const Problem& p, const Options& o) { return o.max_len == 0 ? p.q_len : o.max_len; }
 
+  kernels::Rows logits(const ParameterSet<float>& parameters, const kernels::WeightBlock& block) const {
+    const auto left = parameters.view<3>("R1")[block.head], right = parameters.view<3>("R2")[block.head];
+    kernels::gemm(block.rows, block.keys, o_.k, {left.row(block.first), o_.k}, {right.row(0), right.stride(0)}, block.to);
+    return block.to;
+  }
+
   Options o_;
   kernels::WeightedSum engine_;
+  Booking<float> transposed_;  // R2
 };
 ATTN_VARIANT(synth_random_factored, SynthRandomFactored)
 

@@ -1,6 +1,7 @@
 #include "attn/kernels/grouping.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <vector>
 
 #include "attn/core/assert.hpp"
@@ -68,6 +69,25 @@ void update_centroids(const CentroidState& s, index_t n, Rows x, double decay) {
   for (index_t c = 0; c < s.clusters; ++c) {
     const float smoothed = (s.count[c] + 1e-5f) / (total + static_cast<float>(s.clusters) * 1e-5f) * total;
     for (index_t d = 0; d < s.dim; ++d) s.centroid[c * s.dim + d] = s.sum[c * s.dim + d] / smoothed;
+  }
+}
+
+void layer_norm_gradient(index_t m, index_t n, Rows from, Into gradient) {
+  const double columns = static_cast<double>(n);
+  for (index_t i = 0; i < m; ++i) {
+    const float* x = from.data + i * from.stride;
+    float* g = gradient.data + i * gradient.stride;
+    double mean = 0, variance = 0, sum = 0, along = 0;
+    for (index_t j = 0; j < n; ++j) mean += static_cast<double>(x[j]) / columns, sum += static_cast<double>(g[j]) / columns;
+    for (index_t j = 0; j < n; ++j) {
+      const double centred = static_cast<double>(x[j]) - mean;
+      variance += centred * centred / columns;
+      along += centred * static_cast<double>(g[j]) / columns;
+    }
+    const double inverse = 1 / std::sqrt(variance + 1e-6);
+    along *= inverse * inverse;
+    for (index_t j = 0; j < n; ++j)
+      g[j] = static_cast<float>(inverse * (static_cast<double>(g[j]) - sum - along * (static_cast<double>(x[j]) - mean)));
   }
 }
 

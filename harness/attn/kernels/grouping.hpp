@@ -39,6 +39,8 @@ void means_of_groups(std::span<const std::int32_t> order, std::span<const std::i
 // (x - mean) / sqrt(variance + 1e-6), row by row, at most 256 columns; of the first m rows, where `to` may be
 // `from`, or of those with the numbers listed.
 void layer_norm(index_t m, index_t n, Rows from, Into to, const std::int32_t* list = nullptr);
+// From the gradient of its result to that of `from`, in place.
+void layer_norm_gradient(index_t m, index_t n, Rows from, Into gradient);
 
 // Centroids that follow the rows nearest to them (largest product) as moving averages: Roy et al. 2021, arXiv:2003.05997.
 // Sums and counts move by `decay`; the centroid is its sum over its count, smoothed by 1e-5 so that none divides by zero.

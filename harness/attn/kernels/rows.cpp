@@ -242,6 +242,18 @@ void RowDots(index_t m, index_t n, Rows from, const float* weights, float* to) {
   }
 }
 
+void SoftmaxGradient(index_t m, index_t n, Rows weights, Into gradient) {
+  for (index_t i = 0; i < m; ++i) {
+    const float* w = weights.data + i * weights.stride;
+    const Into row{gradient.data + i * gradient.stride, n};
+    float mean = 0;
+    RowDots(1, n, row, w, &mean);
+    MapRows(1, n, row, row, [&](V x, index_t, index_t j, index_t count) HWY_ATTR {
+      return hn::Mul(hn::Sub(x, hn::Set(F(), mean)), load_first(w + j, count));
+    });
+  }
+}
+
 void AddRowSums(index_t m, index_t n, Rows from, float* to) {
   for (index_t i = 0; i < m; ++i) {
     to[i] += SumRow(n, from.data + i * from.stride, [](V x, index_t, index_t) HWY_ATTR { return x; });
@@ -372,6 +384,7 @@ ATTN_ROWS(exp_features, ExpFeatures, (index_t m, index_t n, Rows from, const flo
 ATTN_ROWS(sin_cos, SinCos, (index_t m, index_t n, Rows from, float factor, Into sines, Into cosines), m, n, from, factor, sines,
           cosines)
 ATTN_ROWS(softmax, Softmax, (index_t m, index_t n, Rows from, float scale, Into to), m, n, from, scale, to)
+ATTN_ROWS(softmax_gradient, SoftmaxGradient, (index_t m, index_t n, Rows weights, Into gradient), m, n, weights, gradient)
 ATTN_ROWS(row_max, RowMax, (index_t m, index_t n, Rows from, float* to), m, n, from, to)
 ATTN_ROWS(row_squares, RowSquares, (index_t m, index_t n, Rows from, float* to), m, n, from, to)
 ATTN_ROWS(row_dots, RowDots, (index_t m, index_t n, Rows from, const float* weights, float* to), m, n, from, weights, to)

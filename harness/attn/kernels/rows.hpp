@@ -25,6 +25,8 @@ void exp_features(index_t m, index_t n, Rows from, const float* shift, float fac
 void sin_cos(index_t m, index_t n, Rows from, float factor, Into sines, Into cosines);
 
 void softmax(index_t m, index_t n, Rows from, float scale, Into to);  // of scale * row, over its columns
+// From the gradient of the weights w that a softmax gave to that of its logits: itself becomes w * (itself - its mean by w).
+void softmax_gradient(index_t m, index_t n, Rows weights, Into gradient);
 
 // One number a row, or a column.
 void row_max(index_t m, index_t n, Rows from, float* to);

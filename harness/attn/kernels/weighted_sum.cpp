@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "attn/core/assert.hpp"
 #include "attn/kernels/rows.hpp"
 
 namespace attn::kernels {
@@ -29,7 +30,25 @@ WeightedSum::WeightedSum(const Problem& p, Kind kind, Sharing sharing, Workspace
       kind_(kind),
       sharing_(sharing),
       rows_(rows_of_block(p.kv_len, kind != Kind::table)),
-      scratch_(workspace.per_worker<float>(kind == Kind::table ? 0 : rows_ * p.kv_len)) {}
+      scratch_(workspace.per_worker<float>(kind == Kind::table ? 0 : rows_ * p.kv_len)) {
+  if (!workspace.training() || kind != Kind::softmax) return;
+  backward_rows_ = rows_of_block(2 * p.kv_len, true);
+  backward_stride_ = round_up(p.kv_len, 16) + 16;  // rows a power of two apart would throw each other out when read by columns
+  transposed_ = workspace.shared<float>(p.batch * p.kv_heads * p.value_dim * p.kv_len);
+  backward_scratch_ = workspace.per_worker<float>(2 * backward_rows_ * backward_stride_);
+}
+
+WeightBlock WeightedSum::block_of(index_t batch, index_t head, index_t first, index_t rows, Into to, int worker) const {
+  const index_t position = p_.query_position(first);
+  return {.batch = batch,
+          .head = head,
+          .first = first,
+          .rows = rows,
+          .keys = p_.causal ? std::clamp<index_t>(position + rows, 0, p_.kv_len) : p_.kv_len,
+          .position = position,
+          .to = to,
+          .worker = worker};
+}
 
 void WeightedSum::run(const View<const float, 4>& values, const View<float, 4>& out, const Workspace& workspace,
                       Weights weights) const {
@@ -38,17 +57,9 @@ void WeightedSum::run(const View<const float, 4>& values, const View<float, 4>& 
   parallel_tasks(heads * blocks, [&](index_t task, int worker) {
     // Blocks of a head one after the other: its values stay in L2. Causal ones end sooner: the longest first.
     const index_t first = (blocks - 1 - task % blocks) * rows_, rows = std::min(rows_, p_.q_len - first);
-    const index_t position = p_.query_position(first);
-    const index_t keys = p_.causal ? std::clamp<index_t>(position + rows, 0, p_.kv_len) : p_.kv_len;
-    const WeightBlock block{.batch = task / blocks / p_.heads,
-                            .head = task / blocks % p_.heads,
-                            .first = first,
-                            .rows = rows,
-                            .keys = keys,
-                            .position = position,
-                            .to = {workspace.of(worker, scratch_).data(), p_.kv_len},
-                            .worker = worker};
-    if (keys == 0) return multiply(block, {}, values, out);
+    const WeightBlock block = block_of(task / blocks / p_.heads, task / blocks % p_.heads, first, rows,
+                                       {workspace.of(worker, scratch_).data(), p_.kv_len}, worker);
+    if (block.keys == 0) return multiply(block, {}, values, out);
     const Rows given = weights(block);
     if (kind_ != Kind::table) finish(block, given);
     multiply(block, kind_ == Kind::table ? given : block.to, values, out);
@@ -100,6 +111,37 @@ void WeightedSum::multiply(const WeightBlock& block, Rows weights, const View<co
   }
 }
 
+void WeightedSum::backward(const View<const float, 4>& values, const View<const float, 4>& d_out, const View<float, 4>& d_v,
+                           const Workspace& workspace, Weights weights, LogitGradient logits) const {
+  ATTN_ASSERT(kind_ == Kind::softmax && sharing_ != Sharing::all && p_.heads == p_.kv_heads && p_.q_len == p_.kv_len);
+  const index_t n = p_.q_len, dv = p_.value_dim;
+  const View<float, 4> transposed(workspace.shared(transposed_).data(), {p_.batch, p_.heads, dv, n});
+  transpose_heads(values, transposed);
+  parallel_tasks(p_.heads, [&](index_t h, int worker) {
+    const Into own{workspace.of(worker, backward_scratch_).data(), backward_stride_};
+    const Into d_weights{own.data + backward_rows_ * own.stride, own.stride};
+    // Batch items in turn or, where they share the weights, together.
+    const index_t together = sharing_ == Sharing::batch ? p_.batch : 1;
+    for (index_t item = 0; item < p_.batch; item += together) {
+      for (index_t end = n; end > 0;) {
+        const index_t rows = (end - 1) % backward_rows_ + 1, first = end - rows;
+        const WeightBlock block = block_of(item, h, first, rows, own, worker);
+        finish(block, weights(block));
+        for (index_t b = item; b < item + together; ++b) {
+          const auto d_rows = d_out[b][h];
+          const auto to = d_v[b][h];
+          const Rows d_block{d_rows.row(first), d_rows.stride(0)};
+          gemm(rows, block.keys, dv, {d_block.data, d_block.stride}, {transposed[b][h].row(0), n}, d_weights, {.add = b > item});
+          gemm(block.keys, dv, rows, {own.data, 1, own.stride}, d_block, {to.row(0), to.stride(0)}, {.add = end < n});
+        }
+        softmax_gradient(rows, block.keys, own, d_weights);
+        logits(block, d_weights);
+        end = first;
+      }
+    }
+  });
+}
+
 void transpose_heads(const View<const float, 4>& x, const View<float, 4>& to) {
   constexpr index_t panel = 256;  // rows of x
   const index_t heads = x.extent(1), m = x.extent(2), panels = (m + panel - 1) / panel;
@@ -108,6 +150,13 @@ void transpose_heads(const View<const float, 4>& x, const View<float, 4>& to) {
     const auto from = x[batch][head];
     transpose(std::min(panel, m - first), x.extent(3), {from.row(first), from.stride(0)},
               {to[batch][head].data_handle() + first, m});
+  });
+}
+
+void clear_heads(const View<float, 4>& x) {
+  parallel_tasks(x.extent(0) * x.extent(1), [&](index_t task, int) {
+    const auto head = x[task / x.extent(1)][task % x.extent(1)];
+    for (index_t i = 0; i < head.extent(0); ++i) std::fill_n(head.row(i), head.extent(1), 0.0f);
   });
 }
 

@@ -41,7 +41,17 @@ class WeightedSum {
   using Weights = FunctionRef<Rows(const WeightBlock&)>;
   void run(const View<const float, 4>& values, const View<float, 4>& out, const Workspace& workspace, Weights weights) const;
 
+  // The gradient of a number whose gradient with respect to `out` is d_out, for a plan of self-attention for training with
+  // Kind::softmax and Sharing::none or batch; heads have values of their own. Writes d_v, and hands out the gradient of the logits
+  // block by block: `weights` is asked for a block as in the run, then `logits` is called with its gradient, zeros for hidden
+  // keys, summed over the batch where the batch shares the block. One thread takes all blocks of a head in every batch item, the
+  // last rows first: what belongs to a head can be added up without care.
+  using LogitGradient = FunctionRef<void(const WeightBlock&, Rows d_logits)>;
+  void backward(const View<const float, 4>& values, const View<const float, 4>& d_out, const View<float, 4>& d_v,
+                const Workspace& workspace, Weights weights, LogitGradient logits) const;
+
  private:
+  WeightBlock block_of(index_t batch, index_t head, index_t first, index_t rows, Into to, int worker) const;
   void finish(const WeightBlock& block, Rows from) const;
   void multiply(const WeightBlock& block, Rows weights, const View<const float, 4>& values, const View<float, 4>& out) const;
 
@@ -50,9 +60,14 @@ class WeightedSum {
   Sharing sharing_;
   index_t rows_;  // of a block
   Booking<float> scratch_;
+  index_t backward_rows_ = 0, backward_stride_ = 0;
+  Booking<float> transposed_, backward_scratch_;
 };
 
 // Every head of x [B,H,M,D] transposed to `to` [B,H,D,M], in parallel: keys as the right operand of a product.
 void transpose_heads(const View<const float, 4>& x, const View<float, 4>& to);
+
+// Zeros, in parallel: the gradient of an input that is not read.
+void clear_heads(const View<float, 4>& x);
 
 }  // namespace attn::kernels

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "attn/core/text.hpp"
+#include "attn/report/sink.hpp"
 #include "attn/report/statistics.hpp"
 
 namespace attn {
@@ -329,6 +330,24 @@ CsvText parse_csv(std::string_view text) {
     }
   }
   return csv;
+}
+
+Result<CsvText> read_csv_to_resume(const std::string& path, const std::string& header, int schema) {
+  const auto text = read_file(path);
+  if (!text) return text.refusal();
+  if (text->rfind(header, 0) != 0) {
+    return refuse("--resume: '" + path + "' has other columns than this attnbench writes (schema " + std::to_string(schema) +
+                  "): give another --out");
+  }
+  CsvText old = parse_csv(*text);
+  for (std::size_t r = 1; r < old.records.size(); ++r) {
+    const std::size_t fields = old.records[r].size(), columns = old.records[0].size();
+    if (fields != columns) {
+      return refuse("--resume: line " + std::to_string(r + 1) + " of '" + path + "' has " + std::to_string(fields) +
+                    " fields instead of " + std::to_string(columns));
+    }
+  }
+  return old;
 }
 
 namespace {

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -76,6 +77,16 @@ void open_standard_streams() {
 
 bool tell(std::FILE* stream, const std::string& text) {
   return std::fwrite(text.data(), 1, text.size(), stream) == text.size() && std::fflush(stream) == 0;
+}
+
+void tell_progress(const std::string& line, bool terminal) {
+  if (!terminal) {
+    tell(stderr, line + "\n");
+    return;
+  }
+  winsize size{};
+  const std::size_t width = ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+  tell(stderr, "\r\033[K" + line.substr(0, width - 1));
 }
 
 Result<std::string> read_file(const std::string& path) {

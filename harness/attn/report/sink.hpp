@@ -42,6 +42,9 @@ void open_standard_streams();
 // Text for whoever reads stdout or stderr, at once. False when nobody can; unlike fmt::print it throws nothing.
 bool tell(std::FILE* stream, const std::string& text);
 
+// A line of progress on stderr: on a terminal it rewrites itself and is cut to the width, elsewhere it is one of many.
+void tell_progress(const std::string& line, bool terminal);
+
 // Whole file, or why not.
 Result<std::string> read_file(const std::string& path);
 

@@ -114,9 +114,7 @@ int print_and_exit(const std::string& text) { return tell(stdout, text) ? exit_o
 int apply(const ApplyOptions& o) {
   Registry registry;
   register_builtin_variants(registry);
-  for (const auto& plugin : o.plugins) {
-    if (Status status = load_plugin(plugin, registry); !status) return usage(status.reason());
-  }
+  if (Status status = load_plugins(o.plugins, registry); !status) return usage(status.reason());
   bool parameters_loaded = false;
   const auto run = prepare(o, registry, parameters_loaded);
   if (!run) return usage(run.reason());

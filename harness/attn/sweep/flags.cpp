@@ -125,6 +125,24 @@ Result<std::vector<std::string>> config_arguments(std::string_view text, const s
   return arguments;
 }
 
+void add_text(CLI::App& app, const char* name, std::string& value, const char* doc, const char* group) {
+  app.add_option(std::string("--") + name, value, doc)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast)
+      ->group(group)
+      ->capture_default_str();
+}
+
+void add_texts(CLI::App& app, const char* name, std::vector<std::string>& values, const char* doc, const char* group) {
+  app.add_option(std::string("--") + name, values, doc)
+      ->group(group)
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+}
+
+void add_switch(CLI::App& app, const char* names, bool& value, const char* doc, const char* group) {
+  app.add_flag(names, value, doc)->group(group)->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+}
+
 void accept_from_to(CLI::Option& option, double least, double most) {
   const std::string accepted = format_number(least) + " to " + format_number(most);
   const auto refusal = [=](const std::string& text) {

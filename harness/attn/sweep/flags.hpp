@@ -25,6 +25,11 @@ struct FlagsEnd {
 // names `repeatable` may be given several times; sources that name one do not mix.
 FlagsEnd read_flags(CLI::App& app, const std::vector<std::string>& given, const std::vector<std::string>& repeatable);
 
+// --NAME TEXT, of which the last counts; --NAME TEXT that may be given several times; --NAME, of which the last counts.
+void add_text(CLI::App& app, const char* name, std::string& value, const char* doc, const char* group);
+void add_texts(CLI::App& app, const char* name, std::vector<std::string>& values, const char* doc, const char* group);
+void add_switch(CLI::App& app, const char* names, bool& value, const char* doc, const char* group);
+
 // Values of `option` are numbers from `least` to `most`. CLI::Range would let nan pass.
 void accept_from_to(CLI::Option& option, double least, double most);
 

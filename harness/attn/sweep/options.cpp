@@ -10,8 +10,8 @@ namespace {
 
 void declare(CLI::App& app, SweepOptions& o) {
   const auto last = CLI::MultiOptionPolicy::TakeLast;
-  const auto text = [&](const char* flag, std::string& value, const char* doc, const char* group) {
-    app.add_option(std::string("--") + flag, value, doc)->multi_option_policy(last)->group(group)->capture_default_str();
+  const auto text = [&](const char* name, std::string& value, const char* doc, const char* group) {
+    add_text(app, name, value, doc, group);
   };
   const char* axes = "Axes (lists 1,2,4 and ranges 128..16384*2, 128..1024+128)";
   text("variants", o.variants, "variants with options, families, ids with * and ?, 'all' or 'default'", axes);
@@ -25,17 +25,12 @@ void declare(CLI::App& app, SweepOptions& o) {
   text("head-dim", o.head_dim, "width of queries and keys", axes);
   text("value-dim", o.value_dim, "width of values (default: as head-dim)", axes);
   text("seed", o.seed, "seeds of inputs and parameters", axes);
-  app.add_option("--input", o.inputs, "where Q, K, V come from: text:FILE, iid:TAU, npy:Q,K,V, ...; may be given several times")
-      ->group(axes)
-      ->expected(1)
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  add_texts(app, "input", o.inputs, "where Q, K, V come from: text:FILE, iid:TAU, npy:Q,K,V, ...; may be given several times",
+            axes);
   text("isa", o.isa, "instruction sets: avx512, avx2, neon, scalar (default: the best here)", axes);
   text("pass", o.pass, "forward, forward_backward: the step of a training, where a variant has a backward pass of its own", axes);
   text("scope", o.scope, "mixer, layer: the projections, norms and MLP around it too, forward", axes);
-  app.add_option("--plugin", o.plugins, "shared library with a variant; may be given several times")
-      ->group(axes)
-      ->expected(1)
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  add_texts(app, "plugin", o.plugins, "shared library with a variant; may be given several times", axes);
 
   const char* measuring = "Measuring";
   const auto whole = [&](const char* flag, index_t& value, index_t low, index_t high, const char* doc) {
@@ -55,7 +50,7 @@ void declare(CLI::App& app, SweepOptions& o) {
   seconds("timeout", o.timeout_s, least_timeout_s, "seconds after which a cell's worker is killed");
   seconds("budget", o.budget_s, 0, "seconds after which no cell is started (0: none)");
   text("memory-limit", o.memory_limit, "of a worker, such as 8G (default: four fifths of what is available)", measuring);
-  app.add_flag("--pin,!--no-pin", o.pin, "bind threads to cores")->group(measuring)->multi_option_policy(last);
+  add_switch(app, "--pin,!--no-pin", o.pin, "bind threads to cores", measuring);
   text("machine-root", o.machine_root, "where proc and sys are read, to see what disturbs a cell", measuring);
   text("order-seed", o.order_seed, "seed of the shuffled order", measuring);
   app.add_option("--fidelity", o.fidelity,
@@ -78,11 +73,9 @@ void declare(CLI::App& app, SweepOptions& o) {
   text("out", o.out, "CSV file (default: results/sweep-DATE.csv)", output);
   text("jsonl", o.jsonl, "the same rows as JSON lines", output);
   text("save-output", o.save_output, "folder for every cell's output, .npy", output);
-  app.add_flag("--force", o.force, "replace the output file")->group(output)->multi_option_policy(last);
-  app.add_flag("--resume", o.resume, "go on with the output file, skipping the cells it holds")
-      ->group(output)
-      ->multi_option_policy(last);
-  app.add_flag("-q,--quiet", o.quiet, "no progress, no table")->group(output)->multi_option_policy(last);
+  add_switch(app, "--force", o.force, "replace the output file", output);
+  add_switch(app, "--resume", o.resume, "go on with the output file, skipping the cells it holds", output);
+  add_switch(app, "-q,--quiet", o.quiet, "no progress, no table", output);
   text("baseline", o.baseline, "variant that the table's times are relative to", output);
   app.add_option("--table", o.table, "the table on stdout: text or md")
       ->multi_option_policy(last)
@@ -97,21 +90,18 @@ void declare(CLI::App& app, SweepOptions& o) {
       ->multi_option_policy(last)
       ->check(CLI::IsMember({"text", "md", "json"}))
       ->group(instead);
-  app.add_flag("--doctor", o.doctor, "what would make measurements better on this machine")
-      ->group(instead)
-      ->multi_option_policy(last);
-  app.add_flag("--verify", o.verify, "try every property that a variant must have on --variants (default: the plugins', or all)")
-      ->group(instead)
-      ->multi_option_policy(last);
+  add_switch(app, "--doctor", o.doctor, "what would make measurements better on this machine", instead);
+  add_switch(app, "--verify", o.verify, "try every property that a variant must have on --variants (default: the plugins', or all)",
+             instead);
   text("property", o.property, "of --verify: 'all' or ids", instead);
   app.add_option("--format", o.format, "of --verify: text, md or json")
       ->multi_option_policy(last)
       ->check(CLI::IsMember({"text", "md", "json"}))
       ->group(instead)
       ->capture_default_str();
-  app.add_flag("--columns", o.columns, "the CSV's columns")->group(instead)->multi_option_policy(last);
-  app.add_flag("--dry-run", o.dry_run, "what would be measured")->group(instead)->multi_option_policy(last);
-  app.add_flag("--version", o.version, "version, commit and libraries")->group(instead)->multi_option_policy(last);
+  add_switch(app, "--columns", o.columns, "the CSV's columns", instead);
+  add_switch(app, "--dry-run", o.dry_run, "what would be measured", instead);
+  add_switch(app, "--version", o.version, "version, commit and libraries", instead);
 }
 
 }  // namespace

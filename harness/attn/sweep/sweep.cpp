@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 #include <signal.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -57,13 +56,7 @@ class Progress {
     if (quiet_) return;
     const double left_s = (monotonic_s() - begin_s_) / static_cast<double>(done_) * static_cast<double>(steps_ - done_);
     const std::string line = fmt::format("[{}/{}] {}: {}  (about {:.0f} s left)", done_, steps_, what, came_of_it, left_s);
-    if (!terminal_) {
-      tell(stderr, line + "\n");
-      return;
-    }
-    winsize size{};
-    const std::size_t width = ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
-    tell(stderr, "\r\033[K" + line.substr(0, width - 1));
+    tell_progress(line, terminal_);
   }
   void clear() const {
     if (terminal_ && !quiet_ && done_ > 0) tell(stderr, "\r\033[K");
@@ -349,22 +342,13 @@ Status open_outputs(Sweep& sweep) {
   std::size_t keep = 0;
   std::vector<std::vector<std::string>> kept;  // records of the CSV
   if (go_on) {
-    const auto text = read_file(o.out);
-    if (!text) return text.refusal();
-    const CsvText old = parse_csv(*text);
-    if (text->rfind(csv_header(), 0) != 0) {
-      return refuse("--resume: '" + o.out + "' has other columns than this attnbench writes (schema " + std::to_string(csv_schema) +
-                    "): give another --out");
+    const auto old = read_csv_to_resume(o.out, csv_header(), csv_schema);
+    if (!old) return old.refusal();
+    for (std::size_t r = 1; r < old->records.size(); ++r) {
+      sweep.finished.push_back(cell_key(old->records[r]));
+      kept.push_back(old->records[r]);
     }
-    for (std::size_t r = 1; r < old.records.size(); ++r) {
-      if (old.records[r].size() != columns().size()) {
-        return refuse("--resume: line " + std::to_string(r + 1) + " of '" + o.out + "' has " +
-                      std::to_string(old.records[r].size()) + " fields instead of " + std::to_string(columns().size()));
-      }
-      sweep.finished.push_back(cell_key(old.records[r]));
-      kept.push_back(old.records[r]);
-    }
-    keep = old.whole_bytes;
+    keep = old->whole_bytes;
   }
   const auto mode = go_on ? AppendFile::Mode::extend : (o.force ? AppendFile::Mode::replace : AppendFile::Mode::create);
   auto csv = AppendFile::open(o.out, mode, keep);
@@ -441,6 +425,7 @@ int run(Sweep& sweep) {
   sweep.memory_limit_bytes = *memory_limit_bytes;
   if (o.out.empty()) o.out = default_out();
   if (Status status = open_outputs(sweep); !status) return usage(status.reason());
+  const std::size_t held = sweep.finished.size();
   if (!o.save_output.empty()) {
     std::error_code failed;
     std::filesystem::create_directories(o.save_output, failed);
@@ -476,7 +461,8 @@ int run(Sweep& sweep) {
   }
   if (!interrupted) ::unlink(sweep.journal->path().c_str());
   if (!o.quiet) tell(stdout, table(sweep.rows, o.baseline, o.table == "md" ? TableStyle::markdown : TableStyle::terminal));
-  tell(stdout, fmt::format("{} rows in {}\n", sweep.rows.size(), o.out));
+  if (held > 0) tell(stdout, fmt::format("{} new, {} from before\n", sweep.rows.size(), held));
+  tell(stdout, fmt::format("{} rows in {}\n", held + sweep.rows.size(), o.out));
   if (interrupted) tell(stderr, "attn_sweep: interrupted; finished rows are kept, --resume goes on\n");
   return exit_code(sweep);
 }
@@ -497,12 +483,10 @@ int sweep_main(int argc, char** argv, CallMeter* meter) {
   Sweep sweep;
   sweep.options = line.options;
   sweep.command_line.assign(argv, argv + argc);
-  sweep.worker_arguments = {"--worker"};
   register_builtin_variants(sweep.registry);
-  for (const auto& plugin : sweep.options.plugins) {
-    if (Status status = load_plugin(plugin, sweep.registry); !status) return usage(status.reason());
-    sweep.worker_arguments.push_back(plugin);
-  }
+  if (Status status = load_plugins(sweep.options.plugins, sweep.registry); !status) return usage(status.reason());
+  sweep.worker_arguments = sweep.options.plugins;
+  sweep.worker_arguments.insert(sweep.worker_arguments.begin(), "--worker");
   const SweepOptions& o = sweep.options;
   if (o.version) return print_and_exit(fmt::format("{} commit {}\n{}\n", build_tag(), source_commit(), kernels::onednn_version()));
   if (o.columns) return print_and_exit(columns_text());

@@ -41,11 +41,9 @@ std::string answer_to(const nlohmann::json& question, const Registry& registry) 
 int worker_main(const std::vector<std::string>& plugins, CallMeter* meter) {
   Registry registry;
   register_builtin_variants(registry);
-  for (const auto& plugin : plugins) {
-    if (Status status = load_plugin(plugin, registry); !status) {
-      std::fprintf(stderr, "%s\n", status.reason().c_str());
-      return exit_usage;
-    }
+  if (Status status = load_plugins(plugins, registry); !status) {
+    std::fprintf(stderr, "%s\n", status.reason().c_str());
+    return exit_usage;
   }
   const auto question = nlohmann::json::parse(std::string{std::istreambuf_iterator<char>(std::cin), {}});
   if (question.at("kind") == "property") {

@@ -10,23 +10,17 @@ namespace {
 
 void declare(CLI::App& app, TrainOptions& o) {
   const auto last = CLI::MultiOptionPolicy::TakeLast;
-  const auto text = [&](const char* flag, std::string& value, const char* doc, const char* group) {
-    app.add_option(std::string("--") + flag, value, doc)->multi_option_policy(last)->group(group)->capture_default_str();
-  };
-  const auto several = [&](const char* flag, std::vector<std::string>& values, const char* doc, const char* group) {
-    app.add_option(std::string("--") + flag, values, doc)
-        ->group(group)
-        ->expected(1)
-        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  const auto text = [&](const char* name, std::string& value, const char* doc, const char* group) {
+    add_text(app, name, value, doc, group);
   };
   const char* axes = "Axes (lists 1,2,4 and ranges 64..1024*2)";
-  several("task", o.tasks, "what to learn, with options: mqar:kv=8, listops, ... (default: mqar); may be given several times",
-          axes);
+  add_texts(app, "task", o.tasks,
+            "what to learn, with options: mqar:kv=8, listops, ... (default: mqar); may be given several times", axes);
   text("variants", o.variants, "variants with options, families, ids with * and ?, or 'all'; full is added as the control", axes);
   text("n", o.n, "sequence lengths", axes);
   text("seed", o.seed, "seeds of weights and samples", axes);
   text("rate", o.rate, "learning rates: table (one for each task), sweep (that, a third and three times as much), or a list", axes);
-  several("plugin", o.plugins, "shared library with a variant; may be given several times", axes);
+  add_texts(app, "plugin", o.plugins, "shared library with a variant; may be given several times", axes);
 
   const char* model = "Model and training (default: what the task's recipe says)";
   text("width", o.width, "of the model", model);
@@ -60,17 +54,15 @@ void declare(CLI::App& app, TrainOptions& o) {
 
   const char* output = "Output";
   text("out", o.out, "CSV file (default: results/DATE.train.csv)", output);
-  app.add_flag("--force", o.force, "replace the output file")->group(output)->multi_option_policy(last);
-  app.add_flag("--resume", o.resume, "go on with the output file, skipping the runs it holds")
-      ->group(output)
-      ->multi_option_policy(last);
-  app.add_flag("-q,--quiet", o.quiet, "no progress, no table")->group(output)->multi_option_policy(last);
+  add_switch(app, "--force", o.force, "replace the output file", output);
+  add_switch(app, "--resume", o.resume, "go on with the output file, skipping the runs it holds", output);
+  add_switch(app, "-q,--quiet", o.quiet, "no progress, no table", output);
 
   const char* instead = "Instead of training";
-  app.add_flag("--list", o.list, "tasks and their options")->group(instead)->multi_option_policy(last);
-  app.add_flag("--columns", o.columns, "the CSV's columns")->group(instead)->multi_option_policy(last);
-  app.add_flag("--dry-run", o.dry_run, "what would be trained")->group(instead)->multi_option_policy(last);
-  app.add_flag("--version", o.version, "version and commit")->group(instead)->multi_option_policy(last);
+  add_switch(app, "--list", o.list, "tasks and their options", instead);
+  add_switch(app, "--columns", o.columns, "the CSV's columns", instead);
+  add_switch(app, "--dry-run", o.dry_run, "what would be trained", instead);
+  add_switch(app, "--version", o.version, "version and commit", instead);
 }
 
 }  // namespace

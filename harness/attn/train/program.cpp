@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 #include <signal.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -80,13 +79,7 @@ class Progress {
     const std::string left =
         done > 0 && done < all_ ? fmt::format("  (about {:.0f} s left)", (monotonic_s() - begin_s_) / done * (all_ - done)) : "";
     const std::string line = fmt::format("[{}/{}] {}{}", done_, count_, what, left);
-    if (!terminal_) {
-      tell(stderr, line + "\n");
-      return;
-    }
-    winsize size{};
-    const std::size_t width = ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
-    tell(stderr, "\r\033[K" + line.substr(0, width - 1));
+    tell_progress(line, terminal_);
   }
 
   std::size_t count_;
@@ -274,19 +267,10 @@ Status open_csv(Training& t) {
   }
   std::size_t keep = 0;
   if (go_on) {
-    const auto text = read_file(o.out);
-    if (!text) return text.refusal();
-    if (text->rfind(train_header(), 0) != 0) {
-      return refuse("--resume: '" + o.out + "' has other columns than this attnbench writes (schema " +
-                    std::to_string(train_schema) + "): give another --out");
-    }
-    const CsvText old = parse_csv(*text);
-    for (std::size_t r = 1; r < old.records.size(); ++r) {
-      const auto& record = old.records[r];
-      if (record.size() != train_columns().size()) {
-        return refuse("--resume: line " + std::to_string(r + 1) + " of '" + o.out + "' has " + std::to_string(record.size()) +
-                      " fields instead of " + std::to_string(train_columns().size()));
-      }
+    const auto old = read_csv_to_resume(o.out, train_header(), train_schema);
+    if (!old) return old.refusal();
+    for (std::size_t r = 1; r < old->records.size(); ++r) {
+      const auto& record = old->records[r];
       const std::string key = job_key(record);
       t.finished.insert(key);
       const auto point = points.find({field(record, "task"), field(record, "n")});
@@ -294,7 +278,7 @@ Status open_csv(Training& t) {
       const auto accuracy = parse_number(field(record, "accuracy"));
       note_control(t.controls[point->second], accuracy ? *accuracy : -1, accuracy ? "" : field(record, "reason"));
     }
-    keep = old.whole_bytes;
+    keep = old->whole_bytes;
   }
   for (const auto& run : t.plan.runs) {
     if (run.control && !t.finished.contains(job_key(run.job))) ++t.controls[run.point].open;
@@ -332,7 +316,17 @@ int dry_run(const TrainPlan& plan) {
   return print_and_exit(text + fmt::format("{} runs\n", plan.runs.size()));
 }
 
-// One line a variant and point: of the rate that learned best, the mean over seeds.
+// "ok", or of seeds that ended differently "ok 2, diverged 1".
+std::string verdicts(const std::vector<const TrainRow*>& runs) {
+  std::map<std::string_view, std::size_t> counts;
+  for (const TrainRow* row : runs) ++counts[to_string(row->verdict)];
+  std::string text;
+  for (const auto& [verdict, count] : counts)
+    text += (text.empty() ? "" : ", ") + std::string(verdict) + (counts.size() > 1 ? fmt::format(" {}", count) : "");
+  return text;
+}
+
+// One line a variant and point: of the rate that learned best, the mean over the seeds that were trained to the end.
 std::string table(const std::vector<TrainRow>& rows) {
   std::map<std::pair<std::string, index_t>, std::map<std::string, std::map<double, std::vector<const TrainRow*>>>> points;
   for (const TrainRow& row : rows) points[{row.job.task, row.job.length}][row.job.variant][row.job.settings.rate].push_back(&row);
@@ -365,7 +359,7 @@ std::string table(const std::vector<TrainRow>& rows) {
           mean(best->second, [](const TrainRow& r) { return skill(r.result.accuracy, highest_floor(r.result.levels).accuracy); }),
           best->second.size(), best->first, to_99 > 0 ? fmt::format("{:.0f}", to_99) : "-",
           mean(best->second, [](const TrainRow& r) { return static_cast<double>(r.result.steps) / r.result.train_s; }),
-          to_string(first.verdict));
+          verdicts(best->second));
     }
   }
   return text;
@@ -392,6 +386,7 @@ int run(Training& t, const std::vector<std::string>& command_line) {
   t.memory_limit_bytes = *memory_limit_bytes;
   if (o.out.empty()) o.out = default_out();
   if (Status status = open_csv(t); !status) return usage(status.reason());
+  const std::size_t held = t.finished.size();
 
   catch_interrupts();
   if (Status status = write_file(context_path(o.out), context_json(command_line, {})); !status) return usage(status.reason());
@@ -402,7 +397,8 @@ int run(Training& t, const std::vector<std::string>& command_line) {
   }
   if (!t.broken) return usage(t.broken.reason());
   if (!o.quiet) tell(stdout, table(t.rows) + "\n");
-  tell(stdout, fmt::format("{} rows in {}\n", t.rows.size(), o.out));
+  if (held > 0) tell(stdout, fmt::format("{} new, {} from before\n", t.rows.size(), held));
+  tell(stdout, fmt::format("{} rows in {}\n", held + t.rows.size(), o.out));
   if (interrupted) tell(stderr, "attn_train: interrupted; finished runs are kept, --resume goes on\n");
   return exit_code(t.rows);
 }
@@ -422,12 +418,10 @@ int train_main(int argc, char** argv) {
   }
   Training t;
   t.options = line.options;
-  t.worker_arguments = {"--worker"};
   register_builtin_variants(t.registry);
-  for (const auto& plugin : t.options.plugins) {
-    if (Status status = load_plugin(plugin, t.registry); !status) return usage(status.reason());
-    t.worker_arguments.push_back(plugin);
-  }
+  if (Status status = load_plugins(t.options.plugins, t.registry); !status) return usage(status.reason());
+  t.worker_arguments = t.options.plugins;
+  t.worker_arguments.insert(t.worker_arguments.begin(), "--worker");
   if (t.options.version) return print_and_exit(fmt::format("{} commit {}\n", build_tag(), source_commit()));
   if (t.options.columns) return print_and_exit(train_columns_text());
   if (t.options.list) return print_and_exit(list_text());

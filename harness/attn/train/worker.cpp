@@ -22,11 +22,9 @@ int train_worker_main(const std::vector<std::string>& plugins) {
   ::mallopt(M_TRIM_THRESHOLD, 2'000'000'000);
   Registry registry;
   register_builtin_variants(registry);
-  for (const auto& plugin : plugins) {
-    if (Status status = load_plugin(plugin, registry); !status) {
-      std::fprintf(stderr, "%s\n", status.reason().c_str());
-      return exit_usage;
-    }
+  if (Status status = load_plugins(plugins, registry); !status) {
+    std::fprintf(stderr, "%s\n", status.reason().c_str());
+    return exit_usage;
   }
   const Job job = job_from_json({std::istreambuf_iterator<char>(std::cin), {}});
   const auto task = make_task(job.task, job.length);

@@ -27,4 +27,11 @@ Status load_plugin(const std::string& path, Registry& registry) {
   return {};
 }
 
+Status load_plugins(const std::vector<std::string>& paths, Registry& registry) {
+  for (const std::string& path : paths) {
+    if (Status status = load_plugin(path, registry); !status) return status;
+  }
+  return {};
+}
+
 }  // namespace attn

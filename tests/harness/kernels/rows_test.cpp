@@ -54,6 +54,19 @@ TEST_CASE("softmax of rows, and on itself") {
   });
 }
 
+TEST_CASE("softmax_gradient: weights times what exceeds their mean of it") {
+  on_every_isa_and_shape([](index_t m, index_t n) {
+    Matrix weights = random(m, n, 1), given = random(m, n, 2), gradient = given;
+    softmax_gradient(m, n, weights.rows(), gradient.into());
+    const auto expected = [&](index_t i, index_t j) {
+      double mean = 0;
+      for (index_t c = 0; c < n; ++c) mean += at(weights, i, c) * at(given, i, c);
+      return at(weights, i, j) * (at(given, i, j) - mean);
+    };
+    CHECK(worst(m, n, gradient, expected) < 1e-5);
+  });
+}
+
 TEST_CASE("sums, maxima, transposes") {
   on_every_isa_and_shape([](index_t m, index_t n) {
     Matrix x = random(m, n, 1), turned(n, m), scaled(m, n);
