@@ -43,7 +43,8 @@ class Trial {
     const Status status = variant->supports(p);
     INFO((status ? "" : status.reason()));
     REQUIRE(status);
-    parameters = make_parameters(variant->parameters(p), seed);
+    const Parameters specs = variant->parameters(p);
+    parameters = make_parameters(specs, seed, fit_parameters(specs, {view(q), view(k), view(v)}));
   }
 
   static Tensor<float> random(const Shape& shape, std::uint64_t seed, const char* stream) {

@@ -13,9 +13,11 @@ namespace attn {
 //   Wang et al. 2020, arXiv:2006.04768, section 4
 //   useful flops 2 k (M + N) (D + Dv), N k exps; workspace k (D + Dv) a head, and 128 k a worker
 //   k = M with E = F = I is full attention. Every mixture holds all positions, so no causal form exists.
+//   weights=lstsq: E of segment means, and F = E + (C^T C + r I)^-1 C^T (P - C E), the least squares of C F = P at some of the
+//   queries, where P = softmax(Q K^T / sqrt(D)), C = softmax(Q (E K)^T / sqrt(D))
 struct Linformer {
   enum class Sharing { none, headwise, kv };
-  enum class Weights { random, mean, small };
+  enum class Weights { random, mean, small, lstsq };
   struct Options {
     index_t k = 256;
     Sharing sharing = Sharing::kv;
@@ -30,9 +32,11 @@ struct Linformer {
                 "none: E and F for each head; headwise: E and F for all heads; kv: one matrix, E = F")
         .integer("max_len", &Options::max_len, 0, unlimited,
                  "columns of E and F, of which the first M are used; 0: as many as keys")
-        .choice("weights", &Options::weights, {{"random", Weights::random}, {"mean", Weights::mean}, {"small", Weights::small}},
-                "how E and F start: N(0, 1/k); row r as the mean over the r-th of k segments, a fit that needs no training; or "
-                "N(0, 0.02^2), from which recall is learned");
+        .choice("weights", &Options::weights,
+                {{"random", Weights::random}, {"mean", Weights::mean}, {"small", Weights::small}, {"lstsq", Weights::lstsq}},
+                "how E and F start: N(0, 1/k); row r as the mean over the r-th of k segments, a fit that needs no training; "
+                "N(0, 0.02^2), from which recall is learned; or E of such means and F by least squares from every second query of "
+                "the input, at most 2048 of a head, for sharing=none and headwise");
   }
 
   static VariantInfo info() {
@@ -61,16 +65,46 @@ struct Linformer {
     const index_t matrices = o.sharing == Sharing::none ? p.kv_heads : 1;
     const Shape shape{matrices, o.k, columns(p, o)};
     const double spread = o.weights == Weights::small ? 0.02 : 1 / std::sqrt(static_cast<double>(o.k));
-    const Init init = o.weights == Weights::mean ? segment_means : init::normal(spread);
+    const bool pooled = o.weights == Weights::mean || o.weights == Weights::lstsq;
+    const Init init =
+        pooled ? [](std::span<float> values, const Shape& s, const Rng&) { segment_means(values, s); } : init::normal(spread);
     Parameters list{{.name = "E", .shape = shape, .init = init}};
     if (o.sharing != Sharing::kv) list.push_back({.name = "F", .shape = shape, .init = init});
+    if (o.weights == Weights::lstsq) {
+      list.back().fit = [p](std::span<float> values, const Shape& s, const FloatInputs& in) { least_squares(p, values, s, in); };
+    }
     return list;
   }
 
   static Status supports(const Problem& p, const Options& o) {
-    if (p.kv_len <= columns(p, o)) return {};
-    return refuse("kv_len=" + std::to_string(p.kv_len) +
-                  " exceeds the longest sequence that E is learned for, max_len=" + std::to_string(o.max_len));
+    if (p.kv_len > columns(p, o)) {
+      return refuse("kv_len=" + std::to_string(p.kv_len) +
+                    " exceeds the longest sequence that E is learned for, max_len=" + std::to_string(o.max_len));
+    }
+    if (o.weights != Weights::lstsq) return {};
+    if (o.sharing == Sharing::kv)
+      return refuse(
+          "weights=lstsq fits F beside an E of segment means: give sharing=none or sharing=headwise, not kv, which is E = F");
+    if (o.k > longest_fit) {
+      return refuse("weights=lstsq solves k equations at once, at most " + std::to_string(longest_fit) +
+                    ", not k=" + std::to_string(o.k));
+    }
+    if (o.k * p.kv_len > largest_fit) {
+      return refuse("weights=lstsq holds k kv_len numbers a head several times over in double, at most " +
+                    std::to_string(largest_fit) + ", not k=" + std::to_string(o.k) + " times kv_len=" + std::to_string(p.kv_len));
+    }
+    return {};
+  }
+
+  static Status supports_backward(const Problem&, const Options& o) {
+    if (o.weights != Weights::lstsq) return {};
+    return refuse("weights=lstsq is fitted to its inputs, which no gradient flows through");
+  }
+
+  static std::string note(const Problem& p, const Options& o, const FloatInputs&) {
+    if (o.weights != Weights::lstsq) return "";
+    return "F is fitted to " + std::to_string((p.q_len + fit_step(p) - 1) / fit_step(p)) + " of " + std::to_string(p.q_len) +
+           " queries of this input";
   }
 
   static Cost cost(const Problem& p, const Options& o) {
@@ -181,13 +215,52 @@ struct Linformer {
   }
 
   // Beyond one row a column, rows repeat columns: k = M is full attention, and so is k = 2 M.
-  static void segment_means(std::span<float> values, const Shape& shape, const Rng&) {
+  static void segment_means(std::span<float> values, const Shape& shape) {
     const index_t k = shape[1], m = shape[2];
     std::fill(values.begin(), values.end(), 0.0f);
     for (index_t row = 0; row < shape[0] * k; ++row) {
       const index_t first = row % k * m / k, end = std::max(first + 1, (row % k + 1) * m / k);
       std::fill_n(values.begin() + row * m + first, end - first, 1 / static_cast<float>(end - first));
     }
+  }
+
+  // Of a fit. k and M of both limits together take a minute on two cores with eight heads.
+  static constexpr index_t longest_fit = 2048, largest_fit = index_t{1} << 24, fitted_queries = 2048;
+
+  // Every second query, so that the others tell whether the fit holds; fewer of many, so that its cost grows with M alone.
+  static index_t fit_step(const Problem& p) { return std::max<index_t>(2, (p.q_len + fitted_queries - 1) / fitted_queries); }
+
+  // The ridge r is a millionth of the trace of C^T C: it leaves F at E in the directions that C hardly has, and changes
+  // the error of other queries by less than 1 % (N = 1024, k = 64; cluster, iid, local, lowrank), for the better. With k = M,
+  // C is P and F stays E = I.
+  static void least_squares(const Problem& p, std::span<float> values, const Shape& shape, const FloatInputs& in) {
+    segment_means(values, shape);
+    const index_t matrices = shape[0], k = shape[1], m = shape[2], group = p.heads / p.kv_heads, step = fit_step(p);
+    const index_t queries = (p.q_len + step - 1) / step;
+    const Tensor<double> e = slice(Tensor<double>::from(View<const float, 2>(values.data(), {k, m})), -1, 0, p.kv_len);
+    parallel_tasks(matrices, [&](index_t matrix, int) {
+      Tensor<double> seen = zeros<double>({k, k}), wanted = zeros<double>({k, p.kv_len});  // C^T C, C^T P
+      for (index_t head = 0; head < p.batch * p.heads; ++head) {
+        const index_t b = head / p.heads, h = head % p.heads;
+        if (matrices > 1 && h / group != matrix) continue;
+        const Tensor<double> keys = Tensor<double>::from(in.k[b][h / group]), pooled = matmul(e, keys);
+        const View<const float, 2> all = in.q[b][h];
+        for (index_t first = 0; first < queries; first += block) {
+          const Tensor<double> q = Tensor<double>::from(View<const float, 2>(
+              all.row(first * step), {std::min(block, queries - first), p.head_dim}, {all.stride(0) * step, all.stride(1)}));
+          const auto weights = [&](const Tensor<double>& to) { return softmax(matmul_transposed(q, to) * p.scale()); };
+          const Tensor<double> c = weights(pooled), transposed = transpose(c);
+          seen = seen + matmul(transposed, c);
+          wanted = wanted + matmul(transposed, weights(keys));
+        }
+      }
+      const Tensor<double> ridge = identity<double>(k) * (1e-6 * sum(seen * identity<double>(k)).item());
+      const Tensor<double> change = solve(seen + ridge, wanted - matmul(seen, e));
+      for (index_t row = 0; row < k; ++row) {
+        for (index_t j = 0; j < p.kv_len; ++j)
+          values[static_cast<std::size_t>((matrix * k + row) * m + j)] = static_cast<float>(e(row, j) + change(row, j));
+      }
+    });
   }
 
   struct BackSide {

@@ -15,7 +15,8 @@ namespace attn {
 //   Q~, K~ [m, D] means of m segments, of N / m rows or one more, the shorter ones first;  s = 1/sqrt(D)
 //   Z ~ A^+: Z = A^T / (|A|_1 |A|_inf), then 6 times Z = Z (13 I - AZ (15 I - AZ (7 I - AZ))) / 4
 //   Xiong et al. 2021, arXiv:2102.03902, section 3.2; the iteration stops where it stops: |AZA - A| of 1e-2 is usual
-//   useful flops 4 m (N + M) D + 8 iterations m^3 + 2 m^2 D; workspace 4 m D + 5 m^2 a head
+//   A and Z are in double: Z grows by 13/4 a step where A is nearly singular, and 20 steps in float leave two or three digits
+//   useful flops 4 m (N + M) D + 8 iterations m^3 + 2 m^2 D; workspace 4 m D a head, and 5 m^2 doubles a worker
 //   Up to m queries or keys it is full attention. Segments mix positions, so no causal form exists.
 struct Nystrom {
   struct Options {
@@ -131,7 +132,8 @@ struct Nystrom {
     k_ = workspace.shared<float>(heads_ * m * p.head_dim);
     gathered_ = workspace.shared<float>(heads_ * m * p.value_dim);
     solved_ = workspace.shared<float>(heads_ * m * p.value_dim);
-    squares_ = workspace.per_worker<float>(4 * m * m + m * std::max(m, p.head_dim));
+    turned_ = workspace.per_worker<float>(m * p.head_dim);
+    squares_ = workspace.per_worker<double>(4 * m * m + m * std::max({m, p.head_dim, p.value_dim}));
     gather_.emplace(gathering, kernels::EngineOptions{}, workspace);
     spread_.emplace(spreading, kernels::EngineOptions{}, workspace);
   }
@@ -153,7 +155,8 @@ struct Nystrom {
       gather_->run({q, in.k, in.v, gathered}, workspace, all);
       parallel_tasks(heads_, [&](index_t task, int worker) {
         const index_t batch = task / p_.heads, head = task % p_.heads;
-        solve(q[batch][head], k[batch][head], gathered[batch][head], workspace.of(worker, squares_).data(), solved[batch][head]);
+        solve(q[batch][head], k[batch][head], gathered[batch][head], workspace.of(worker, turned_).data(),
+              workspace.of(worker, squares_).data(), solved[batch][head]);
       });
       spread_->run({in.q, k, solved, out}, workspace, all);
     }
@@ -197,41 +200,48 @@ struct Nystrom {
   }
 
   // to = Z gathered.
-  void solve(const View<float, 2>& q, const View<float, 2>& k, const View<float, 2>& gathered, float* squares,
+  void solve(const View<float, 2>& q, const View<float, 2>& k, const View<float, 2>& gathered, float* turned, double* squares,
              const View<float, 2>& to) const {
-    const index_t m = o_.landmarks, size = m * m, d = p_.head_dim;
-    const kernels::Into a{squares, m}, az{squares + size, m}, y{squares + 2 * size, m}, z{squares + 3 * size, m};
-    const kernels::Into x{squares + 4 * size, m};  // first K~ transposed, [D, m]
-    kernels::transpose(m, d, {k.row(0), d}, {x.data, m});
-    kernels::gemm(m, m, d, {q.row(0), d}, x, a);
-    kernels::softmax(m, m, a, static_cast<float>(p_.scale()), a);
-    std::fill_n(x.data, m, 0.0f);
-    kernels::add_column_sums(m, m, a, x.data);
-    const float first = 1 / *std::max_element(x.data, x.data + m);  // rows of A sum to one
-    kernels::transpose(m, m, a, z);
-    kernels::scale_rows(1, size, {z.data, size}, &first, {z.data, size});
+    const index_t m = o_.landmarks, size = m * m, d = p_.head_dim, width = p_.value_dim;
+    double *const minus_a = squares, *const minus_az = squares + size, *const y = squares + 2 * size, *const z = squares + 3 * size;
+    double* const x = squares + 4 * size;  // at least [m, m], [m, D] and [m, Dv]
+    // into = c I + left right
+    const auto add_to_identity = [&](double c, const double* left, const double* right, double* into) {
+      std::fill_n(into, size, 0.0);
+      for (index_t i = 0; i < m; ++i) into[i * m + i] = c;
+      kernels::add_product(m, m, m, left, right, into);
+    };
 
-    const auto multiply = [&](kernels::Rows left, kernels::Rows right, kernels::Into into) {
-      kernels::gemm(m, m, m, {left.data, m}, right, into);
-    };
-    // factor * (c I - x)
-    const auto from_identity = [&](float c, kernels::Into from, float factor) {
-      const float negative = -factor;
-      kernels::scale_rows(1, size, {from.data, size}, &negative, {from.data, size});
-      for (index_t i = 0; i < m; ++i) from.data[i * m + i] += c * factor;
-    };
-    for (index_t i = 0; i < o_.iterations; ++i) {
-      multiply(a, z, az);
-      kernels::copy(m, m, az, x);
-      from_identity(7, x, 1);
-      multiply(az, x, y);
-      from_identity(15, y, 1);
-      multiply(az, y, x);
-      from_identity(13, x, 0.25f);
-      multiply(z, x, y);
-      kernels::copy(m, m, y, z);
+    kernels::transpose(m, d, {k.row(0), d}, {turned, m});
+    std::copy_n(q.row(0), m * d, x);
+    std::fill_n(minus_a, size, 0.0);
+    kernels::add_product(m, m, d, x, {turned, m}, minus_a);
+    std::fill_n(x, m, 0.0);  // sums of the columns of A
+    for (index_t i = 0; i < m; ++i) {
+      double* const row = minus_a + i * m;
+      const double top = *std::max_element(row, row + m);
+      double sum = 0;
+      for (index_t j = 0; j < m; ++j) sum += row[j] = std::exp(p_.scale() * (row[j] - top));
+      for (index_t j = 0; j < m; ++j) x[j] += row[j] /= sum;
     }
-    kernels::gemm(m, p_.value_dim, m, {z.data, m}, {gathered.row(0), gathered.stride(0)}, {to.row(0), to.stride(0)});
+    const double norms = *std::max_element(x, x + m);  // rows of A sum to one
+    for (index_t i = 0; i < m; ++i) {
+      for (index_t j = 0; j < m; ++j) z[j * m + i] = minus_a[i * m + j] / norms;
+    }
+    for (index_t e = 0; e < size; ++e) minus_a[e] = -minus_a[e];
+
+    for (index_t step = 0; step < o_.iterations; ++step) {
+      add_to_identity(0, minus_a, z, minus_az);
+      std::copy_n(minus_az, size, x);
+      for (index_t i = 0; i < m; ++i) x[i * m + i] += 7;
+      add_to_identity(15, minus_az, x, y);
+      add_to_identity(13, minus_az, y, x);
+      add_to_identity(0, z, x, y);
+      for (index_t e = 0; e < size; ++e) z[e] = y[e] / 4;
+    }
+    std::fill_n(x, m * width, 0.0);
+    kernels::add_product(m, width, m, z, {gathered.row(0), gathered.stride(0)}, x);
+    std::transform(x, x + m * width, to.row(0), [](double sum) { return static_cast<float>(sum); });
   }
 
   void convolve(const View<const float, 4>& v, const float* filters, const Output& out) const {
@@ -252,7 +262,8 @@ struct Nystrom {
   Problem p_;
   Options o_;
   index_t heads_;
-  Booking<float> q_, k_, gathered_, solved_, squares_;
+  Booking<float> q_, k_, gathered_, solved_, turned_;
+  Booking<double> squares_;
   std::optional<kernels::SoftmaxEngine> gather_, spread_;
 };
 ATTN_VARIANT(nystrom, Nystrom)

@@ -44,6 +44,60 @@ std::optional<std::vector<index_t>> extents(const Json& entry, const char* key) 
   return values;
 }
 
+// The header, and the file up to its end.
+struct Header {
+  Json json;
+  std::string_view text;
+
+  // The parsed header no longer knows where a field stood; the tensor's key is where to look. Of strings that look like it, it is
+  // the one that an object follows.
+  std::size_t at(const std::string& tensor) const {
+    const std::string key = '"' + tensor + '"';
+    for (std::size_t at = 0; (at = text.find(key, at)) != text.npos; ++at) {
+      const std::size_t colon = text.find_first_not_of(" \t\r\n", at + key.size());
+      if (colon == text.npos || text[colon] != ':') continue;
+      const std::size_t value = text.find_first_not_of(" \t\r\n", colon + 1);
+      if (value != text.npos && text[value] == '{') return at;
+    }
+    const std::size_t first = text.find(key);
+    return first != text.npos ? first : 8;  // the header's start for a key with escapes
+  }
+};
+
+// The format lets every byte of the data belong to one tensor: none to two, none to none.
+Status check_cover(const Header& header, std::size_t data_bytes) {
+  struct Part {
+    std::vector<index_t> offsets;
+    std::string name;
+  };
+  std::vector<Part> parts;
+  for (const auto& [name, entry] : header.json.items()) {
+    if (name == "__metadata__") continue;
+    auto offsets = entry.is_object() ? extents(entry, "data_offsets") : std::nullopt;
+    if (!offsets || offsets->size() != 2 || (*offsets)[0] > (*offsets)[1])
+      return at_byte(header.at(name), name + ".data_offsets is no pair of whole numbers in ascending order");
+    parts.push_back({*std::move(offsets), name});
+  }
+  std::ranges::stable_sort(parts, {}, &Part::offsets);
+  index_t end = 0;
+  std::string before;
+  for (const Part& part : parts) {
+    const auto refusal = [&](const std::string& what) {
+      return at_byte(header.at(part.name), part.name + ".data_offsets " + shape_text(part.offsets) + " " + what);
+    };
+    if (part.offsets[0] < end) return refusal("overlap those of " + before + ", which end at " + std::to_string(end));
+    if (part.offsets[0] > end) {
+      return refusal("leave a hole: " + (before.empty() ? "the first tensor begins" : before + " ends") + " at " +
+                     std::to_string(end));
+    }
+    end = part.offsets[1];
+    before = part.name;
+  }
+  if (end == static_cast<index_t>(data_bytes)) return {};
+  return at_byte(header.at(before), before + ".data_offsets end the tensors at " + std::to_string(end) + "; the file holds 0.." +
+                                        std::to_string(data_bytes));
+}
+
 }  // namespace
 
 Result<StoredArray> parse_safetensors(std::span<const std::byte> file, std::string_view name) {
@@ -55,21 +109,20 @@ Result<StoredArray> parse_safetensors(std::span<const std::byte> file, std::stri
     return at_byte(0, "header length " + std::to_string(length) + " runs past the end of the file of " +
                           std::to_string(file.size()) + " bytes or past " + std::to_string(longest_header));
   }
-  const auto header = parse_header(reinterpret_cast<const char*>(file.data()) + sizeof length, length);
-  if (!header) return header.refusal();
+  auto json = parse_header(reinterpret_cast<const char*>(file.data()) + sizeof length, length);
+  if (!json) return json.refusal();
+  const Header header{*std::move(json), {reinterpret_cast<const char*>(file.data()), sizeof length + length}};
 
   const std::string key(name);
-  const auto entry = header->find(key);
-  if (entry == header->end()) {
+  const auto entry = header.json.find(key);
+  if (entry == header.json.end()) {
     std::vector<std::string> others;
-    for (const auto& [other, value] : header->items()) {
+    for (const auto& [other, value] : header.json.items()) {
       if (other != "__metadata__" && others.size() < 8) others.push_back(other);
     }
     return at_byte(8, "header has no tensor '" + key + "' among " + join(others, ", "));
   }
-  // The parsed header no longer knows where a field stood; the tensor's key is where to look.
-  const std::string_view text(reinterpret_cast<const char*>(file.data()), sizeof length + length);
-  const std::size_t at = std::min(text.find('"' + key + '"', sizeof length), text.size());
+  const std::size_t at = header.at(key);
   const auto refusal = [&](const char* field, const std::string& what) { return at_byte(at, key + "." + field + " " + what); };
   if (!entry->is_object()) return at_byte(at, key + " is no JSON object");
 
@@ -104,6 +157,7 @@ Result<StoredArray> parse_safetensors(std::span<const std::byte> file, std::stri
     return refusal("shape", shape_text(*shape) + " needs " + (bytes ? std::to_string(*bytes) : "too many") +
                                 " bytes of data, data_offsets hold " + std::to_string(end - begin));
   }
+  if (Status covered = check_cover(header, data.size()); !covered) return covered.refusal();
   array.shape = *shape;
   array.data = data.subspan(begin, end - begin);
   return array;

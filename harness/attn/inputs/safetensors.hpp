@@ -10,7 +10,8 @@
 
 namespace attn {
 
-// The tensor called `name`: F16, BF16, F32 or F64. Refusals name the field and the byte offset, not the file.
+// The tensor called `name`: F16, BF16, F32 or F64. Refusals name the field and the byte offset, not the file. Refused too where
+// tensors overlap, or leave bytes of the data to none, which the format forbids.
 Result<StoredArray> parse_safetensors(std::span<const std::byte> file, std::string_view name);
 
 }  // namespace attn

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <span>
+#include <utility>
 
 #include "attn/core/text.hpp"
 #include "attn/exec/arena.hpp"
@@ -119,13 +120,17 @@ Result<std::unique_ptr<Input>> open_tensors(std::string name, std::vector<Mapped
 Result<TensorArguments> parse_tensor_arguments(std::string_view kind, std::string_view text, std::size_t paths) {
   TensorArguments arguments;
   arguments.text = text;
+  bool prefixed = false;
+  const auto twice = [&](const char* name) { return refuse("input " + std::string(kind) + ": " + name + " is given twice"); };
   for (const auto part : split(text, ',')) {
     if (part.starts_with("layer=")) {
+      if (arguments.layer) return twice("layer");
       const auto layer = parse_integer(part.substr(6));
       if (!layer || *layer < 0)
         return refuse("input " + std::string(kind) + ": '" + std::string(part) + "' is no layer; accepted: layer=0, 1, ...");
       arguments.layer = *layer;
     } else if (paths == 1 && part.starts_with("prefix=")) {
+      if (std::exchange(prefixed, true)) return twice("prefix");
       arguments.prefix = part.substr(7);
     } else if (!part.empty()) {
       arguments.paths.emplace_back(part);

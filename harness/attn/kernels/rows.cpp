@@ -329,32 +329,47 @@ void Softmax(index_t m, index_t n, Rows from, float scale, Into to) {
   }
 }
 
-template <index_t kRows>
-HWY_INLINE void AddProductOfRows(index_t n, index_t k, const double* a, Rows b, double* to) {
-  const hn::ScalableTag<double> d;
-  const hn::Rebind<float, decltype(d)> floats;
+using Doubles = hn::ScalableTag<double>;
+HWY_INLINE hn::Vec<Doubles> LoadDoubles(const double* from) { return hn::LoadU(Doubles(), from); }
+HWY_INLINE hn::Vec<Doubles> LoadDoubles(const float* from) {
+  const hn::Rebind<float, Doubles> floats;
+  return hn::PromoteTo(Doubles(), hn::LoadU(floats, from));
+}
+
+template <index_t kRows, class B>
+HWY_INLINE void AddProductOfRows(index_t n, index_t k, const double* a, const B* b, index_t b_row, double* to) {
+  const Doubles d;
   const auto lanes = static_cast<index_t>(hn::Lanes(d));
   index_t j = 0;
   for (; j + lanes <= n; j += lanes) {
-    hn::Vec<decltype(d)> sum[kRows];
+    hn::Vec<Doubles> sum[kRows];
     for (index_t i = 0; i < kRows; ++i) sum[i] = hn::LoadU(d, to + i * n + j);
     for (index_t e = 0; e < k; ++e) {
-      const auto x = hn::PromoteTo(d, hn::LoadU(floats, b.data + e * b.stride + j));
+      const auto x = LoadDoubles(b + e * b_row + j);
       for (index_t i = 0; i < kRows; ++i) sum[i] = hn::MulAdd(hn::Set(d, a[i * k + e]), x, sum[i]);
     }
     for (index_t i = 0; i < kRows; ++i) hn::StoreU(sum[i], d, to + i * n + j);
   }
   for (; j < n; ++j) {
     for (index_t i = 0; i < kRows; ++i) {
-      for (index_t e = 0; e < k; ++e) to[i * n + j] += a[i * k + e] * static_cast<double>(b.data[e * b.stride + j]);
+      for (index_t e = 0; e < k; ++e) to[i * n + j] += a[i * k + e] * static_cast<double>(b[e * b_row + j]);
     }
   }
 }
 
-void AddProduct(index_t m, index_t n, index_t k, const double* a, Rows b, double* to) {
+template <class B>
+HWY_INLINE void AddProductOf(index_t m, index_t n, index_t k, const double* a, const B* b, index_t b_row, double* to) {
   index_t i = 0;
-  for (; i + 8 <= m; i += 8) AddProductOfRows<8>(n, k, a + i * k, b, to + i * n);
-  for (; i < m; ++i) AddProductOfRows<1>(n, k, a + i * k, b, to + i * n);
+  for (; i + 8 <= m; i += 8) AddProductOfRows<8>(n, k, a + i * k, b, b_row, to + i * n);
+  for (; i < m; ++i) AddProductOfRows<1>(n, k, a + i * k, b, b_row, to + i * n);
+}
+
+void AddProduct(index_t m, index_t n, index_t k, const double* a, Rows b, double* to) {
+  AddProductOf(m, n, k, a, b.data, b.stride, to);
+}
+
+void AddProductOfDoubles(index_t m, index_t n, index_t k, const double* a, const double* b, double* to) {
+  AddProductOf(m, n, k, a, b, n, to);
 }
 
 }  // namespace attn::kernels::HWY_NAMESPACE
@@ -392,6 +407,8 @@ ATTN_ROWS(add_row_sums, AddRowSums, (index_t m, index_t n, Rows from, float* to)
 ATTN_ROWS(add_column_sums, AddColumnSums, (index_t m, index_t n, Rows from, float* to), m, n, from, to)
 ATTN_ROWS(raise_column_max, RaiseColumnMax, (index_t m, index_t n, Rows from, float* to), m, n, from, to)
 ATTN_ROWS(add_product, AddProduct, (index_t m, index_t n, index_t k, const double* a, Rows b, double* to), m, n, k, a, b, to)
+ATTN_ROWS(add_product, AddProductOfDoubles, (index_t m, index_t n, index_t k, const double* a, const double* b, double* to), m, n,
+          k, a, b, to)
 
 }  // namespace attn::kernels
 #endif

@@ -36,7 +36,8 @@ void add_row_sums(index_t m, index_t n, Rows from, float* to);      // to[row] +
 void add_column_sums(index_t m, index_t n, Rows from, float* to);   // to[column] += sum of x
 void raise_column_max(index_t m, index_t n, Rows from, float* to);  // to[column] = max(itself, x)
 
-// Where floats would round too much: to [m,n] += a [m,k] b [k,n] in doubles, without strides but for b.
+// Where floats would round too much: to [m,n] += a [m,k] b [k,n] in doubles, without strides but for a b of floats.
 void add_product(index_t m, index_t n, index_t k, const double* a, Rows b, double* to);
+void add_product(index_t m, index_t n, index_t k, const double* a, const double* b, double* to);
 
 }  // namespace attn::kernels

@@ -62,7 +62,17 @@ Status supports(const LayerShape& shape, const Variant& variant, index_t length)
       return refuse("alibi positions are for causal softmax attention, given " + variant.id() +
                     (shape.causal ? "" : " in a bidirectional layer"));
   }
-  return variant.supports(mixer_problem(shape, 1, length));
+  const Problem p = mixer_problem(shape, 1, length);
+  if (Status status = variant.supports(p); !status) return status;
+  if (Status status = supports_unseen(variant, p); !status) return refuse(variant.id() + " " + status.reason());
+  return {};
+}
+
+Status supports_unseen(const Variant& variant, const Problem& p) {
+  for (const ParameterSpec& spec : variant.parameters(p)) {
+    if (spec.fit) return refuse("fits " + spec.name + " to one Q, K and V, and those of a layer are not known before it runs");
+  }
+  return {};
 }
 
 Parameters norm_parameters(index_t width) {

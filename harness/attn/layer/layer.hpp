@@ -23,6 +23,9 @@ Problem mixer_problem(const LayerShape& shape, index_t batch, index_t length);
 // Whether this variant can stand in this layer; if not, why.
 Status supports(const LayerShape& shape, const Variant& variant, index_t length);
 
+// Refuses a variant that fits its parameters to Q, K and V. The variant supports p.
+Status supports_unseen(const Variant& variant, const Problem& p);
+
 Parameters layer_parameters(const LayerShape& shape, const Variant& variant, index_t length);
 
 // x [batch, length, width] -> the same shape.

@@ -213,7 +213,10 @@ class LayerVariant final : public Variant {
   std::string note(const Problem&, const FloatInputs&) const override { return {}; }  // of inputs that the mixer does not see
 
  protected:
-  Status supports_options(const Problem& p) const override { return mixer_->supports(p); }
+  Status supports_options(const Problem& p) const override {
+    if (Status status = mixer_->supports(p); !status) return status;
+    return supports_unseen(*mixer_, p);
+  }
 
  private:
   template <class T>

@@ -101,6 +101,12 @@ CellRun::Gradients::Gradients(const CellRun& run, const Parameters& specs)
   for (const auto& gradient : {arrays.d_q, arrays.d_k, arrays.d_v}) fill(gradient);
 }
 
+ParameterSet<float> CellRun::fitted() const {
+  ParameterSet<float> set;
+  arena_->execute([&] { set = fit_parameters(variant().parameters(problem()), inputs()); });
+  return set;
+}
+
 void CellRun::run() const {
   arena_->execute([&] {
     planned_->run(inputs(), output_);

@@ -49,6 +49,9 @@ class CellRun {
   // Another variant on this cell's tensors, seed and threads, with an output of its own.
   Result<std::unique_ptr<CellRun>> beside(const Registry& registry, const std::string& variant) const;
 
+  // The parameters that the variant fits to these tensors, for make_parameters; mostly none.
+  ParameterSet<float> fitted() const;
+
   void equip(ParameterSet<float> parameters) { planned_->equip(std::move(parameters)); }
 
   // The fast path into output(), by the parameters handed over; with Pass::forward_backward, gradients() too.

@@ -70,7 +70,7 @@ index_t Checker::groups_of(const Problem& p) const { return p.batch * (variant_.
 
 bool Checker::linear_in_v(const Problem& p) const {
   const Case c(p);
-  const ParameterSet<double> parameters = widen(make_parameters(variant_.parameters(p), parameter_seed));
+  const ParameterSet<double> parameters = widen(parameters_for(variant_, p));
   Inputs<double> in{Tensor<double>::from(c.q), Tensor<double>::from(c.k), Tensor<double>::from(c.v), {}};
   for (index_t row = 0; row < p.q_len; ++row) in.position.push_back(p.query_position(row));
   const Tensor<double> v = in.v, w = flip(v, 2);

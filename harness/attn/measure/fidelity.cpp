@@ -331,8 +331,10 @@ Fidelity measure_fidelity(const CellRun& cell, Comparison level, int seeds) {
   if (cell.variant().info().randomised && seeds > 1) {
     const Buffer memory = output_buffer(p);
     const Output out = output_view(p, memory);
+    const Parameters specs = cell.variant().parameters(p);
+    const ParameterSet<float> fitted = cell.fitted();
     for (int s = 1; s < seeds; ++s) {
-      cell.run(cell.inputs(), make_parameters(cell.variant().parameters(p), cell.seed() + static_cast<std::uint64_t>(s)), out);
+      cell.run(cell.inputs(), make_parameters(specs, cell.seed() + static_cast<std::uint64_t>(s), fitted), out);
       rows->add(out);
     }
   }

@@ -63,7 +63,9 @@ GateResult check_twin(const Variant& variant, Problem p, const FloatInputs& in, 
   p.q_len = std::min(p.q_len, whole_up_to);
   p.kv_len = std::min(p.kv_len, whole_up_to);
   const FloatInputs twin{first_rows(in.q, p.q_len), first_rows(in.k, p.kv_len), first_rows(in.v, p.kv_len)};
-  const ParameterSet<float> parameters = make_parameters(variant.parameters(p), parameter_seed);
+  const Parameters specs = variant.parameters(p);
+  ParameterSet<float> parameters;
+  arena.execute([&] { parameters = make_parameters(specs, parameter_seed, fit_parameters(specs, twin)); });
   Buffer memory(static_cast<std::size_t>(p.batch * p.heads * p.q_len * p.value_dim) * sizeof(float));
   const Output output(memory.as<float>(), {p.batch, p.heads, p.q_len, p.value_dim});
   WorkspacePlan booked(arena.threads());

@@ -102,11 +102,14 @@ std::vector<float> Case::output() const {
   return values;
 }
 
+ParameterSet<float> parameters_for(const Variant& variant, const Problem& p) {
+  const Parameters specs = variant.parameters(p);
+  const bool fits = std::ranges::any_of(specs, [](const ParameterSpec& spec) { return spec.fit != nullptr; });
+  return make_parameters(specs, parameter_seed, fits ? fit_parameters(specs, Case(p).inputs()) : ParameterSet<float>{});
+}
+
 Planned::Planned(const Variant& variant, const Problem& p, int threads, Workspace::Mode mode, Purpose purpose)
-    : parameters(make_parameters(variant.parameters(p), parameter_seed)),
-      booked(threads, purpose),
-      plan(variant.plan(p, booked)),
-      workspace(booked, mode) {}
+    : parameters(parameters_for(variant, p)), booked(threads, purpose), plan(variant.plan(p, booked)), workspace(booked, mode) {}
 
 void Planned::run(const Arena& arena, const Case& c) {
   arena.execute([&] { plan->run(c.inputs(), parameters, c.out, workspace); });

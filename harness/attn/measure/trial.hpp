@@ -64,6 +64,9 @@ class Case {
 
 inline constexpr std::uint64_t parameter_seed = 11;
 
+// From that seed; what is fitted, to the values of Case(p), which are the same in every layout.
+ParameterSet<float> parameters_for(const Variant& variant, const Problem& p);
+
 // A variant planned for a problem. A fresh workspace is zeros (plain) or NaN with patterned gaps (checked).
 struct Planned {
   ParameterSet<float> parameters;

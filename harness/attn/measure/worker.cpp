@@ -59,7 +59,7 @@ Result<std::unique_ptr<CellRun>> reference_of(const CellRun& run, const Registry
   outcome = Outcome::unsupported;
   auto reference = run.beside(registry, settings.against);
   if (!reference) return refusal(reference.reason());
-  (*reference)->equip(make_parameters((*reference)->variant().parameters(run.problem()), run.seed()));
+  (*reference)->equip(make_parameters((*reference)->variant().parameters(run.problem()), run.seed(), (*reference)->fitted()));
   (*reference)->run();
   if (!settings.gate) return reference;
   outcome = Outcome::inaccurate;
@@ -78,10 +78,11 @@ Measurement measure(const Registry& registry, const Cell& cell, const Settings& 
   m.parameter_bytes = parameter_bytes(specs);
   m.workspace_bytes = run.workspace_bytes();
 
-  // What the plan left behind (generated code, small tables) is not the run's; parameters and workspace are.
+  const ParameterSet<float> fitted = run.fitted();
+  // What fit and plan left behind (scratch, generated code, small tables) is not the run's; parameters and workspace are.
   const bool peak_readable = reset_peak_resident();
   const index_t level = resident_bytes();
-  run.equip(make_parameters(specs, cell.seed));
+  run.equip(make_parameters(specs, cell.seed, fitted));
   const double first_begin_s = monotonic_s();
   run.run();
   const double first_run_s = monotonic_s() - first_begin_s;

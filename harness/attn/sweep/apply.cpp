@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <cmath>
 #include <filesystem>
 
 #include "attn/inputs/file.hpp"
@@ -44,7 +45,8 @@ void declare(CLI::App& app, ApplyOptions& o) {
       "instead of the three: npz:FILE, safetensors:FILE or npy:Q,K,V, each with ,layer=i if need be, the first two with ,prefix=P");
   app.add_option("--out", o.out, "output, .npy: [B,H,N,d] in f32")->capture_default_str();
   app.add_option("--parameters", o.parameters,
-                 "folder of the learned tensors and random tables, one .npy each: read if they are there, else drawn and written");
+                 "folder of the learned tensors and random tables, one .npy each: read if they are there, else drawn or "
+                 "fitted, and written");
   app.add_option("--compare", o.compare, "print gate and fidelity: none, rows or full")
       ->check(CLI::IsMember({"none", "rows", "full"}))
       ->capture_default_str();
@@ -84,7 +86,7 @@ Result<std::unique_ptr<CellRun>> prepare(const ApplyOptions& o, const Registry& 
   const Cell cell{(*variant)->name(), *shape, *name, static_cast<std::uint64_t>(o.seed), o.threads, o.isa};
   auto run = CellRun::open(registry, cell, o.pin);
   if (!run) return run.refusal();
-  auto parameters = load_or_draw((*run)->variant().parameters(*shape), cell.seed, o.parameters);
+  auto parameters = load_or_draw(**run, o.parameters);
   if (!parameters) return refuse("--parameters: " + parameters.reason());
   parameters_loaded = parameters->loaded;
   (*run)->equip(std::move(parameters->set));
@@ -134,10 +136,12 @@ int apply(const ApplyOptions& o) {
 
 }  // namespace
 
-Result<LoadedParameters> load_or_draw(const Parameters& specs, std::uint64_t seed, const std::string& folder) {
+Result<LoadedParameters> load_or_draw(const CellRun& run, const std::string& folder) {
+  const Parameters specs = run.variant().parameters(run.problem());
+  const auto draw = [&] { return make_parameters(specs, run.seed(), run.fitted()); };
   LoadedParameters result;
   if (folder.empty() || specs.empty()) {
-    result.set = make_parameters(specs, seed);
+    result.set = draw();
     return result;
   }
   const auto path_of = [&](const ParameterSpec& spec) { return (std::filesystem::path(folder) / (spec.name + ".npy")).string(); };
@@ -145,7 +149,7 @@ Result<LoadedParameters> load_or_draw(const Parameters& specs, std::uint64_t see
   std::string present, absent;
   for (const auto& spec : specs) (std::filesystem::exists(path_of(spec), failed) ? present : absent) = path_of(spec);
   if (present.empty()) {
-    result.set = make_parameters(specs, seed);
+    result.set = draw();
     std::filesystem::create_directories(folder, failed);
     for (const auto& spec : specs) {
       if (Status written = write_npy(path_of(spec), spec.shape, result.set[spec.name].values()); !written) return written.refusal();
@@ -163,6 +167,14 @@ Result<LoadedParameters> load_or_draw(const Parameters& specs, std::uint64_t see
                     shape_text(spec.shape));
     std::vector<float> values(static_cast<std::size_t>(volume(spec.shape)));
     read_floats(*array, 0, values);
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      const auto refused = [&](const std::string& what) {
+        return refuse("'" + file->path() + "': element " + std::to_string(i) + " is " + what);
+      };
+      if (!std::isfinite(values[i])) return refused("not a finite float");
+      const bool index = values[i] >= 0 && values[i] < static_cast<float>(spec.below) && values[i] == std::floor(values[i]);
+      if (spec.below > 0 && !index) return refused("no whole number from 0 to " + std::to_string(spec.below - 1));
+    }
     result.set.set(spec.name, Tensor<float>(spec.shape, values));
   }
   result.loaded = true;

@@ -1,10 +1,10 @@
 // attn_apply: one variant on somebody's Q, K and V, by the path that the sweep measures.
 #pragma once
 
-#include <cstdint>
 #include <string>
 
 #include "attn/core/result.hpp"
+#include "attn/measure/cell_run.hpp"
 #include "attn/variant/parameters.hpp"
 
 namespace attn {
@@ -14,10 +14,10 @@ int apply_main(int argc, char** argv);
 
 struct LoadedParameters {
   ParameterSet<float> set;
-  bool loaded = false;  // false: drawn from the seed
+  bool loaded = false;  // false: drawn from the cell's seed, or fitted to its tensors
 };
-// From DIR/<name>.npy where they are; where none is there, drawn from `seed` and saved there. Refuses arrays of another
+// From DIR/<name>.npy where they are; where none is there, drawn or fitted and saved there. Refuses arrays of another
 // shape than declared, and some without the others.
-Result<LoadedParameters> load_or_draw(const Parameters& specs, std::uint64_t seed, const std::string& folder);
+Result<LoadedParameters> load_or_draw(const CellRun& run, const std::string& folder);
 
 }  // namespace attn

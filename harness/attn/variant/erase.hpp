@@ -156,7 +156,7 @@ struct PluginEntry {
 };
 
 // Grows when anything in the headers that a variant's page sees changes its layout or meaning.
-inline constexpr std::uint32_t abi_version = 4;
+inline constexpr std::uint32_t abi_version = 5;
 
 // Pages and harness exchange C++ objects, so they must come from the same release and compiler.
 const char* build_tag();

@@ -65,11 +65,27 @@ Tensor<float> ParameterGradients::operator[](std::string_view name) const {
   return Tensor<float>(found->second.array);
 }
 
-ParameterSet<float> make_parameters(const Parameters& specs, std::uint64_t seed) {
+ParameterSet<float> fit_parameters(const Parameters& specs, const FloatInputs& in) {
+  ParameterSet<float> set;
+  for (const auto& spec : specs) {
+    if (!spec.fit) continue;
+    Array<float> values(spec.shape);
+    spec.fit({values.writable(), static_cast<std::size_t>(values.size())}, spec.shape, in);
+    set.set(spec.name, Tensor<float>(std::move(values)));
+  }
+  return set;
+}
+
+ParameterSet<float> make_parameters(const Parameters& specs, std::uint64_t seed, const ParameterSet<float>& fitted) {
   ParameterSet<float> set;
   for (const auto& spec : specs) {
     Array<float> values(spec.shape);
-    spec.init({values.writable(), static_cast<std::size_t>(values.size())}, spec.shape, Rng(seed, "parameter " + spec.name));
+    const std::span<float> to(values.writable(), static_cast<std::size_t>(values.size()));
+    if (const auto found = fitted.all().find(spec.name); found != fitted.all().end()) {
+      std::ranges::copy(found->second.values(), to.begin());
+    } else {
+      spec.init(to, spec.shape, Rng(seed, "parameter " + spec.name));
+    }
     set.set(spec.name, Tensor<float>(std::move(values)));
   }
   return set;

@@ -1,5 +1,5 @@
-// Learned tensors and random tables of a variant: declared by name and shape, filled from a seed, handed to the
-// definition and to the fast path alike.
+// Learned tensors and random tables of a variant: declared by name and shape, filled from a seed or fitted to Q, K and V, handed
+// to the definition and to the fast path alike.
 #pragma once
 
 #include <algorithm>
@@ -17,8 +17,12 @@
 
 namespace attn {
 
+struct FloatInputs;
+
 // Fills a row-major tensor of the declared shape. Index tables hold whole numbers, exact in float up to 2^24.
 using Init = std::function<void(std::span<float> values, const Shape& shape, const Rng& rng)>;
+// Likewise, from the Q, K and V that a run is about to read. The same values for any number of threads.
+using Fit = std::function<void(std::span<float> values, const Shape& shape, const FloatInputs& in)>;
 
 namespace init {
 Init zeros();
@@ -34,6 +38,8 @@ struct ParameterSpec {
   Shape shape;
   Init init;
   bool trainable = true;  // false: a random table that training leaves alone
+  Fit fit = nullptr;      // replaces what `init` gives, where there are inputs before a run: not in a layer
+  index_t below = 0;      // of an index table: it holds whole numbers from 0 to below - 1; 0: any numbers
 };
 
 using Parameters = std::vector<ParameterSpec>;
@@ -87,8 +93,11 @@ class ParameterGradients {
   std::map<std::string, Entry, std::less<>> arrays_;
 };
 
-// Each tensor draws from its own stream of `seed`, named after it.
-ParameterSet<float> make_parameters(const Parameters& specs, std::uint64_t seed);
+// The tensors that a variant fits, and only those, fitted to `in`, on the threads of the caller's arena. Takes seconds on long
+// sequences.
+ParameterSet<float> fit_parameters(const Parameters& specs, const FloatInputs& in);
+// Each tensor draws from its own stream of `seed`, named after it; those in `fitted` are copied from there.
+ParameterSet<float> make_parameters(const Parameters& specs, std::uint64_t seed, const ParameterSet<float>& fitted = {});
 ParameterSet<double> widen(const ParameterSet<float>& parameters);
 index_t parameter_bytes(const Parameters& specs);
 

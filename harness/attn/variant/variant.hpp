@@ -4,7 +4,7 @@
 //     struct Options { index_t left = 128; };                                          optional
 //     static OptionTable<Options> options();                                           with Options
 //     static VariantInfo info();
-//     static Parameters parameters(const Problem&, const Options&);                    optional
+//     static Parameters parameters(const Problem&, const Options&);                    optional: drawn, or fitted to a run's inputs
 //     static Status supports(const Problem&, const Options&);                          optional: what info() cannot say
 //     static Cost cost(const Problem&, const Options&);
 //     static index_t state_bytes(const Problem&, const Options&);                      optional: default K and V, V, or x whole

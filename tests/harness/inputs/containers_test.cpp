@@ -118,6 +118,8 @@ TEST_CASE("npz: malformed archives are refused, by field and byte") {
   REQUIRE(refused_npz(zip({{"q.npy", q.substr(0, q.size() - 4)}})) ==
           "member q.npy at byte 38, its byte 60: shape [2,3] needs 24 bytes of data, the file holds 20");
   REQUIRE(refusal("npz:a.npz,b.npz").find("takes 1 file, not 2") != std::string::npos);
+  REQUIRE(refusal("npz:a.npz,layer=1,layer=2").find("input npz: layer is given twice") != std::string::npos);
+  REQUIRE(refusal("safetensors:a,prefix=,prefix=b").find("input safetensors: prefix is given twice") != std::string::npos);
 }
 
 TEST_CASE("npz: whatever is changed in a valid file, parsing stays inside it") {
@@ -198,9 +200,32 @@ TEST_CASE("safetensors: malformed files are refused, by field and byte") {
   REQUIRE(file(tensor("q", "F32", "[2,3]", "[24,0]")) == "byte 9: q.data_offsets are [24,0]; the file holds 0..24");
   REQUIRE(file(tensor("q", "F16", "[2,3]", "[0,24]")) == "byte 9: q.shape [2,3] needs 12 bytes of data, data_offsets hold 24");
   REQUIRE(file(tensor("q", "F32", "[4611686018427387904,2]", "[0,24]")).find("needs too many bytes") != std::string::npos);
+  // Strings that look like the key are not where the tensor is.
+  REQUIRE(file("\"__metadata__\":{\"a\":\"q\",\"q\":\"{\"}, \"q\" : {\"dtype\":\"I8\"}").find("byte 43: q.dtype is I8") == 0);
+}
+
+TEST_CASE("safetensors: every byte of the data belongs to one tensor") {
+  const auto file = [](const std::string& k, const std::string& q, std::size_t data) {
+    return refused_safetensors(safetensors("{" + tensor("k", "F16", "[4]", k) + "," + tensor("q", "F16", "[4]", q) + "}", data));
+  };
+  REQUIRE(file("[0,8]", "[8,16]", 16) == "accepted");
+  REQUIRE(file("[8,16]", "[0,8]", 16) == "accepted");
+  REQUIRE(file("[0,0]", "[0,8]", 8) == "accepted");  // a tensor without elements; k's own shape is not asked for here
+  const std::string at_k = "byte 9: k.data_offsets ", at_q = "byte 62: q.data_offsets ";
+  REQUIRE(file("[0,8]", "[4,12]", 12) == at_q + "[4,12] overlap those of k, which end at 8");
+  REQUIRE(file("[0,8]", "[0,8]", 8) == at_q + "[0,8] overlap those of k, which end at 8");
+  REQUIRE(file("[0,16]", "[8,16]", 16) == "byte 63: q.data_offsets [8,16] overlap those of k, which end at 16");
+  REQUIRE(file("[8,16]", "[1,9]", 16) == "byte 63: q.data_offsets [1,9] leave a hole: the first tensor begins at 0");
+  REQUIRE(file("[0,8]", "[12,20]", 20) == "byte 62: q.data_offsets [12,20] leave a hole: k ends at 8");
+  REQUIRE(file("[0,8]", "[8,16]", 17) == at_q + "end the tensors at 16; the file holds 0..17");
+  REQUIRE(file("[8,17]", "[0,8]", 16) == at_k + "end the tensors at 17; the file holds 0..16");
+  REQUIRE(file("[8,4]", "[0,8]", 16) == at_k + "is no pair of whole numbers in ascending order");
+  REQUIRE(file("[8]", "[0,8]", 8) == at_k + "is no pair of whole numbers in ascending order");
+  REQUIRE(refused_safetensors(safetensors("{\"k\":1," + tensor("q", "F16", "[4]", "[0,8]") + "}", 8)) ==
+          at_k + "is no pair of whole numbers in ascending order");
 }
 
 TEST_CASE("safetensors: whatever is changed in a valid file, parsing stays inside it") {
-  const auto valid = safetensors("{" + tensor("q", "F32", "[2,3]", "[8,32]") + "}", 32);
+  const auto valid = safetensors("{" + tensor("k", "F32", "[2]", "[0,8]") + "," + tensor("q", "F32", "[2,3]", "[8,32]") + "}", 32);
   mutate(valid, 100000, [](auto file) { check(file, parse_safetensors(file, "q")); });
 }

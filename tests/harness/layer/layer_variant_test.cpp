@@ -92,5 +92,9 @@ TEST_CASE("A problem that no layer has is refused in a sentence", "[layer]") {
   CHECK(layer->supports(grouped).reason().find("full in a layer has one kv head for each query head") == 0);
   CHECK(layer->supports(cross).reason().find("full in a layer needs q_len equal to kv_len") == 0);
   CHECK(layer->supports_backward(problem(8)).reason() == "has no backward pass of its own");
+  CHECK(layer_of("linformer:sharing=none,weights=lstsq")
+            ->supports(problem(8))
+            .reason()
+            .find("linformer in a layer fits F to one Q, K and V, and those of a layer are not known before it runs") == 0);
   CHECK_FALSE(layer_of("fnet")->supports(problem(8, true)));
 }
