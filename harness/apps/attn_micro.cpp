@@ -122,6 +122,24 @@ void run_engine(benchmark::State& state, const EngineCase& c) {
   });
 }
 
+// The gradients of one engine over all keys, after one run of it: the five products of the backward pass.
+void run_backward(benchmark::State& state, const Problem& p, int threads) {
+  const index_t count = p.batch * p.heads * p.q_len * p.head_dim;
+  const Floats q = normals(count, 1), k = normals(count, 2), v = normals(count, 3), d_out = normals(count, 4);
+  const Floats out(count), d_q(count), d_k(count), d_v(count);
+  const auto in = [&](const Floats& x) { return View<const float, 4>(x.data(), {p.batch, p.heads, p.q_len, p.head_dim}); };
+  const auto to = [&](const Floats& x) { return View<float, 4>(x.data(), {p.batch, p.heads, p.q_len, p.head_dim}); };
+  WorkspacePlan plan(threads, Purpose::training);
+  const SoftmaxEngine engine(p, {}, plan);
+  const Workspace workspace(plan);
+  const auto all = [](const QueryBlock&, KeyList& keys) { keys.all(); };
+  const EngineArrays arrays{in(q), in(k), in(v), to(out)};
+  Arena(threads).execute([&] { engine.run(arrays, workspace, all); });
+  const double flops = 10.0 * static_cast<double>(count) * static_cast<double>(p.kv_len);
+  clock_work(state, threads, flops,
+             [&] { engine.backward(arrays, {in(out), in(d_out), to(d_q), to(d_k), to(d_v)}, workspace, all); });
+}
+
 Problem problem(index_t heads, index_t n, index_t d, bool causal = false) {
   return {.batch = 1, .heads = heads, .kv_heads = heads, .q_len = n, .kv_len = n, .head_dim = d, .value_dim = d, .causal = causal};
 }
@@ -251,6 +269,11 @@ void register_engine_cases() {
     register_engine(fixed(8192, 128, 32, threads), 25);
     register_engine(longformer(8192, 128, threads), 25);
     register_engine(bigbird(8192, 64, 3, threads), 25);
+    benchmark::RegisterBenchmark(("engine/backward/full/D=64/N=1024/threads=" + std::to_string(threads)).c_str(),
+                                 [threads](benchmark::State& state) { run_backward(state, problem(8, 1024, 64), threads); })
+        ->UseManualTime()
+        ->Iterations(25)
+        ->Unit(benchmark::kMillisecond);
   }
 }
 

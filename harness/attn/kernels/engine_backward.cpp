@@ -96,6 +96,8 @@ class SoftmaxBackward::Task {
   void run(const QueryBlock& block) {
     load(block);
     const auto k = arrays_.k[block.batch][block.kv_head], v = arrays_.v[block.batch][block.kv_head];
+    const auto q = arrays_.q[block.batch][block.head], out = gradients_.out[block.batch][block.head];
+    const auto d_out = gradients_.d_out[block.batch][block.head];
     const KeyRows rows{k.data_handle(), v.data_handle(), k.stride(0), v.stride(0), shape_.head_dim, shape_.value_dim, true};
     KeyList list(plan_.problem_.kv_len);
     schedule_(block, list);
@@ -108,9 +110,10 @@ class SoftmaxBackward::Task {
       const bool add = keys == 0 || hold_sums(key(first * key_step), keys);
       if (keys == 0) finish();
       add_products(scratch_.d_scores, q_, first, end, keys, d_k_,
-                   {.add = add, .fetch = {ahead(k, first, keys), ahead(d_k_, first, keys), next_rows(q_, block)}});
-      add_products(scratch_.weights, d_out_, first, end, keys, d_v_,
-                   {.add = add, .fetch = {ahead(v, first, keys), ahead(d_v_, first, keys), next_rows(d_out_, block)}});
+                   {.add = add, .fetch = {ahead(k, first, keys), ahead(d_k_, first, keys), next_rows(q, block)}});
+      add_products(
+          scratch_.weights, d_out_, first, end, keys, d_v_,
+          {.add = add, .fetch = {ahead(v, first, keys), ahead(d_v_, first, keys), next_rows(d_out, block), next_rows(out, block)}});
     }
     store(block);
   }
@@ -250,10 +253,10 @@ class SoftmaxBackward::Task {
   }
 
   // Rows of the queries after this block's.
-  Fetch next_rows(const Operand& rows, const QueryBlock& block) const {
+  Fetch next_rows(const View<const float, 2>& rows, const QueryBlock& block) const {
     const index_t next = block.row(block.count - 1) + block.step;
     const bool exist = block.rows == nullptr && next + block.step * (block.count - 1) < plan_.problem_.q_len;
-    return exist ? Fetch{rows.rows.data + block.count * rows.rows.stride, rows.rows.stride, rows.width} : Fetch{};
+    return exist ? Fetch{rows.row(next), rows.stride(0) * block.step, block.count, rows.extent(1)} : Fetch{};
   }
 
   // to[key] += sum over the block's queries of factors[key][query] * rows[query], for the keys of the steps first..end-1, of which

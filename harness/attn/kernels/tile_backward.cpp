@@ -41,13 +41,12 @@ void load_backward(BackwardTile& t, const TileShape& shape, const BackwardRows& 
   t.fresh = true;
 }
 
-// P and dS of R keys.
+// P of R keys.
 template <int R, int W, bool kCut>
-HWY_INLINE void weigh_backward(const BackwardTile& t, const TileShape& shape, const KeyBatch& batch, index_t j, float* p, float* ds,
-                               index_t stride) {
+HWY_NOINLINE void weigh_backward(const BackwardTile& t, const TileShape& shape, const KeyBatch& batch, index_t j, float* p,
+                                 index_t stride) {
   const F d;
   p += j * stride;
-  ds += j * stride;
   V c[R][W], start[W];
   load_row<W>(t.minus_lse, start);
   ATTN_UNROLL for (int i = 0; i < R; ++i) ATTN_UNROLL for (int w = 0; w < W; ++w) c[i][w] = start[w];
@@ -57,6 +56,16 @@ HWY_INLINE void weigh_backward(const BackwardTile& t, const TileShape& shape, co
     if constexpr (kCut) e = hn::IfThenElseZero(lane_mask(batch.lanes[j + i], w), e);
     hn::Store(e, d, p + i * stride + w * L);
   }
+}
+
+// dS of R keys.
+template <int R, int W>
+HWY_NOINLINE void d_scores_backward(const BackwardTile& t, const TileShape& shape, const KeyBatch& batch, index_t j, const float* p,
+                                    float* ds, index_t stride) {
+  const F d;
+  p += j * stride;
+  ds += j * stride;
+  V c[R][W], start[W];
   load_row<W>(t.minus_delta, start);
   ATTN_UNROLL for (int i = 0; i < R; ++i) ATTN_UNROLL for (int w = 0; w < W; ++w) c[i][w] = start[w];
   multiply_rows<R, W, W, false>(batch.v + j, t.dot, shape.value_dim, c);
@@ -67,7 +76,7 @@ HWY_INLINE void weigh_backward(const BackwardTile& t, const TileShape& shape, co
 
 // dQ columns x .. x + R - 1.
 template <int R, int W>
-HWY_INLINE void add_d_queries(BackwardTile& t, index_t x, const KeyBatch& batch, const float* ds, index_t stride) {
+HWY_NOINLINE void add_d_queries(BackwardTile& t, index_t x, const KeyBatch& batch, const float* ds, index_t stride) {
   const F d;
   V c[R][W];
   float* to = t.dqt + x * W * L;
@@ -85,10 +94,12 @@ void attend_backward(BackwardTile& t, const TileShape& shape, const KeyBatch& ba
   constexpr int R = step_rows<W>;
   for (index_t j = 0; j < batch.count; j += R) {
     if (batch.cut >> (j / key_step) & 1)
-      weigh_backward<R, W, true>(t, shape, batch, j, p, ds, stride);
+      weigh_backward<R, W, true>(t, shape, batch, j, p, stride);
     else
-      weigh_backward<R, W, false>(t, shape, batch, j, p, ds, stride);
+      weigh_backward<R, W, false>(t, shape, batch, j, p, stride);
   }
+  // A product after the other, so that one of qt and dot at a time has to stay in L1.
+  for (index_t j = 0; j < batch.count; j += R) d_scores_backward<R, W>(t, shape, batch, j, p, ds, stride);
   index_t x = 0;
   for (; x + R <= shape.head_dim; x += R) add_d_queries<R, W>(t, x, batch, ds, stride);
   if constexpr (R > 4) {
