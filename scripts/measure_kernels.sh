@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# The tables of results/reference that say how near the kernels come to this machine's peaks: measure_kernels.sh [TABLE...],
+# without one all. Each becomes FOLDER/TABLE.csv with its context ($ATTN_TABLES, default: results/kernels). Finished cells are kept:
+# call it again to go on. Leave the machine alone meanwhile.
+#   softmax-engine    full attention and the fixed patterns, one and two threads, AVX2 forced once           2 minutes
+#   softmax-engine-isa  the same variants against length, causal or not, each instruction set forced        10 minutes
+#   clustered         clustering, hashing, routing and sorting variants against length, and their skill      5 minutes
+#   training-step     forward against forward and backward of full attention                                 1 minute
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+sweep=${ATTN_SWEEP:-$root/build/release/bin/attn_sweep}
+folder=${ATTN_TABLES:-$root/results/kernels}
+[[ -x $sweep ]] || "$root/scripts/build.sh" attn_sweep_app
+mkdir -p "$folder"
+
+rows() { # table, further arguments
+  "$sweep" --out "$folder/$1.csv" --resume -q --samples 9 --rounds 3 --sample-time 0.02 "${@:2}"
+}
+
+softmax-engine() {
+  local table=softmax-engine
+  rows $table --variants full --n 512,2048,8192 --threads 1,2
+  rows $table --variants full --n 2048 --head-dim 40,80,128 --threads 1
+  rows $table --variants full --n 2048 --causal yes --threads 1
+  rows $table --variants full --n 2048 --isa avx2 --threads 1
+  rows $table --variants local:left=128,right=128,dilated:window=64,step=4,blockwise:block=128,longformer:window=128,tokens=16,bigbird:block=64,random=3 --n 8192 --threads 1
+  rows $table --variants strided:stride=128,fixed:block=128,summary=32 --n 8192 --causal yes --threads 1
+}
+
+softmax-engine-isa() {
+  local patterns=full,full_unfused,local,blockwise,dilated,strided,fixed,global,longformer,bigbird
+  local isa
+  for isa in avx512 avx2; do
+    rows "softmax-engine-$isa" --isa $isa --variants $patterns --n '512..8192*2' --causal both --threads 1 --fidelity none --timeout 100
+  done
+  rows softmax-engine-scalar --isa scalar --variants $patterns --n 512,1024 --causal both --threads 1 --fidelity none --timeout 100
+}
+
+clustered() {
+  local table=clustered
+  local variants=reformer,clustered:clusters=128,clustered_improved,routing,sinkhorn,sinkhorn:block=128,sinkhorn:block=256
+  rows $table --threads 1 --input cluster --n '1024..16384*2' --variants "$variants,sinkhorn:pick=top1,sinkhorn:sees=sorted,cut=4,full"
+  rows $table --threads 1 --input cluster --input iid --n 2048 --variants reformer,reformer:keys=own,reformer:keys=own,rounds=8
+  rows $table --threads 1 --input iid --n 2048 --variants clustered:clusters=128,clustered_improved,routing,sinkhorn,sinkhorn:pick=top1
+}
+
+training-step() {
+  rows training-step --variants full --n 1024 --heads 4 --batch 4 --threads 1,2 --pass forward,forward_backward --fidelity none
+}
+
+all="softmax-engine softmax-engine-isa clustered training-step"
+read -ra wanted <<<"${*:-$all}"
+for table in "${wanted[@]}"; do
+  [[ " $all " == *" $table "* ]] || {
+    echo "measure_kernels.sh: unknown table '$table'; accepted: ${all// /, }" >&2
+    exit 2
+  }
+done
+for table in "${wanted[@]}"; do "$table"; done
