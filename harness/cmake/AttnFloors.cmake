@@ -10,10 +10,6 @@ target_compile_options(attn_flags INTERFACE -Wall -Wextra -Wconversion -Wshadow 
 if(ATTN_SANITIZE)
   # -O1: at -O2 the template-heavy files (tile.cpp, elementwise.cpp) take many minutes under a sanitizer.
   target_compile_options(attn_flags INTERFACE -fsanitize=${ATTN_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all -O1 -g1)
-  if(ATTN_SANITIZE MATCHES address AND CMAKE_CXX_COMPILER_ID MATCHES Clang)
-    # Checks by calls in functions of many accesses: tile_backward.cpp compiles in 9 s, not 32.
-    target_compile_options(attn_flags INTERFACE "SHELL:-mllvm -asan-instrumentation-with-call-threshold=100")
-  endif()
   target_link_options(attn_flags INTERFACE -fsanitize=${ATTN_SANITIZE})
 endif()
 

@@ -97,8 +97,9 @@ void WeightedSum::multiply(const WeightBlock& block, Rows weights, const View<co
       const index_t after = j + block_keys < block.keys ? j + block_keys : 0;
       const index_t part = round_up(block_keys / ((end - first + step - 1) / step), 16), column = (head - first) / step * part;
       const bool more = kind_ == Kind::table && after > 0 && column < block_keys;
-      const Fetch table{weights.data + after + column, weights.stride, more ? block.rows : 0,
-                        std::clamp<index_t>(block.keys - after - column, 0, part)};
+      const Fetch table = more ? Fetch{weights.data + after + column, weights.stride, block.rows,
+                                       std::clamp<index_t>(block.keys - after - column, 0, part)}
+                               : Fetch{};
       const Fetch v = values_of(head, j);
       const auto o = out[head / p_.heads][head % p_.heads];
       gemm(block.rows, p_.value_dim, std::min(block_keys, block.keys - j), {weights.data + j, weights.stride}, {v.data, v.stride},
@@ -106,7 +107,7 @@ void WeightedSum::multiply(const WeightBlock& block, Rows weights, const View<co
            {.add = j > 0,
             .lower = p_.causal ? Lower::left : Lower::none,
             .diagonal = block.position - j,
-            .fetch = {head + step < end ? values_of(head + step, j) : values_of(first, after), more ? table : Fetch{}}});
+            .fetch = {head + step < end ? values_of(head + step, j) : values_of(first, after), table}});
     }
   }
 }
