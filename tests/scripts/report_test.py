@@ -64,7 +64,7 @@ class Report(ScriptTest):
         self.assertEqual(header.split(","), synthetic.TRAIN_COLUMNS)  # what these tests make up is what attn_train writes
         _, page = self.page(reference / "default-sweep.csv", reference / "train.csv")
         data = data_of(page)
-        self.assertIn("mqar", data["tasks"])
+        self.assertIn("mqar:kv=8, width 64, mlp 128, batch 32", data["tasks"])
         self.assertTrue(any(r["name"] == "full" and r["accuracy"] > 0.9 for r in data["train"]))
 
     def test_models_of_two_shapes_are_two_tasks(self):

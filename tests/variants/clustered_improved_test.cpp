@@ -49,3 +49,9 @@ TEST_CASE("clustered_improved: conforms with other options") {
   for (const char* name : {"clustered_improved:clusters=5,topk=3,bits=7", "clustered_improved:clusters=2,topk=100,iterations=1"})
     check_conforms(name);
 }
+
+TEST_CASE("clustered_improved: logits that rounding moves by more than a weight has room for stay finite") {
+  const Problem p = problem(65);
+  const Tensor<float> out = run("clustered_improved:clusters=4,topk=4", p, arrays(p, 1e3));
+  CHECK(largest_difference(out, zeros<float>(out.shape())) < 100);
+}

@@ -94,6 +94,20 @@ TEST_CASE("reformer: unique=yes counts a pair once, however often it meets") {
   CHECK(refusal("reformer:unique=yes", p).find("wrap=none") != std::string::npos);
 }
 
+TEST_CASE("reformer: without a ring the neighbours of a chunk end with its round") {
+  // The last chunk of 8 tokens has nothing after it, so that its rows alone do not care how far a query sees.
+  const Problem p = problem(64, 16, false, 1);
+  const Arrays in = arrays(p);
+  for (const char* rounds : {"1", "2"}) {
+    const std::string options = std::string("reformer:chunk=8,before=0,keys=own,rounds=") + rounds + ",wrap=none,after=";
+    const Tensor<float> near = run(options + "0", p, in), far = run(options + "15", p, in);
+    index_t same = 0;
+    for (index_t i = 0; i < 64; ++i) same += largest_difference(slice(near, 2, i, i + 1), slice(far, 2, i, i + 1)) == 0;
+    CHECK(same <= 8);
+    if (rounds == std::string("1")) CHECK(same == 8);
+  }
+}
+
 TEST_CASE("reformer: causal rows keep their bits while the table stands, however later tokens change") {
   // A token's bucket and its key hold when it is doubled.
   for (const char* name : {"reformer:chunk=16", "reformer:chunk=16,same_bucket=yes,rounds=3", "reformer:chunk=16,wrap=none,unique=yes"}) {
@@ -116,7 +130,8 @@ TEST_CASE("reformer: conforms with other options") {
   for (const char* name : {"reformer:chunk=7,rounds=3,before=1,after=1", "reformer:chunk=16,rounds=1,wrap=none,buckets=6",
                            "reformer:chunk=16,rounds=2,buckets=24,factors=two", "reformer:chunk=32,factors=one,logit_scale=0.25",
                            "reformer:chunk=16,keys=own,after=1", "reformer:chunk=16,same_bucket=yes",
-                           "reformer:chunk=16,rounds=3,wrap=none,unique=yes",
+                           "reformer:chunk=16,rounds=3,wrap=none,unique=yes", "reformer:chunk=7,wrap=none,before=15,after=15",
+                           "reformer:chunk=7,wrap=none,before=0,after=15,unique=yes",
                            "reformer:chunk=8,rounds=4,after=1,wrap=none,keys=own,same_bucket=yes,unique=yes"}) {
     check_conforms(name);
   }

@@ -204,7 +204,8 @@ struct ClusteredImproved {
       const float* v = in.v[b][kv_head].row(listed[t]);
       float dot = 0;
       for (index_t d = 0; d < p_.head_dim; ++d) dot += mean[d] * k[d];
-      const float weight = std::exp(scale * dot - lse);
+      // No key has more than all of it: of logits of 1e4, which rounding moves, exp would make any number of it.
+      const float weight = std::min(std::exp(scale * dot - lse), 1 - mass);
       mass += weight;
       for (index_t d = 0; d < p_.value_dim; ++d) answer[d] -= weight * v[d];
     }

@@ -236,8 +236,8 @@ struct Reformer {
     template <class F>
     void for_each_seen(index_t u, F f) const {
       for (index_t at = u - before; at <= u + after; ++at) {
-        const index_t w = (at % all() + all()) % all();
-        if (ring || (at >= 0 && w / in_round == u / in_round)) f(w);
+        if (ring) f((at % all() + all()) % all());
+        else if (at >= 0 && at < all() && at / in_round == u / in_round) f(at);
       }
     }
   };

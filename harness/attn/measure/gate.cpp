@@ -31,9 +31,10 @@ GateResult compare_rows(const Reference& reference, View<const float, 4> output,
   for (index_t i = 0; i < truth.size(); ++i) {
     const double expected = truth.data()[i];
     const double error = std::abs(fast.data()[i] - expected);
-    // A NaN on one side only is an error beyond all (JSON knows no infinity); on both it is agreement.
-    if (std::isnan(error)) {
-      if (!(std::isnan(expected) && std::isnan(fast.data()[i]))) gate.max_abs = std::numeric_limits<double>::max();
+    // A NaN or an infinity on one side only is an error beyond all (JSON knows no infinity); the same on both is agreement.
+    if (!std::isfinite(error)) {
+      const bool same = (std::isnan(expected) && std::isnan(fast.data()[i])) || expected == fast.data()[i];
+      if (!same) gate.max_abs = std::numeric_limits<double>::max();
       continue;
     }
     gate.max_abs = std::max(gate.max_abs, error);
@@ -44,7 +45,8 @@ GateResult compare_rows(const Reference& reference, View<const float, 4> output,
     truth2 += expected * expected;
   }
   gate.relative = truth2 > 0 ? std::sqrt(difference2 / truth2) : std::sqrt(difference2);
-  gate.allowance_abs = 2 * rounding + 16 * static_cast<double>(std::numeric_limits<float>::epsilon()) * largest;
+  gate.allowance_abs = 2 * rounding + 16 * static_cast<double>(std::numeric_limits<float>::epsilon()) * largest +
+                       static_cast<double>(std::numeric_limits<float>::min());
   return gate;
 }
 

@@ -14,7 +14,8 @@ namespace attn {
 // Up to 1024 queries and keys the whole output is compared. Above, sampled rows of this problem where the variant is
 // row-wise; otherwise a twin of 1024 queries and keys is planned and run. The allowance is twice the largest error
 // that the definition makes in float (the factor is that of FlashAttention's tests), plus 16 float epsilons of the largest value:
-// what rounding an exponent of 16 does to a weight, which a definition of few elements may happen to escape.
+// what rounding an exponent of 16 does to a weight, which a definition of few elements may happen to escape; and the least
+// normal float, below which the kernels flush to zero.
 // Call outside an arena: the definition is serial, the twin runs in `arena`.
 GateResult check_against_definition(const Variant& variant, const Problem& p, const FloatInputs& in,
                                     const ParameterSet<float>& parameters, std::uint64_t parameter_seed,

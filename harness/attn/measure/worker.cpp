@@ -1,6 +1,7 @@
 #include "attn/measure/worker.hpp"
 
 #include <algorithm>
+#include <limits>
 #include <new>
 
 #include "attn/core/text.hpp"
@@ -27,6 +28,8 @@ Measurement failed(Measurement m, Outcome outcome, std::string reason) {
 }
 
 std::string missed(const GateResult& gate) {
+  if (gate.max_abs == std::numeric_limits<double>::max())
+    return "of the fast path and its definition one is finite where the other is not (" + gate.scope + ")";
   return "the fast path misses its definition by " + format_number(gate.max_abs) + ", allowed " +
          format_number(gate.allowance_abs) + " (" + gate.scope + ")";
 }
