@@ -228,7 +228,7 @@ class Outputs(Case):
         process.stderr.read()
         process.wait(300)
         self.assertEqual(len(self.rows()), len(CELLS))
-        self.assertEqual(process.returncode, 0)
+        self.assertEqual(process.returncode, self.FULL)
 
     def test_a_closed_stderr_does_not_end_the_sweep(self):
         command = f"exec {SWEEP} {' '.join(PACE + GRID)} --out {self.out} 2>&-"
@@ -236,11 +236,12 @@ class Outputs(Case):
         self.assertEqual(done.returncode, 0)
         self.assertEqual(len(self.rows()), len(CELLS))
 
-    def test_stdout_on_a_full_disk_does_not_end_the_sweep(self):
+    def test_stdout_on_a_full_disk_does_not_end_the_sweep_and_is_said(self):
         with open("/dev/full", "w") as full:
             code, _, stderr = self.run_sweep(*GRID, stdout=full)
         self.assertEqual(len(self.rows()), len(CELLS))
-        self.assertEqual(code, 0, stderr)
+        self.assertEqual(code, self.FULL, stderr)
+        self.assertIn("stdout", stderr)
 
 
 class Signals(Case):

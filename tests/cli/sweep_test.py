@@ -187,6 +187,26 @@ class Statuses(Case):
         self.assertIn("skipped_budget", statuses)
         self.assertEqual(len(rows_of(self.out)), 8)
 
+    def test_what_the_budget_skipped_is_measured_on_resume(self):
+        grid = ["--variants", "copy_v,mean_v", "--n", "64..256*2"]
+        self.sweep(*grid, "--budget", "0.0001")
+        self.assertIn("skipped_budget", {row["status"] for row in rows_of(self.out)})
+        done = self.sweep(*grid, "--resume")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual([row["status"] for row in rows_of(self.out)], ["ok"] * 6)
+        self.assertEqual(len({(row["variant"], row["q_len"]) for row in rows_of(self.out)}), 6)
+
+    def test_a_resumed_sweep_with_nothing_to_do_exits_as_its_rows_say(self):
+        for arguments, code in ((["--plugin", FAULTY, "--variants", "faulty:how=crash"], 1),
+                                (["--variants", "linformer", "--causal", "yes"], 5), (["--variants", "copy_v"], 0)):
+            for mode in ("--force", "--resume"):
+                self.assertEqual(self.sweep(*arguments, "--n", "64", mode).returncode, code, (arguments, mode))
+
+    def test_the_budget_ends_the_search_for_an_error_too(self):
+        done = self.sweep("--variants", "local", "--n", "64", "--iso-error", "0.5", "--input", "iid:0.1", "--budget", "0.0001")
+        self.assertEqual([row["status"] for row in rows_of(self.out)], ["skipped_budget"])
+        self.assertNotIn("iso-error", done.stderr)
+
     def test_a_broken_variant_does_not_disturb_its_neighbours(self):
         done = self.sweep("--plugin", FAULTY, "--variants", "faulty:how=crash,copy_v,full", "--n", "64")
         self.assertEqual({row["variant"]: row["status"] for row in rows_of(self.out)},
@@ -257,11 +277,16 @@ class Refusals(Case):
         self.refused("--samples", "0", say=("samples",))
         self.refused("--isa", "mmx", say=("mmx", "scalar"))
         self.refused("--memory-limit", "lots", say=("lots",))
+        for least in ("0", "1", "1K", "15M"):
+            self.refused("--variants", "copy_v", "--n", "64", "--memory-limit", least, say=(f"'{least}'", "16M"))
         for flag, least in (("--sample-time", "0"), ("--timeout", "0.001"), ("--budget", "0")):
             for value in ("nan", "-1", "inf", "soon"):
                 self.refused(flag, value, say=(flag, f"'{value}'", f"from {least} to 1e+07"))
         self.refused("--timeout", "0", say=("--timeout", "'0'", "from 0.001 to 1e+07"))
         self.refused("--iso-error", "nan", say=("--iso-error", "nan", "1e-06"))
+
+    def test_a_flag_without_its_value(self):
+        self.refused("--n=", "--variants", "full", say=("--n= has no value",))
 
     def test_an_unknown_flag_names_the_nearest(self):
         self.refused("--variant", "full", say=("--variant", "--variants"))
@@ -319,6 +344,33 @@ class Refusals(Case):
         self.assertIn("--force", done.stderr)
         self.assertEqual(pathlib.Path(self.out).read_text(), "precious\n")
 
+    def test_a_refused_output_leaves_the_others_as_they_were(self):
+        cell = ["--variants", "copy_v", "--n", "64"]
+        for bad in (["--jsonl", "/proc/zz"], ["--save-output", "/proc/zz"], ["--jsonl", self.out]):
+            self.refused(*cell, *bad, say=(bad[0],))
+        self.sweep(*cell)
+        before = pathlib.Path(self.out).read_text()
+        for bad in (["--jsonl", "/proc/zz"], ["--save-output", "/proc/zz"], ["--jsonl", self.out]):
+            self.assertEqual(self.sweep(*cell, "--force", *bad).returncode, 2)
+            self.assertEqual(pathlib.Path(self.out).read_text(), before)
+
+    def test_resuming_does_not_replace_a_file_of_something_else(self):
+        notes = self.folder / "notes.txt"
+        notes.write_text("precious\n")
+        done = self.sweep("--variants", "copy_v", "--n", "64", "--resume", "--jsonl", str(notes))
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("notes.txt", done.stderr)
+        self.assertEqual(notes.read_text(), "precious\n")
+
+    def test_what_is_no_regular_file(self):
+        pipe = str(self.folder / "pipe")
+        os.mkfifo(pipe)
+        for path in ("/dev/zero", pipe):
+            self.refused("--config", path, say=(path, "no regular file"))
+            done = run("--variants", "copy_v", "--n", "64", "--resume", "--out", path)
+            self.assertEqual(done.returncode, 2)
+            self.assertIn("no regular file", done.stderr)
+
     def test_resuming_a_file_of_another_schema(self):
         pathlib.Path(self.out).write_text("a,b\n1,2\n")
         done = self.sweep("--variants", "copy_v", "--n", "64", "--resume")
@@ -332,6 +384,8 @@ class Refusals(Case):
         self.refused("--config", str(config), say=("c.toml", "line 1"))
         config.write_text("nn = 3\n")
         self.refused("--config", str(config), say=("nn",))
+        config.write_text('jsonl = ""\n')
+        self.refused("--config", str(config), say=("c.toml", "'jsonl'", "is empty"))
         for text, what in (("[sweep]\nn = 3\n", "a table"), ("\u00e9 = 3\n", "beyond ASCII"), ("n = 3\n# \x01\n", "line 2"),
                            ('n = """3"""\n', "several lines")):
             config.write_text(text)
@@ -351,6 +405,9 @@ class Sources(Case):
         self.assertIn("q_len=32", self.dry("--config", str(config), ATTN_N="32"))
         self.assertNotIn("q_len=96", self.dry("--config", str(config), ATTN_N="32"))
         self.assertIn("q_len=16", self.dry("--config", str(config), "--n", "16", ATTN_N="32"))
+
+    def test_a_variable_without_text_is_none(self):
+        self.assertEqual(self.dry(ATTN_OUT="", ATTN_N="", ATTN_INPUT="", ATTN_FORCE="", ATTN_CONFIG=""), self.dry())
 
     def test_a_dry_run_writes_nothing(self):
         self.dry("--out", self.out)
@@ -405,6 +462,13 @@ class Interruptions(Case):
         done = self.sweep("--variants", "copy_v,mean_v", "--n", "64", "--resume")
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(sorted(row["variant"] for row in rows_of(self.out)), ["copy_v", "mean_v"])
+
+    def test_a_file_that_ends_within_its_header_goes_on(self):
+        for text in ("", "schema,vari"):
+            pathlib.Path(self.out).write_text(text)
+            done = self.sweep("--variants", "copy_v", "--n", "64", "--resume")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual([row["status"] for row in rows_of(self.out)], ["ok"])
 
     def test_two_sweeps_cannot_share_an_output(self):
         first = subprocess.Popen([SWEEP, *self.SLOW, *self.GRID, "--out", self.out], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

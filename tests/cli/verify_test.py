@@ -98,8 +98,8 @@ class Verdicts(unittest.TestCase):
             self.assertIn("q_len=1 ", failure)
 
     def test_memory_beyond_the_limit_is_a_failure_and_the_command_repeats_the_limit(self):
-        failed = self.failure("none", "--memory-limit", "4M")
-        self.assertIn("--memory-limit 4M", failed["repeat"])
+        failed = self.failure("hog", "--memory-limit", "16M")
+        self.assertIn("--memory-limit 16M", failed["repeat"])
         self.assertIn("bad_alloc", failed["failure"])
 
     def test_leaving_the_process_is_a_failure(self):

@@ -95,8 +95,8 @@ Result<Image> parse_pnm(std::span<const std::byte> file) {
   // A plain sample takes a byte at least, so the check holds for both forms, before anything is allocated.
   if (count > (text.size() - begin) / sample_bytes) {
     return at_byte(begin, std::to_string(image.width) + " x " + std::to_string(image.height) + " pixels need " +
-                              std::to_string(count) + " samples, more than the " + std::to_string(text.size() - begin) +
-                              " bytes left hold");
+                              (plain ? "at least " : "") + std::to_string(count * sample_bytes) + " bytes, " +
+                              std::to_string(text.size() - begin) + " are left");
   }
   image.samples.resize(count);
   for (std::size_t i = 0; i < count; ++i) {

@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <optional>
 #include <string_view>
@@ -80,6 +81,14 @@ Result<Element> element_of(std::string_view descr, std::size_t offset) {
   return at_byte(offset, "descr '" + std::string(descr) + "' " + kind + "; accepted: '<f2', '<f4', '<f8'");
 }
 
+// Where a chain of links ends, whether or not a file is there.
+std::string without_links(std::filesystem::path path) {
+  std::error_code none;
+  for (int links = 0; links < 40 && std::filesystem::is_symlink(path, none); ++links)  // Linux follows as many
+    path = path.parent_path() / std::filesystem::read_symlink(path, none);
+  return path.string();
+}
+
 }  // namespace
 
 Result<StoredArray> parse_npy(std::span<const std::byte> file) {
@@ -116,6 +125,8 @@ Result<StoredArray> parse_npy(std::span<const std::byte> file) {
     if (!key || !header.take(":")) return at_byte(offset, "header has no key here; accepted: 'descr', 'fortran_order', 'shape'");
     header.skip_space();
     const std::size_t value_offset = header.offset();
+    if ((*key == "descr" && element) || (*key == "fortran_order" && order) || (*key == "shape" && shape))
+      return at_byte(offset, "header key '" + std::string(*key) + "' is given twice");
     if (*key == "descr") {
       const auto descr = header.quoted();
       if (!descr) return at_byte(value_offset, "descr is a structure of fields; accepted: '<f2', '<f4', '<f8'");
@@ -135,6 +146,8 @@ Result<StoredArray> parse_npy(std::span<const std::byte> file) {
     }
     header.take(",");
   }
+  header.skip_space();
+  if (!header.end()) return at_byte(header.offset(), "header goes on behind its dictionary; accepted: spaces up to its end");
   if (!element || !shape || !order) return at_byte(begin, "header lacks one of 'descr', 'fortran_order', 'shape'");
 
   const auto data = file.subspan(begin + length);
@@ -155,15 +168,20 @@ Status write_npy(const std::string& path, std::span<const index_t> shape, std::s
   header += '\n';
   ATTN_ASSERT(header.size() <= 0xffff);
 
-  const std::string part = path + ".part";
-  std::ofstream file(part, std::ios::binary);
+  // A device or a pipe is written, not replaced; its link may name no file, as that of /dev/stdout.
+  std::error_code none;
+  const auto there = std::filesystem::status(path, none).type();
+  const bool replaces = there == std::filesystem::file_type::regular || there == std::filesystem::file_type::not_found;
+  const std::string target = replaces ? without_links(path) : path;
+  const std::string written = replaces ? target + ".part" : target;
+  std::ofstream file(written, std::ios::binary);
   file << "\x93NUMPY" << '\x01' << '\0' << static_cast<char>(header.size() & 0xff) << static_cast<char>(header.size() >> 8)
        << header;
   file.write(reinterpret_cast<const char*>(values.data()), static_cast<std::streamsize>(values.size_bytes()));
   file.close();
-  if (!file || std::rename(part.c_str(), path.c_str()) != 0) {
+  if (!file || (replaces && std::rename(written.c_str(), target.c_str()) != 0)) {
     const std::string why = std::strerror(errno);
-    std::remove(part.c_str());
+    if (replaces) std::remove(written.c_str());
     return refuse("cannot write '" + path + "': " + why);
   }
   return {};

@@ -1,6 +1,7 @@
 #include "attn/inputs/npz.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <cstring>
 #include <optional>
@@ -67,6 +68,21 @@ Result<Directory> find_directory(const Bytes& file) {
   return at_byte(file.size(), "no end-of-directory record: the archive is cut short");
 }
 
+// Of zip, gzip and PNG: the reflected polynomial 0x04c11db7.
+std::uint32_t crc32(std::span<const std::byte> bytes) {
+  static constexpr auto table = [] {
+    std::array<std::uint32_t, 256> remainders{};
+    for (std::uint32_t i = 0; i < 256; ++i) {
+      remainders[i] = i;
+      for (int bit = 0; bit < 8; ++bit) remainders[i] = remainders[i] >> 1 ^ (remainders[i] & 1) * 0xedb88320u;
+    }
+    return remainders;
+  }();
+  std::uint32_t crc = ~0u;
+  for (const std::byte byte : bytes) crc = crc >> 8 ^ table[(crc ^ std::to_integer<std::uint32_t>(byte)) & 0xff];
+  return ~crc;
+}
+
 struct Member {
   std::uint64_t stored_bytes, bytes, offset;
 };
@@ -93,10 +109,11 @@ bool widen(const Bytes& file, std::size_t extra, std::size_t extra_bytes, Member
   return false;
 }
 
-// The stored bytes of one member.
-Result<std::span<const std::byte>> find_member(const Bytes& file, std::string_view name) {
+// Where the directory's entry of a member begins.
+Result<std::size_t> find_entry(const Bytes& file, std::string_view name) {
   const auto directory = find_directory(file);
   if (!directory) return directory.refusal();
+  std::optional<std::size_t> found;
   std::vector<std::string> others;
   std::size_t at = directory->offset;
   for (std::uint64_t entry = 0; entry < directory->entries; ++entry) {
@@ -107,41 +124,51 @@ Result<std::span<const std::byte>> find_member(const Bytes& file, std::string_vi
     if (!file.holds(at + 46, name_bytes + extra_bytes + comment_bytes)) return at_byte(at, "directory entry runs past the end");
     const auto entry_name = file.text(at + 46, name_bytes);
     if (entry_name == name) {
-      const unsigned method = *file.u16(at + 10);
-      if ((*file.u16(at + 8) & 1u) != 0) return at_byte(at + 8, "member " + std::string(name) + " is encrypted");
-      if (method != 0) {
-        return at_byte(at + 10, "member " + std::string(name) + " is compressed (method " + std::to_string(method) +
-                                    "); accepted: stored, as numpy.savez writes");
-      }
-      Member member{*file.u32(at + 20), *file.u32(at + 24), *file.u32(at + 42)};
-      const bool wide = member.bytes == 0xffffffff || member.stored_bytes == 0xffffffff || member.offset == 0xffffffff;
-      if (wide && !widen(file, at + 46 + name_bytes, extra_bytes, member))
-        return at_byte(at + 46 + name_bytes, "zip64 field is missing");
-      if (member.bytes != member.stored_bytes)
-        return at_byte(at + 20, "member " + std::string(name) + " is stored in another size");
-      if (!file.holds(member.offset, 30) || *file.u32(member.offset) != 0x04034b50) {
-        return at_byte(at + 42, "offset of member " + std::string(name) + " points to no member");
-      }
-      const std::size_t data = member.offset + 30 + *file.u16(member.offset + 26) + *file.u16(member.offset + 28);
-      if (!file.holds(data, member.bytes))
-        return at_byte(at + 24, "member " + std::string(name) + " runs past the end of the file");
-      return file.span(data, member.bytes);
+      if (found) return at_byte(at, "there is a second member " + std::string(name));
+      found = at;
     }
     if (others.size() < 8) others.emplace_back(entry_name);
     at += 46 + name_bytes + extra_bytes + comment_bytes;
   }
+  if (found) return *found;
   return at_byte(directory->offset, "there is no member " + std::string(name) + " among " + join(others, ", "));
+}
+
+// The stored bytes of the member whose directory entry begins at `at`.
+Result<std::span<const std::byte>> stored(const Bytes& file, std::size_t at, const std::string& name) {
+  const unsigned method = *file.u16(at + 10);
+  if ((*file.u16(at + 8) & 1u) != 0) return at_byte(at + 8, "member " + name + " is encrypted");
+  if (method != 0) {
+    return at_byte(at + 10, "member " + name + " is compressed (method " + std::to_string(method) +
+                                "); accepted: stored, as numpy.savez writes");
+  }
+  Member member{*file.u32(at + 20), *file.u32(at + 24), *file.u32(at + 42)};
+  const std::size_t extra = at + 46 + *file.u16(at + 28);
+  const bool wide = member.bytes == 0xffffffff || member.stored_bytes == 0xffffffff || member.offset == 0xffffffff;
+  if (wide && !widen(file, extra, *file.u16(at + 30), member)) return at_byte(extra, "zip64 field is missing");
+  if (member.bytes != member.stored_bytes) return at_byte(at + 20, "member " + name + " is stored in another size");
+  if (!file.holds(member.offset, 30) || *file.u32(member.offset) != 0x04034b50)
+    return at_byte(at + 42, "offset of member " + name + " points to no member");
+  const std::size_t data = member.offset + 30 + *file.u16(member.offset + 26) + *file.u16(member.offset + 28);
+  if (!file.holds(data, member.bytes)) return at_byte(at + 24, "member " + name + " runs past the end of the file");
+  return file.span(data, member.bytes);
 }
 
 }  // namespace
 
 Result<StoredArray> parse_npz(std::span<const std::byte> file, std::string_view name) {
   const std::string member = std::string(name) + ".npy";
-  const auto bytes = find_member(Bytes(file), member);
+  const Bytes archive(file);
+  const auto entry = find_entry(archive, member);
+  if (!entry) return entry.refusal();
+  const auto bytes = stored(archive, *entry, member);
   if (!bytes) return bytes.refusal();
   auto array = parse_npy(*bytes);
   if (!array)
     return refuse("member " + member + " at byte " + std::to_string(bytes->data() - file.data()) + ", its " + array.reason());
+  // Last: a refusal by field says more, and all bytes are read for it.
+  if (crc32(*bytes) != *archive.u32(*entry + 16))
+    return at_byte(*entry + 16, "CRC-32 of member " + member + " is not that of its bytes: the archive is damaged");
   return array;
 }
 

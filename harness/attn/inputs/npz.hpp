@@ -12,7 +12,7 @@
 namespace attn {
 
 // The array called `name` (member "name.npy"). Refusals name the field and its byte offset in the archive, within a member
-// that of the member, and not the file. Check sums are not verified.
+// that of the member, and not the file. Refused too where two members have the name, or its bytes another check sum.
 Result<StoredArray> parse_npz(std::span<const std::byte> file, std::string_view name);
 
 }  // namespace attn

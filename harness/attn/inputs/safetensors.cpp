@@ -5,6 +5,8 @@
 #include <cstring>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -17,18 +19,6 @@ namespace {
 using Json = nlohmann::json;
 
 Refusal at_byte(std::size_t offset, const std::string& what) { return refuse("byte " + std::to_string(offset) + ": " + what); }
-
-Result<Json> parse_header(const char* text, std::size_t size) {
-  try {
-    Json header = Json::parse(text, text + size);
-    if (!header.is_object()) return at_byte(8, "header is no JSON object");
-    return header;
-  } catch (const Json::parse_error& error) {
-    return at_byte(8 + std::min(error.byte, size), "header is no valid JSON");
-  } catch (const Json::exception&) {  // such as a number too large
-    return at_byte(8, "header holds JSON that cannot be read");
-  }
-}
 
 // A list of whole numbers from 0 up.
 std::optional<std::vector<index_t>> extents(const Json& entry, const char* key) {
@@ -63,6 +53,36 @@ struct Header {
     return first != text.npos ? first : 8;  // the header's start for a key with escapes
   }
 };
+
+// `text` is the file up to the header's end.
+Result<Header> parse_header(std::string_view text) {
+  const std::string_view json = text.substr(sizeof(std::uint64_t));
+  std::set<std::string> tensors, fields;  // so far; fields of the last tensor
+  std::string tensor, twice_in, twice;
+  const auto note_twice = [&](int depth, Json::parse_event_t event, const Json& value) {
+    if (event != Json::parse_event_t::key || depth > 2) return true;
+    const auto& key = value.get_ref<const std::string&>();
+    if (depth == 1) {
+      tensor = key;
+      fields.clear();
+    }
+    if (!(depth == 1 ? tensors : fields).insert(key).second && twice.empty()) {
+      twice_in = tensor;
+      twice = depth == 1 ? "tensor " + key : tensor + "." + key;
+    }
+    return true;
+  };
+  try {
+    Header header{Json::parse(json.begin(), json.end(), note_twice), text};
+    if (!header.json.is_object()) return at_byte(8, "header is no JSON object");
+    if (!twice.empty()) return at_byte(header.at(twice_in), twice + " is given twice");
+    return header;
+  } catch (const Json::parse_error& error) {
+    return at_byte(8 + std::min(error.byte, json.size()), "header is no valid JSON");
+  } catch (const Json::exception&) {  // such as a number too large
+    return at_byte(8, "header holds JSON that cannot be read");
+  }
+}
 
 // The format lets every byte of the data belong to one tensor: none to two, none to none.
 Status check_cover(const Header& header, std::size_t data_bytes) {
@@ -109,9 +129,9 @@ Result<StoredArray> parse_safetensors(std::span<const std::byte> file, std::stri
     return at_byte(0, "header length " + std::to_string(length) + " runs past the end of the file of " +
                           std::to_string(file.size()) + " bytes or past " + std::to_string(longest_header));
   }
-  auto json = parse_header(reinterpret_cast<const char*>(file.data()) + sizeof length, length);
-  if (!json) return json.refusal();
-  const Header header{*std::move(json), {reinterpret_cast<const char*>(file.data()), sizeof length + length}};
+  const auto parsed = parse_header({reinterpret_cast<const char*>(file.data()), sizeof length + length});
+  if (!parsed) return parsed.refusal();
+  const Header& header = *parsed;
 
   const std::string key(name);
   const auto entry = header.json.find(key);

@@ -10,8 +10,8 @@
 
 namespace attn {
 
-// The tensor called `name`: F16, BF16, F32 or F64. Refusals name the field and the byte offset, not the file. Refused too where
-// tensors overlap, or leave bytes of the data to none, which the format forbids.
+// The tensor called `name`: F16, BF16, F32 or F64. Refusals name the field and the byte offset, not the file. Refused too what
+// the format forbids: a name given twice, tensors that overlap or leave bytes of the data to none.
 Result<StoredArray> parse_safetensors(std::span<const std::byte> file, std::string_view name);
 
 }  // namespace attn

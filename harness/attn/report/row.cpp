@@ -335,7 +335,8 @@ CsvText parse_csv(std::string_view text) {
 Result<CsvText> read_csv_to_resume(const std::string& path, const std::string& header, int schema) {
   const auto text = read_file(path);
   if (!text) return text.refusal();
-  if (text->rfind(header, 0) != 0) {
+  if (header.starts_with(*text)) return CsvText{};
+  if (!text->starts_with(header)) {
     return refuse("--resume: '" + path + "' has other columns than this attnbench writes (schema " + std::to_string(schema) +
                   "): give another --out");
   }
@@ -382,5 +383,7 @@ std::string cell_key(const std::vector<std::string>& record) {
   for (const char* name : key_columns) parts.push_back(record[column_index(name)]);
   return join(parts, "|");
 }
+
+const std::string& record_status(const std::vector<std::string>& record) { return record.at(column_index("status")); }
 
 }  // namespace attn

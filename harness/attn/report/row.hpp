@@ -55,11 +55,15 @@ struct CsvText {
   std::size_t whole_bytes = 0;  // length of the text up to the end of the last whole record
 };
 CsvText parse_csv(std::string_view text);
-// The file that --resume goes on with: its records, `header`'s line first, all with as many fields. Refused if it is another's.
+// The file that --resume goes on with: its records, `header`'s line first, all with as many fields. None where it ends within
+// the header; refused if it is another's.
 Result<CsvText> read_csv_to_resume(const std::string& path, const std::string& header, int schema);
 
 // What makes two rows the same cell, from a CSV record of this schema or from a cell.
 std::string cell_key(const Cell& cell);
 std::string cell_key(const std::vector<std::string>& record);
+
+// The column status of a CSV record of this schema.
+const std::string& record_status(const std::vector<std::string>& record);
 
 }  // namespace attn

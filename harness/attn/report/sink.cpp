@@ -19,19 +19,40 @@ Refusal system_refusal(const std::string& doing, const std::string& path) {
   return refuse(doing + " '" + path + "' failed: " + std::strerror(errno));
 }
 
+// Through a temporary file and a rename. Its descriptor, locked before others can find the file.
+Result<int> put_in_place(const std::string& path, const std::string& text) {
+  const std::string temporary = path + ".tmp" + std::to_string(::getpid());
+  const int fd = ::open(temporary.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_APPEND, 0666);
+  if (fd < 0) return system_refusal("opening", temporary);
+  if (::flock(fd, LOCK_EX | LOCK_NB) == 0 && write_whole(fd, text) && ::fsync(fd) == 0 &&
+      ::rename(temporary.c_str(), path.c_str()) == 0)
+    return fd;
+  const Refusal refusal = system_refusal("writing", path);
+  ::close(fd);
+  ::unlink(temporary.c_str());
+  return refusal;
+}
+
 }  // namespace
 
 Result<AppendFile> AppendFile::open(const std::string& path, Mode mode, std::size_t keep_bytes) {
   const auto folder = std::filesystem::path(path).parent_path();
   std::error_code ignored;  // open() says what is wrong
   if (!folder.empty()) std::filesystem::create_directories(folder, ignored);
-  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_APPEND | (mode == Mode::create ? O_EXCL : 0), 0666);
-  if (fd < 0 && errno == EEXIST) return refuse("'" + path + "' exists: --resume goes on with it, --force replaces it");
+  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_APPEND, 0666);
   if (fd < 0) return system_refusal("opening", path);
   AppendFile file(fd, path);
-  if (::flock(fd, LOCK_EX | LOCK_NB) != 0) return refuse("'" + path + "' is being written by another sweep");
-  if (mode == Mode::replace && ::ftruncate(fd, 0) != 0) return system_refusal("emptying", path);
-  if (mode == Mode::extend && ::ftruncate(fd, static_cast<off_t>(keep_bytes)) != 0) return system_refusal("repairing", path);
+  struct stat held {};
+  struct stat named {};
+  if (::fstat(fd, &held) != 0 || !S_ISREG(held.st_mode)) return refuse("'" + path + "' is no regular file");
+  // Who held it may have put another file in its place since it was opened here.
+  if (::flock(fd, LOCK_EX | LOCK_NB) != 0 || ::stat(path.c_str(), &named) != 0 || named.st_ino != held.st_ino)
+    return refuse("'" + path + "' is being written by another sweep");
+  if (mode == Mode::create && named.st_size > 0)
+    return refuse("'" + path + "' exists: --resume goes on with it, --force replaces it");
+  if (mode == Mode::replace || mode == Mode::extend) {
+    if (Status status = file.cut(mode == Mode::extend ? keep_bytes : 0); !status) return status.refusal();
+  }
   return file;
 }
 
@@ -68,6 +89,21 @@ Status AppendFile::append(const std::string& text) {
   return {};
 }
 
+Status AppendFile::cut(std::size_t keep_bytes) {
+  if (::ftruncate(fd_, static_cast<off_t>(keep_bytes)) != 0) return system_refusal("shortening", path_);
+  return {};
+}
+
+Status AppendFile::rewrite(const std::string& text) {
+  std::error_code failed;
+  const auto place = std::filesystem::canonical(path_, failed).string();  // a link stays one
+  if (failed) return refuse("writing '" + path_ + "' failed: " + failed.message());
+  const auto fd = put_in_place(place, text);
+  if (!fd) return fd.refusal();
+  ::close(std::exchange(fd_, *fd));
+  return {};
+}
+
 void open_standard_streams() {
   for (int fd = 0; fd >= 0 && fd <= STDERR_FILENO;) {
     fd = ::open("/dev/null", O_RDWR);
@@ -90,8 +126,13 @@ void tell_progress(const std::string& line, bool terminal) {
 }
 
 Result<std::string> read_file(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe without a writer must not hold us
   if (fd < 0) return system_refusal("opening", path);
+  struct stat what {};
+  if (::fstat(fd, &what) != 0 || !S_ISREG(what.st_mode)) {
+    ::close(fd);
+    return refuse("'" + path + "' is no regular file");
+  }
   std::string text;
   char chunk[65536];
   ssize_t n = 0;
@@ -107,16 +148,9 @@ Result<std::string> read_file(const std::string& path) {
 }
 
 Status write_file(const std::string& path, const std::string& text) {
-  const std::string temporary = path + ".tmp" + std::to_string(::getpid());
-  const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  if (fd < 0) return system_refusal("opening", temporary);
-  const bool written = write_whole(fd, text) && ::fsync(fd) == 0;
-  const Refusal refusal = system_refusal("writing", path);
-  ::close(fd);
-  if (!written || ::rename(temporary.c_str(), path.c_str()) != 0) {
-    ::unlink(temporary.c_str());
-    return refusal;
-  }
+  const auto fd = put_in_place(path, text);
+  if (!fd) return fd.refusal();
+  ::close(*fd);
   return {};
 }
 

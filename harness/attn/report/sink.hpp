@@ -12,11 +12,12 @@ namespace attn {
 class AppendFile {
  public:
   enum class Mode {
-    create,   // refuses an existing file
+    create,   // refuses a file that holds something
     replace,  // empties it
     extend,   // keeps the first `keep_bytes`, goes on behind them
+    hold,     // leaves it as it is
   };
-  // Refuses what cannot be opened and what another process holds.
+  // Refuses what cannot be opened, what is no regular file and what another process holds.
   static Result<AppendFile> open(const std::string& path, Mode mode, std::size_t keep_bytes = 0);
 
   AppendFile(AppendFile&& other) noexcept;
@@ -25,6 +26,10 @@ class AppendFile {
 
   // All of it or, with the file as it was, a refusal.
   Status append(const std::string& text);
+  // Keeps the first `keep_bytes`.
+  Status cut(std::size_t keep_bytes);
+  // As write_file. The file stays held.
+  Status rewrite(const std::string& text);
   const std::string& path() const { return path_; }
 
  private:
@@ -45,7 +50,7 @@ bool tell(std::FILE* stream, const std::string& text);
 // A line of progress on stderr: on a terminal it rewrites itself and is cut to the width, elsewhere it is one of many.
 void tell_progress(const std::string& line, bool terminal);
 
-// Whole file, or why not.
+// Whole regular file, or why not: a device or a pipe may have no end.
 Result<std::string> read_file(const std::string& path);
 
 // Through a temporary file and a rename: readers see the old text or the new one.

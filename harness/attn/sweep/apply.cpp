@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 
@@ -59,21 +60,48 @@ void declare(CLI::App& app, ApplyOptions& o) {
   app.add_option("--threads", o.threads, "threads of the pool")->check(CLI::Range(1, 4096))->capture_default_str();
   app.add_option("--isa", o.isa, "avx512, avx2, neon or scalar (default: the best here)");
   app.add_option("--plugin", o.plugins, "shared library with a variant; may be given several times")->expected(1);
-  app.add_flag("--causal", o.causal, "query i sees keys up to i only");
+  app.add_flag("--causal", o.causal, "query i sees keys j <= i + kv_len - q_len only");
   app.add_flag("--pin,!--no-pin", o.pin, "bind threads to cores");
   app.add_flag("--force", o.force, "replace the output file");
 }
 
 Result<std::string> input_name(const ApplyOptions& o) {
   const int given = !o.q.empty() + !o.k.empty() + !o.v.empty();
-  if (given == 3 && o.input.empty()) return "npy:" + o.q + "," + o.k + "," + o.v;
+  if (given == 3 && o.input.empty()) {
+    for (const auto& [flag, path] : {std::pair("--q", o.q), std::pair("--k", o.k), std::pair("--v", o.v)}) {
+      if (path.find(',') != std::string::npos)
+        return refuse(std::string(flag) + ": '" + path +
+                      "' has a comma, which ends a path in an input's name; a link can do without");
+    }
+    return "npy:" + o.q + "," + o.k + "," + o.v;
+  }
   if (given == 0 && !o.input.empty()) return o.input;
   return refuse("give --q, --k and --v, or --input npz:FILE or safetensors:FILE");
 }
 
+// Drawing the parameters would have the system kill this process.
+Status fits_memory(const CellRun& run) {
+  const auto parameters = static_cast<std::size_t>(parameter_bytes(run.variant().parameters(run.problem())));
+  const auto workspace = static_cast<std::size_t>(run.workspace_bytes());
+  const std::size_t available = available_memory();
+  if (parameters + workspace <= available) return {};
+  return refuse(fmt::format("--variant: {} takes {} bytes of parameters and {} of workspace, {} bytes of memory are available",
+                            run.variant().name(), parameters, workspace, available));
+}
+
+Status writable(const ApplyOptions& o) {
+  std::error_code none;
+  if (!o.force && ::access(o.out.c_str(), F_OK) == 0) return refuse("'" + o.out + "' exists: --force replaces it");
+  if (std::filesystem::is_directory(o.out, none)) return refuse("--out: '" + o.out + "' is a folder, a file is accepted");
+  const auto folder = std::filesystem::path(o.out).parent_path();
+  if (!folder.empty() && !std::filesystem::is_directory(folder, none))
+    return refuse("--out: there is no folder '" + folder.string() + "'");
+  return {};
+}
+
 // Everything that a user may get wrong is refused here, before the output is touched.
 Result<std::unique_ptr<CellRun>> prepare(const ApplyOptions& o, const Registry& registry, bool& parameters_loaded) {
-  if (!o.force && ::access(o.out.c_str(), F_OK) == 0) return refuse("'" + o.out + "' exists: --force replaces it");
+  if (Status status = writable(o); !status) return status.refusal();
   const auto name = input_name(o);
   if (!name) return name.refusal();
   const auto variant = registry.configure(o.variant);
@@ -86,6 +114,7 @@ Result<std::unique_ptr<CellRun>> prepare(const ApplyOptions& o, const Registry& 
   const Cell cell{(*variant)->name(), *shape, *name, static_cast<std::uint64_t>(o.seed), o.threads, o.isa};
   auto run = CellRun::open(registry, cell, o.pin);
   if (!run) return run.refusal();
+  if (Status fits = fits_memory(**run); !fits) return fits.refusal();
   auto parameters = load_or_draw(**run, o.parameters);
   if (!parameters) return refuse("--parameters: " + parameters.reason());
   parameters_loaded = parameters->loaded;
@@ -111,6 +140,15 @@ int failed(int code, const std::string& reason) {
 
 int usage(const std::string& reason) { return failed(exit_usage, reason); }
 
+// Of finite inputs: others are refused.
+void warn_of_infinities(const Output& out, bool unchecked) {
+  const std::span values(out.data_handle(), static_cast<std::size_t>(out.size()));
+  const auto count = std::ranges::count_if(values, [](float x) { return !std::isfinite(x); });
+  if (count == 0) return;
+  tell(stderr, fmt::format("attn_apply: {} of {} outputs are not finite{}\n", count, values.size(),
+                           unchecked ? "; --compare rows tells whether the definition's are" : ""));
+}
+
 int print_and_exit(const std::string& text) { return tell(stdout, text) ? exit_ok : exit_not_written; }
 
 int apply(const ApplyOptions& o) {
@@ -120,9 +158,10 @@ int apply(const ApplyOptions& o) {
   bool parameters_loaded = false;
   const auto run = prepare(o, registry, parameters_loaded);
   if (!run) return usage(run.reason());
-  if (const std::string& note = (*run)->note(); !note.empty()) fmt::print(stderr, "attn_apply: {}\n", note);
+  if (const std::string& note = (*run)->note(); !note.empty()) tell(stderr, fmt::format("attn_apply: {}\n", note));
   (*run)->run();
-  if (Status written = save_output(**run, o.out); !written) return usage("--out: " + written.reason());
+  if (Status written = save_output(**run, o.out); !written) return failed(exit_not_written, "--out: " + written.reason());
+  warn_of_infinities((*run)->output(), o.compare == "none");
   if (o.compare == "none") return exit_ok;
 
   Settings settings;

@@ -26,13 +26,22 @@ bool holds(const std::vector<std::string>& list, const std::string& name) {
   return std::find(list.begin(), list.end(), name) != list.end();
 }
 
+// CLI11 would take the next argument for the value of `--name=`.
+bool lacks_value(std::string_view argument) { return argument.starts_with("--") && argument.find('=') == argument.size() - 1; }
+
+// What a variable holds, or null where it is not set or empty.
+const char* variable(const std::string& flag) {
+  const char* value = std::getenv(variable_name(flag).c_str());
+  return value != nullptr && *value != '\0' ? value : nullptr;
+}
+
 // --name=value for everything that a variable sets.
 std::vector<std::string> from_environment(const CLI::App& app) {
   std::vector<std::string> arguments;
   for (const CLI::Option* option : app.get_options()) {
     for (const auto& name : option->get_lnames()) {
       if (name == "help" || name == "config") continue;
-      if (const char* value = std::getenv(variable_name(name).c_str())) arguments.push_back("--" + name + "=" + value);
+      if (const char* value = variable(name)) arguments.push_back("--" + name + "=" + value);
     }
   }
   return arguments;
@@ -116,7 +125,11 @@ Result<std::vector<std::string>> config_arguments(std::string_view text, const s
       }
       if (name == "config") return refuse("config file '" + path + "' names another config file");
       if (!holds(repeatable, name)) values = {join(values, ",")};
-      for (const auto& value : values) arguments.push_back("--" + name + "=" + value);
+      for (const auto& value : values) {
+        if (value.empty())
+          return refuse("config key '" + name + "' of '" + path + "' is empty; without the key its default stands");
+        arguments.push_back("--" + name + "=" + value);
+      }
     }
   } catch (const toml::parse_error& e) {
     return refuse("config file '" + path + "' cannot be read: " + std::string(e.description()) + " (line " +
@@ -152,16 +165,22 @@ void accept_from_to(CLI::Option& option, double least, double most) {
   option.check(refusal, accepted);
 }
 
+// Tried: the loader of a worker dies below 1M, its libraries find no memory in 4M, --verify runs a small variant in 16M.
+constexpr index_t least_memory_limit_bytes = index_t{16} << 20;
+
 Result<index_t> read_memory_limit(const std::string& given, int workers) {
   if (given.empty()) return default_memory_limit_bytes() / workers;
   const auto bytes = parse_bytes(given);
   if (!bytes) return refuse("--memory-limit: " + bytes.reason());
+  if (*bytes < least_memory_limit_bytes) return refuse("--memory-limit: '" + given + "' is given, 16M and more is accepted");
   return *bytes;
 }
 
 FlagsEnd read_flags(CLI::App& app, const std::vector<std::string>& given, const std::vector<std::string>& repeatable) {
   std::string config;
   app.add_option("--config", config, "TOML file with the same names")->group("Output");
+  if (const auto bare = std::find_if(given.begin(), given.end(), lacks_value); bare != given.end())
+    return usage(app, *bare + " has no value; left out, its default stands");
   app.footer("Every flag is also a variable (--head-dim: ATTN_HEAD_DIM) and a key of the --config file.");
 
   // A flag given further right wins: file, then variables, then the command line itself. Repeatable flags do not mix:
@@ -176,7 +195,7 @@ FlagsEnd read_flags(CLI::App& app, const std::vector<std::string>& given, const 
     if (!arguments) return usage(app, arguments.reason());
     sources.push_back(*std::move(arguments));
   }
-  if (const char* path = std::getenv("ATTN_CONFIG"); path != nullptr && sources.empty()) {
+  if (const char* path = variable("config"); path != nullptr && sources.empty()) {
     auto arguments = from_config(path, repeatable);
     if (!arguments) return usage(app, arguments.reason());
     sources.push_back(*std::move(arguments));

@@ -22,7 +22,7 @@ struct FlagsEnd {
 };
 
 // Adds --config, then fills what `app` declares. Precedence: flag, then variable, then --config file, then default. Flags of the
-// names `repeatable` may be given several times; sources that name one do not mix.
+// names `repeatable` may be given several times; sources that name one do not mix. A variable without text is none.
 FlagsEnd read_flags(CLI::App& app, const std::vector<std::string>& given, const std::vector<std::string>& repeatable);
 
 // --NAME TEXT, of which the last counts; --NAME TEXT that may be given several times; --NAME, of which the last counts.
@@ -36,7 +36,8 @@ void accept_from_to(CLI::Option& option, double least, double most);
 // The least --timeout, a millisecond: no worker starts in less, and none is a limit that lets nothing run.
 inline constexpr double least_timeout_s = 1e-3;
 
-// Bytes that --memory-limit grants a worker. Without one (""), the workers that run at a time share four fifths of what is available.
+// Bytes that --memory-limit grants a worker, at least 16M. Without one (""), the workers that run at a time share four fifths of what
+// is available.
 Result<index_t> read_memory_limit(const std::string& given, int workers = 1);
 
 // The text of a TOML file as flags, "--name=value". A list is joined by commas, except where a flag may be given several times.

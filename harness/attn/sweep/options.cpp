@@ -14,7 +14,8 @@ void declare(CLI::App& app, SweepOptions& o) {
     add_text(app, name, value, doc, group);
   };
   const char* axes = "Axes (lists 1,2,4 and ranges 128..16384*2, 128..1024+128)";
-  text("variants", o.variants, "variants with options, families, ids with * and ?, 'all' or 'default'", axes);
+  text("variants", o.variants, "ids with options or * and ?, families (clustered/ where an id has the name), 'all' or 'default'",
+       axes);
   text("n", o.n, "sequence lengths (default: 128..4096*2, as far as an input of tensors goes)", axes);
   text("kv-len", o.kv_len, "keys, where not as many as queries", axes);
   text("causal", o.causal, "no, yes or both", axes);
@@ -74,7 +75,9 @@ void declare(CLI::App& app, SweepOptions& o) {
   text("jsonl", o.jsonl, "the same rows as JSON lines", output);
   text("save-output", o.save_output, "folder for every cell's output, .npy", output);
   add_switch(app, "--force", o.force, "replace the output file", output);
-  add_switch(app, "--resume", o.resume, "go on with the output file, skipping the cells it holds", output);
+  add_switch(app, "--resume", o.resume,
+             "go on with the output file: the cells it holds stay, crashed and timed out too, but those that --budget skipped",
+             output);
   add_switch(app, "-q,--quiet", o.quiet, "no progress, no table", output);
   text("baseline", o.baseline, "variant that the table's times are relative to", output);
   app.add_option("--table", o.table, "the table on stdout: text or md")

@@ -44,6 +44,8 @@ int not_written(const std::string& reason) {
   return exit_not_written;
 }
 
+void tell_of_interruption() { tell(stderr, "attn_sweep: interrupted; finished rows are kept, --resume goes on\n"); }
+
 // Progress on stderr: one line that rewrites itself on a terminal, one line a cell otherwise.
 class Progress {
  public:
@@ -81,6 +83,9 @@ struct Sweep {
   std::optional<AppendFile> csv, journal, jsonl;
   std::map<std::string, std::vector<Measurement>> earlier_rounds;  // from the journal of an interrupted sweep
   std::vector<Row> rows;                                           // of this run, for the table
+  std::vector<std::vector<std::string>> kept;                      // records of the CSV that --resume goes on with
+  std::size_t kept_bytes = 0;                                      // of the CSV, up to what is torn
+  bool drops_rows = false;                                         // that the budget skipped: they are measured
   std::vector<std::string> finished;                               // keys that the CSV holds already
   std::map<std::string, std::string> out_of_reach;                 // cells without a budget for --iso-error, and why
 
@@ -228,14 +233,19 @@ std::string output_file(const Sweep& sweep, const Cell& cell) {
   return (std::filesystem::path(sweep.options.save_output) / name).string();
 }
 
+bool too_late(const Sweep& sweep, double begin_s) {
+  return sweep.options.budget_s > 0 && monotonic_s() - begin_s > sweep.options.budget_s;
+}
+
 // Gives every variant of a block its smallest budget for --iso-error. Those that cannot reach it stay as they are and are
 // noted as out of reach.
-void fit_budgets(Sweep& sweep, Block& block) {
+void fit_budgets(Sweep& sweep, Block& block, double begin_s) {
   Settings settings;
   settings.gate = settings.clock = false;
   settings.fidelity_seeds = static_cast<int>(sweep.options.fidelity_seeds);
   settings.pin = sweep.options.pin;
   for (Cell& cell : block.cells) {
+    if (too_late(sweep, begin_s)) return;  // these cells will be skipped
     const auto error_of = [&](const std::string& variant) -> Result<double> {
       Cell probe = cell;
       probe.variant = variant;
@@ -299,15 +309,15 @@ Status measure_block(Sweep& sweep, const Block& block, std::size_t block_number,
         settings.pin = sweep.options.pin;
         settings.against = sweep.options.against;
         if (round == 0) settings.output_file = output_file(sweep, *cell);
-        const bool too_late = sweep.options.budget_s > 0 && monotonic_s() - begin_s > sweep.options.budget_s;
+        const bool late = too_late(sweep, begin_s);
         const auto unreached = sweep.out_of_reach.find(key);
         Measurement m = unreached != sweep.out_of_reach.end() ? failure(Outcome::unsupported, unreached->second)
-                        : too_late                            ? failure(Outcome::skipped_budget,
+                        : late                                ? failure(Outcome::skipped_budget,
                                                                         fmt::format("--budget {} s was used up", format_number(sweep.options.budget_s)))
                                                               : measure_in_quiet(sweep, *cell, settings);
         if (interrupted) return {};
         // A cell with rounds behind it has a row to show: the budget only keeps it from more samples.
-        if (too_late && !list.empty()) m = Measurement{list.back()}, m.samples_s.clear(), m.against_s.clear();
+        if (late && !list.empty()) m = Measurement{list.back()}, m.samples_s.clear(), m.against_s.clear();
         if (Status status = sweep.journal->append(nlohmann::json{{"cell", key}, {"measurement", to_json(m)}}.dump() + "\n");
             !status)
           return status;
@@ -327,56 +337,93 @@ void read_journal(Sweep& sweep, const std::string& text) {
   for (const auto line : split(text, '\n')) {
     try {
       const auto entry = nlohmann::json::parse(line);
-      sweep.earlier_rounds[entry.at("cell").get<std::string>()].push_back(
-          measurement_from_json(entry.at("measurement").get<std::string>()));
+      Measurement m = measurement_from_json(entry.at("measurement").get<std::string>());
+      if (m.outcome != Outcome::skipped_budget) sweep.earlier_rounds[entry.at("cell").get<std::string>()].push_back(std::move(m));
     } catch (const std::exception&) {
       continue;  // the last line, torn when the sweep was killed
     }
   }
 }
 
+// Whether a file is empty or begins, as far as it goes, as json_line does.
+bool begins_as_ours(std::string_view text) {
+  const std::string begin = fmt::format(R"({{"schema":{},"variant":)", csv_schema);
+  return text.substr(0, begin.size()) == std::string_view(begin).substr(0, text.size());
+}
+
+// Holds every output and reads what --resume goes on with. No file that holds something is changed.
 Status open_outputs(Sweep& sweep) {
   const SweepOptions& o = sweep.options;
-  const std::string journal_path = o.out + ".journal";
-  const bool go_on = o.resume && ::access(o.out.c_str(), F_OK) == 0;
-  std::size_t keep = 0;
-  std::vector<std::vector<std::string>> kept;  // records of the CSV
-  if (go_on) {
+  const auto mode = o.resume || o.force ? AppendFile::Mode::hold : AppendFile::Mode::create;
+  if (!o.jsonl.empty()) {
+    const auto place = [](const std::string& path) {
+      std::error_code ignored;  // opening says what is wrong
+      return std::filesystem::weakly_canonical(std::filesystem::absolute(path, ignored), ignored);
+    };
+    if (place(o.out) == place(o.jsonl)) return refuse("--out and --jsonl both name '" + o.jsonl + "', two files are accepted");
+    auto jsonl = AppendFile::open(o.jsonl, mode);
+    if (!jsonl) return refuse("--jsonl: " + jsonl.reason());
+    sweep.jsonl = *std::move(jsonl);
+    if (o.resume) {
+      const auto text = read_file(o.jsonl);
+      if (!text) return refuse("--jsonl: " + text.reason());
+      if (!begins_as_ours(*text))
+        return refuse("--jsonl: '" + o.jsonl + "' holds no rows of a sweep, --resume does not replace it");
+    }
+  }
+  if (!o.save_output.empty()) {
+    std::error_code failed;
+    std::filesystem::create_directories(o.save_output, failed);
+    if (failed) return refuse("--save-output: making '" + o.save_output + "' failed: " + failed.message());
+  }
+  auto csv = AppendFile::open(o.out, mode);
+  if (!csv) return refuse("--out: " + csv.reason());
+  sweep.csv = *std::move(csv);
+  if (o.resume) {
     const auto old = read_csv_to_resume(o.out, csv_header(), csv_schema);
     if (!old) return old.refusal();
     for (std::size_t r = 1; r < old->records.size(); ++r) {
-      sweep.finished.push_back(cell_key(old->records[r]));
-      kept.push_back(old->records[r]);
+      if (record_status(old->records[r]) == to_string(Outcome::skipped_budget)) {
+        sweep.drops_rows = true;
+      } else {
+        sweep.finished.push_back(cell_key(old->records[r]));
+        sweep.kept.push_back(old->records[r]);
+      }
     }
-    keep = old->whole_bytes;
+    sweep.kept_bytes = old->whole_bytes;
   }
-  const auto mode = go_on ? AppendFile::Mode::extend : (o.force ? AppendFile::Mode::replace : AppendFile::Mode::create);
-  auto csv = AppendFile::open(o.out, mode, keep);
-  if (!csv) return refuse("--out: " + csv.reason());
-  sweep.csv = *std::move(csv);
-  if (go_on) {
-    if (const auto text = read_file(journal_path)) read_journal(sweep, *text);
-  }
-  auto journal = AppendFile::open(journal_path, AppendFile::Mode::replace);
+  auto journal = AppendFile::open(o.out + ".journal", AppendFile::Mode::hold);
   if (!journal) return journal.refusal();
   sweep.journal = *std::move(journal);
+  if (o.resume) {
+    if (const auto text = read_file(sweep.journal->path())) read_journal(sweep, *text);
+  }
+  return {};
+}
+
+// From here on the files are this sweep's.
+Status begin_outputs(Sweep& sweep) {
+  std::string lines;
   for (const auto& [key, rounds] : sweep.earlier_rounds) {
-    for (const auto& m : rounds) {
-      if (Status status = sweep.journal->append(nlohmann::json{{"cell", key}, {"measurement", to_json(m)}}.dump() + "\n"); !status)
-        return status;
+    for (const auto& m : rounds) lines += nlohmann::json{{"cell", key}, {"measurement", to_json(m)}}.dump() + "\n";
+  }
+  if (Status status = sweep.journal->rewrite(lines); !status) return status;
+  if (sweep.drops_rows) {
+    std::string text = csv_header();
+    for (const auto& record : sweep.kept) text += csv_record(record);
+    if (Status status = sweep.csv->rewrite(text); !status) return status;
+  } else {
+    if (Status status = sweep.csv->cut(sweep.kept_bytes); !status) return status;
+    if (sweep.kept_bytes == 0) {
+      if (Status status = sweep.csv->append(csv_header()); !status) return status;
     }
   }
-  if (!o.jsonl.empty()) {
-    auto jsonl = AppendFile::open(o.jsonl, go_on || o.force ? AppendFile::Mode::replace : AppendFile::Mode::create);
-    if (!jsonl) return refuse("--jsonl: " + jsonl.reason());
-    sweep.jsonl = *std::move(jsonl);
-    // The rows of the CSV once more: the file may lack the last ones, or be another sweep's.
-    std::string lines;
-    for (const auto& record : kept) lines += json_line(record);
-    if (Status status = sweep.jsonl->append(lines); !status) return status;
-  }
-  if (!go_on || keep == 0) return sweep.csv->append(csv_header());
-  return {};
+  if (!sweep.jsonl) return {};
+  // The rows of the CSV once more: the file may lack the last ones, or be another sweep's.
+  if (Status status = sweep.jsonl->cut(0); !status) return status;
+  lines.clear();
+  for (const auto& record : sweep.kept) lines += json_line(record);
+  return sweep.jsonl->append(lines);
 }
 
 std::string default_out() {
@@ -386,14 +433,15 @@ std::string default_out() {
 }
 
 int exit_code(const Sweep& sweep) {
-  bool any_ok = false, any_failed = false;
-  for (const Row& row : sweep.rows) {
-    any_ok = any_ok || row.measurement.outcome == Outcome::ok;
-    any_failed = any_failed || row.measurement.outcome == Outcome::inaccurate || row.measurement.outcome == Outcome::crashed;
-  }
   if (interrupted) return exit_interrupted;
-  if (any_failed) return exit_failed_cell;
-  return any_ok || sweep.rows.empty() ? exit_ok : exit_nothing_measured;
+  std::vector<std::string> statuses;
+  for (const Row& row : sweep.rows) statuses.emplace_back(to_string(row.measurement.outcome));
+  if (statuses.empty()) {  // nothing was left to do: what was done before counts
+    for (const auto& record : sweep.kept) statuses.push_back(record_status(record));
+  }
+  const auto any = [&](Outcome o) { return std::find(statuses.begin(), statuses.end(), to_string(o)) != statuses.end(); };
+  if (any(Outcome::inaccurate) || any(Outcome::crashed)) return exit_failed_cell;
+  return any(Outcome::ok) || statuses.empty() ? exit_ok : exit_nothing_measured;
 }
 
 int print_and_exit(const std::string& text) { return tell(stdout, text) ? exit_ok : exit_not_written; }
@@ -426,11 +474,6 @@ int run(Sweep& sweep) {
   if (o.out.empty()) o.out = default_out();
   if (Status status = open_outputs(sweep); !status) return usage(status.reason());
   const std::size_t held = sweep.finished.size();
-  if (!o.save_output.empty()) {
-    std::error_code failed;
-    std::filesystem::create_directories(o.save_output, failed);
-    if (failed) return usage("--save-output: making '" + o.save_output + "' failed: " + failed.message());
-  }
 
   catch_interrupts();
 
@@ -440,6 +483,11 @@ int run(Sweep& sweep) {
   std::size_t steps = 0;
   for (const Block& block : *blocks) steps += block.cells.size() * static_cast<std::size_t>(o.rounds);
   if (Status status = measure_peaks(sweep, *blocks); !status) return usage(status.reason());
+  if (interrupted) {
+    tell_of_interruption();
+    return exit_interrupted;
+  }
+  if (Status status = begin_outputs(sweep); !status) return not_written(status.reason());
   std::vector<Peak> peaks;
   for (const auto& [key, peak] : sweep.peaks) peaks.push_back(peak);
   if (Status status = write_file(context_path(o.out), context_json(sweep.command_line, peaks)); !status)
@@ -447,7 +495,7 @@ int run(Sweep& sweep) {
 
   if (o.iso_error > 0) {
     for (Block& block : *blocks) {
-      if (!interrupted) fit_budgets(sweep, block);
+      if (!interrupted) fit_budgets(sweep, block, begin_s);
     }
   }
   {
@@ -460,11 +508,15 @@ int run(Sweep& sweep) {
     }
   }
   if (!interrupted) ::unlink(sweep.journal->path().c_str());
-  if (!o.quiet) tell(stdout, table(sweep.rows, o.baseline, o.table == "md" ? TableStyle::markdown : TableStyle::terminal));
-  if (held > 0) tell(stdout, fmt::format("{} new, {} from before\n", sweep.rows.size(), held));
-  tell(stdout, fmt::format("{} rows in {}\n", held + sweep.rows.size(), o.out));
-  if (interrupted) tell(stderr, "attn_sweep: interrupted; finished rows are kept, --resume goes on\n");
-  return exit_code(sweep);
+  std::string text;
+  if (!o.quiet) text += table(sweep.rows, o.baseline, o.table == "md" ? TableStyle::markdown : TableStyle::terminal);
+  if (held > 0) text += fmt::format("{} new, {} from before\n", sweep.rows.size(), held);
+  text += fmt::format("{} rows in {}\n", held + sweep.rows.size(), o.out);
+  const int printed = print_and_exit(text);
+  if (printed != exit_ok) tell(stderr, fmt::format("attn_sweep: stdout takes no table; all rows are in {}\n", o.out));
+  if (interrupted) tell_of_interruption();
+  const int code = exit_code(sweep);
+  return code == exit_ok ? printed : code;
 }
 
 }  // namespace

@@ -22,7 +22,7 @@ Result<std::vector<double>> parse_rates(const std::string& text, double usual) {
     const auto rate = parse_number(trim(item));
     if (!rate) return refuse("--rate: " + rate.reason() + "; accepted: table, sweep, or a list such as 0.001,0.003");
     if (!(*rate > 0 && std::isfinite(*rate))) return refuse("--rate: " + std::string(trim(item)) + " is not above 0");
-    rates.push_back(*rate);
+    if (std::ranges::find(rates, *rate) == rates.end()) rates.push_back(*rate);
   }
   return rates;
 }
@@ -97,7 +97,10 @@ Result<TrainPlan> plan_training(const TrainOptions& o, const Registry& registry)
       const auto rates = parse_rates(o.rate, settings.rate);
       if (!rates) return rates.refusal();
       if (Status status = apply(o, settings); !status) return status.refusal();
-      plan.points.push_back({task ? (*task)->name : name, length, task ? (*task)->control_bar : 0});
+      const Point point{task ? (*task)->name : name, length, task ? (*task)->control_bar : 0};
+      const auto same = [&](const Point& p) { return p.task == point.task && p.length == length; };
+      if (std::ranges::any_of(plan.points, same)) continue;
+      plan.points.push_back(point);
       for (const auto& variant : *variants) {
         std::string refusal;
         if (!task) {

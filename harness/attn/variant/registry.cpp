@@ -123,9 +123,12 @@ Result<std::vector<std::unique_ptr<Variant>>> Registry::configure_list(std::stri
   }
   std::vector<std::unique_ptr<Variant>> list;
   for (const auto& item : items) {
+    const bool is_id = find(item) != nullptr;  // before a family of the same name
     std::vector<std::string> matches;
     for (const auto& type : types_) {
-      if (item == "all" || item == type->family || ::fnmatch(item.c_str(), type->id.c_str(), 0) == 0) matches.push_back(type->id);
+      if (item == "all" || item == type->family + "/" || (item == type->family && !is_id) ||
+          ::fnmatch(item.c_str(), type->id.c_str(), 0) == 0)
+        matches.push_back(type->id);
     }
     if (matches.empty()) matches.push_back(item);  // options, or unknown: configure() says which
     for (const auto& name : matches) {

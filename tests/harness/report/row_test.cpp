@@ -1,7 +1,11 @@
 #include "attn/report/row.hpp"
 
+#include <unistd.h>
+
+#include <filesystem>
 #include <set>
 
+#include "attn/report/sink.hpp"
 #include "attn/report/statistics.hpp"
 #include "catch.hpp"
 
@@ -79,9 +83,40 @@ TEST_CASE("a torn last line is no record") {
   }
 }
 
+TEST_CASE("a file that ends within its header goes on as an empty one") {
+  const auto path = (std::filesystem::temp_directory_path() / ("attn_row_test" + std::to_string(::getpid()))).string();
+  for (const char* text : {"", "a,", "a,b\n"}) {
+    REQUIRE(write_file(path, text));
+    const auto old = read_csv_to_resume(path, "a,b\n", 1);
+    REQUIRE(old);
+    CHECK((old->records.empty() && old->whole_bytes == 0));
+  }
+  REQUIRE(write_file(path, "a,c"));
+  CHECK_FALSE(read_csv_to_resume(path, "a,b\n", 1));
+  std::filesystem::remove(path);
+}
+
+TEST_CASE("a file that is rewritten stays held and grows on") {
+  const auto path = (std::filesystem::temp_directory_path() / ("attn_row_test" + std::to_string(::getpid()))).string();
+  {
+    auto file = AppendFile::open(path, AppendFile::Mode::create);
+    REQUIRE(file);
+    REQUIRE(file->append("a\nb\n"));
+    REQUIRE(file->rewrite("a\n"));
+    REQUIRE(file->append("c\n"));
+    CHECK(AppendFile::open(path, AppendFile::Mode::hold).reason().find("another sweep") != std::string::npos);
+  }
+  CHECK(*read_file(path) == "a\nc\n");
+  CHECK(AppendFile::open(path, AppendFile::Mode::create).reason().find("exists") != std::string::npos);
+  std::filesystem::remove(path);
+}
+
+TEST_CASE("what is no regular file is not read") { CHECK(read_file("/dev/zero").reason() == "'/dev/zero' is no regular file"); }
+
 TEST_CASE("a cell and its row have the same key") {
   const Row row = sample_row();
   CHECK(cell_key(row.cell) == cell_key(parse_csv(csv_line(row)).records[0]));
+  CHECK(record_status(parse_csv(csv_line(row)).records[0]) == "ok");
   Cell other = row.cell;
   other.seed = 2;
   CHECK(cell_key(other) != cell_key(row.cell));

@@ -1,6 +1,8 @@
 #include "attn/sweep/axes.hpp"
 
+#include "attn/sweep/flags.hpp"
 #include "attn/sweep/options.hpp"
+#include "attn/variant/registry.hpp"
 #include "catch.hpp"
 
 using namespace attn;
@@ -45,4 +47,29 @@ TEST_CASE("the command line: the last of a repeated flag wins, inputs add up") {
   CHECK(line.options.n == "128");
   CHECK(line.options.inputs == std::vector<std::string>{"iid:1", "npy:a,b,c"});
   CHECK_FALSE(line.options.pin);
+}
+
+TEST_CASE("a flag or a config key without a value is refused and takes no neighbour for it") {
+  const auto line = parse_command_line({"--n=", "--dry-run"});
+  CHECK((line.then == CommandLine::Then::exit && line.exit_code == 2));
+  CHECK(line.text.find("--n= has no value") != std::string::npos);
+  for (const char* text : {"jsonl = \"\"", "n = []", "input = ['']"}) {
+    INFO(text);
+    CHECK(config_arguments(text, "c.toml", {"input"}).reason().find("is empty") != std::string::npos);
+  }
+}
+
+TEST_CASE("a memory limit in which no worker starts is refused") {
+  CHECK(*read_memory_limit("16M") == index_t{16} << 20);
+  for (const char* text : {"0", "1", "1K", "15M"}) CHECK(read_memory_limit(text).reason().find(text) != std::string::npos);
+}
+
+TEST_CASE("an id wins over the family of its name, which a slash tells apart") {
+  Registry registry;
+  register_builtin_variants(registry);
+  const auto count = [&](const char* names) { return registry.configure_list(names)->size(); };
+  CHECK(count("clustered") == 1);
+  CHECK(count("clustered/") > 1);
+  CHECK((count("sparse") > 1 && count("sparse/") == count("sparse")));
+  CHECK_FALSE(registry.configure_list("clustred/"));
 }
