@@ -3,6 +3,8 @@ import csv
 import os
 import pathlib
 import re
+import resource
+import signal
 import struct
 import subprocess
 import sys
@@ -16,8 +18,8 @@ APPLY = os.environ["ATTN_APPLY"]
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-def apply(*arguments):
-    return subprocess.run([APPLY, *map(str, arguments)], capture_output=True, text=True, timeout=300)
+def apply(*arguments, **options):
+    return subprocess.run([APPLY, *map(str, arguments)], capture_output=True, text=True, timeout=300, **options)
 
 
 class Case(unittest.TestCase):
@@ -55,6 +57,31 @@ class Outputs(Case):
             self.assertEqual(subprocess.run(["sh", "-c", " ".join(words)], timeout=60).returncode, code, streams)
             self.assertEqual(numpy.load(self.out).shape, (1, *self.q.shape))
             self.out.unlink()
+
+    def test_an_output_that_no_disk_takes_says_so_in_the_exit_code(self):
+        def limit():
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+        done = apply(*self.qkv, "--out", self.out, preexec_fn=limit)
+        self.assertEqual((done.returncode, done.stderr.count("\n")), (6, 1), done.stderr)
+        self.assertIn("--out: cannot write", done.stderr)
+        self.assertEqual(sorted(path.name for path in self.folder.iterdir()), ["k.npy", "q.npy", "v.npy"])
+
+    def test_a_link_as_output_stays_one(self):
+        self.out.write_text("old")
+        link = self.folder / "link.npy"
+        link.symlink_to(self.out)
+        self.assertEqual(apply(*self.qkv, "--out", link, "--force").returncode, 0)
+        self.assertTrue(link.is_symlink())
+        self.assertEqual(numpy.load(self.out).shape, (1, *self.q.shape))
+
+    def test_outputs_that_are_not_finite_are_told(self):
+        for path, array in zip(self.files, (1e20 * self.q, 1e20 * self.k)):
+            numpy.save(path, array)
+        done = apply(*self.qkv, "--out", self.out)
+        self.assertEqual((done.returncode, done.stdout, done.stderr.count("\n")), (0, "", 1), done.stderr)
+        count = (~numpy.isfinite(numpy.load(self.out))).sum()
+        self.assertIn(f"attn_apply: {count} of {self.q.size} outputs are not finite; --compare rows tells", done.stderr)
 
     def test_full_attention_is_what_numpy_says(self):
         self.assertEqual(apply(*self.qkv, "--out", self.out).returncode, 0)
@@ -243,7 +270,16 @@ class Refusals(Case):
         os.truncate(huge, 128 + 4 * 274877906913)  # 1 TiB that no disk holds
         self.malformed("npy", huge, r"1099511627780 bytes are more than the \d+ bytes of memory available")
 
+    def test_parameters_larger_than_memory_are_refused_before_they_are_drawn(self):
+        for path in self.files:
+            numpy.save(path, numpy.zeros((64, 64, 16), numpy.float32))
+        self.refused(*self.qkv, "--out", self.out, "--variant", "synth_random:cached=no,max_len=65536",  # 1 TiB
+                     say="takes 1099511627776 bytes of parameters and ")
+
     def test_bad_usage(self):
+        self.refused("--q", "a,b.npy", *self.qkv[2:], "--out", self.out, say="--q: 'a,b.npy' has a comma")
+        self.refused(*self.qkv, "--out", self.folder / "none" / "o.npy", say="--out: there is no folder")
+        self.refused(*self.qkv, "--out", self.folder, "--force", say="is a folder")
         self.refused("--q", self.files[0], "--out", self.out, say="--k")
         self.refused("--input", "iid:1", "--out", self.out, say="no shape")
         self.refused(*self.qkv, "--out", self.out, "--variant", "linformr", say="linformer")

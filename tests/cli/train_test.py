@@ -227,6 +227,11 @@ class BadInput(Case):
         self.assertEqual(done.returncode, 0)
         self.assertIn("8 runs", done.stdout)
 
+    def test_a_task_or_a_rate_that_is_given_twice_is_trained_once(self):
+        done = run("--dry-run", *2 * ["--task", "mqar:kv=4"], "--n", "16", "--variants", "linear", "--rate", "0.1,0.1")
+        self.assertEqual(done.returncode, 0)
+        self.assertIn("2 runs", done.stdout)
+
 
 if __name__ == "__main__":
     unittest.main()

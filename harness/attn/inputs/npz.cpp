@@ -124,7 +124,7 @@ Result<std::size_t> find_entry(const Bytes& file, std::string_view name) {
     if (!file.holds(at + 46, name_bytes + extra_bytes + comment_bytes)) return at_byte(at, "directory entry runs past the end");
     const auto entry_name = file.text(at + 46, name_bytes);
     if (entry_name == name) {
-      if (found) return at_byte(at, "there is a second member " + std::string(name));
+      if (found) return at_byte(at, "there is a second member " + std::string(name) + "; one is accepted");
       found = at;
     }
     if (others.size() < 8) others.emplace_back(entry_name);
@@ -166,7 +166,7 @@ Result<StoredArray> parse_npz(std::span<const std::byte> file, std::string_view 
   auto array = parse_npy(*bytes);
   if (!array)
     return refuse("member " + member + " at byte " + std::to_string(bytes->data() - file.data()) + ", its " + array.reason());
-  // Last: a refusal by field says more, and all bytes are read for it.
+  // Last: a refusal by field says more.
   if (crc32(*bytes) != *archive.u32(*entry + 16))
     return at_byte(*entry + 16, "CRC-32 of member " + member + " is not that of its bytes: the archive is damaged");
   return array;

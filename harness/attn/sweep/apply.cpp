@@ -71,7 +71,7 @@ Result<std::string> input_name(const ApplyOptions& o) {
     for (const auto& [flag, path] : {std::pair("--q", o.q), std::pair("--k", o.k), std::pair("--v", o.v)}) {
       if (path.find(',') != std::string::npos)
         return refuse(std::string(flag) + ": '" + path +
-                      "' has a comma, which ends a path in an input's name; a link can do without");
+                      "' has a comma, which ends a path in an input's name; accepted: a path without one, such as a link");
     }
     return "npy:" + o.q + "," + o.k + "," + o.v;
   }
@@ -79,7 +79,7 @@ Result<std::string> input_name(const ApplyOptions& o) {
   return refuse("give --q, --k and --v, or --input npz:FILE or safetensors:FILE");
 }
 
-// Drawing the parameters would have the system kill this process.
+// Asked before anything is drawn: later the system kills this process.
 Status fits_memory(const CellRun& run) {
   const auto parameters = static_cast<std::size_t>(parameter_bytes(run.variant().parameters(run.problem())));
   const auto workspace = static_cast<std::size_t>(run.workspace_bytes());
@@ -141,7 +141,7 @@ int failed(int code, const std::string& reason) {
 int usage(const std::string& reason) { return failed(exit_usage, reason); }
 
 // Of finite inputs: others are refused.
-void warn_of_infinities(const Output& out, bool unchecked) {
+void warn_unless_finite(const Output& out, bool unchecked) {
   const std::span values(out.data_handle(), static_cast<std::size_t>(out.size()));
   const auto count = std::ranges::count_if(values, [](float x) { return !std::isfinite(x); });
   if (count == 0) return;
@@ -161,7 +161,7 @@ int apply(const ApplyOptions& o) {
   if (const std::string& note = (*run)->note(); !note.empty()) tell(stderr, fmt::format("attn_apply: {}\n", note));
   (*run)->run();
   if (Status written = save_output(**run, o.out); !written) return failed(exit_not_written, "--out: " + written.reason());
-  warn_of_infinities((*run)->output(), o.compare == "none");
+  warn_unless_finite((*run)->output(), o.compare == "none");
   if (o.compare == "none") return exit_ok;
 
   Settings settings;

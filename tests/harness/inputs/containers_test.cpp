@@ -16,6 +16,15 @@ std::string npy(const Scratch& scratch, std::vector<index_t> shape, float first)
   return std::string((std::istreambuf_iterator<char>(stream)), {});
 }
 
+std::uint32_t crc32(const std::string& data) {
+  std::uint32_t crc = ~0u;
+  for (const char byte : data) {
+    crc ^= static_cast<unsigned char>(byte);
+    for (int bit = 0; bit < 8; ++bit) crc = crc >> 1 ^ (crc & 1) * 0xedb88320u;
+  }
+  return ~crc;
+}
+
 // A zip archive; `wide` puts every size and offset into zip64 fields.
 std::string zip(const std::vector<std::pair<std::string, std::string>>& members, unsigned method = 0, unsigned flags = 0,
                 bool wide = false) {
@@ -23,10 +32,10 @@ std::string zip(const std::vector<std::pair<std::string, std::string>>& members,
   for (const auto& [name, data] : members) {
     const std::string extra = wide ? u16(1) + u16(24) + u64(data.size()) + u64(data.size()) + u64(file.size()) : "";
     const auto field = [wide](std::size_t value) { return u32(wide ? 0xffffffff : value); };
-    directory += u32(0x02014b50) + u16(20) + u16(20) + u16(flags) + u16(method) + u32(0) + u32(0) + field(data.size()) +
+    directory += u32(0x02014b50) + u16(20) + u16(20) + u16(flags) + u16(method) + u32(0) + u32(crc32(data)) + field(data.size()) +
                  field(data.size()) + u16(name.size()) + u16(extra.size()) + u16(0) + u16(0) + u16(0) + u32(0) +
                  field(file.size()) + name + extra;
-    file += u32(0x04034b50) + u16(20) + u16(flags) + u16(method) + u32(0) + u32(0) + u32(data.size()) + u32(data.size()) +
+    file += u32(0x04034b50) + u16(20) + u16(flags) + u16(method) + u32(0) + u32(crc32(data)) + u32(data.size()) + u32(data.size()) +
             u16(name.size()) + u16(3) + name + "pad" + data;
   }
   const std::size_t at = file.size();
@@ -111,6 +120,15 @@ TEST_CASE("npz: malformed archives are refused, by field and byte") {
   };
   REQUIRE(patched(0, "XX").find("directory entry is missing") != std::string::npos);
   REQUIRE(patched(30, u16(60000)).find("runs past the end") != std::string::npos);
+  REQUIRE(crc32("123456789") == 0xcbf43926);  // the check value that catalogues of CRCs list
+  const auto entry = valid.find("PK\x01\x02");
+  REQUIRE(patched(16, u32(1)) ==
+          "byte " + std::to_string(entry + 16) + ": CRC-32 of member q.npy is not that of its bytes: the archive is damaged");
+  std::string flipped = valid;
+  flipped[entry - 1] ^= 1;
+  REQUIRE(refused_npz(flipped) == patched(16, u32(1)));
+  REQUIRE(refused_npz(zip({{"q.npy", q}, {"q.npy", q}})).find(": there is a second member q.npy") != std::string::npos);
+  REQUIRE(refused_npz(zip({{"k.npy", q}, {"q.npy", q}, {"k.npy", q}})) == "accepted");
   REQUIRE(patched(20, u32(7)).find("is stored in another size") != std::string::npos);
   REQUIRE(patched(20, u32(1 << 30) + u32(1 << 30)).find("member q.npy runs past the end of the file") != std::string::npos);
   REQUIRE(patched(42, u32(5)).find("points to no member") != std::string::npos);
@@ -200,6 +218,11 @@ TEST_CASE("safetensors: malformed files are refused, by field and byte") {
   REQUIRE(file(tensor("q", "F32", "[2,3]", "[24,0]")) == "byte 9: q.data_offsets are [24,0]; the file holds 0..24");
   REQUIRE(file(tensor("q", "F16", "[2,3]", "[0,24]")) == "byte 9: q.shape [2,3] needs 12 bytes of data, data_offsets hold 24");
   REQUIRE(file(tensor("q", "F32", "[4611686018427387904,2]", "[0,24]")).find("needs too many bytes") != std::string::npos);
+  const std::string q = tensor("q", "F32", "[2,3]", "[0,24]");
+  REQUIRE(file(q + "," + tensor("k", "F32", "[0]", "[24,24]") + "," + q) == "byte 9: tensor q is given twice");
+  REQUIRE(file(tensor("k", "F32", "[0]", "[0,0]") + "," + tensor("k", "F32", "[0]", "[0,0]") + "," + q) ==
+          "byte 9: tensor k is given twice");
+  REQUIRE(file("\"q\":{\"dtype\":\"F16\"," + q.substr(5)) == "byte 9: q.dtype is given twice");
   // Strings that look like the key are not where the tensor is.
   REQUIRE(file("\"__metadata__\":{\"a\":\"q\",\"q\":\"{\"}, \"q\" : {\"dtype\":\"I8\"}").find("byte 43: q.dtype is I8") == 0);
 }

@@ -75,9 +75,10 @@ TEST_CASE("image: malformed files are refused, by field and byte") {
   REQUIRE(refused("P5 1 -1 255 x") == "byte 5: height is no whole number from 1 to 1073741824");
   REQUIRE(refused("P5 1 1 65536 x") == "byte 7: maxval is no whole number from 1 to 65535");
   REQUIRE(refused("P5 99999999999999999999 1 255 x").find("width is no whole number") != std::string::npos);
-  REQUIRE(refused("P5 2 2 255\nabc") == "byte 11: 2 x 2 pixels need 4 samples, more than the 3 bytes left hold");
-  REQUIRE(refused("P5 2 1 256\nabc") == "byte 11: 2 x 1 pixels need 2 samples, more than the 3 bytes left hold");
-  REQUIRE(refused("P6 1073741824 1073741824 255\nabc").find("more than the 3 bytes left hold") != std::string::npos);
+  REQUIRE(refused("P5 2 2 255\nabc") == "byte 11: 2 x 2 pixels need 4 bytes, 3 are left");
+  REQUIRE(refused("P5 2 1 256\nabc") == "byte 11: 2 x 1 pixels need 4 bytes, 3 are left");
+  REQUIRE(refused("P2 9 9 9 1") == "byte 9: 9 x 9 pixels need at least 81 bytes, 1 are left");
+  REQUIRE(refused("P6 1073741824 1073741824 255\nabc").find(" bytes, 3 are left") != std::string::npos);
   REQUIRE(refused("P2 2 1 9 5 10") == "byte 11: sample 1 is no whole number from 0 to 9");
   REQUIRE(refused("P2 2 1 9 5 x ").find("sample 1 is no whole number") != std::string::npos);
   REQUIRE(refused("P5 1 1 100\n\xff") == "byte 11: sample 0 is no whole number from 0 to 100");

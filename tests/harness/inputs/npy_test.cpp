@@ -1,5 +1,9 @@
 #include "attn/inputs/npy.hpp"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <bit>
 #include <cmath>
 #include <limits>
@@ -73,6 +77,28 @@ TEST_CASE("npy: what is written reads back, at any rank") {
   REQUIRE(!std::filesystem::exists(scratch("a.npy.part")));
 }
 
+TEST_CASE("npy: the file at a link's end is replaced, and a pipe is written in place") {
+  const Scratch scratch;
+  for (const bool there : {false, true}) {
+    if (!there) std::filesystem::create_directory(scratch("folder"));
+    if (!there) std::filesystem::create_symlink("folder/a.npy", scratch("near"));
+    if (!there) std::filesystem::create_symlink(scratch("near"), scratch("far"));
+    write(scratch("far"), {2, 3});
+    for (const auto& link : {"near", "far"}) REQUIRE(std::filesystem::is_symlink(scratch(link)));
+    REQUIRE(std::filesystem::file_size(scratch("folder/a.npy")) == 128 + 24);
+    REQUIRE(!std::filesystem::exists(scratch("folder/a.npy.part")));
+  }
+
+  REQUIRE(::mkfifo(scratch("pipe").c_str(), 0600) == 0);
+  std::filesystem::create_symlink("pipe", scratch("to_pipe"));
+  const int reader = ::open(scratch("pipe").c_str(), O_RDONLY | O_NONBLOCK);
+  write(scratch("to_pipe"), {2, 3});
+  char file[1000];
+  REQUIRE(::read(reader, file, sizeof file) == 128 + 24);
+  ::close(reader);
+  REQUIRE(std::filesystem::is_fifo(scratch("pipe")));
+}
+
 TEST_CASE("npy: versions, types, spellings that numpy writes") {
   for (const int version : {1, 2, 3}) REQUIRE(refused(npy(descr("<f4", "(2, 3)"), 24, version)) == "accepted");
   REQUIRE(refused(npy(descr("<f2", "(2, 3)"), 12)) == "accepted");
@@ -110,6 +136,9 @@ TEST_CASE("npy: every malformed file is refused, by field and byte") {
   REQUIRE(refused(npy("{'dtype': '<f4'}", 8)) ==
           "byte 11: unknown header key 'dtype'; accepted: 'descr', 'fortran_order', 'shape'");
   REQUIRE(refused(npy("{'descr': '<f4', 'shape': (2,)}", 8)).find("lacks one of") != std::string::npos);
+  REQUIRE(refused(npy("{'shape': (1,), 'shape': (2,), }", 8)) == "byte 26: header key 'shape' is given twice");
+  REQUIRE(refused(npy(descr("<f4", "(2,)") + " x", 8)) ==
+          "byte 68: header goes on behind its dictionary; accepted: spaces up to its end");
 }
 
 TEST_CASE("npy: whatever is changed in a valid file, parsing stays inside it") {

@@ -146,6 +146,21 @@ TEST_CASE("Every length has full attention as a control, once, and before the ot
   }
 }
 
+TEST_CASE("What is given twice is trained once", "[train]") {
+  Registry registry;
+  register_builtin_variants(registry);
+  TrainOptions options;
+  options.tasks = {"mqar:kv=4", "mqar", "mqar:kv=4", "mqar:kv=0"};  // 0 is the default
+  options.n = "64,64";
+  options.rate = "0.1,0.3,1e-1";
+  const auto plan = plan_training(options, registry);
+  REQUIRE(plan);
+  REQUIRE(plan->points.size() == 2);
+  CHECK(plan->points[0].task == "mqar:kv=4");
+  CHECK(plan->points[1].task == "mqar");
+  CHECK(plan->runs.size() == 2 * 2 * 2);
+}
+
 TEST_CASE("A state is what must be kept of a sequence: it grows with N where all tokens are kept, and only there", "[train]") {
   const auto bytes = [](const char* name, index_t length) {
     return variant_of(name)->state_bytes(mixer_problem({.width = 16, .heads = 2}, 1, length));
