@@ -122,6 +122,8 @@ void run_engine(benchmark::State& state, const EngineCase& c) {
   });
 }
 
+const auto all_keys = [](const QueryBlock&, KeyList& keys) { keys.all(); };
+
 // The gradients of one engine over all keys, after one run of it: the five products of the backward pass.
 void run_backward(benchmark::State& state, const Problem& p, int threads) {
   const index_t count = p.batch * p.heads * p.q_len * p.head_dim;
@@ -132,12 +134,11 @@ void run_backward(benchmark::State& state, const Problem& p, int threads) {
   WorkspacePlan plan(threads, Purpose::training);
   const SoftmaxEngine engine(p, {}, plan);
   const Workspace workspace(plan);
-  const auto all = [](const QueryBlock&, KeyList& keys) { keys.all(); };
   const EngineArrays arrays{in(q), in(k), in(v), to(out)};
-  Arena(threads).execute([&] { engine.run(arrays, workspace, all); });
+  Arena(threads).execute([&] { engine.run(arrays, workspace, all_keys); });
   const double flops = 10.0 * static_cast<double>(count) * static_cast<double>(p.kv_len);
   clock_work(state, threads, flops,
-             [&] { engine.backward(arrays, {in(out), in(d_out), to(d_q), to(d_k), to(d_v)}, workspace, all); });
+             [&] { engine.backward(arrays, {in(out), in(d_out), to(d_q), to(d_k), to(d_v)}, workspace, all_keys); });
 }
 
 Problem problem(index_t heads, index_t n, index_t d, bool causal = false) {
@@ -151,8 +152,6 @@ double count_pairs(index_t n, const std::function<index_t(index_t)>& keys_of) {
 }
 
 index_t window(index_t n, index_t i, index_t left, index_t right) { return std::min(n - 1, i + right) - std::max<index_t>(0, i - left) + 1; }
-
-const auto all_keys = [](const QueryBlock&, KeyList& keys) { keys.all(); };
 
 EngineCase full(const char* name, index_t heads, index_t n, index_t d, bool causal, int threads) {
   const double pairs = count_pairs(n, [&](index_t i) { return causal ? i + 1 : n; });
