@@ -44,8 +44,9 @@ clustered() {
   rows $table --threads 1 --input iid --n 2048 --variants clustered:clusters=128,clustered_improved,routing,sinkhorn,sinkhorn:pick=top1
 }
 
+# One sample of each a round: a machine that changes its pace within seconds must not meet the one pass only.
 training-step() {
-  rows training-step --variants full --n 1024 --heads 4 --batch 4 --threads 1,2 --pass forward,forward_backward --fidelity none
+  rows training-step --samples 63 --rounds 63 --variants full --n 1024 --heads 4 --batch 4 --threads 1,2 --pass forward,forward_backward --fidelity none
 }
 
 all="softmax-engine softmax-engine-isa clustered training-step"

@@ -48,7 +48,7 @@ struct GemmOptions {
   index_t below_k = 0;               // at most max_below
   Lower lower = Lower::none;
   index_t diagonal = 0;
-  Fetch fetch[4] = {};
+  Fetch fetch[3] = {};
 };
 
 // c[m,n] = a[m,k] b[k,n].
