@@ -23,10 +23,12 @@
 #include <string_view>
 
 extern "C" {
+// NOLINTBEGIN(bugprone-reserved-identifier, readability-identifier-naming): glibc's own names
 void* __libc_malloc(std::size_t);
 void* __libc_calloc(std::size_t, std::size_t);
 void* __libc_realloc(void*, std::size_t);
 void* __libc_memalign(std::size_t, std::size_t);
+// NOLINTEND(bugprone-reserved-identifier, readability-identifier-naming)
 }
 
 namespace {
@@ -156,6 +158,7 @@ int posix_memalign(void** memory, std::size_t alignment, std::size_t bytes) {
 }
 void* mmap(void* address, std::size_t bytes, int protection, int flags, int fd, off_t offset) {
   note(allocations);
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): the system call says the address as a number
   return reinterpret_cast<void*>(::syscall(SYS_mmap, address, bytes, protection, flags, fd, offset));
 }
 int pthread_create(pthread_t* thread, const pthread_attr_t* attributes, void* (*start)(void*), void* argument) {

@@ -73,6 +73,7 @@ struct Lstm {
   static constexpr index_t gates = 4;
 
   // x: the token's input products; own: those of the state; after h comes the memory.
+  // NOLINTNEXTLINE(readability-non-const-parameter): written through `all`
   void step(const float* x, float* own, float* h) const {
     const index_t d = d_;
     float* memory = h + d;

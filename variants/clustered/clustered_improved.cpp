@@ -187,7 +187,7 @@ struct ClusteredImproved {
   void cut_into_pieces(const kernels::ClusterTable& table, Piece* piece) const {
     const Piece* end = piece + pieces_;
     for (std::int32_t c = 0; c < shape_.clusters; ++c) {
-      const std::int32_t last = table.begin[static_cast<std::size_t>(c + 1)];
+      const std::int32_t last = table.begin[static_cast<std::size_t>(c) + 1];
       for (std::int32_t i = table.begin[static_cast<std::size_t>(c)]; i < last; i += piece_rows)
         *piece++ = {i, std::min(static_cast<std::int32_t>(piece_rows), last - i), c};
     }

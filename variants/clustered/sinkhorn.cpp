@@ -117,7 +117,7 @@ struct Sinkhorn {
       return reshape(pad(x, 2, 0, padding), {p.batch, p.heads, nb, b, x.extent(-1)});
     };
     const auto sorted = [&](const Tensor<T>& x) {
-      const Tensor<T> all = reshape(matmul(s, reshape(x, {p.batch, p.heads, nb, b * x.extent(-1)})), x.shape());
+      Tensor<T> all = reshape(matmul(s, reshape(x, {p.batch, p.heads, nb, b * x.extent(-1)})), x.shape());
       if (o.cut == 0) return all;
       const Tensor<T> first = slice(all, 2, 0, sorted_blocks(p, o));
       return broadcast_to(reshape(first, {p.batch, p.heads, 1, shown, x.extent(-1)}), {p.batch, p.heads, nb, shown, x.extent(-1)});

@@ -27,7 +27,7 @@ Tensor<T> with_gradient(const Tensor<T>& value, const std::vector<Tensor<T>>& fr
         shared->left = shared->edges;
         ATTN_ASSERT(shared->gradients.size() == count);
       }
-      const Tensor<T> own = shared->gradients[i];
+      Tensor<T> own = shared->gradients[i];
       if (--shared->left == 0) shared->gradients.clear();
       return own;
     }));

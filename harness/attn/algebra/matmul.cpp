@@ -70,8 +70,8 @@ Array<T> product(const Array<T>& a, Op op_a, const Array<T>& b, Op op_b) {
 
 template <class T>
 Tensor<T> matmul(const Tensor<T>& a, const Tensor<T>& b) {
-  const Array<T> x = a.array();
-  const Array<T> y = b.array();
+  const Array<T>& x = a.array();
+  const Array<T>& y = b.array();
   return record(
       product(x, Op::plain, y, Op::plain),
       {edge(a, [=](const Tensor<T>& g) { return sum_to(Tensor<T>(product(g.array(), Op::plain, y, Op::transposed)), x.shape()); }),
@@ -81,8 +81,8 @@ Tensor<T> matmul(const Tensor<T>& a, const Tensor<T>& b) {
 
 template <class T>
 Tensor<T> matmul_transposed(const Tensor<T>& a, const Tensor<T>& b) {
-  const Array<T> x = a.array();
-  const Array<T> y = b.array();
+  const Array<T>& x = a.array();
+  const Array<T>& y = b.array();
   return record(
       product(x, Op::plain, y, Op::transposed),
       {edge(a, [=](const Tensor<T>& g) { return sum_to(Tensor<T>(product(g.array(), Op::plain, y, Op::plain)), x.shape()); }),

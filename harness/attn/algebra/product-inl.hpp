@@ -31,6 +31,7 @@ void multiply(T* c, const T* a, const Factor& shape_a, const T* b, const Factor&
 
 }  // namespace
 
+// NOLINTBEGIN(misc-definitions-in-headers): one source file of each instruction set includes this, into its own namespace
 void product(float* c, const float* a, const Factor& shape_a, const float* b, const Factor& shape_b) {
   multiply(c, a, shape_a, b, shape_b);
 }
@@ -38,5 +39,6 @@ void product(float* c, const float* a, const Factor& shape_a, const float* b, co
 void product(double* c, const double* a, const Factor& shape_a, const double* b, const Factor& shape_b) {
   multiply(c, a, shape_a, b, shape_b);
 }
+// NOLINTEND(misc-definitions-in-headers)
 
 }  // namespace attn::detail::ATTN_INSTRUCTIONS

@@ -247,7 +247,7 @@ Indices top_k(const Tensor<T>& x, index_t k) {
   return sort_rows(x.array(), k, std::greater<T>());
 }
 
-Indices argsort(const Indices& x) { return sort_rows(x, x.extent(-1), std::less<index_t>()); }
+Indices argsort(const Indices& x) { return sort_rows(x, x.extent(-1), std::less<>()); }
 
 Indices sort(const Indices& x) {
   Indices result(x.shape(), x.values());

@@ -53,7 +53,7 @@ index_t Rng::below(index_t i, index_t n) const {
 namespace {
 
 // Consecutive Philox blocks side by side, so that compilers vectorise over them (g++ 12 unrolls loops of 16 or fewer).
-constexpr int lanes = 32;
+constexpr std::size_t lanes = 32;
 using Word = std::array<std::uint32_t, lanes>;
 using Words = std::array<Word, 4>;
 

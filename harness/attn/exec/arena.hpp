@@ -17,6 +17,7 @@ template <class R, class... A>
 class FunctionRef<R(A...)> {
  public:
   template <class F>
+  // NOLINTNEXTLINE(bugprone-forwarding-reference-overload): `requires` leaves copies to the copy constructor
   requires(!std::is_same_v<std::remove_cvref_t<F>, FunctionRef>) FunctionRef(F&& f)
       : object_(const_cast<void*>(static_cast<const void*>(std::addressof(f)))), call_([](void* object, A... a) -> R {
           return (*static_cast<std::remove_reference_t<F>*>(object))(std::forward<A>(a)...);

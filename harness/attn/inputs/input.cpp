@@ -12,7 +12,7 @@ namespace {
 const std::vector<InputKind>& kinds() {
   static const std::vector<InputKind> all = [] {
     std::vector<InputKind> list{text_input(), wav_input(), image_input()};
-    for (auto& more : {distribution_inputs(), container_inputs()}) list.insert(list.end(), more.begin(), more.end());
+    for (const auto& more : {distribution_inputs(), container_inputs()}) list.insert(list.end(), more.begin(), more.end());
     return list;
   }();
   return all;

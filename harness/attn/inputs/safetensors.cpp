@@ -43,14 +43,14 @@ struct Header {
   // the one that an object follows.
   std::size_t at(const std::string& tensor) const {
     const std::string key = '"' + tensor + '"';
-    for (std::size_t at = 0; (at = text.find(key, at)) != text.npos; ++at) {
+    for (std::size_t at = 0; (at = text.find(key, at)) != std::string_view::npos; ++at) {
       const std::size_t colon = text.find_first_not_of(" \t\r\n", at + key.size());
-      if (colon == text.npos || text[colon] != ':') continue;
+      if (colon == std::string_view::npos || text[colon] != ':') continue;
       const std::size_t value = text.find_first_not_of(" \t\r\n", colon + 1);
-      if (value != text.npos && text[value] == '{') return at;
+      if (value != std::string_view::npos && text[value] == '{') return at;
     }
     const std::size_t first = text.find(key);
-    return first != text.npos ? first : 8;  // the header's start for a key with escapes
+    return first != std::string_view::npos ? first : 8;  // the header's start for a key with escapes
   }
 };
 

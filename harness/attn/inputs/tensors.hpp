@@ -38,6 +38,6 @@ struct Placement {
 
 Placement place(const Problem& p, const Tensors& tensors);
 
-std::string to_string(const Placement& placement);
+std::string to_string(const Placement& x);
 
 }  // namespace attn

@@ -15,7 +15,7 @@ HWY_BEFORE_NAMESPACE();
 namespace attn::kernels::HWY_NAMESPACE {
 
 // Beyond a + b = 10 tanh is 1 in float; and four factors of 2^30 still multiply to a float.
-inline constexpr float kLargest = 1 << 30;
+inline constexpr float kLargest = 0x1p30f;
 
 // to_ij = -2 sum_c w_c / (1 + e^2(a_ic + b_jc)), which is the logit but for a number that all keys share. a [m,size] and
 // b [size,n] hold e^2a and e^2b; size is a multiple of 4.

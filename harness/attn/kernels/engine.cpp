@@ -111,7 +111,7 @@ SoftmaxEngine::SoftmaxEngine(const Problem& problem, const EngineOptions& option
   cut_.cut(rows, lanes);
   blocks_ = cut_.blocks();
   if (plan.threads() > 1 && blocks_ > 0 && blocks_ < 2 * plan.threads()) {
-    splits_ = std::clamp<index_t>(ceil_div(2 * plan.threads(), blocks_), 1, std::max<index_t>(1, problem.kv_len / (2 * usual_panel_keys)));
+    splits_ = std::clamp<index_t>(ceil_div(index_t{2} * plan.threads(), blocks_), 1, std::max<index_t>(1, problem.kv_len / (2 * usual_panel_keys)));
   }
 
   const index_t tile_floats = (round_up(cut_.part_rows(), lanes) + lanes) * (problem.head_dim + problem.value_dim + 3);

@@ -80,7 +80,7 @@ HWY_INLINE void run_pass(const FftPassOf& a) {
         Complex x[R];
         x[0] = load(a.from + (k * groups * R + g) * row, a.columns, at);
         for (int j = 1; j < R; ++j)
-          x[j] = times(load(a.from + (k * groups * R + g + j * groups) * row, a.columns, at), w + 2 * (j - 1));
+          x[j] = times(load(a.from + (k * groups * R + g + j * groups) * row, a.columns, at), w + index_t{2} * (j - 1));
         butterfly<R>(x);
         for (int r = 0; r < R; ++r) store(x[r], a.to + ((k + a.span * r) * groups + g) * row, a.columns, at);
       }

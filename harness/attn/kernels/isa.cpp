@@ -6,12 +6,10 @@
 #include <hwy/highway.h>
 
 HWY_BEFORE_NAMESPACE();
-namespace attn::kernels {
-namespace HWY_NAMESPACE {
+namespace attn::kernels::HWY_NAMESPACE {
 inline int64_t Target() { return HWY_TARGET; }
 inline int Lanes() { return static_cast<int>(hwy::HWY_NAMESPACE::Lanes(hwy::HWY_NAMESPACE::ScalableTag<float>())); }
-}  // namespace HWY_NAMESPACE
-}  // namespace attn::kernels
+}  // namespace attn::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE

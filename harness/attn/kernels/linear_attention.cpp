@@ -40,7 +40,6 @@ LinearAttention::LinearAttention(const Problem& p, index_t features, Denominator
       features_(features),
       stride_(round_up(features, 16)),
       panel_(p.causal ? causal_panel : max_panel),
-      segments_(1),
       denominators_(denominators),
       peaks_(peaks) {
   const index_t heads = p.batch * p.kv_heads, threads = workspace.threads();

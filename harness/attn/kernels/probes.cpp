@@ -8,8 +8,7 @@
 #include "attn/kernels/exp-inl.hpp"
 
 HWY_BEFORE_NAMESPACE();
-namespace attn::kernels {
-namespace HWY_NAMESPACE {
+namespace attn::kernels::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
 // Keeps the compiler from folding the loops away.
@@ -70,8 +69,7 @@ HWY_ATTR double ProbeTriad(float* a, const float* b, const float* c, size_t coun
   return 3 * static_cast<double>(whole) * sizeof(float);
 }
 
-}  // namespace HWY_NAMESPACE
-}  // namespace attn::kernels
+}  // namespace attn::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE

@@ -90,7 +90,7 @@ HWY_INLINE void multiply_rows(const float* const* rows, const float* b, index_t 
     ATTN_UNROLL for (int i = 0; i < R; ++i) odd[i] = hn::Zero(d);
     for (; x + 2 <= n; x += 2) {
       const V b0 = hn::Load(d, b), b1 = hn::Load(d, b + kStride * L);
-      b += 2 * kStride * L;
+      b += L * 2 * kStride;
       if constexpr (kFetch) lines.bring_in_next();
       ATTN_UNROLL for (int i = 0; i < R; ++i) {
         c[i][0] = hn::MulAdd(hn::Set(d, row[i][x]), b0, c[i][0]);
@@ -177,7 +177,7 @@ HWY_INLINE void weigh_step(Tile& t, index_t head_dim, const float* const* k, con
                            const float* const* fetch) {
   constexpr int R = step_rows<W>;
   for (int i = 0; i < key_step; i += R) {
-    weigh_rows<R, W, kTile, kCut, kFetch>(t, head_dim, k + i, lanes + i, from, p + i * kTile * L, kFetch ? fetch + i : nullptr);
+    weigh_rows<R, W, kTile, kCut, kFetch>(t, head_dim, k + i, lanes + i, from, p + L * kTile * i, kFetch ? fetch + i : nullptr);
   }
 }
 

@@ -128,7 +128,7 @@ Tensor<T> layer(const LayerShape& shape, const Variant& variant, const Weights<T
     q = k = to_heads(y, shape.heads);
   }
   const Tensor<T> v = reads_values(variant) ? projected("Wv") : q;
-  const Tensor<T> mixed = x + matmul(from_heads(mix(variant, p, q, k, v, weights.of("mixer").set(), mixing)), weights["Wo"]);
+  Tensor<T> mixed = x + matmul(from_heads(mix(variant, p, q, k, v, weights.of("mixer").set(), mixing)), weights["Wo"]);
   if (shape.mlp == 0) return mixed;
   const Tensor<T> hidden = relu(matmul(norm(weights.of("mlp_norm"), mixed), weights["W1"]) + weights["b1"]);
   return mixed + matmul(hidden, weights["W2"]) + weights["b2"];

@@ -37,7 +37,7 @@ double now_s() { return std::chrono::duration<double>(std::chrono::steady_clock:
 // Fewer where that leaves threads without a task.
 index_t block_rows(const Problem& p, int threads) {
   constexpr index_t most = 256, least = 32;
-  const index_t each = p.batch * p.q_len / (2 * threads);
+  const index_t each = p.batch * p.q_len / (index_t{2} * threads);
   return std::min(p.q_len, std::clamp(each / least * least, least, most));
 }
 

@@ -58,7 +58,7 @@ struct FastPass {
     plan->backward({view(q), view(k), view(v)}, parameters, {view(out), view(d_out), d_q.view, d_k.view, d_v.view, d_parameters},
                    workspace);
     std::vector<Tensor<float>> list;
-    for (const Filled* filled : {&d_q, &d_k, &d_v}) list.push_back(Tensor<float>(filled->array));
+    for (const Filled* filled : {&d_q, &d_k, &d_v}) list.emplace_back(filled->array);
     for (const auto& spec : specs) {
       if (spec.trainable) list.push_back(d_parameters[spec.name]);
     }

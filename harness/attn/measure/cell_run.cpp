@@ -17,7 +17,7 @@ Result<std::unique_ptr<Variant>> configured(const Registry& registry, const std:
   if (!variant) return variant.refusal();
   if (Status status = (*variant)->supports(cell.problem); !status) return status.refusal();
   if (layer_clock) {
-    *variant = layer_around(*std::move(variant), layer_clock);
+    variant = layer_around(*std::move(variant), layer_clock);
     if (Status status = (*variant)->supports(cell.problem); !status) return status.refusal();
   }
   if (cell.pass == Pass::forward_backward) {

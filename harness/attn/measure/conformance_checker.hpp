@@ -6,6 +6,7 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "attn/measure/conformance.hpp"
@@ -32,7 +33,7 @@ std::string brief(double x);  // three digits
 
 class Checker {
  public:
-  Checker(const Variant& variant, const ConformanceOptions& options) : variant_(variant), options_(options) {}
+  Checker(const Variant& variant, ConformanceOptions options) : variant_(variant), options_(std::move(options)) {}
 
   Finding check(const Property& property);
 

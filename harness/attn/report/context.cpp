@@ -20,8 +20,6 @@
 #include "attn/report/build_info.hpp"
 #include "attn/report/commit.hpp"
 
-extern char** environ;
-
 namespace attn {
 
 using json = nlohmann::ordered_json;

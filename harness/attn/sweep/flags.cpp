@@ -2,6 +2,8 @@
 
 #include <toml++/toml.h>
 
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cctype>
@@ -41,7 +43,7 @@ std::vector<std::string> from_environment(const CLI::App& app) {
   for (const CLI::Option* option : app.get_options()) {
     for (const auto& name : option->get_lnames()) {
       if (name == "help" || name == "config") continue;
-      if (const char* value = variable(name)) arguments.push_back("--" + name + "=" + value);
+      if (const char* value = variable(name)) arguments.push_back(fmt::format("--{}={}", name, value));
     }
   }
   return arguments;
@@ -127,8 +129,8 @@ Result<std::vector<std::string>> config_arguments(std::string_view text, const s
       if (!holds(repeatable, name)) values = {join(values, ",")};
       for (const auto& value : values) {
         if (value.empty())
-          return refuse("config key '" + name + "' of '" + path + "' is empty; without the key its default stands");
-        arguments.push_back("--" + name + "=" + value);
+          return refuse(fmt::format("config key '{}' of '{}' is empty; without the key its default stands", name, path));
+        arguments.push_back(fmt::format("--{}={}", name, value));
       }
     }
   } catch (const toml::parse_error& e) {

@@ -8,7 +8,7 @@
 #include "attn/core/problem.hpp"
 #include "attn/core/result.hpp"
 
-namespace CLI {
+namespace CLI {  // NOLINT(readability-identifier-naming): the library's
 class App;
 class Option;
 }  // namespace CLI

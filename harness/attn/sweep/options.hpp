@@ -70,6 +70,6 @@ struct CommandLine {
 };
 
 // Precedence: flag, then variable, then --config file, then default.
-CommandLine parse_command_line(const std::vector<std::string>& arguments);
+CommandLine parse_command_line(const std::vector<std::string>& given);
 
 }  // namespace attn

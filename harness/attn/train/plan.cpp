@@ -130,7 +130,7 @@ std::string repeat_command(const Job& job, const TrainOptions& o) {
   const RunSettings& s = job.settings;
   std::vector<std::string> words = {"attn_train"};
   const auto add = [&](const char* flag, const std::string& value) {
-    words.push_back(flag);
+    words.emplace_back(flag);
     words.push_back(value);
   };
   for (const auto& plugin : o.plugins) add("--plugin", plugin);

@@ -78,6 +78,6 @@ struct Batch {
   Tokens tokens;
   Indices targets;  // [batch, answers]
 };
-Batch to_batch(const Task& task, const std::vector<Sample>& samples);
+Batch to_batch(const Task& task, const std::vector<Sample>& list);
 
 }  // namespace attn

@@ -131,9 +131,9 @@ class VariantOf final : public Variant {
 template <class V>
 class TypeOf final : public VariantType {
  public:
-  TypeOf(std::string name, std::string folder) {
-    id = std::move(name);
-    family = std::move(folder);
+  TypeOf(const std::string& name, const std::string& folder) {
+    id = name;
+    family = folder;
     info = V::info();
     options = OptionsOf<V>::table().docs();
   }
