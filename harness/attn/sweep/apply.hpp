@@ -9,7 +9,7 @@
 
 namespace attn {
 
-// The program. 0: output written; 1: written, but the fast path misses its definition; 2: usage or bad input.
+// The program. 0: output written; 1: written, but the fast path misses its definition; 2: usage or bad input; 6: not written.
 int apply_main(int argc, char** argv);
 
 struct LoadedParameters {

@@ -1,8 +1,7 @@
 #include "attn/sweep/flags.hpp"
 
-#include <toml++/toml.h>
-
 #include <fmt/format.h>
+#include <toml++/toml.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -28,8 +27,12 @@ bool holds(const std::vector<std::string>& list, const std::string& name) {
   return std::find(list.begin(), list.end(), name) != list.end();
 }
 
-// CLI11 would take the next argument for the value of `--name=`.
-bool lacks_value(std::string_view argument) { return argument.starts_with("--") && argument.find('=') == argument.size() - 1; }
+// `--name=`, for whose value CLI11 would take the next argument, or `--name ''`.
+bool lacks_value(const std::vector<std::string>& arguments, std::size_t at) {
+  const std::string& flag = arguments[at];
+  const bool before_nothing = at + 1 < arguments.size() && arguments[at + 1].empty() && flag.find('=') == std::string::npos;
+  return flag.starts_with("--") && (before_nothing || flag.find('=') == flag.size() - 1);
+}
 
 // What a variable holds, or null where it is not set or empty.
 const char* variable(const std::string& flag) {
@@ -181,8 +184,9 @@ Result<index_t> read_memory_limit(const std::string& given, int workers) {
 FlagsEnd read_flags(CLI::App& app, const std::vector<std::string>& given, const std::vector<std::string>& repeatable) {
   std::string config;
   app.add_option("--config", config, "TOML file with the same names")->group("Output");
-  if (const auto bare = std::find_if(given.begin(), given.end(), lacks_value); bare != given.end())
-    return usage(app, *bare + " has no value; left out, its default stands");
+  for (std::size_t i = 0; i < given.size(); ++i) {
+    if (lacks_value(given, i)) return usage(app, given[i] + " has no value; left out, its default stands");
+  }
   app.footer("Every flag is also a variable (--head-dim: ATTN_HEAD_DIM) and a key of the --config file.");
 
   // A flag given further right wins: file, then variables, then the command line itself. Repeatable flags do not mix:

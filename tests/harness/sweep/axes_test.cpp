@@ -50,9 +50,11 @@ TEST_CASE("the command line: the last of a repeated flag wins, inputs add up") {
 }
 
 TEST_CASE("a flag or a config key without a value is refused and takes no neighbour for it") {
-  const auto line = parse_command_line({"--n=", "--dry-run"});
-  CHECK((line.then == CommandLine::Then::exit && line.exit_code == 2));
-  CHECK(line.text.find("--n= has no value") != std::string::npos);
+  for (const auto& given : {std::vector<std::string>{"--n=", "--dry-run"}, {"--n", "", "--dry-run"}}) {
+    const auto line = parse_command_line(given);
+    CHECK((line.then == CommandLine::Then::exit && line.exit_code == 2));
+    CHECK(line.text.find(given[0] + " has no value") != std::string::npos);
+  }
   for (const char* text : {"jsonl = \"\"", "n = []", "input = ['']"}) {
     INFO(text);
     CHECK(config_arguments(text, "c.toml", {"input"}).reason().find("is empty") != std::string::npos);
