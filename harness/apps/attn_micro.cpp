@@ -116,8 +116,11 @@ void run_engine(benchmark::State& state, const EngineCase& c) {
                                 .out = {out.data(), {p.batch, p.heads, p.q_len, p.value_dim}},
                                 .lse = {engines.size() > 1 ? lse.data() : nullptr, {p.batch, p.heads, p.q_len}},
                                 .resume = pass.resume};
-      if (pass.rows.empty()) engines[i].run(arrays, workspace, pass.schedule);
-      else engines[i].run(arrays, workspace, [&](index_t, index_t, index_t) { return std::span(pass.rows); }, pass.schedule);
+      if (pass.rows.empty())
+        engines[i].run(arrays, workspace, pass.schedule);
+      else
+        engines[i].run(
+            arrays, workspace, [&](index_t, index_t, index_t) { return std::span(pass.rows); }, pass.schedule);
     }
   });
 }
@@ -137,8 +140,9 @@ void run_backward(benchmark::State& state, const Problem& p, int threads) {
   const EngineArrays arrays{in(q), in(k), in(v), to(out)};
   Arena(threads).execute([&] { engine.run(arrays, workspace, all_keys); });
   const double flops = 10.0 * static_cast<double>(count) * static_cast<double>(p.kv_len);
-  clock_work(state, threads, flops,
-             [&] { engine.backward(arrays, {in(out), in(d_out), to(d_q), to(d_k), to(d_v)}, workspace, all_keys); });
+  clock_work(state, threads, flops, [&] {
+    engine.backward(arrays, {in(out), in(d_out), to(d_q), to(d_k), to(d_v)}, workspace, all_keys);
+  });
 }
 
 Problem problem(index_t heads, index_t n, index_t d, bool causal = false) {
@@ -151,7 +155,9 @@ double count_pairs(index_t n, const std::function<index_t(index_t)>& keys_of) {
   return pairs;
 }
 
-index_t window(index_t n, index_t i, index_t left, index_t right) { return std::min(n - 1, i + right) - std::max<index_t>(0, i - left) + 1; }
+index_t window(index_t n, index_t i, index_t left, index_t right) {
+  return std::min(n - 1, i + right) - std::max<index_t>(0, i - left) + 1;
+}
 
 EngineCase full(const char* name, index_t heads, index_t n, index_t d, bool causal, int threads) {
   const double pairs = count_pairs(n, [&](index_t i) { return causal ? i + 1 : n; });
@@ -159,30 +165,46 @@ EngineCase full(const char* name, index_t heads, index_t n, index_t d, bool caus
 }
 
 EngineCase local(index_t n, index_t reach, int threads) {
-  return {"local/left=128,right=128/D=64/N=8192", problem(2, n, 64), threads, count_pairs(n, [&](index_t i) { return window(n, i, reach, reach); }),
+  return {"local/left=128,right=128/D=64/N=8192",
+          problem(2, n, 64),
+          threads,
+          count_pairs(n, [&](index_t i) { return window(n, i, reach, reach); }),
           {{{.keys_per_query = 2 * reach + 1}, [=](const QueryBlock&, KeyList& keys) { keys.all().band(reach, reach); }}}};
 }
 
 EngineCase dilated(index_t n, index_t w, index_t s, int threads) {
-  return {"dilated/w=64,s=4/D=64/N=8192", problem(2, n, 64), threads, count_pairs(n, [&](index_t i) { return std::min(w, i / s) + std::min(w, (n - 1 - i) / s) + 1; }),
+  return {"dilated/w=64,s=4/D=64/N=8192",
+          problem(2, n, 64),
+          threads,
+          count_pairs(n, [&](index_t i) { return std::min(w, i / s) + std::min(w, (n - 1 - i) / s) + 1; }),
           {{{.queries = QueryBlocks::classes(s), .keys_per_query = 2 * w + 1},
             [=](const QueryBlock& block, KeyList& keys) { keys.strided(block.first % s, s, n / s + 1).band(w * s, w * s); }}}};
 }
 
 EngineCase blockwise(index_t n, index_t b, int threads) {
-  return {"blockwise/b=128,p=1,f=1/D=64/N=8192", problem(2, n, 64), threads, count_pairs(n, [&](index_t i) { return window(n / b, i / b, 1, 1) * b; }),
-          {{{.queries = QueryBlocks::aligned(b)}, [=](const QueryBlock& block, KeyList& keys) { keys.range((block.first / b - 1) * b, 3 * b); }}}};
+  return {"blockwise/b=128,p=1,f=1/D=64/N=8192",
+          problem(2, n, 64),
+          threads,
+          count_pairs(n, [&](index_t i) { return window(n / b, i / b, 1, 1) * b; }),
+          {{{.queries = QueryBlocks::aligned(b)},
+            [=](const QueryBlock& block, KeyList& keys) { keys.range((block.first / b - 1) * b, 3 * b); }}}};
 }
 
 EngineCase strided(index_t n, index_t l, int threads) {
-  return {"strided/l=128/causal/D=64/N=8192", problem(2, n, 64, true), threads, count_pairs(n, [&](index_t i) { return window(n, i, l - 1, 0) + i / l; }),
+  return {"strided/l=128/causal/D=64/N=8192",
+          problem(2, n, 64, true),
+          threads,
+          count_pairs(n, [&](index_t i) { return window(n, i, l - 1, 0) + i / l; }),
           {{{.queries = QueryBlocks::classes(l), .keys_per_query = n / l / 2},
             [=](const QueryBlock& block, KeyList& keys) { keys.strided(block.first % l, l, n / l).band(anywhere, -l); }},
            {{.keys_per_query = l}, [=](const QueryBlock&, KeyList& keys) { keys.all().band(l - 1, 0); }, true}}};
 }
 
 EngineCase fixed(index_t n, index_t l, index_t c, int threads) {
-  return {"fixed/l=128,c=32/causal/D=64/N=8192", problem(2, n, 64, true), threads, count_pairs(n, [&](index_t i) { return i % l + 1 + c * (i / l); }),
+  return {"fixed/l=128,c=32/causal/D=64/N=8192",
+          problem(2, n, 64, true),
+          threads,
+          count_pairs(n, [&](index_t i) { return i % l + 1 + c * (i / l); }),
           {{{.queries = QueryBlocks::aligned(l)}, [=](const QueryBlock& block, KeyList& keys) {
               const index_t u = block.first / l;
               keys.range(u * l, l);
@@ -204,7 +226,10 @@ EngineCase longformer(index_t n, index_t w, int threads) {
     }
     return keys;
   };
-  return {"longformer/w=128,globals=16/D=64/N=8192", problem(2, n, 64), threads, count_pairs(n, keys_of),
+  return {"longformer/w=128,globals=16/D=64/N=8192",
+          problem(2, n, 64),
+          threads,
+          count_pairs(n, keys_of),
           {{{.keys_per_query = 2 * w + 1},
             [=](const QueryBlock&, KeyList& keys) {
               keys.all().band(w, w);
@@ -220,7 +245,8 @@ EngineCase bigbird(index_t n, index_t b, index_t r, int threads) {
   index_t draw = 0;
   for (index_t u = 0; u < blocks; ++u) {
     std::vector<std::int32_t> row = {0, static_cast<std::int32_t>(blocks - 1)};
-    for (index_t near = u - 1; near <= u + 1; ++near) row.push_back(static_cast<std::int32_t>(std::clamp<index_t>(near, 0, blocks - 1)));
+    for (index_t near = u - 1; near <= u + 1; ++near)
+      row.push_back(static_cast<std::int32_t>(std::clamp<index_t>(near, 0, blocks - 1)));
     std::sort(row.begin(), row.end());
     row.erase(std::unique(row.begin(), row.end()), row.end());
     const auto fixed_size = row.size();
@@ -236,11 +262,16 @@ EngineCase bigbird(index_t n, index_t b, index_t r, int threads) {
     const index_t u = i / b;
     return u == 0 || u == blocks - 1 ? n : table[static_cast<std::size_t>(9 * u)] * b;
   };
-  return {"bigbird/b=64,r=3/D=64/N=8192", problem(2, n, 64), threads, count_pairs(n, keys_of),
+  return {"bigbird/b=64,r=3/D=64/N=8192",
+          problem(2, n, 64),
+          threads,
+          count_pairs(n, keys_of),
           {{{.queries = QueryBlocks::aligned(b)}, [=](const QueryBlock& block, KeyList& keys) {
               const index_t u = block.first / b;
-              if (u == 0 || u == blocks - 1) keys.all();
-              else keys.listed_blocks(&table[static_cast<std::size_t>(9 * u + 1)], table[static_cast<std::size_t>(9 * u)], b);
+              if (u == 0 || u == blocks - 1)
+                keys.all();
+              else
+                keys.listed_blocks(&table[static_cast<std::size_t>(9 * u + 1)], table[static_cast<std::size_t>(9 * u)], b);
             }}}};
 }
 
@@ -287,20 +318,27 @@ void run_product(benchmark::State& state, const Product& s, bool own) {
   const int repeats = static_cast<int>(std::max(1.0, 2e7 / flops));  // the clock costs 0.3 us
   clock_work(state, 1, flops * repeats, [&] {
     for (int i = 0; i < repeats; ++i) {
-      if (own) gemm(s.m, s.n, s.k, {a.data(), s.k}, {b.data(), s.n}, {c.data(), s.n});
-      else sgemm(Transposed::no, s.transposed ? Transposed::yes : Transposed::no, s.m, s.n, s.k, 1, a.data(), s.k, b.data(), s.transposed ? s.k : s.n, 0, c.data(), s.n);
+      if (own)
+        gemm(s.m, s.n, s.k, {a.data(), s.k}, {b.data(), s.n}, {c.data(), s.n});
+      else
+        sgemm(Transposed::no, s.transposed ? Transposed::yes : Transposed::no, s.m, s.n, s.k, 1, a.data(), s.k, b.data(),
+              s.transposed ? s.k : s.n, 0, c.data(), s.n);
     }
   });
 }
 
 void register_products() {
-  constexpr Product shapes[] = {{64, 64, 64, false},  {64, 64, 64, true},     {64, 64, 512, false},   {64, 192, 64, false},   {64, 256, 64, false},   {128, 256, 64, false},
+  constexpr Product shapes[] = {{64, 64, 64, false},    {64, 64, 64, true},    {64, 64, 512, false},
+                                {64, 192, 64, false},   {64, 256, 64, false},  {128, 256, 64, false},
                                 {256, 64, 8192, false}, {8192, 64, 64, false}, {2048, 2048, 256, false}};
   for (const Product& s : shapes) {
-    const std::string name = std::to_string(s.m) + "x" + std::to_string(s.n) + "x" + std::to_string(s.k) + (s.transposed ? "/transposed" : "");
+    const std::string name =
+        std::to_string(s.m) + "x" + std::to_string(s.n) + "x" + std::to_string(s.k) + (s.transposed ? "/transposed" : "");
     const auto add = [&](const std::string& prefix, bool own) {
       benchmark::RegisterBenchmark((prefix + name).c_str(), [s, own](benchmark::State& state) { run_product(state, s, own); })
-          ->UseManualTime()->Iterations(25)->Unit(benchmark::kMicrosecond);
+          ->UseManualTime()
+          ->Iterations(25)
+          ->Unit(benchmark::kMicrosecond);
     };
     if (!s.transposed) add("gemm/", true);
     add("sgemm/", false);

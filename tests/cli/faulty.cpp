@@ -16,6 +16,7 @@
 namespace attn {
 
 struct Faulty {
+  // clang-format off: lists
   enum class How {
     // Seen by a sweep
     none, crash, hang, spin, hog, wrong, forget, raise, leave, fork, deaf,
@@ -40,6 +41,7 @@ struct Faulty {
          {"gradient", How::gradient}, {"backward", How::backward}, {"values", How::values}, {"values_leak", How::values_leak}, {"cost", How::cost}, {"cost_flops", How::cost_flops}},
         "what goes wrong");
   }
+  // clang-format on
   static VariantInfo info() {
     return {.title = "Fails on purpose",
             .formula = "out_i = v_i",

@@ -20,8 +20,8 @@ TEST_CASE("every registered variant conforms") {
   for (const auto& type : registry.all()) {
     const auto variant = registry.configure(type->id);
     REQUIRE(variant);
-    for (const attn::Finding& finding : attn::check_conformance(
-             **variant, {.threads = 2, .gradient = isa == nullptr, .meter = attn::program_call_meter()})) {
+    for (const attn::Finding& finding :
+         attn::check_conformance(**variant, {.threads = 2, .gradient = isa == nullptr, .meter = attn::program_call_meter()})) {
       INFO(type->id << ": " << finding.property << " (" << finding.cases << " cases)");
       CHECK(finding.failure == "");
       if (finding.property == "causality") of_causality += finding.cases;
@@ -35,7 +35,8 @@ TEST_CASE("a layer around a variant conforms as the variant does") {
   attn::register_builtin_variants(registry);
   // Not `values`: of tokens of 1e-40 a layer's norm makes values just above the smallest normal number, whose products the kernels
   // count as zero. Nor what says nothing about a layer: it mixes heads, is linear in nothing and has no backward pass.
-  const auto chosen = attn::chosen_properties("agreement,output,bounds,repeat,threads,scratch,allocations,arena,causality,supports");
+  const auto chosen =
+      attn::chosen_properties("agreement,output,bounds,repeat,threads,scratch,allocations,arena,causality,supports");
   REQUIRE(chosen);
   for (const char* name : {"full", "local", "synth_random", "fnet"}) {
     const auto layer = attn::layer_around(*registry.configure(name), std::make_shared<attn::LayerClock>());

@@ -120,7 +120,8 @@ TEST_CASE("what is compared, and what is not") {
   CHECK(long_one.done);
   CHECK_FALSE(long_one.matrix.done);
   CHECK(long_one.matrix.reason.find("2048") != std::string::npos);
-  const Fidelity mixed = fidelity("inducing", "local", 128, Comparison::full);  // W_v mixes the channels of V: no matrix acts on tokens
+  const Fidelity mixed =
+      fidelity("inducing", "local", 128, Comparison::full);  // W_v mixes the channels of V: no matrix acts on tokens
   CHECK(mixed.done);
   CHECK_FALSE(mixed.matrix.done);
   CHECK(mixed.matrix.reason.find("times V") != std::string::npos);
@@ -192,8 +193,7 @@ double top32_error(const std::string& input) {
   const FloatInputs in{tensors->q, tensors->k, tensors->v};
   std::vector<float> out;
   for (index_t h = 0; h < heads; ++h) {
-    const Tensor<double> logits =
-        matmul_transposed(Tensor<double>::from(in.q[0][h]), Tensor<double>::from(in.k[0][h])) * p.scale();
+    const Tensor<double> logits = matmul_transposed(Tensor<double>::from(in.q[0][h]), Tensor<double>::from(in.k[0][h])) * p.scale();
     std::vector<double> least;
     for (index_t i = 0; i < n; ++i) {
       std::vector<double> row(logits.data() + i * n, logits.data() + (i + 1) * n);

@@ -110,13 +110,15 @@ TEST_CASE("reformer: without a ring the neighbours of a chunk end with its round
 
 TEST_CASE("reformer: causal rows keep their bits while the table stands, however later tokens change") {
   // A token's bucket and its key hold when it is doubled.
-  for (const char* name : {"reformer:chunk=16", "reformer:chunk=16,same_bucket=yes,rounds=3", "reformer:chunk=16,wrap=none,unique=yes"}) {
+  for (const char* name :
+       {"reformer:chunk=16", "reformer:chunk=16,same_bucket=yes,rounds=3", "reformer:chunk=16,wrap=none,unique=yes"}) {
     const Problem p = problem(150, 16, true);
     const Arrays in = arrays(p);
     const Tensor<float> before = run(name, p, in);
     for (const index_t t : {1, 60, 149}) {
       Arrays changed = in;
-      const Tensor<float> factor = tabulate<float>({1, 1, 150, 1}, [&](index_t, index_t, index_t i, index_t) { return i < t ? 1.0f : 2.0f; });
+      const Tensor<float> factor =
+          tabulate<float>({1, 1, 150, 1}, [&](index_t, index_t, index_t i, index_t) { return i < t ? 1.0f : 2.0f; });
       changed.q = in.q * factor;
       changed.v = in.v * factor * factor;
       const Tensor<float> after = run(name, p, changed);

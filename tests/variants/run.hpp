@@ -33,7 +33,8 @@ inline std::unique_ptr<Variant> variant(std::string_view name) {
 
 // Self-attention of one batch item.
 inline Problem problem(index_t n, index_t head_dim = 16, bool causal = false, index_t heads = 2) {
-  return {.heads = heads, .kv_heads = heads, .q_len = n, .kv_len = n, .head_dim = head_dim, .value_dim = head_dim, .causal = causal};
+  return {
+      .heads = heads, .kv_heads = heads, .q_len = n, .kv_len = n, .head_dim = head_dim, .value_dim = head_dim, .causal = causal};
 }
 
 struct Arrays {
@@ -112,8 +113,10 @@ inline double pairs_of_head(std::string_view name, const Problem& p) {
 inline double pairs_by_definition(std::string_view name, Problem p) {
   p.value_dim = p.kv_len;
   const auto v = variant(name);
-  Inputs<double> in{zeros<double>({p.batch, p.heads, p.q_len, p.head_dim}), zeros<double>({p.batch, p.kv_heads, p.kv_len, p.head_dim}),
-                    broadcast_to(identity<double>(p.kv_len), {p.batch, p.kv_heads, p.kv_len, p.kv_len}), {}};
+  Inputs<double> in{zeros<double>({p.batch, p.heads, p.q_len, p.head_dim}),
+                    zeros<double>({p.batch, p.kv_heads, p.kv_len, p.head_dim}),
+                    broadcast_to(identity<double>(p.kv_len), {p.batch, p.kv_heads, p.kv_len, p.kv_len}),
+                    {}};
   for (index_t i = 0; i < p.q_len; ++i) in.position.push_back(p.query_position(i));
   const Tensor<double> weights = v->definition(p, in, widen(make_parameters(v->parameters(p), 1)));
   double pairs = 0;

@@ -44,7 +44,8 @@ TEST_CASE("sinkhorn: a hard permutation shows each block another one, of the mix
 TEST_CASE("sinkhorn: all sorted blocks, in whatever order, are full attention") {
   const Problem p = problem(80, 16, false, 1);
   const Arrays in = arrays(p);
-  for (const char* name : {"sinkhorn:block=16,noise=yes,sees=sorted,cut=5", "sinkhorn:block=16,noise=yes,sees=sorted,cut=99,pick=top1"}) {
+  for (const char* name :
+       {"sinkhorn:block=16,noise=yes,sees=sorted,cut=5", "sinkhorn:block=16,noise=yes,sees=sorted,cut=99,pick=top1"}) {
     const auto v = variant(name);
     ParameterSet<float> parameters = make_parameters(v->parameters(p), 1);
     for (const char* net : {"W1", "W2"}) parameters.set(net, zeros<float>(parameters[net].shape()));
@@ -71,8 +72,8 @@ TEST_CASE("sinkhorn: conforms with other options") {
   }
   // The largest entry of a row jumps from block to block: in ten causal blocks no surroundings of b2 are smooth enough for
   // differences.
-  for (const char* name : {"sinkhorn:block=16,pick=top1", "sinkhorn:block=7,pick=top1,sort_net=attention",
-                           "sinkhorn:block=8,cut=3,pick=top1"}) {
+  for (const char* name :
+       {"sinkhorn:block=16,pick=top1", "sinkhorn:block=7,pick=top1,sort_net=attention", "sinkhorn:block=8,cut=3,pick=top1"}) {
     check_conforms(name, {.threads = 2, .gradient = false});
   }
 }
@@ -89,4 +90,3 @@ TEST_CASE("sinkhorn: equal keys, zero keys and NaN are survived") {
   in.k = full<float>(in.k.shape(), std::nanf(""));
   for (const char* name : {"sinkhorn:block=16", "sinkhorn:block=16,pick=top1", "sinkhorn:block=16,cut=2"}) run(name, p, in);
 }
-

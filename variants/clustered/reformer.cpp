@@ -236,8 +236,10 @@ struct Reformer {
     template <class F>
     void for_each_seen(index_t u, F f) const {
       for (index_t at = u - before; at <= u + after; ++at) {
-        if (ring) f((at % all() + all()) % all());
-        else if (at >= 0 && at < all() && at / in_round == u / in_round) f(at);
+        if (ring)
+          f((at % all() + all()) % all());
+        else if (at >= 0 && at < all() && at / in_round == u / in_round)
+          f(at);
       }
     }
   };

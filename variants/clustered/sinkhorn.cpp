@@ -50,7 +50,8 @@ struct Sinkhorn {
                 "both: the own block and the sorted one; sorted: the sorted one alone")
         .choice("pick", &Options::pick, {{"mixture", Pick::mixture}, {"top1", Pick::top1}},
                 "mixture: all entries of S; top1: the largest of each row, the first of equals")
-        .integer("cut", &Options::cut, 0, 65536, "sorted blocks that every query sees, as far as there are; 0: the one of its place")
+        .integer("cut", &Options::cut, 0, 65536,
+                 "sorted blocks that every query sees, as far as there are; 0: the one of its place")
         .flag("noise", &Options::noise, "Gumbel noise on the sorting logits, as in training");
   }
 
@@ -163,8 +164,10 @@ struct Sinkhorn {
                       workspace.of(worker, wide_).data()};
         net.sort({q.row(0), q.stride(0)}, {k.row(0), k.stride(0)}, matrix(workspace, head));
       });
-      if (o_.pick == Pick::mixture) mix_blocks(in, workspace, first, heads);
-      else pick_blocks(in, workspace, first, heads);
+      if (o_.pick == Pick::mixture)
+        mix_blocks(in, workspace, first, heads);
+      else
+        pick_blocks(in, workspace, first, heads);
       parallel_tasks(heads * stretches, [&](index_t task, int worker) {
         const index_t from = task % stretches * stretch;
         for (index_t u = from; u < std::min(nb_, from + stretch); ++u)

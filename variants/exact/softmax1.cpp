@@ -54,7 +54,8 @@ struct Softmax1 {
   }
   // Weights e^(x - lse') and values, the zero key's being 0: softmax's own gradient.
   void backward(const FloatInputs& in, const ParameterSet<float>&, const BackwardArrays& b, Workspace& workspace) const {
-    engine_.backward({in.q, in.k, in.v, {}, lse_in(workspace)}, {b.out, b.d_out, b.d_q, b.d_k, b.d_v}, workspace, kernels::all_keys);
+    engine_.backward({in.q, in.k, in.v, {}, lse_in(workspace)}, {b.out, b.d_out, b.d_q, b.d_k, b.d_v}, workspace,
+                     kernels::all_keys);
   }
 
  private:

@@ -46,7 +46,8 @@ struct BigBird {
         }
         std::sort(pool.begin(), pool.begin() + count);
         for (index_t r = 0; r < o.random; ++r) {
-          table[static_cast<std::size_t>(row * o.random + r)] = r < count ? static_cast<float>(pool[static_cast<std::size_t>(r)]) : -1.0f;
+          table[static_cast<std::size_t>(row * o.random + r)] =
+              r < count ? static_cast<float>(pool[static_cast<std::size_t>(r)]) : -1.0f;
         }
       }
     };

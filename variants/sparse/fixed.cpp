@@ -47,7 +47,8 @@ struct Fixed {
 
   template <class T>
   static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>&) {
-    return softmax_attention(p, in, [&](index_t i, index_t j) { return i / o.block == j / o.block || j % o.block >= o.block - o.summary; });
+    return softmax_attention(
+        p, in, [&](index_t i, index_t j) { return i / o.block == j / o.block || j % o.block >= o.block - o.summary; });
   }
 
   Fixed(const Problem& p, const Options& o, WorkspacePlan& workspace)

@@ -45,7 +45,8 @@ struct Global {
   template <class T>
   static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>&) {
     const std::vector<bool> global = is_global(p, o);
-    return softmax_attention(p, in, [&](index_t i, index_t j) { return global[static_cast<std::size_t>(i)] || global[static_cast<std::size_t>(j)]; });
+    return softmax_attention(
+        p, in, [&](index_t i, index_t j) { return global[static_cast<std::size_t>(i)] || global[static_cast<std::size_t>(j)]; });
   }
 
   Global(const Problem& p, const Options& o, WorkspacePlan& workspace)

@@ -34,9 +34,9 @@ struct Local {
 
   static Cost cost(const Problem& p, const Options& o) {
     return softmax_cost(p, count_pairs(p, [&](index_t i) {
-                          const index_t window = visible_keys(p, i, i - o.left, i + o.right);
-                          return window + visible_keys(p, i, 0, std::min(o.sinks - 1, i - o.left - 1));
-                        }) + sinks_after(p, o));
+                             const index_t window = visible_keys(p, i, i - o.left, i + o.right);
+                             return window + visible_keys(p, i, 0, std::min(o.sinks - 1, i - o.left - 1));
+                           }) + sinks_after(p, o));
   }
 
   // The keys and values of a window, and of the sinks.

@@ -69,7 +69,8 @@ struct Longformer {
         dense_heads_(p.heads - std::min(o.dilated_heads, p.heads)),
         window_(with_heads(p, dense_heads_), {.keys_per_query = 2 * o.window + 1}, workspace),
         dilated_(with_heads(p, p.heads - dense_heads_),
-                 {.queries = kernels::QueryBlocks::classes(std::min(o.dilation, p.kv_len)), .keys_per_query = 2 * o.window + 1}, workspace),
+                 {.queries = kernels::QueryBlocks::classes(std::min(o.dilation, p.kv_len)), .keys_per_query = 2 * o.window + 1},
+                 workspace),
         rows_(p, {.queries = kernels::QueryBlocks::listed(1, static_cast<index_t>(globals_.size()))}, workspace) {}
 
   auto window_keys() const {
@@ -112,7 +113,9 @@ struct Longformer {
   }
 
  private:
-  static index_t step_of(const Problem& p, const Options& o, index_t head) { return head >= p.heads - o.dilated_heads ? o.dilation : 1; }
+  static index_t step_of(const Problem& p, const Options& o, index_t head) {
+    return head >= p.heads - o.dilated_heads ? o.dilation : 1;
+  }
   static bool in_window(const Options& o, index_t step, index_t i, index_t j) {
     const index_t distance = std::abs(i - j);
     return distance % step == 0 && distance / step <= o.window;
@@ -125,7 +128,8 @@ struct Longformer {
   static std::vector<std::int32_t> global_keys(const Problem& p, const Options& o) {
     std::vector<std::int32_t> keys;
     for (index_t j = 0; j < p.kv_len; ++j) {
-      if (j < o.tokens || std::find(o.positions.begin(), o.positions.end(), j) != o.positions.end()) keys.push_back(static_cast<std::int32_t>(j));
+      if (j < o.tokens || std::find(o.positions.begin(), o.positions.end(), j) != o.positions.end())
+        keys.push_back(static_cast<std::int32_t>(j));
     }
     return keys;
   }

@@ -17,7 +17,8 @@ struct Strided {
   static OptionTable<Options> options() {
     return OptionTable<Options>()
         .integer("stride", &Options::stride, 1, unlimited, "length of the window and distance between the columns")
-        .choice("heads", &Options::heads, {{"both", Heads::both}, {"split", Heads::split}}, "both sets in each head, or one set a head");
+        .choice("heads", &Options::heads, {{"both", Heads::both}, {"split", Heads::split}},
+                "both sets in each head, or one set a head");
   }
 
   static VariantInfo info() {
@@ -67,8 +68,10 @@ struct Strided {
       if (!sees_columns(o_, queries.head)) return;
       kernels::KeyRun& run = keys.strided(queries.first % o_.stride, o_.stride, keys.kv_len());
       if (!sees_window(o_, queries.head)) return;
-      if (p_.causal) run.band(kernels::anywhere, -o_.stride);
-      else run.outside(o_.stride - 1, o_.stride - 1);
+      if (p_.causal)
+        run.band(kernels::anywhere, -o_.stride);
+      else
+        run.outside(o_.stride - 1, o_.stride - 1);
     };
   }
   void run(const FloatInputs& in, const ParameterSet<float>&, Output out, Workspace& workspace) const {

@@ -103,14 +103,15 @@ Placement place(const Problem& p, const Tensors& t) {
     for (index_t d = 0; d < p.head_dim; ++d) sum.q_norm2 += static_cast<double>(q[d]) * static_cast<double>(q[d]) * p.scale();
   }
   const double n = static_cast<double>(samples);
-  return {std::sqrt(sum.logit_std / n), sum.row_entropy / n, std::exp(sum.perplexity / n),
-          sum.sink_mass / n,            sum.top32_mass / n,  sum.q_norm2 / n};
+  return {std::sqrt(sum.logit_std / n), sum.row_entropy / n, std::exp(sum.perplexity / n), sum.sink_mass / n,
+          sum.top32_mass / n,           sum.q_norm2 / n};
 }
 
 std::string to_string(const Placement& x) {
   char text[200];
-  std::snprintf(text, sizeof text, "logit_std=%.3g row_entropy=%.3g (%.2g of the keys) sink_mass=%.2g top32_mass=%.2g |q|^2/sqrt(d)=%.3g",
-                x.logit_std, x.row_entropy, x.perplexity, x.sink_mass, x.top32_mass, x.q_norm2);
+  std::snprintf(text, sizeof text,
+                "logit_std=%.3g row_entropy=%.3g (%.2g of the keys) sink_mass=%.2g top32_mass=%.2g |q|^2/sqrt(d)=%.3g", x.logit_std,
+                x.row_entropy, x.perplexity, x.sink_mass, x.top32_mass, x.q_norm2);
   return text;
 }
 

@@ -111,7 +111,8 @@ SoftmaxEngine::SoftmaxEngine(const Problem& problem, const EngineOptions& option
   cut_.cut(rows, lanes);
   blocks_ = cut_.blocks();
   if (plan.threads() > 1 && blocks_ > 0 && blocks_ < 2 * plan.threads()) {
-    splits_ = std::clamp<index_t>(ceil_div(index_t{2} * plan.threads(), blocks_), 1, std::max<index_t>(1, problem.kv_len / (2 * usual_panel_keys)));
+    splits_ = std::clamp<index_t>(ceil_div(index_t{2} * plan.threads(), blocks_), 1,
+                                  std::max<index_t>(1, problem.kv_len / (2 * usual_panel_keys)));
   }
 
   const index_t tile_floats = (round_up(cut_.part_rows(), lanes) + lanes) * (problem.head_dim + problem.value_dim + 3);
@@ -179,8 +180,9 @@ void SoftmaxEngine::store(const EngineArrays& arrays, const Tiles& tiles, const 
 
 // Takes the tiles from load to the last key and, unless they are parts, to the output. False when it is to be done again with
 // `guard_all`: an infinity or a NaN came out where some batch was cut, maybe of a value that its lane should not have seen.
-bool SoftmaxEngine::attend_keys(const EngineArrays& arrays, const Workspace& workspace, KeySchedule schedule, const QueryBlock& block,
-                                const QueryBlock& later, Tiles& tiles, index_t split, int worker, bool guard_all) const {
+bool SoftmaxEngine::attend_keys(const EngineArrays& arrays, const Workspace& workspace, KeySchedule schedule,
+                                const QueryBlock& block, const QueryBlock& later, Tiles& tiles, index_t split, int worker,
+                                bool guard_all) const {
   const auto tile_count = static_cast<std::size_t>(tiles.size);
   const auto q = arrays.q[block.batch][block.head], later_q = arrays.q[later.batch][later.head];
   const auto out = arrays.out[block.batch][block.head], later_out = arrays.out[later.batch][later.head];
@@ -281,7 +283,8 @@ bool SoftmaxEngine::attend_keys(const EngineArrays& arrays, const Workspace& wor
     if (sees_whole(*panel, tiles.queries[t])) {
       std::fill(seen + first_step, seen + steps, Sight::all);
     } else {
-      for (index_t s = first_step; s < steps; ++s) seen[s] = sight(*panel, s, tiles.queries[t], problem_.causal, lanes + s * key_step);
+      for (index_t s = first_step; s < steps; ++s)
+        seen[s] = sight(*panel, s, tiles.queries[t], problem_.causal, lanes + s * key_step);
     }
     met = std::max(met, steps * key_step);
     bool any_cut = false;
@@ -413,14 +416,17 @@ View<float, 3> SoftmaxEngine::own_lse(const Workspace& workspace) const {
   return {workspace.shared(lse_).data(), {problem_.batch, problem_.heads, problem_.q_len}};
 }
 
-void SoftmaxEngine::run(const EngineArrays& given, const Workspace& workspace, const RowSchedule* rows, KeySchedule schedule) const {
+void SoftmaxEngine::run(const EngineArrays& given, const Workspace& workspace, const RowSchedule* rows,
+                        KeySchedule schedule) const {
   EngineArrays arrays = given;
   if (training_ && arrays.lse.data_handle() == nullptr) arrays.lse = own_lse(workspace);
   ATTN_ASSERT(arrays.q.stride(3) == 1 && arrays.k.stride(3) == 1 && arrays.v.stride(3) == 1 && arrays.out.stride(3) == 1);
   ATTN_ASSERT(!arrays.resume || arrays.lse.data_handle() != nullptr);
   const std::span<std::int32_t> order = workspace.shared(order_);
-  if (arena_threads() == 1) std::iota(order.begin(), order.end(), 0);
-  else order_tasks(order, workspace.shared(cost_), rows, schedule);
+  if (arena_threads() == 1)
+    std::iota(order.begin(), order.end(), 0);
+  else
+    order_tasks(order, workspace.shared(cost_), rows, schedule);
   const index_t tasks = blocks_ * splits_;
   const auto block_of = [&](index_t task) { return cut_.block(order[static_cast<std::size_t>(task / splits_)], rows); };
   parallel_tasks(tasks, [&](index_t task, int worker) {
@@ -462,8 +468,8 @@ void SoftmaxEngine::backward(const EngineArrays& arrays, const EngineGradients& 
   backward(arrays, gradients, workspace, nullptr, schedule);
 }
 
-void SoftmaxEngine::backward(const EngineArrays& arrays, const EngineGradients& gradients, const Workspace& workspace, RowSchedule rows,
-                             KeySchedule schedule) const {
+void SoftmaxEngine::backward(const EngineArrays& arrays, const EngineGradients& gradients, const Workspace& workspace,
+                             RowSchedule rows, KeySchedule schedule) const {
   ATTN_ASSERT(queries_.kind == QueryBlocks::Kind::listed);
   backward(arrays, gradients, workspace, &rows, schedule);
 }
@@ -472,7 +478,8 @@ void SoftmaxEngine::leave_out(std::span<const std::int32_t> rows, const Workspac
   ATTN_ASSERT(training_);
   const View<float, 3> lse = own_lse(workspace);
   for (index_t head = 0; head < problem_.batch * problem_.heads; ++head) {
-    for (const std::int32_t row : rows) lse(head / problem_.heads, head % problem_.heads, row) = std::numeric_limits<float>::infinity();
+    for (const std::int32_t row : rows)
+      lse(head / problem_.heads, head % problem_.heads, row) = std::numeric_limits<float>::infinity();
   }
 }
 

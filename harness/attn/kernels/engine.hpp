@@ -41,12 +41,12 @@ struct EngineOptions {
 };
 
 struct EngineArrays {
-  View<const float, 4> q;    // [B,H,N,D]
-  View<const float, 4> k;    // [B,Hk,M,D]   last stride 1, so below
-  View<const float, 4> v;    // [B,Hk,M,Dv]
-  View<float, 4> out;        // [B,H,N,Dv]   zeros for a query that sees no key
-  View<float, 3> lse = {};   // [B,H,N]      optional: ln sum exp(logit), -inf for a query that sees no key
-  bool resume = false;       // out and lse hold what earlier runs found among other keys: go on from there
+  View<const float, 4> q;   // [B,H,N,D]
+  View<const float, 4> k;   // [B,Hk,M,D]   last stride 1, so below
+  View<const float, 4> v;   // [B,Hk,M,Dv]
+  View<float, 4> out;       // [B,H,N,Dv]   zeros for a query that sees no key
+  View<float, 3> lse = {};  // [B,H,N]      optional: ln sum exp(logit), -inf for a query that sees no key
+  bool resume = false;      // out and lse hold what earlier runs found among other keys: go on from there
 };
 
 using KeySchedule = FunctionRef<void(const QueryBlock&, KeyList&)>;
@@ -96,12 +96,12 @@ class SoftmaxBackward {
 
   Problem problem_;
   TileShape shape_;
-  float factor_;           // on q: scores in log2 units
-  float scale_;            // of q.k
+  float factor_;  // on q: scores in log2 units
+  float scale_;   // of q.k
   QueryCut cut_;
-  index_t stride_ = 0;     // of a row of weights: the queries of a block
-  index_t splits_ = 1;     // tasks of a kv head, each with its own sums of d_k and d_v
-  Booking<float> partial_; // of the splits but the first
+  index_t stride_ = 0;      // of a row of weights: the queries of a block
+  index_t splits_ = 1;      // tasks of a kv head, each with its own sums of d_k and d_v
+  Booking<float> partial_;  // of the splits but the first
   Booking<float> scratch_;
   Booking<std::byte> panel_;
 };
@@ -130,9 +130,10 @@ class SoftmaxEngine {
   std::span<float> tile_scratch(const Workspace&, index_t slot, int worker) const;
   void order_tasks(std::span<std::int32_t> order, std::span<float> cost, const RowSchedule* rows, KeySchedule) const;
   // `later`: the block that this worker takes up after `block`, as far as can be known; count 0 for none.
-  bool attend_keys(const EngineArrays&, const Workspace&, KeySchedule, const QueryBlock&, const QueryBlock& later, Tiles&, index_t split,
-                   int worker, bool guard_all) const;
-  void attend(const EngineArrays&, const Workspace&, KeySchedule, const QueryBlock&, const QueryBlock& later, index_t slot, int worker) const;
+  bool attend_keys(const EngineArrays&, const Workspace&, KeySchedule, const QueryBlock&, const QueryBlock& later, Tiles&,
+                   index_t split, int worker, bool guard_all) const;
+  void attend(const EngineArrays&, const Workspace&, KeySchedule, const QueryBlock&, const QueryBlock& later, index_t slot,
+              int worker) const;
   void merge(const EngineArrays&, const Workspace&, const QueryBlock&, index_t number) const;
   void store(const EngineArrays&, const Tiles&, const QueryBlock&, std::size_t tile) const;
   void run(const EngineArrays&, const Workspace&, const RowSchedule* rows, KeySchedule) const;
@@ -142,13 +143,13 @@ class SoftmaxEngine {
   Problem problem_;
   QueryBlocks queries_;
   TileShape shape_;
-  float factor_;            // on q: scores in log2 units
-  const TileOps* ops_[3];   // by vectors - 1
-  index_t panel_limit_ = 0; // keys taken at a time
+  float factor_;             // on q: scores in log2 units
+  const TileOps* ops_[3];    // by vectors - 1
+  index_t panel_limit_ = 0;  // keys taken at a time
   QueryCut cut_;
-  index_t blocks_ = 0;      // over all heads and batches
-  index_t splits_ = 1;      // parts of a block's keys, each a task of its own
-  Booking<float> tiles_;    // a worker's, or with splits_ > 1 one for each task
+  index_t blocks_ = 0;    // over all heads and batches
+  index_t splits_ = 1;    // parts of a block's keys, each a task of its own
+  Booking<float> tiles_;  // a worker's, or with splits_ > 1 one for each task
   Booking<std::uint64_t> seen_;
   Booking<float> weights_;
   Booking<std::byte> panels_;

@@ -100,7 +100,8 @@ void Nearest(const uint64_t* code, index_t n, const uint64_t* centroid, index_t 
 void CountAllBits(const uint64_t* code, index_t n, const int32_t* group, uint16_t* counts) {
 #if HWY_TARGET == HWY_SCALAR
   for (index_t i = 0; i < n; ++i) {
-    for (int b = 0; b < 64; ++b) counts[index_t{group[i]} * 64 + b] = static_cast<uint16_t>(counts[index_t{group[i]} * 64 + b] + (code[i] >> b & 1));
+    for (int b = 0; b < 64; ++b)
+      counts[index_t{group[i]} * 64 + b] = static_cast<uint16_t>(counts[index_t{group[i]} * 64 + b] + (code[i] >> b & 1));
   }
 #else
   const hn::ScalableTag<uint16_t> d;

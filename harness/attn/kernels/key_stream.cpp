@@ -186,7 +186,8 @@ bool KeyStream::next(const KeyRows& rows, KeyPanel& panel, float* copies) {
         const auto [least, most] = std::minmax_element(keys + row, keys + stop);
         low = *least, high = *most;
       }
-      panel.steps[static_cast<std::size_t>(row / key_step)] = {&run, low, high, (1u << (stop - row)) - 1, plain && stop - row == key_step};
+      panel.steps[static_cast<std::size_t>(row / key_step)] = {&run, low, high, (1u << (stop - row)) - 1,
+                                                               plain && stop - row == key_step};
     }
     if (group_ == last_group_) {
       ++run_;

@@ -38,12 +38,12 @@ struct KeyPanel {
     unsigned valid;           // bit r: row r is a key and no padding
     bool plain;               // nothing but the band restricts it
   };
-  index_t count = 0;        // rows, a multiple of key_step
-  index_t lowest, highest;  // of all keys
-  index_t left, right;      // the widest band of its runs
+  index_t count = 0;                // rows, a multiple of key_step
+  index_t lowest, highest;          // of all keys
+  index_t left, right;              // the widest band of its runs
   index_t least_left, least_right;  // the narrowest
-  bool plain;               // all steps are
-  bool ascending;           // no step holds a key below one of the step before
+  bool plain;                       // all steps are
+  bool ascending;                   // no step holds a key below one of the step before
   std::array<const float*, panel_keys> k, v;
   std::array<index_t, panel_keys> key;
   std::array<Step, panel_steps> steps;
@@ -52,7 +52,7 @@ struct KeyPanel {
 // What the lanes of a tile stand for.
 struct TileQueries {
   const QueryBlock* block;
-  index_t first;            // lane i is query first + i of the block
+  index_t first;  // lane i is query first + i of the block
   index_t count;
   index_t lowest, highest;  // of their positions
 };

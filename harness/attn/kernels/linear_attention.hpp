@@ -56,8 +56,8 @@ class LinearAttention {
 
   Problem p_;
   index_t features_;
-  index_t stride_;    // features, to a multiple of 16
-  index_t panel_;     // tokens
+  index_t stride_;        // features, to a multiple of 16
+  index_t panel_;         // tokens
   index_t segments_ = 1;  // of each head's tokens, when heads alone do not fill the threads
   Denominators denominators_;
   bool peaks_;

@@ -166,8 +166,8 @@ void RowAttention::attend(const RowGroup& group, index_t first, index_t count, c
   b.cut = 0;
   const auto flush = [&] {
     if (b.count == 0) return;
-    KeyBatch batch{.k = b.k, .v = b.v, .lanes = b.lanes, .cut = b.cut, .guard = b.guard, .count = b.count,
-                   .fetch = {nullptr, nullptr}};
+    KeyBatch batch{
+        .k = b.k, .v = b.v, .lanes = b.lanes, .cut = b.cut, .guard = b.guard, .count = b.count, .fetch = {nullptr, nullptr}};
     const bool some_k = b.soon_k.next(b.count, b.k, b.fetch_k), some_v = b.soon_v.next(b.count, b.v, b.fetch_v);
     if (some_k || some_v) {
       batch.fetch[0] = some_k ? b.fetch_k : b.k;

@@ -55,11 +55,11 @@ struct FetchRows {
 
 struct RowGroup {
   ListedRows q;
-  ListedOutput out;               // zeros for a query that sees no key
-  index_t count = 0;              // of queries
-  std::span<const RowKeys> keys;  // a key in two of them counts twice
-  ListedOutput lse = {};          // optional, stride 1: ln sum exp(logit), -inf for a query that sees no key
-  bool resume = false;            // out and lse hold what was found among other keys: go on from there
+  ListedOutput out;                                     // zeros for a query that sees no key
+  index_t count = 0;                                    // of queries
+  std::span<const RowKeys> keys;                        // a key in two of them counts twice
+  ListedOutput lse = {};                                // optional, stride 1: ln sum exp(logit), -inf for a query that sees no key
+  bool resume = false;                                  // out and lse hold what was found among other keys: go on from there
   std::span<const FetchRows> soon_k = {}, soon_v = {};  // to fetch meanwhile: rows of head_dim, of value_dim floats
 };
 

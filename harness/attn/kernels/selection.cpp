@@ -112,8 +112,10 @@ Kept KeepLargest(index_t n, index_t take, index_t most, float* scores, int32_t* 
   while (missed - reached > 1 && kept > most) {
     const int64_t middle = reached + (missed - reached) / 2;
     const index_t count = above(static_cast<int32_t>(middle - 1));
-    if (count >= take) reached = middle, kept = count;
-    else missed = middle;
+    if (count >= take)
+      reached = middle, kept = count;
+    else
+      missed = middle;
   }
   const auto limit = static_cast<int32_t>(reached);
   const index_t spare = kept > most ? kept - most : 0;  // of those that equal the limit

@@ -5,14 +5,14 @@
 #else
 #define ATTN_KERNELS_TILE_INL
 #endif
+#include <hwy/contrib/math/math-inl.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
-#include <hwy/contrib/math/math-inl.h>
-
-#include "attn/kernels/tile.hpp"
 #include "attn/kernels/exp-inl.hpp"
+#include "attn/kernels/tile.hpp"
 #include "attn/kernels/transpose-inl.hpp"
 
 HWY_BEFORE_NAMESPACE();
@@ -77,7 +77,8 @@ class Lines {
 // c[i] += rows[i][0..n) * b[0..n)[lanes]: R scalar broadcasts against W vectors, which follow each other every `stride` vectors.
 // With kFetch, brings in the R rows of `fetch` meanwhile.
 template <int R, int W, int kStride, bool kFetch>
-HWY_INLINE void multiply_rows(const float* const* rows, const float* b, index_t n, V (&c)[R][W], const float* const* fetch = nullptr) {
+HWY_INLINE void multiply_rows(const float* const* rows, const float* b, index_t n, V (&c)[R][W],
+                              const float* const* fetch = nullptr) {
   const F d;
   const float* row[R];
   ATTN_UNROLL for (int i = 0; i < R; ++i) row[i] = rows[i];
@@ -170,7 +171,9 @@ HWY_INLINE void weigh_rows(Tile& t, index_t head_dim, const float* const* k, con
 
 // Rows of a step that stay in registers together: as many accumulators as leave room for W lane vectors and a broadcast.
 template <int W>
-inline constexpr int step_rows = HWY_TARGET == HWY_AVX3 ? 8 : W == 1 ? 8 : 4;
+inline constexpr int step_rows = HWY_TARGET == HWY_AVX3 ? 8
+                                 : W == 1               ? 8
+                                                        : 4;
 
 template <int W, int kTile, bool kCut, bool kFetch>
 HWY_INLINE void weigh_step(Tile& t, index_t head_dim, const float* const* k, const std::uint64_t* lanes, int from, float* p,
@@ -245,7 +248,8 @@ template <int W>
 HWY_NOINLINE void scale_rows(float* rows, index_t n, const float* factor) {
   const F d;
   for (index_t x = 0; x < n; ++x) {
-    for (int w = 0; w < W; ++w) hn::Store(hn::Mul(hn::Load(d, rows + (x * W + w) * L), hn::Load(d, factor + w * L)), d, rows + (x * W + w) * L);
+    for (int w = 0; w < W; ++w)
+      hn::Store(hn::Mul(hn::Load(d, rows + (x * W + w) * L), hn::Load(d, factor + w * L)), d, rows + (x * W + w) * L);
   }
 }
 
@@ -295,7 +299,8 @@ HWY_NOINLINE void weigh_again(Tile& t, index_t head_dim, const KeyBatch& batch, 
     // Near zero, unless the logits are so large (1e9) that rounding alone moves them by more than a weight has room for: then
     // taken away too, so that weights stay finite.
     const V left = hn::Load(d, top + w * L);
-    const V rounding = hn::IfThenElseZero(hn::And(hn::Gt(hn::Abs(left), hn::Set(d, 100.0f)), hn::Lt(hn::Abs(left), hn::Set(d, infinity))), left);
+    const V rounding =
+        hn::IfThenElseZero(hn::And(hn::Gt(hn::Abs(left), hn::Set(d, 100.0f)), hn::Lt(hn::Abs(left), hn::Set(d, infinity))), left);
     V sum = hn::Zero(d);
     for (index_t j = 0; j < batch.count; ++j) {
       V e = exp2_lanes(hn::Sub(scores_of<W>(t, head_dim, batch, j, w), rounding));
@@ -323,9 +328,11 @@ HWY_NOINLINE void move_reference(Tile& t, const TileShape& shape, const KeyBatch
   for (int i = 0; i < W * L; ++i) {
     const bool is_first = (first >> i & 1) != 0;
     float shift = 0.0f;
-    if ((lost >> i & 1) != 0) shift = is_first && top[i] == -infinity ? 0.0f : top[i];
-    else if (t.batch_sum[i] > move_reference_above) shift = static_cast<float>(std::ilogb(t.batch_sum[i]));  // rounds nothing
-    factor[i] = is_first ? 1.0f : std::exp2(-shift);  // the sums of a first batch are zero
+    if ((lost >> i & 1) != 0)
+      shift = is_first && top[i] == -infinity ? 0.0f : top[i];
+    else if (t.batch_sum[i] > move_reference_above)
+      shift = static_cast<float>(std::ilogb(t.batch_sum[i]));  // rounds nothing
+    factor[i] = is_first ? 1.0f : std::exp2(-shift);           // the sums of a first batch are zero
     own[i] = std::exp2(-shift);
     t.minus_ref[i] -= shift;
   }
@@ -403,7 +410,8 @@ HWY_INLINE void accumulate_rows(Tile& t, index_t x, const KeyBatch& batch, const
   if constexpr (kStairs && W > 2) multiply_columns<R, W, 1, W>(v, x, p, W * L, edges.after[1], c, lines), go_on(edges.after[1]);
   if constexpr (kStairs && W > 1) multiply_columns<R, W, W - 1, W>(v, x, p, W * L, edges.after[0], c, lines);
   if (!t.fresh) {
-    ATTN_UNROLL for (int i = 0; i < R; ++i) ATTN_UNROLL for (int w = 0; w < W; ++w) c[i][w] = hn::Add(c[i][w], hn::Load(d, o + (i * W + w) * L));
+    ATTN_UNROLL for (int i = 0; i < R; ++i) ATTN_UNROLL for (int w = 0; w < W; ++w) c[i][w] =
+        hn::Add(c[i][w], hn::Load(d, o + (i * W + w) * L));
   }
   ATTN_UNROLL for (int i = 0; i < R; ++i) ATTN_UNROLL for (int w = 0; w < W; ++w) hn::Store(c[i][w], d, o + (i * W + w) * L);
 }
@@ -443,7 +451,8 @@ HWY_INLINE void accumulate_all(Tile& t, const TileShape& shape, const KeyBatch& 
 
 // Apart from the others: between stairs the accumulators pass through memory.
 template <int W>
-HWY_NOINLINE void accumulate_in_stairs(Tile& t, const TileShape& shape, const KeyBatch& batch, const Edges<W>& edges, const float* p) {
+HWY_NOINLINE void accumulate_in_stairs(Tile& t, const TileShape& shape, const KeyBatch& batch, const Edges<W>& edges,
+                                       const float* p) {
   accumulate_all<W, true>(t, shape, batch, edges, p);
 }
 
@@ -451,8 +460,10 @@ template <int W>
 HWY_INLINE void accumulate(Tile& t, const TileShape& shape, const KeyBatch& batch, const float* p) {
   if (HWY_UNLIKELY(batch.guard && batch.cut != 0)) return accumulate_guarded<W>(t, shape, batch, p);
   const Edges<W> edges = find_edges<W>(batch);
-  if (edges.middle < batch.count) accumulate_in_stairs<W>(t, shape, batch, edges, p);
-  else accumulate_all<W, false>(t, shape, batch, edges, p);
+  if (edges.middle < batch.count)
+    accumulate_in_stairs<W>(t, shape, batch, edges, p);
+  else
+    accumulate_all<W, false>(t, shape, batch, edges, p);
 }
 
 template <int W>
@@ -524,7 +535,9 @@ void merge(Tile& t, const TileShape& shape, const Tile& other) {
   for (index_t i = 0; i < W * L; ++i) {
     const bool mine = !t.fresh && (t.unset >> i & 1) == 0;
     const bool theirs = (other.unset >> i & 1) == 0;
-    const float minus_ref = mine && theirs ? std::min(t.minus_ref[i], other.minus_ref[i]) : mine ? t.minus_ref[i] : other.minus_ref[i];
+    const float minus_ref = mine && theirs ? std::min(t.minus_ref[i], other.minus_ref[i])
+                            : mine         ? t.minus_ref[i]
+                                           : other.minus_ref[i];
     own[i] = mine ? std::exp2(minus_ref - t.minus_ref[i]) : 0.0f;
     others[i] = theirs ? std::exp2(minus_ref - other.minus_ref[i]) : 0.0f;
     t.minus_ref[i] = minus_ref;

@@ -67,9 +67,12 @@ HWY_INLINE void rows_to_lanes(const float* const* rows, index_t n, V factor, flo
       transpose_blocks(block[g][0], block[g][1], block[g][2], block[g][3]);
     }
     ATTN_UNROLL for (int c = 0; c < 4; ++c) {
-      const __m512 low01 = _mm512_shuffle_f32x4(block[0][c].raw, block[1][c].raw, 0x44), high01 = _mm512_shuffle_f32x4(block[0][c].raw, block[1][c].raw, 0xEE);
-      const __m512 low23 = _mm512_shuffle_f32x4(block[2][c].raw, block[3][c].raw, 0x44), high23 = _mm512_shuffle_f32x4(block[2][c].raw, block[3][c].raw, 0xEE);
-      const auto put = [&](int b, __m512 column) HWY_ATTR { hn::Store(hn::Mul(V{column}, factor), d, to + (x + 4 * b + c) * stride); };
+      const __m512 low01 = _mm512_shuffle_f32x4(block[0][c].raw, block[1][c].raw, 0x44),
+                   high01 = _mm512_shuffle_f32x4(block[0][c].raw, block[1][c].raw, 0xEE);
+      const __m512 low23 = _mm512_shuffle_f32x4(block[2][c].raw, block[3][c].raw, 0x44),
+                   high23 = _mm512_shuffle_f32x4(block[2][c].raw, block[3][c].raw, 0xEE);
+      const auto put = [&](int b, __m512 column)
+                           HWY_ATTR { hn::Store(hn::Mul(V{column}, factor), d, to + (x + 4 * b + c) * stride); };
       put(0, _mm512_shuffle_f32x4(low01, low23, 0x88));
       put(1, _mm512_shuffle_f32x4(low01, low23, 0xDD));
       put(2, _mm512_shuffle_f32x4(high01, high23, 0x88));
@@ -79,7 +82,8 @@ HWY_INLINE void rows_to_lanes(const float* const* rows, index_t n, V factor, flo
 #endif
 #if HWY_TARGET != HWY_SCALAR
   for (; x + 4 <= n; x += 4) {
-    V a = load_blocks(d, rows, x), b = load_blocks(d, rows + 1, x), c = load_blocks(d, rows + 2, x), e = load_blocks(d, rows + 3, x);
+    V a = load_blocks(d, rows, x), b = load_blocks(d, rows + 1, x), c = load_blocks(d, rows + 2, x),
+      e = load_blocks(d, rows + 3, x);
     transpose_blocks(a, b, c, e);
     hn::Store(hn::Mul(a, factor), d, to + x * stride);
     hn::Store(hn::Mul(b, factor), d, to + (x + 1) * stride);

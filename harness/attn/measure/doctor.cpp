@@ -157,8 +157,7 @@ Advice onednn_runtime() {
   const std::string topic = "oneDNN runtime",
                     why = "attnbench runs oneDNN on one thread a worker; another pool beside TBB fights for cores";
   const std::string runtime = kernels::onednn_runtime();
-  if (runtime != "openmp")
-    return {Verdict::fine, topic, runtime, why, ""};
+  if (runtime != "openmp") return {Verdict::fine, topic, runtime, why, ""};
   return {Verdict::fine, topic, runtime + ", held to one thread a worker", why, ""};
 }
 

@@ -20,7 +20,7 @@ namespace {
 constexpr index_t compared_pairs = index_t{1} << 27;  // of a query and a key, over all heads
 constexpr index_t least_rows = 64;
 constexpr index_t chunk_pairs = index_t{1} << 18;  // of a head at once: some matrices of 2 MiB
-constexpr index_t longest_matrix = 2048;  // queries and keys: 128 MiB for 8 heads
+constexpr index_t longest_matrix = 2048;           // queries and keys: 128 MiB for 8 heads
 
 double mean(const std::vector<double>& values) {
   double sum = 0;

@@ -15,9 +15,9 @@ struct Peak {
   int threads = 1;
   double fma_gflops = 0;
   double exp_gexps = 0;
-  double read_gbs = 0;   // sum over an array larger than the caches: DRAM's
-  double triad_gbs = 0;  // a = b + 3c, larger than the caches, STREAM's bytes
-  double fma_gflops_median = 0;  // far below fma_gflops: the machine was busy
+  double read_gbs = 0;                 // sum over an array larger than the caches: DRAM's
+  double triad_gbs = 0;                // a = b + 3c, larger than the caches, STREAM's bytes
+  double fma_gflops_median = 0;        // far below fma_gflops: the machine was busy
   std::vector<double> read_bytes;      // working sets, ascending, the last one as for read_gbs
   std::vector<double> read_bytes_gbs;  // read rate for each: caches are faster than DRAM
 

@@ -44,7 +44,8 @@ Result<std::vector<Block>> make_grid(const SweepOptions& o, const Registry& regi
   if (!o.against.empty()) {
     auto reference = registry.configure(o.against);
     if (!reference) return refuse("--against: " + reference.reason());
-    const bool listed = std::any_of(variants->begin(), variants->end(), [&](const auto& v) { return v->name() == (*reference)->name(); });
+    const bool listed =
+        std::any_of(variants->begin(), variants->end(), [&](const auto& v) { return v->name() == (*reference)->name(); });
     if (!listed) variants->push_back(*std::move(reference));  // it has a row of its own
   }
 

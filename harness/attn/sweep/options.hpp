@@ -13,7 +13,7 @@ namespace attn {
 struct SweepOptions {
   // Axes
   std::string variants = "default";
-  std::string n;  // empty: 128..4096*2, as far as an input of tensors goes
+  std::string n;       // empty: 128..4096*2, as far as an input of tensors goes
   std::string kv_len;  // empty: as n
   std::string causal = "no";
   std::string threads;  // empty: all usable cores
@@ -56,7 +56,7 @@ struct SweepOptions {
   bool verify = false;
   std::string property = "all";
   std::string format = "text";  // of --verify: or "md", "json"
-  std::string list;  // "text", "md" or "json"
+  std::string list;             // "text", "md" or "json"
   bool columns = false;
   bool dry_run = false;
   bool version = false;

@@ -40,7 +40,8 @@ struct Mqar final : Task {
                  "keys and values together, even; 0: 128, or 4 kv where that is more")
         .number("power", &Options::power, 0, 10, "slots are asked with probability ~ (g+1)^(power-1); 1: uniform")
         .flag("curriculum", &Options::curriculum,
-              "begin with 8 pairs, or 1 where no more than 8 are asked, and double them in equal parts of the first half of training");
+              "begin with 8 pairs, or 1 where no more than 8 are asked, and double them in equal parts of the first half of "
+              "training");
   }
   static index_t pairs(index_t length, const Options& o) { return o.kv > 0 ? o.kv : std::clamp<index_t>(length / 4, 1, 64); }
   static index_t vocabulary(index_t length, const Options& o) {

@@ -34,7 +34,8 @@ class OptionTable {
         [=](Options& o, std::string_view text) -> Status {
           const auto value = parse_integer(text);
           if (!value) return value.refusal();
-          if (*value < low || *value > high) return refuse(name + "=" + std::string(text) + " is outside " + std::to_string(low) + ".." + std::to_string(high));
+          if (*value < low || *value > high)
+            return refuse(name + "=" + std::string(text) + " is outside " + std::to_string(low) + ".." + std::to_string(high));
           o.*member = *value;
           return {};
         },

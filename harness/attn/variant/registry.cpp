@@ -68,7 +68,8 @@ Status Variant::supports(const Problem& p) const {
                                      {p.value_dim, "value_dim"}}) {
     if (extent < 1) return no(std::string("needs ") + name + " of at least 1");
   }
-  if (p.head_dim > widest_head || p.value_dim > widest_head) return no("takes head_dim and value_dim from 1 to " + std::to_string(widest_head));
+  if (p.head_dim > widest_head || p.value_dim > widest_head)
+    return no("takes head_dim and value_dim from 1 to " + std::to_string(widest_head));
   if (p.heads % p.kv_heads != 0) return no("needs heads to be a multiple of kv_heads");
   if (p.kv_heads != p.heads && !i.grouped_heads) return no("has one kv head for each query head");
   if (p.causal && i.causality == Causality::never) return no("has no causal form");

@@ -72,14 +72,14 @@ struct VariantInfo {
   Exactness exactness = Exactness::exact;
   Causality causality = Causality::both;
   Reads reads = Reads::qkv;
-  bool cross = true;              // q_len != kv_len is defined
-  bool grouped_heads = false;     // kv_heads < heads is defined
-  bool heads_independent = true;  // false: parameters or the operator mix heads
-  bool row_wise = true;           // output row i depends on no other row of Q: sampled rows can be checked alone
-  bool randomised = false;        // parameters hold random features or tables
+  bool cross = true;                    // q_len != kv_len is defined
+  bool grouped_heads = false;           // kv_heads < heads is defined
+  bool heads_independent = true;        // false: parameters or the operator mix heads
+  bool row_wise = true;                 // output row i depends on no other row of Q: sampled rows can be checked alone
+  bool randomised = false;              // parameters hold random features or tables
   bool membership_sees_future = false;  // who attends to whom is chosen from all tokens, even when causal
-  bool in_default_sweep = false;  // one of the few that a sweep without --variants measures
-  double time_exponent = 2;       // declared growth of time in N at fixed options
+  bool in_default_sweep = false;        // one of the few that a sweep without --variants measures
+  double time_exponent = 2;             // declared growth of time in N at fixed options
 };
 
 std::string_view to_string(Exactness e);

@@ -58,9 +58,8 @@ Mask allowed_pairs(const Problem& p, const Inputs<T>& in, F allowed) {
   if constexpr (std::is_invocable_v<F, index_t, index_t>) {
     return mask({rows, p.kv_len}, [&](index_t row, index_t j) { return visible(position(row), j) && allowed(position(row), j); });
   } else {
-    return mask({p.heads, rows, p.kv_len}, [&](index_t h, index_t row, index_t j) {
-      return visible(position(row), j) && allowed(h, position(row), j);
-    });
+    return mask({p.heads, rows, p.kv_len},
+                [&](index_t h, index_t row, index_t j) { return visible(position(row), j) && allowed(h, position(row), j); });
   }
 }
 

@@ -93,7 +93,8 @@ Reference reference(const Case& c, const Allowed& allowed) {
         double top = -std::numeric_limits<double>::infinity(), sum = 0;
         for (index_t j = 0; j < p.kv_len; ++j) {
           double dot = 0;
-          for (index_t x = 0; x < p.head_dim; ++x) dot += double{q[x]} * double{c.k[static_cast<std::size_t>((kv + j) * p.head_dim + x)]};
+          for (index_t x = 0; x < p.head_dim; ++x)
+            dot += double{q[x]} * double{c.k[static_cast<std::size_t>((kv + j) * p.head_dim + x)]};
           logit[static_cast<std::size_t>(j)] = dot * p.scale();
           if (allowed(i, p.query_position(i), j) && (!p.causal || j <= p.query_position(i))) top = std::max(top, dot * p.scale());
         }
@@ -104,7 +105,8 @@ Reference reference(const Case& c, const Allowed& allowed) {
           any = true;
           const double w = times * std::exp(logit[static_cast<std::size_t>(j)] - top);
           sum += w;
-          for (index_t x = 0; x < p.value_dim; ++x) out[static_cast<std::size_t>(x)] += w * double{c.v[static_cast<std::size_t>((kv + j) * p.value_dim + x)]};
+          for (index_t x = 0; x < p.value_dim; ++x)
+            out[static_cast<std::size_t>(x)] += w * double{c.v[static_cast<std::size_t>((kv + j) * p.value_dim + x)]};
         }
         for (double& o : out) r.out.push_back(any ? o / sum : 0);
         r.lse.push_back(any ? top + std::log(sum) : -std::numeric_limits<double>::infinity());
@@ -136,7 +138,14 @@ void check(const Case& c, KeySchedule schedule, const Allowed& allowed, double t
 }
 
 Problem shape(index_t q_len, index_t kv_len, index_t head_dim, index_t value_dim, bool causal = false) {
-  return {.batch = 1, .heads = 2, .kv_heads = 2, .q_len = q_len, .kv_len = kv_len, .head_dim = head_dim, .value_dim = value_dim, .causal = causal};
+  return {.batch = 1,
+          .heads = 2,
+          .kv_heads = 2,
+          .q_len = q_len,
+          .kv_len = kv_len,
+          .head_dim = head_dim,
+          .value_dim = value_dim,
+          .causal = causal};
 }
 
 int always(index_t, index_t, index_t) { return 1; }
@@ -201,7 +210,9 @@ TEST_CASE("grouped query heads read their group's keys") {
 TEST_CASE("bands are cut lane by lane") {
   on_every_isa([] {
     for (const auto& [left, right] : {std::pair{0, 0}, {3, 5}, {64, 0}, {0, 17}, {100, 100}, {1000, 1000}, {-3, 9}}) {
-      const auto allowed = [left = left, right = right](index_t, index_t i, index_t j) { return int{j >= i - left && j <= i + right}; };
+      const auto allowed = [left = left, right = right](index_t, index_t i, index_t j) {
+        return int{j >= i - left && j <= i + right};
+      };
       const auto schedule = [left = left, right = right](const QueryBlock&, KeyList& keys) { keys.all().band(left, right); };
       for (const bool causal : {false, true}) {
         for (const index_t width : {index_t{1}, index_t{200}, anywhere}) {
@@ -312,19 +323,17 @@ TEST_CASE("passes add up by lse") {
     EngineOptions columns;
     columns.queries = QueryBlocks::classes(step);
     int pass = 0;
-    const Output got =
-        run_passes(c, {EngineOptions{}, columns}, [&](const SoftmaxEngine& engine, EngineArrays arrays, const Workspace& workspace) {
+    const Output got = run_passes(
+        c, {EngineOptions{}, columns}, [&](const SoftmaxEngine& engine, EngineArrays arrays, const Workspace& workspace) {
           if (pass++ == 0) {
             engine.run(arrays, workspace, [](const QueryBlock&, KeyList& keys) { keys.all().band(12, -2); });
           } else {
-            engine.run(arrays, workspace, [](const QueryBlock& block, KeyList& keys) {
-              keys.strided(block.first % step, step, 200).outside(12, -2);
-            });
+            engine.run(arrays, workspace,
+                       [](const QueryBlock& block, KeyList& keys) { keys.strided(block.first % step, step, 200).outside(12, -2); });
           }
         });
-    const Reference want = reference(c, [](index_t, index_t i, index_t j) {
-      return int{(j >= i - 12 && j <= i - 2) || (i - j) % step == 0};
-    });
+    const Reference want =
+        reference(c, [](index_t, index_t i, index_t j) { return int{(j >= i - 12 && j <= i - 2) || (i - j) % step == 0}; });
     CHECK(distance(got.out, want.out) < 3e-6);
     CHECK(distance(got.lse, want.lse) < 1e-5);
   });
@@ -334,7 +343,14 @@ TEST_CASE("keys are split where queries are few, with the same bits every time")
   on_every_isa([] {
     for (const index_t q_len : {1, 5, 100}) {
       for (const int threads : {2, 3, 8}) {
-        Case c({.batch = 1, .heads = 1, .kv_heads = 1, .q_len = q_len, .kv_len = 2100, .head_dim = 16, .value_dim = 16, .causal = true});
+        Case c({.batch = 1,
+                .heads = 1,
+                .kv_heads = 1,
+                .q_len = q_len,
+                .kv_len = 2100,
+                .head_dim = 16,
+                .value_dim = 16,
+                .causal = true});
         c.threads = threads;
         check(c, all_keys, always);
         const Output first = run(c, all_keys);
@@ -358,7 +374,8 @@ TEST_CASE("threads do not change the result") {
 
 TEST_CASE("large logits stay exact") {
   on_every_isa([] {
-    for (const double scale : {0.0, 1e-3, 20.0, 80.0, 400.0}) check(Case(shape(100, 300, 16, 16), scale), all_keys, always, 2e-5 * std::max(1.0, scale / 20));
+    for (const double scale : {0.0, 1e-3, 20.0, 80.0, 400.0})
+      check(Case(shape(100, 300, 16, 16), scale), all_keys, always, 2e-5 * std::max(1.0, scale / 20));
     // The largest logit last, first, or rising by 200 a key: the reference has to move.
     for (const double slope : {-200.0, -3.0, 3.0, 30.0, 200.0}) {
       Case c(shape(60, 300, 1, 4));
@@ -378,7 +395,9 @@ TEST_CASE("logits of eighty either way, and masks made of huge negative logits, 
         // Every third key is masked, once all of the first batches are; the others lie around zero, or all are masked.
         for (index_t j = 0; j < 600; ++j) {
           float& k = c.k[static_cast<std::size_t>(j)];
-          k = j % 300 < 170 || j % 3 == 0 ? static_cast<float>(-size) : some_positive ? static_cast<float>(std::min(size, 80.0)) : k;
+          k = j % 300 < 170 || j % 3 == 0 ? static_cast<float>(-size)
+              : some_positive             ? static_cast<float>(std::min(size, 80.0))
+                                          : k;
         }
         check(c, all_keys, always, 1e-5);
         std::fill(c.k.begin(), c.k.end(), static_cast<float>(-size));
@@ -421,8 +440,10 @@ TEST_CASE("NaN and infinity reach exactly the rows that see them") {
     for (const float poison : {nan_value, infinity, -infinity}) {
       for (const bool in_keys : {true, false}) {
         Case c(shape(130, 130, 16, 16));
-        if (in_keys) std::fill_n(c.k_row(70), 16, poison);
-        else std::fill_n(c.v_row(70), 16, poison);
+        if (in_keys)
+          std::fill_n(c.k_row(70), 16, poison);
+        else
+          std::fill_n(c.v_row(70), 16, poison);
         const auto schedule = [](const QueryBlock&, KeyList& keys) { keys.all().band(20, 9); };
         const Output got = run(c, schedule);
         Case clean(shape(130, 130, 16, 16));
@@ -432,9 +453,12 @@ TEST_CASE("NaN and infinity reach exactly the rows that see them") {
           const bool sees = 70 >= i - 20 && 70 <= i + 9;
           for (index_t x = 0; x < 16; ++x) {
             const auto at = static_cast<std::size_t>(i * 16 + x);
-            if (!sees) CHECK(std::memcmp(&got.out[at], &want.out[at], sizeof(float)) == 0);
-            else if (std::isnan(poison)) CHECK(std::isnan(got.out[at]));
-            else if (!in_keys) CHECK(got.out[at] == poison);
+            if (!sees)
+              CHECK(std::memcmp(&got.out[at], &want.out[at], sizeof(float)) == 0);
+            else if (std::isnan(poison))
+              CHECK(std::isnan(got.out[at]));
+            else if (!in_keys)
+              CHECK(got.out[at] == poison);
           }
         }
       }
@@ -467,7 +491,8 @@ TEST_CASE("strided views are read and written in place") {
     for (index_t h = 0; h < p.heads; ++h)
       for (index_t i = 0; i < p.q_len; ++i)
         for (index_t x = 0; x < p.head_dim; ++x)
-          to[static_cast<std::size_t>(i * row + h * p.head_dim + x)] = from[static_cast<std::size_t>((h * p.q_len + i) * p.head_dim + x)];
+          to[static_cast<std::size_t>(i * row + h * p.head_dim + x)] =
+              from[static_cast<std::size_t>((h * p.q_len + i) * p.head_dim + x)];
     return to;
   };
   const std::vector<float> q = spread(c.q), k = spread(c.k), v = spread(c.v);
@@ -477,7 +502,10 @@ TEST_CASE("strided views are read and written in place") {
   const SoftmaxEngine engine(p, {}, plan);
   const Workspace workspace(plan, Workspace::Mode::checked);
   Arena(1).execute([&] {
-    engine.run({.q = {q.data(), extents, strides}, .k = {k.data(), extents, strides}, .v = {v.data(), extents, strides}, .out = {out.data(), extents, strides}},
+    engine.run({.q = {q.data(), extents, strides},
+                .k = {k.data(), extents, strides},
+                .v = {v.data(), extents, strides},
+                .out = {out.data(), extents, strides}},
                workspace, all_keys);
   });
   std::vector<float> want = spread(run(c, all_keys).out);
@@ -505,11 +533,14 @@ TEST_CASE("rows 4 KiB apart give the bits of dense rows") {
       for (const bool k_apart : {false, true}) {
         for (const bool v_apart : {false, true}) {
           const Output dense = run(c, schedule);
-          const Output apart = run_passes(c, {c.options}, [&](const SoftmaxEngine& engine, EngineArrays arrays, const Workspace& workspace) {
-            if (k_apart) arrays.k = {k.data(), {1, p.heads, p.kv_len, p.head_dim}, {p.heads * p.kv_len * row, p.kv_len * row, row, 1}};
-            if (v_apart) arrays.v = {v.data(), {1, p.heads, p.kv_len, p.value_dim}, {p.heads * p.kv_len * row, p.kv_len * row, row, 1}};
-            engine.run(arrays, workspace, schedule);
-          });
+          const Output apart =
+              run_passes(c, {c.options}, [&](const SoftmaxEngine& engine, EngineArrays arrays, const Workspace& workspace) {
+                if (k_apart)
+                  arrays.k = {k.data(), {1, p.heads, p.kv_len, p.head_dim}, {p.heads * p.kv_len * row, p.kv_len * row, row, 1}};
+                if (v_apart)
+                  arrays.v = {v.data(), {1, p.heads, p.kv_len, p.value_dim}, {p.heads * p.kv_len * row, p.kv_len * row, row, 1}};
+                engine.run(arrays, workspace, schedule);
+              });
           CHECK(std::memcmp(dense.out.data(), apart.out.data(), dense.out.size() * sizeof(float)) == 0);
           CHECK(std::memcmp(dense.lse.data(), apart.lse.data(), dense.lse.size() * sizeof(float)) == 0);
         }

@@ -163,7 +163,8 @@ TEST_CASE("top_rows: where rows at even distances are no sample of the others") 
   const float probe = 1;
   for (const index_t apart : {5, 19, 20, 40}) {
     std::vector<float> x(n);
-    for (std::size_t i = 0; i < n; ++i) x[i] = static_cast<float>(i % 97) + (i % static_cast<std::size_t>(apart) == 0 ? 1000.0f : 0.0f);
+    for (std::size_t i = 0; i < n; ++i)
+      x[i] = static_cast<float>(i % 97) + (i % static_cast<std::size_t>(apart) == 0 ? 1000.0f : 0.0f);
     std::vector<std::int32_t> all(n);
     std::iota(all.begin(), all.end(), 0);
     std::stable_sort(all.begin(), all.end(), [&](std::int32_t a, std::int32_t b) {
@@ -209,7 +210,8 @@ TEST_CASE("layer_norm: listed rows as the others, whatever the width") {
     const std::int32_t list[] = {7, 0, 7};
     layer_norm(3, n, {x.data(), n}, {listed.data(), n}, list);
     for (index_t i = 0; i < 3; ++i) {
-      for (index_t e = 0; e < n; ++e) REQUIRE(listed[static_cast<std::size_t>(i * n + e)] == all[static_cast<std::size_t>(list[i] * n + e)]);
+      for (index_t e = 0; e < n; ++e)
+        REQUIRE(listed[static_cast<std::size_t>(i * n + e)] == all[static_cast<std::size_t>(list[i] * n + e)]);
     }
   }
 }

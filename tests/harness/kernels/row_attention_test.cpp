@@ -93,8 +93,8 @@ TEST_CASE("row attention: rows anywhere, under any rules, as by hand") {
           for (index_t i = 0; i < queries; ++i) {
             const auto expected = by_hand(group, i);
             for (index_t x = 0; x < dv; ++x) {
-              const double difference = std::abs(static_cast<double>(out[static_cast<std::size_t>(i * dv + x)]) -
-                                                 expected[static_cast<std::size_t>(x)]);
+              const double difference =
+                  std::abs(static_cast<double>(out[static_cast<std::size_t>(i * dv + x)]) - expected[static_cast<std::size_t>(x)]);
               if (!(difference <= worst)) worst = difference;
             }
           }

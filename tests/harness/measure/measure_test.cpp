@@ -108,9 +108,8 @@ TEST_CASE("cells and measurements survive the process boundary") {
   Cell cell_back;
   Settings settings_back;
   from_json(to_json(cell, settings), cell_back, settings_back);
-  CHECK(
-      (cell_back.variant == cell.variant && cell_back.problem == cell.problem && cell_back.seed == 9 && cell_back.isa == "scalar" &&
-       cell_back.scope == Scope::layer));
+  CHECK((cell_back.variant == cell.variant && cell_back.problem == cell.problem && cell_back.seed == 9 &&
+         cell_back.isa == "scalar" && cell_back.scope == Scope::layer));
   CHECK((settings_back.samples == 5 && !settings_back.pin));
 
   Measurement m;

@@ -96,10 +96,13 @@ TEST_CASE("MQAR's slots are those of its paper: a window of 16 sees 59 % of the 
   CHECK(level(levels, "window_16") == Approx(0.593 + (1 - 0.593) / 8).margin(0.01));
 }
 
-TEST_CASE("The curriculum of MQAR begins with 8 pairs, or with 1 of no more than 8, and has all of them from the middle on", "[train]") {
+TEST_CASE("The curriculum of MQAR begins with 8 pairs, or with 1 of no more than 8, and has all of them from the middle on",
+          "[train]") {
   for (const auto& [kv, n, factor] : {std::tuple{"64", 256, 8}, std::tuple{"8", 64, 1}}) {
     const auto task = task_of("mqar:curriculum=yes,kv=" + std::string(kv), n);
-    const auto pairs = [&, factor = factor](double progress) { return static_cast<int>(some(*task, 1, progress)[0].targets.size()) / factor; };
+    const auto pairs = [&, factor = factor](double progress) {
+      return static_cast<int>(some(*task, 1, progress)[0].targets.size()) / factor;
+    };
     CHECK(pairs(0) == 1);
     CHECK(pairs(0.2) == 2);
     CHECK(pairs(0.3) == 4);
