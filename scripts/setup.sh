@@ -32,6 +32,7 @@ slow_needs=$(cat <<'END'
 clang               fuzzing and sanitizers
 libclang-rt-dev     their run-time libraries
 clang-tidy          findings in the source
+clang-format        and its form
 ccache              the same files compiled for one more build
 dpkg-dev            the Debian package's dependencies
 file                the same

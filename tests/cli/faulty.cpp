@@ -16,7 +16,7 @@
 namespace attn {
 
 struct Faulty {
-  // clang-format off: lists
+  // clang-format off
   enum class How {
     // Seen by a sweep
     none, crash, hang, spin, hog, wrong, forget, raise, leave, fork, deaf,
@@ -90,7 +90,9 @@ struct Faulty {
       for (index_t h = 0; h < p_.heads; ++h)
         for (index_t i = 0; i < p_.q_len; ++i)
           for (index_t d = 0; d < p_.value_dim; ++d) {
-            b.d_v(batch, h, i, d) = how_ == How::gradient ? 0 : how_ == How::backward ? -b.d_out(batch, h, i, d) : b.d_out(batch, h, i, d);
+            b.d_v(batch, h, i, d) = how_ == How::gradient   ? 0
+                                    : how_ == How::backward ? -b.d_out(batch, h, i, d)
+                                                            : b.d_out(batch, h, i, d);
           }
   }
 
@@ -106,7 +108,8 @@ struct Faulty {
       case How::hang:
         for (;;) ::usleep(1000);
       case How::spin:
-        for (volatile bool forever = true; forever;) {}
+        for (volatile bool forever = true; forever;) {
+        }
         break;
       case How::hog:
         for (;;) {
@@ -126,9 +129,7 @@ struct Faulty {
         sink_ = static_cast<char*>(std::malloc(100));
         std::free(const_cast<char*>(sink_));
         break;
-      case How::allocations_mmap:
-        ::munmap(::mmap(nullptr, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), 4096);
-        break;
+      case How::allocations_mmap: ::munmap(::mmap(nullptr, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), 4096); break;
       case How::arena_process:
         if (const pid_t child = ::fork(); child == 0) {
           ::_exit(0);
@@ -138,7 +139,9 @@ struct Faulty {
         break;
       case How::arena: {
         pthread_t thread;
-        if (::pthread_create(&thread, nullptr, [](void* nothing) { return nothing; }, nullptr) == 0) ::pthread_join(thread, nullptr);
+        if (::pthread_create(
+                &thread, nullptr, [](void* nothing) { return nothing; }, nullptr) == 0)
+          ::pthread_join(thread, nullptr);
         break;
       }
       case How::cost:
@@ -157,14 +160,24 @@ struct Faulty {
     float& first = out(0, 0, 0, 0);
     switch (how_) {
       case How::wrong: for_each(out, [](float& x) { x += 0.5f; }); break;
-      case How::agreement: if (p_.q_len == 500) first += 0.5f; break;
-      case How::repeat: if (plan_number_ % 2 == 1) nudge(first); break;
-      case How::threads: if (threads_ == 1) first += 0.5f; break;
+      case How::agreement:
+        if (p_.q_len == 500) first += 0.5f;
+        break;
+      case How::repeat:
+        if (plan_number_ % 2 == 1) nudge(first);
+        break;
+      case How::threads:
+        if (threads_ == 1) first += 0.5f;
+        break;
       case How::bounds_scratch: workspace.shared(scratch_).data()[1] = 1; break;
       case How::values_leak: first += 0 * in.v(p_.batch - 1, p_.heads - 1, 3 / p_.value_dim % p_.q_len, 3 % p_.value_dim); break;
       case How::scratch: first += workspace.shared(scratch_)[0]; break;
-      case How::causality: if (p_.causal && last > 0 && in.v(0, 0, last, 0) > 0) nudge(first); break;
-      case How::heads: if (!p_.causal && in.v(p_.batch - 1, p_.heads - 1, last, 0) > 0 && p_.batch * p_.heads > 1) nudge(first); break;
+      case How::causality:
+        if (p_.causal && last > 0 && in.v(0, 0, last, 0) > 0) nudge(first);
+        break;
+      case How::heads:
+        if (!p_.causal && in.v(p_.batch - 1, p_.heads - 1, last, 0) > 0 && p_.batch * p_.heads > 1) nudge(first);
+        break;
       default: break;
     }
   }

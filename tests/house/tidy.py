@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""clang-tidy over sources, as many at a time as there are cores: tidy.py [FILE...], all of harness/ and variants/ without one.
-Exit 1 with the findings."""
+"""clang-format and clang-tidy over sources, as many at a time as there are cores: tidy.py [FILE...]. Without one, clang-format looks
+at all, clang-tidy at those of harness/ and variants/. Exit 1 with the findings."""
 import os
 import shutil
 import subprocess
@@ -25,8 +25,9 @@ def must(*command):
 
 
 def main():
-    if shutil.which("clang-tidy") is None or shutil.which("clang++") is None:
-        sys.exit("tidy.py needs clang-tidy and clang++: scripts/setup.sh --all installs them")
+    if missing := [tool for tool in ("clang-tidy", "clang++", "clang-format") if shutil.which(tool) is None]:
+        sys.exit(f"tidy.py needs {', '.join(missing)}: scripts/setup.sh --all installs them")
+    must("clang-format", "--dry-run", "-Werror", *(sys.argv[1:] or must("git", "ls-files", "*.cpp", "*.hpp").split()))
     # Clang's own commands, which it reads without warnings; a header compiled by another clang is of no use to it.
     must("cmake", "--preset", "dev", "-B", BUILD, "-DCMAKE_CXX_COMPILER=clang++", "-DCMAKE_DISABLE_PRECOMPILE_HEADERS=ON")
     must("cmake", "--build", BUILD, "--target", "attn_commit")
