@@ -14,6 +14,8 @@ FAULTY = os.environ["ATTN_FAULTY"]
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # No machine to read: what disturbs a cell has tests of its own (noise_test.py).
 QUICK = ["--samples", "2", "--rounds", "1", "--sample-time", "0.001", "--heads", "2", "--machine-root", "/none"]
+# A sanitizer counts allocations, catches signals and reserves terabytes of addresses for itself.
+unsanitized = unittest.skipIf(os.environ.get("ATTN_SANITIZE"), "not under a sanitizer, which takes this over")
 
 
 def run(*arguments, **options):
@@ -130,6 +132,7 @@ class Statuses(Case):
         self.assertEqual(row["family"], "test")
         self.assertEqual(len(row["samples_s"].split(";")), 2)
 
+    @unsanitized
     def test_a_crash_ends_one_row(self):
         done, row = self.outcome("faulty:how=crash")
         self.assertEqual((done.returncode, row["status"]), (1, "crashed"))
@@ -152,6 +155,7 @@ class Statuses(Case):
         self.assertEqual(row["status"], "timed_out")
         self.assertLess(time.monotonic() - begin, 60)
 
+    @unsanitized
     def test_endless_allocation_is_out_of_memory(self):
         done, row = self.outcome("faulty:how=hog", "--memory-limit", "1G")
         self.assertEqual(row["status"], "out_of_memory")

@@ -11,6 +11,8 @@ import unittest
 SWEEP = os.environ["ATTN_SWEEP"]
 FAULTY = os.environ["ATTN_FAULTY"]
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+# A sanitizer counts allocations, catches signals and reserves terabytes of addresses for itself.
+unsanitized = unittest.skipIf(os.environ.get("ATTN_SANITIZE"), "not under a sanitizer, which takes this over")
 
 
 def verify(*arguments):
@@ -42,6 +44,7 @@ def ways_to_fail():
 class Properties(unittest.TestCase):
     maxDiff = None
 
+    @unsanitized
     def test_each_property_has_variants_that_fail_it_and_nothing_else(self):
         known = properties()
         ways = {how: how.split("_")[0] for how in ways_to_fail() if how.split("_")[0] in known}
@@ -51,6 +54,7 @@ class Properties(unittest.TestCase):
         seen = {variant.split("=")[1]: sorted(failed) for variant, failed in failures(json.loads(done.stdout)).items()}
         self.assertEqual(seen, {how: [broken] for how, broken in ways.items()})
 
+    @unsanitized
     def test_a_sound_variant_passes_every_property(self):
         done = faulty("none", "--format", "json")
         self.assertEqual(done.returncode, 0, done.stdout)
@@ -86,6 +90,7 @@ class Verdicts(unittest.TestCase):
         (failed,) = failures(json.loads(done.stdout)).values()
         return failed["scratch"]
 
+    @unsanitized
     def test_a_crash_is_a_failure_with_its_signal_and_its_case(self):
         failure = self.failure("crash")["failure"]
         self.assertIn("signal 11", failure)
@@ -97,6 +102,7 @@ class Verdicts(unittest.TestCase):
             self.assertIn("no end within --timeout 1 s", failure)
             self.assertIn("q_len=1 ", failure)
 
+    @unsanitized
     def test_memory_beyond_the_limit_is_a_failure_and_the_command_repeats_the_limit(self):
         failed = self.failure("hog", "--memory-limit", "16M")
         self.assertIn("--memory-limit 16M", failed["repeat"])
@@ -108,6 +114,7 @@ class Verdicts(unittest.TestCase):
     def test_an_exception_is_a_failure_with_its_words(self):
         self.assertIn("thrown on purpose", self.failure("raise")["failure"])
 
+    @unsanitized
     def test_the_command_of_a_failure_repeats_just_that_failure(self):
         command = shlex.split(self.failure("crash")["repeat"])
         self.assertEqual(command[0], "attn_sweep")
