@@ -37,7 +37,8 @@ struct Strided {
     const auto of_column = [&](index_t i) { return 1 + i / o.stride + (p.causal ? 0 : (p.kv_len - 1 - i) / o.stride); };
     const double columns = count_pairs(p, of_column);
     const auto heads = static_cast<double>(p.heads);
-    const auto odd = static_cast<double>(p.heads / 2);
+    const index_t half = p.heads / 2;
+    const auto odd = static_cast<double>(half);
     if (o.heads == Heads::both) return softmax_cost(p, window + columns - static_cast<double>(p.q_len));
     return softmax_cost(p, (window * (heads - odd) + columns * odd) / heads);
   }
