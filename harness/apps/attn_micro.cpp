@@ -125,8 +125,6 @@ void run_engine(benchmark::State& state, const EngineCase& c) {
   });
 }
 
-const auto all_keys = [](const QueryBlock&, KeyList& keys) { keys.all(); };
-
 // The gradients of one engine over all keys, after one run of it: the five products of the backward pass.
 void run_backward(benchmark::State& state, const Problem& p, int threads) {
   const index_t count = p.batch * p.heads * p.q_len * p.head_dim;

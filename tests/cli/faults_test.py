@@ -12,13 +12,13 @@ import threading
 import time
 import unittest
 
+from sanitizer import unsanitized
+
 SWEEP = os.environ["ATTN_SWEEP"]
 FAULTY = os.environ["ATTN_FAULTY"]
 GRID = ["--variants", "copy_v,mean_v", "--n", "64,128,256"]
 CELLS = {(variant, str(n)) for variant in ("copy_v", "mean_v") for n in (64, 128, 256)}
 PACE = ["--samples", "2", "--rounds", "1", "--sample-time", "0.05", "--heads", "2", "--threads", "1", "--machine-root", "/none"]
-# A sanitizer counts allocations, catches signals and reserves terabytes of addresses for itself.
-unsanitized = unittest.skipIf(os.environ.get("ATTN_SANITIZE"), "not under a sanitizer, which takes this over")
 
 
 def children(pid):

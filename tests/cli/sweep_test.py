@@ -9,13 +9,13 @@ import tempfile
 import time
 import unittest
 
+from sanitizer import unsanitized
+
 SWEEP = os.environ["ATTN_SWEEP"]
 FAULTY = os.environ["ATTN_FAULTY"]
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # No machine to read: what disturbs a cell has tests of its own (noise_test.py).
 QUICK = ["--samples", "2", "--rounds", "1", "--sample-time", "0.001", "--heads", "2", "--machine-root", "/none"]
-# A sanitizer counts allocations, catches signals and reserves terabytes of addresses for itself.
-unsanitized = unittest.skipIf(os.environ.get("ATTN_SANITIZE"), "not under a sanitizer, which takes this over")
 
 
 def run(*arguments, **options):

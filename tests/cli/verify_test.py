@@ -8,11 +8,11 @@ import subprocess
 import time
 import unittest
 
+from sanitizer import SANITIZED, unsanitized
+
 SWEEP = os.environ["ATTN_SWEEP"]
 FAULTY = os.environ["ATTN_FAULTY"]
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-# A sanitizer counts allocations, catches signals and reserves terabytes of addresses for itself.
-unsanitized = unittest.skipIf(os.environ.get("ATTN_SANITIZE"), "not under a sanitizer, which takes this over")
 
 
 def verify(*arguments):
@@ -54,12 +54,12 @@ class Properties(unittest.TestCase):
         seen = {variant.split("=")[1]: sorted(failed) for variant, failed in failures(json.loads(done.stdout)).items()}
         self.assertEqual(seen, {how: [broken] for how, broken in ways.items()})
 
-    @unsanitized
     def test_a_sound_variant_passes_every_property(self):
         done = faulty("none", "--format", "json")
         self.assertEqual(done.returncode, 0, done.stdout)
         for entry in json.loads(done.stdout)["properties"]:
-            self.assertGreater(entry["cases"], 0, entry["id"])
+            if not (SANITIZED and entry["id"] in ("allocations", "arena")):  # the sanitizer has the calls that they count
+                self.assertGreater(entry["cases"], 0, entry["id"])
 
     def test_the_pages_of_the_readme_and_of_new_variant_pass_in_a_minute(self):
         for page in ("ATTN_README_PAGE", "ATTN_NEW_PAGE"):

@@ -34,8 +34,8 @@ struct Strided {
 
   static Cost cost(const Problem& p, const Options& o) {
     const double window = count_pairs(p, [&](index_t i) { return visible_keys(p, i, i - o.stride + 1, i + o.stride - 1); });
-    const auto of_column = [&](index_t i) { return 1 + i / o.stride + (p.causal ? 0 : (p.kv_len - 1 - i) / o.stride); };
-    const double columns = count_pairs(p, of_column);
+    const double columns =
+        count_pairs(p, [&](index_t i) { return 1 + i / o.stride + (p.causal ? 0 : (p.kv_len - 1 - i) / o.stride); });
     const auto heads = static_cast<double>(p.heads);
     const index_t half = p.heads / 2;
     const auto odd = static_cast<double>(half);

@@ -149,8 +149,6 @@ void warn_unless_finite(const Output& out, bool unchecked) {
                            unchecked ? "; --compare rows tells whether the definition's are" : ""));
 }
 
-int print_and_exit(const std::string& text) { return tell(stdout, text) ? exit_ok : exit_not_written; }
-
 int apply(const ApplyOptions& o) {
   Registry registry;
   register_builtin_variants(registry);

@@ -444,8 +444,6 @@ int exit_code(const Sweep& sweep) {
   return any(Outcome::ok) || statuses.empty() ? exit_ok : exit_nothing_measured;
 }
 
-int print_and_exit(const std::string& text) { return tell(stdout, text) ? exit_ok : exit_not_written; }
-
 int dry_run(const std::vector<Block>& blocks) {
   std::size_t cells = 0;
   std::string text;
@@ -520,6 +518,8 @@ int run(Sweep& sweep) {
 }
 
 }  // namespace
+
+int print_and_exit(const std::string& text) { return tell(stdout, text) ? exit_ok : exit_not_written; }
 
 int sweep_main(int argc, char** argv, CallMeter* meter) {
   open_standard_streams();

@@ -18,6 +18,9 @@ inline constexpr int exit_nothing_measured = 5;
 inline constexpr int exit_not_written = 6;  // disk full or the like: what was finished before is kept
 inline constexpr int exit_interrupted = 130;
 
+// Text to stdout; exit_not_written where it takes none.
+int print_and_exit(const std::string& text);
+
 // The program attn_sweep, also as its own worker (--worker as first argument). `meter` is null where the program has none.
 int sweep_main(int argc, char** argv, CallMeter* meter);
 

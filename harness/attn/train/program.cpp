@@ -34,8 +34,6 @@ int usage(const std::string& reason) {
   return exit_usage;
 }
 
-int print_and_exit(const std::string& text) { return tell(stdout, text) ? exit_ok : exit_not_written; }
-
 std::string title(const Job& job) {
   return fmt::format("{} N={} {} seed={} rate={:.3g}", job.task, job.length, job.variant, job.settings.seed, job.settings.rate);
 }
