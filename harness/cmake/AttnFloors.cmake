@@ -11,6 +11,7 @@ if(ATTN_SANITIZE)
   # -O1: at -O2 the template-heavy files (tile.cpp, elementwise.cpp) take many minutes under a sanitizer.
   target_compile_options(attn_flags INTERFACE -fsanitize=${ATTN_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all -O1 -g1)
   target_link_options(attn_flags INTERFACE -fsanitize=${ATTN_SANITIZE})
+  target_compile_options(attn_quick INTERFACE -O0)  # these files take clang half as long as at -O1
 endif()
 
 # attn_floor(name USES floors... LINKS libraries...): library attn_<name> from harness/attn/<name>/*.cpp.
