@@ -20,8 +20,10 @@ TEST_CASE("every registered variant conforms") {
   attn::Registry registry;
   attn::register_builtin_variants(registry);
   REQUIRE(!registry.all().empty());
+  const char* half = std::getenv("ATTN_HALF");  // "1" or "2": every other variant
   attn::index_t of_causality = 0;
-  for (const auto& type : registry.all()) {
+  for (std::size_t i = half != nullptr && half[0] == '2' ? 1 : 0; i < registry.all().size(); i += half != nullptr ? 2 : 1) {
+    const auto& type = registry.all()[i];
     const auto variant = registry.configure(type->id);
     REQUIRE(variant);
     for (const attn::Finding& finding :
