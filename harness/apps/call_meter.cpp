@@ -23,12 +23,12 @@
 #include <string_view>
 
 extern "C" {
-// NOLINTBEGIN(bugprone-reserved-identifier, readability-identifier-naming): glibc's own names
+// NOLINTBEGIN(clang-diagnostic-reserved-identifier, readability-identifier-naming): glibc's own names
 void* __libc_malloc(std::size_t);
 void* __libc_calloc(std::size_t, std::size_t);
 void* __libc_realloc(void*, std::size_t);
 void* __libc_memalign(std::size_t, std::size_t);
-// NOLINTEND(bugprone-reserved-identifier, readability-identifier-naming)
+// NOLINTEND(clang-diagnostic-reserved-identifier, readability-identifier-naming)
 }
 
 namespace {

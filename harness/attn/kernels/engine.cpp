@@ -110,7 +110,7 @@ SoftmaxEngine::SoftmaxEngine(const Problem& problem, const EngineOptions& option
   while (rows > lanes && units * ceil_div(cut_.unit_rows(), rows) < enough) rows = round_up(rows / 2, lanes);
   cut_.cut(rows, lanes);
   blocks_ = cut_.blocks();
-  if (plan.threads() > 1 && blocks_ > 0 && blocks_ < 2 * plan.threads()) {
+  if (plan.threads() > 1 && blocks_ > 0 && blocks_ < index_t{2} * plan.threads()) {
     splits_ = std::clamp<index_t>(ceil_div(index_t{2} * plan.threads(), blocks_), 1,
                                   std::max<index_t>(1, problem.kv_len / (2 * usual_panel_keys)));
   }
