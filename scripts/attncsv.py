@@ -16,7 +16,7 @@ except ImportError as missing:
     sys.exit(f"{Path(sys.argv[0]).name}: {missing.name} is missing for {sys.executable}; "
              "scripts/setup.sh installs it for /usr/bin/python3")
 
-SCHEMA = 1  # the newest that these scripts read: csv_schema in harness/attn/report/row.hpp
+SCHEMA = 1  # the newest that these scripts read: csv_schema in harness/attn/record/row.hpp
 
 TEXT = {"variant", "options", "family", "exactness", "dtype", "input", "isa", "status", "reason", "note", "roof_binds",
         "err_scope", "fid_reason", "in_note", "output_file", "samples_s", "against", "against_s", "started", "finished", "commit",

@@ -10,7 +10,7 @@ import numpy as np  # noqa: E402
 
 from attncsv import PAGE, axes_of, groups, labels, plain, seconds, size  # noqa: E402
 
-HUES = {"exact": "#16181d", "sparse": "#1f6fd0", "clustered": "#7b3fbf", "lowrank": "#1a8a4a", "kernelized": "#d2600a",
+HUES = {"scores": "#16181d", "sparse": "#1f6fd0", "clustered": "#7b3fbf", "lowrank": "#1a8a4a", "kernelized": "#d2600a",
         "synthesizer": "#c2185b", "attention_free": "#8a6d00", "baseline": "#8a8f98"}
 MARKS = "o^sD*XPv"
 DASHES = ["-", "--", ":", "-."]

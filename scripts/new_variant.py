@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 PAGE = """\
-#include "attn/kernels/engine.hpp"
+#include "attn/kernels/softmax/engine.hpp"
 #include "attn/variant/variant.hpp"
 
 namespace attn {

@@ -195,7 +195,7 @@ def page_data(rows, train, runs, found, kept):
     families = {r["name"]: (r["family"], r.get("exactness", "")) for r in task}
     families.update({name: (family, exact) for name, family, exact in zip(rows["name"], rows["family"], rows["exactness"])})
     short = labels(families)
-    order = ["exact", "sparse", "clustered", "lowrank", "kernelized", "synthesizer", "attention_free", "baseline"]
+    order = ["scores", "sparse", "clustered", "lowrank", "kernelized", "synthesizer", "attention_free", "baseline"]
 
     def place(name):
         family = families[name][0]

@@ -16,11 +16,11 @@
 #include "attn/core/rng.hpp"
 #include "attn/exec/arena.hpp"
 #include "attn/exec/buffer.hpp"
-#include "attn/kernels/engine.hpp"
-#include "attn/kernels/gemm.hpp"
-#include "attn/kernels/isa.hpp"
-#include "attn/kernels/onednn.hpp"
-#include "attn/kernels/probes.hpp"
+#include "attn/kernels/dense/gemm.hpp"
+#include "attn/kernels/dense/onednn.hpp"
+#include "attn/kernels/machine/isa.hpp"
+#include "attn/kernels/machine/probes.hpp"
+#include "attn/kernels/softmax/engine.hpp"
 
 using namespace attn;
 using namespace attn::kernels;

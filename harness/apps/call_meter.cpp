@@ -1,6 +1,6 @@
 // Definitions of malloc, mmap and pthread_create in the executable stand before those of the C library for every shared
 // library of the process, plugins too. They count and pass on.
-#include "attn/measure/call_meter.hpp"
+#include "attn/prove/call_meter.hpp"
 
 #include "attn/core/sanitizer.hpp"
 

@@ -1,4 +1,4 @@
-# Speed is the kernels' business: report, sweep, apps and tests are compiled for a short build.
+# Speed is the kernels' business: record, program, sweep, apps and tests are compiled for a short build.
 add_library(attn_quick INTERFACE)
 target_compile_options(attn_quick INTERFACE $<$<CONFIG:Release>:-O1>)
 
@@ -14,11 +14,11 @@ if(ATTN_SANITIZE)
   target_compile_options(attn_quick INTERFACE -O0)  # these files take clang half as long as at -O1
 endif()
 
-# attn_floor(name USES floors... LINKS libraries...): library attn_<name> from harness/attn/<name>/*.cpp.
+# attn_floor(name USES floors... LINKS libraries...): library attn_<name> from harness/attn/<name>/*.cpp and, where the floor has rooms, harness/attn/<name>/<room>/*.cpp.
 # USES are public (headers pass through); LINKS are private (no header of the floor shows them).
 function(attn_floor name)
   cmake_parse_arguments(arg "" "" "USES;LINKS" ${ARGN})
-  file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/harness/attn/${name}/*.cpp)
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/harness/attn/${name}/*.cpp)
   if(NOT sources)
     return()
   endif()

@@ -1,11 +1,11 @@
-// Every registered variant, with its default options, has the properties of attn/measure/conformance.hpp.
-#include "attn/measure/conformance.hpp"
+// Every registered variant, with its default options, has the properties of attn/prove/conformance.hpp.
+#include "attn/prove/conformance.hpp"
 
 #include <cstdio>
 #include <cstdlib>
 #include <string>
 
-#include "attn/kernels/isa.hpp"
+#include "attn/kernels/machine/isa.hpp"
 #include "attn/layer/layer_variant.hpp"
 #include "catch.hpp"
 

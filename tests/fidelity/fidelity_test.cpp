@@ -8,7 +8,7 @@
 #include <string>
 
 #include "attn/core/rng.hpp"
-#include "attn/measure/sampled_rows.hpp"
+#include "attn/prove/sampled_rows.hpp"
 #include "catch.hpp"
 
 namespace attn {

@@ -2,8 +2,8 @@
 #include <set>
 #include <utility>
 
+#include "attn/cell/axes.hpp"
 #include "attn/core/assert.hpp"
-#include "attn/sweep/axes.hpp"
 #include "fuzz.hpp"
 
 using namespace attn;

@@ -1,5 +1,5 @@
 #include "attn/core/assert.hpp"
-#include "attn/sweep/flags.hpp"
+#include "attn/program/flags.hpp"
 #include "fuzz.hpp"
 
 using namespace attn;

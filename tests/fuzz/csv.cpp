@@ -1,6 +1,6 @@
 // The CSV that --resume reads: what is whole stays what it is when the rest is cut off.
 #include "attn/core/assert.hpp"
-#include "attn/report/row.hpp"
+#include "attn/record/row.hpp"
 #include "fuzz.hpp"
 
 using namespace attn;

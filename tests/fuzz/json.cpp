@@ -2,8 +2,8 @@
 // context. What is read is written and read again without change.
 #include <exception>
 
+#include "attn/cell/cell.hpp"
 #include "attn/core/assert.hpp"
-#include "attn/measure/cell.hpp"
 #include "attn/measure/machine.hpp"
 #include "fuzz.hpp"
 

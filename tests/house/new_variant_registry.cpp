@@ -7,7 +7,7 @@ void register_full(Registry& registry, const std::string& family);
 void register_fresh_idea(Registry& registry, const std::string& family);
 
 void register_builtin_variants(Registry& registry) {
-  register_full(registry, "exact");
+  register_full(registry, "scores");
   register_fresh_idea(registry, "demo");
 }
 

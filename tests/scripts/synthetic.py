@@ -1,7 +1,7 @@
 """Sweep CSVs with planted times, memory and skill, for the tests of scripts/.
 
 The header is the real one: tests/golden/columns.csv where it exists, attn_sweep --columns otherwise, and as a last resort
-read from harness/attn/report/row.cpp, the only place where a column exists.
+read from harness/attn/record/row.cpp, the only place where a column exists.
 """
 import csv
 import io
@@ -29,7 +29,7 @@ def header():
         first = golden.read_text().splitlines()[0]
         if first.startswith("schema,variant,"):
             return first.split(",")
-    source = (ROOT / "harness/attn/report/row.cpp").read_text()
+    source = (ROOT / "harness/attn/record/row.cpp").read_text()
     return re.findall(r'^ {6}\{"(\w+)",', source, re.M)
 
 
@@ -42,7 +42,7 @@ def noisy(time_s, rng, noise, count=9, rounds=3, round_noise=0.0):
     return time_s * np.exp(rng.normal(0, noise, count) + shared)
 
 
-def row(variant, n, samples=None, family="exact", exactness="approximation", status="ok", reason="", memory=2**20,
+def row(variant, n, samples=None, family="scores", exactness="approximation", status="ok", reason="", memory=2**20,
         skill=None, rounds=3, **more):
     """A CSV row as a dict; everything not given has a plausible value."""
     name, _, options = variant.partition(":")
@@ -93,7 +93,7 @@ def write(path, rows, machine=None, columns=None, context=True):
 
 # id, family, exactness, seconds at N=1024, exponent, bytes at N=1024, exponent, skill by input
 ZOO = [
-    ("full", "exact", "exact", 10e-3, 2.0, 2**18, 0.0, 1.0), ("full_unfused", "exact", "exact", 22e-3, 2.05, 2**25, 2.0, 1.0),
+    ("full", "scores", "exact", 10e-3, 2.0, 2**18, 0.0, 1.0), ("full_unfused", "scores", "exact", 22e-3, 2.05, 2**25, 2.0, 1.0),
     ("local:left=64,right=64", "sparse", "pattern", 2.2e-3, 1.0, 2**17, 0.0, 0.9),
     ("local:left=256,right=256", "sparse", "pattern", 6e-3, 1.05, 2**18, 0.0, 0.95),
     ("strided", "sparse", "pattern", 4e-3, 1.5, 2**18, 0.5, 0.8), ("bigbird", "sparse", "pattern", 5e-3, 1.0, 2**19, 1.0, 0.85),

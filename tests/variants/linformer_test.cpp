@@ -1,4 +1,4 @@
-#include "attn/measure/conformance.hpp"
+#include "attn/prove/conformance.hpp"
 #include "trial.hpp"
 
 using namespace attn;

@@ -1,4 +1,4 @@
-#include "attn/kernels/grouping.hpp"
+#include "attn/kernels/choose/grouping.hpp"
 #include "run.hpp"
 #include "trial.hpp"
 

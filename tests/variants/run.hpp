@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "attn/core/rng.hpp"
-#include "attn/measure/conformance.hpp"
-#include "attn/measure/gate.hpp"
+#include "attn/prove/conformance.hpp"
+#include "attn/prove/gate.hpp"
 #include "attn/variant/variant.hpp"
 #include "catch.hpp"
 
@@ -95,7 +95,7 @@ inline void check_equal(const Tensor<float>& a, const Tensor<float>& b, double w
   CHECK(largest_difference(a, b) <= within);
 }
 
-// All properties of attn/measure/conformance.hpp for one set of options.
+// All properties of attn/prove/conformance.hpp for one set of options.
 inline void check_conforms(std::string_view name, const ConformanceOptions& options = {.threads = 2}) {
   const auto v = variant(name);
   for (const Finding& finding : check_conformance(*v, options)) {

@@ -3,10 +3,10 @@
 #include <cmath>
 #include <limits>
 
-#include "attn/kernels/activations.hpp"
-#include "attn/kernels/band.hpp"
-#include "attn/kernels/rows.hpp"
-#include "attn/kernels/weighted_sum.hpp"
+#include "attn/kernels/dense/activations.hpp"
+#include "attn/kernels/dense/band.hpp"
+#include "attn/kernels/dense/rows.hpp"
+#include "attn/kernels/dense/weighted_sum.hpp"
 #include "attn/variant/variant.hpp"
 
 namespace attn {

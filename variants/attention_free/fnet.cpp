@@ -2,8 +2,8 @@
 #include <cmath>
 #include <vector>
 
-#include "attn/kernels/fft.hpp"
-#include "attn/kernels/gemm.hpp"
+#include "attn/kernels/dense/gemm.hpp"
+#include "attn/kernels/spectral/fft.hpp"
 #include "attn/variant/variant.hpp"
 
 namespace attn {

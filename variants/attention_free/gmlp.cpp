@@ -1,8 +1,8 @@
 #include <algorithm>
 
-#include "attn/kernels/activations.hpp"
-#include "attn/kernels/rows.hpp"
-#include "attn/kernels/weighted_sum.hpp"
+#include "attn/kernels/dense/activations.hpp"
+#include "attn/kernels/dense/rows.hpp"
+#include "attn/kernels/dense/weighted_sum.hpp"
 #include "attn/variant/variant.hpp"
 
 namespace attn {

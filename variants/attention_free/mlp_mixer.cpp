@@ -1,7 +1,7 @@
 #include <cmath>
 
-#include "attn/kernels/activations.hpp"
-#include "attn/kernels/weighted_sum.hpp"
+#include "attn/kernels/dense/activations.hpp"
+#include "attn/kernels/dense/weighted_sum.hpp"
 #include "attn/variant/variant.hpp"
 
 namespace attn {

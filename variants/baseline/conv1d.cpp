@@ -1,8 +1,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "attn/kernels/band.hpp"
-#include "attn/kernels/rows.hpp"
+#include "attn/kernels/dense/band.hpp"
+#include "attn/kernels/dense/rows.hpp"
 #include "attn/variant/variant.hpp"
 
 namespace attn {

@@ -1,9 +1,9 @@
 #include <cmath>
 #include <vector>
 
-#include "attn/kernels/activations.hpp"
-#include "attn/kernels/recurrence.hpp"
-#include "attn/kernels/rows.hpp"
+#include "attn/kernels/dense/activations.hpp"
+#include "attn/kernels/dense/rows.hpp"
+#include "attn/kernels/linear/recurrence.hpp"
 #include "attn/variant/variant.hpp"
 
 namespace attn {

@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <array>
 
-#include "attn/kernels/rows.hpp"
+#include "attn/kernels/dense/rows.hpp"
 #include "attn/variant/variant.hpp"
 
 namespace attn {

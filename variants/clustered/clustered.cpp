@@ -1,6 +1,6 @@
-#include "attn/kernels/engine.hpp"
-#include "attn/kernels/query_clusters.hpp"
-#include "attn/kernels/rows.hpp"
+#include "attn/kernels/choose/query_clusters.hpp"
+#include "attn/kernels/dense/rows.hpp"
+#include "attn/kernels/softmax/engine.hpp"
 #include "attn/variant/backward_cost.hpp"
 #include "attn/variant/variant.hpp"
 

@@ -1,7 +1,7 @@
 #include <cmath>
 
-#include "attn/kernels/engine.hpp"
-#include "attn/kernels/query_clusters.hpp"
+#include "attn/kernels/choose/query_clusters.hpp"
+#include "attn/kernels/softmax/engine.hpp"
 #include "attn/variant/backward_cost.hpp"
 #include "attn/variant/variant.hpp"
 

@@ -3,10 +3,10 @@
 #include <cmath>
 #include <limits>
 
-#include "attn/kernels/grouping.hpp"
-#include "attn/kernels/row_attention.hpp"
-#include "attn/kernels/row_attention_backward.hpp"
-#include "attn/kernels/rows.hpp"
+#include "attn/kernels/choose/grouping.hpp"
+#include "attn/kernels/dense/rows.hpp"
+#include "attn/kernels/softmax/row_attention.hpp"
+#include "attn/kernels/softmax/row_attention_backward.hpp"
 #include "attn/variant/backward_cost.hpp"
 #include "attn/variant/variant.hpp"
 

@@ -1,10 +1,10 @@
 #include <array>
 #include <cmath>
 
-#include "attn/kernels/query_clusters.hpp"
-#include "attn/kernels/row_attention.hpp"
-#include "attn/kernels/row_attention_backward.hpp"
-#include "attn/kernels/rows.hpp"
+#include "attn/kernels/choose/query_clusters.hpp"
+#include "attn/kernels/dense/rows.hpp"
+#include "attn/kernels/softmax/row_attention.hpp"
+#include "attn/kernels/softmax/row_attention_backward.hpp"
 #include "attn/variant/backward_cost.hpp"
 #include "attn/variant/variant.hpp"
 

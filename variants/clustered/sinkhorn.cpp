@@ -2,10 +2,10 @@
 #include <cmath>
 #include <numeric>
 
-#include "attn/kernels/flush_denormals.hpp"
-#include "attn/kernels/gemm.hpp"
-#include "attn/kernels/row_attention.hpp"
-#include "attn/kernels/rows.hpp"
+#include "attn/kernels/dense/gemm.hpp"
+#include "attn/kernels/dense/rows.hpp"
+#include "attn/kernels/machine/flush_denormals.hpp"
+#include "attn/kernels/softmax/row_attention.hpp"
 #include "attn/variant/variant.hpp"
 
 namespace attn {

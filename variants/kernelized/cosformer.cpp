@@ -2,8 +2,8 @@
 #include <numbers>
 #include <vector>
 
-#include "attn/kernels/linear_attention.hpp"
-#include "attn/kernels/rows.hpp"
+#include "attn/kernels/dense/rows.hpp"
+#include "attn/kernels/linear/linear_attention.hpp"
 #include "attn/variant/variant.hpp"
 
 namespace attn {

@@ -1,6 +1,6 @@
-#include "attn/kernels/linear_attention.hpp"
-#include "attn/kernels/linear_attention_backward.hpp"
-#include "attn/kernels/rows.hpp"
+#include "attn/kernels/dense/rows.hpp"
+#include "attn/kernels/linear/linear_attention.hpp"
+#include "attn/kernels/linear/linear_attention_backward.hpp"
 #include "attn/variant/variant.hpp"
 
 namespace attn {

@@ -3,8 +3,8 @@
 #include <vector>
 
 #include "attn/algebra/linalg.hpp"
-#include "attn/kernels/linear_attention.hpp"
-#include "attn/kernels/rows.hpp"
+#include "attn/kernels/dense/rows.hpp"
+#include "attn/kernels/linear/linear_attention.hpp"
 #include "attn/variant/variant.hpp"
 
 namespace attn {

@@ -1,8 +1,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "attn/kernels/linear_attention.hpp"
-#include "attn/kernels/rows.hpp"
+#include "attn/kernels/dense/rows.hpp"
+#include "attn/kernels/linear/linear_attention.hpp"
 #include "attn/variant/variant.hpp"
 
 namespace attn {

@@ -2,8 +2,8 @@
 #include <cmath>
 #include <span>
 
-#include "attn/kernels/engine.hpp"
-#include "attn/kernels/rows.hpp"
+#include "attn/kernels/dense/rows.hpp"
+#include "attn/kernels/softmax/engine.hpp"
 #include "attn/variant/variant.hpp"
 
 namespace attn {

@@ -4,8 +4,8 @@
 #include <optional>
 #include <string>
 
-#include "attn/kernels/engine.hpp"
-#include "attn/kernels/rows.hpp"
+#include "attn/kernels/dense/rows.hpp"
+#include "attn/kernels/softmax/engine.hpp"
 #include "attn/variant/variant.hpp"
 
 namespace attn {

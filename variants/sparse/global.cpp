@@ -1,4 +1,4 @@
-#include "attn/kernels/engine.hpp"
+#include "attn/kernels/softmax/engine.hpp"
 #include "attn/variant/variant.hpp"
 
 namespace attn {

@@ -1,5 +1,5 @@
-#include "attn/kernels/engine.hpp"
-#include "attn/kernels/rows.hpp"
+#include "attn/kernels/dense/rows.hpp"
+#include "attn/kernels/softmax/engine.hpp"
 #include "attn/variant/variant.hpp"
 
 namespace attn {

@@ -2,8 +2,8 @@
 #include <cmath>
 #include <span>
 
-#include "attn/kernels/rows.hpp"
-#include "attn/kernels/weighted_sum.hpp"
+#include "attn/kernels/dense/rows.hpp"
+#include "attn/kernels/dense/weighted_sum.hpp"
 #include "attn/variant/variant.hpp"
 
 namespace attn {

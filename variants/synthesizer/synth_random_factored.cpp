@@ -1,7 +1,7 @@
 #include <algorithm>
 
-#include "attn/kernels/rows.hpp"
-#include "attn/kernels/weighted_sum.hpp"
+#include "attn/kernels/dense/rows.hpp"
+#include "attn/kernels/dense/weighted_sum.hpp"
 #include "attn/variant/backward_cost.hpp"
 #include "attn/variant/variant.hpp"
 

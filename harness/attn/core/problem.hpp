@@ -2,14 +2,18 @@
 #pragma once
 
 #include <cmath>
-#include <cstdint>
 #include <string>
+#include <string_view>
+
+#include "attn/core/dtype.hpp"
+#include "attn/core/result.hpp"
 
 namespace attn {
 
-using index_t = std::int64_t;
-
-enum class DType { f32 };
+// What is done with a problem: the forward pass, or it and the backward pass that training makes after it.
+enum class Pass { forward, forward_backward };
+std::string_view to_string(Pass pass);
+Result<Pass> parse_pass(std::string_view name);
 
 // The widest head_dim and value_dim that kernels are made for.
 inline constexpr index_t widest_head = 256;
@@ -25,7 +29,9 @@ struct Problem {
   index_t head_dim = 64;
   index_t value_dim = 64;
   bool causal = false;
-  DType dtype = DType::f32;
+  DType dtype = DType::f32;     // of Q
+  DType kv_dtype = DType::f32;  // of K and V
+  Pass pass = Pass::forward;
 
   // 1/sqrt(head_dim): the factor on q.k wherever a variant's page names no other.
   double scale() const { return 1.0 / std::sqrt(static_cast<double>(head_dim)); }

@@ -4,9 +4,9 @@
 #include <chrono>
 
 #include "attn/exec/arena.hpp"
-#include "attn/kernels/activations.hpp"
-#include "attn/kernels/onednn.hpp"
-#include "attn/kernels/rows.hpp"
+#include "attn/kernels/dense/activations.hpp"
+#include "attn/kernels/dense/onednn.hpp"
+#include "attn/kernels/dense/rows.hpp"
 #include "attn/layer/layer.hpp"
 
 namespace attn {

@@ -10,7 +10,7 @@
 #include <optional>
 
 #include "attn/core/text.hpp"
-#include "attn/kernels/onednn.hpp"
+#include "attn/kernels/dense/onednn.hpp"
 #include "attn/measure/machine_state.hpp"
 
 namespace attn {

@@ -11,7 +11,7 @@
 
 #include "attn/core/rng.hpp"
 #include "attn/core/text.hpp"
-#include "attn/measure/sampled_rows.hpp"
+#include "attn/prove/sampled_rows.hpp"
 
 namespace attn {
 

@@ -5,8 +5,8 @@
 #include <iterator>
 #include <vector>
 
-#include "attn/measure/cell.hpp"
-#include "attn/measure/cell_run.hpp"
+#include "attn/cell/cell.hpp"
+#include "attn/cell/cell_run.hpp"
 
 namespace attn {
 

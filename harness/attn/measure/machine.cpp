@@ -7,8 +7,8 @@
 
 #include "attn/exec/buffer.hpp"
 #include "attn/exec/topology.hpp"
-#include "attn/kernels/isa.hpp"
-#include "attn/kernels/probes.hpp"
+#include "attn/kernels/machine/isa.hpp"
+#include "attn/kernels/machine/probes.hpp"
 #include "attn/measure/clock.hpp"
 #include "attn/measure/memory.hpp"
 

@@ -6,13 +6,13 @@
 
 #include "attn/core/text.hpp"
 #include "attn/inputs/npy.hpp"
-#include "attn/kernels/isa.hpp"
+#include "attn/kernels/machine/isa.hpp"
 #include "attn/measure/clock.hpp"
 #include "attn/measure/fidelity.hpp"
-#include "attn/measure/gate.hpp"
-#include "attn/measure/gradient_check.hpp"
 #include "attn/measure/machine.hpp"
 #include "attn/measure/memory.hpp"
+#include "attn/prove/gate.hpp"
+#include "attn/prove/gradient_check.hpp"
 #include "attn/variant/variant.hpp"
 
 namespace attn {

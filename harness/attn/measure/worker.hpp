@@ -3,8 +3,8 @@
 
 #include <string>
 
-#include "attn/measure/cell.hpp"
-#include "attn/measure/cell_run.hpp"
+#include "attn/cell/cell.hpp"
+#include "attn/cell/cell_run.hpp"
 
 namespace attn {
 

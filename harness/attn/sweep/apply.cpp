@@ -11,8 +11,8 @@
 #include "attn/inputs/file.hpp"
 #include "attn/inputs/npy.hpp"
 #include "attn/measure/worker.hpp"
-#include "attn/report/row.hpp"
-#include "attn/report/sink.hpp"
+#include "attn/record/row.hpp"
+#include "attn/record/sink.hpp"
 #include "attn/sweep/sweep.hpp"
 #include "attn/variant/plugin.hpp"
 

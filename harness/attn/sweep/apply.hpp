@@ -3,8 +3,8 @@
 
 #include <string>
 
+#include "attn/cell/cell_run.hpp"
 #include "attn/core/result.hpp"
-#include "attn/measure/cell_run.hpp"
 #include "attn/variant/parameters.hpp"
 
 namespace attn {

@@ -2,12 +2,12 @@
 
 #include <algorithm>
 
+#include "attn/cell/axes.hpp"
 #include "attn/core/text.hpp"
 #include "attn/exec/arena.hpp"
 #include "attn/inputs/input.hpp"
-#include "attn/kernels/isa.hpp"
-#include "attn/report/context.hpp"
-#include "attn/sweep/axes.hpp"
+#include "attn/kernels/machine/isa.hpp"
+#include "attn/record/context.hpp"
 
 namespace attn {
 
@@ -128,7 +128,8 @@ Result<std::vector<Block>> make_grid(const SweepOptions& o, const Registry& regi
                                             .kv_len = o.kv_len.empty() ? n : kv_len,
                                             .head_dim = head_dim,
                                             .value_dim = o.value_dim.empty() ? head_dim : value_dim,
-                                            .causal = is_causal};
+                                            .causal = is_causal,
+                                            .pass = pass};
                               auto problem = input->adapt(asked);
                               if (!problem) return refuse("--input " + input->name() + ": " + problem.reason());
                               // A length that was asked for and is not in the file is a row, refused when its tensors are made.
@@ -140,14 +141,14 @@ Result<std::vector<Block>> make_grid(const SweepOptions& o, const Registry& regi
                               Block block;
                               for (const auto& variant : *variants) {
                                 block.cells.push_back({variant->name(), *problem, input->name(), static_cast<std::uint64_t>(seed),
-                                                       static_cast<int>(threads), isa, pass, scope});
+                                                       static_cast<int>(threads), isa, scope});
                               }
                               // Files fix their shape, so several lengths asked for may be one problem.
                               const bool twice = std::any_of(blocks.begin(), blocks.end(), [&](const Block& other) {
                                 const Cell& a = other.cells.front();
                                 const Cell& b = block.cells.front();
                                 return a.problem == b.problem && a.input == b.input && a.seed == b.seed && a.threads == b.threads &&
-                                       a.isa == b.isa && a.pass == b.pass && a.scope == b.scope;
+                                       a.isa == b.isa && a.scope == b.scope;
                               });
                               if (!twice) blocks.push_back(std::move(block));
                             }
@@ -170,7 +171,7 @@ std::string repeat_command(const Cell& cell, const SweepOptions& o) {
   add("--causal", p.causal ? "yes" : "no");
   add("--threads", std::to_string(cell.threads));
   add("--isa", cell.isa);
-  if (cell.pass != Pass::forward) add("--pass", std::string(to_string(cell.pass)));
+  if (cell.problem.pass != Pass::forward) add("--pass", std::string(to_string(cell.problem.pass)));
   if (cell.scope != Scope::mixer) add("--scope", std::string(to_string(cell.scope)));
   add("--input", cell.input);
   add("--seed", std::to_string(cell.seed));

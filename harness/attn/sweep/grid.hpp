@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "attn/measure/cell.hpp"
+#include "attn/cell/cell.hpp"
 #include "attn/sweep/options.hpp"
 #include "attn/variant/registry.hpp"
 

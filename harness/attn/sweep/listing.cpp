@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "attn/inputs/input.hpp"
-#include "attn/report/row.hpp"
+#include "attn/record/row.hpp"
 
 namespace attn {
 

@@ -2,7 +2,7 @@
 
 #include <CLI/CLI.hpp>
 
-#include "attn/sweep/flags.hpp"
+#include "attn/program/flags.hpp"
 
 namespace attn {
 

@@ -13,18 +13,18 @@
 
 #include "attn/core/rng.hpp"
 #include "attn/core/text.hpp"
-#include "attn/kernels/isa.hpp"
-#include "attn/kernels/onednn.hpp"
+#include "attn/kernels/dense/onednn.hpp"
+#include "attn/kernels/machine/isa.hpp"
 #include "attn/measure/clock.hpp"
 #include "attn/measure/doctor.hpp"
 #include "attn/measure/machine_state.hpp"
-#include "attn/measure/process.hpp"
-#include "attn/report/context.hpp"
-#include "attn/report/sink.hpp"
-#include "attn/report/table.hpp"
-#include "attn/sweep/flags.hpp"
+#include "attn/program/flags.hpp"
+#include "attn/program/interrupt.hpp"
+#include "attn/program/process.hpp"
+#include "attn/record/context.hpp"
+#include "attn/record/sink.hpp"
+#include "attn/record/table.hpp"
 #include "attn/sweep/grid.hpp"
-#include "attn/sweep/interrupt.hpp"
 #include "attn/sweep/iso_error.hpp"
 #include "attn/sweep/listing.hpp"
 #include "attn/sweep/verify.hpp"
@@ -212,7 +212,7 @@ std::string outcome_text(const Measurement& m) {
 
 std::string cell_title(const Cell& cell) {
   return fmt::format("{} q_len={}{} threads={}{}{}", cell.variant, cell.problem.q_len, cell.problem.causal ? " causal" : "",
-                     cell.threads, cell.pass == Pass::forward ? "" : " forward_backward",
+                     cell.threads, cell.problem.pass == Pass::forward ? "" : " forward_backward",
                      cell.scope == Scope::mixer ? "" : " layer");
 }
 
@@ -450,7 +450,7 @@ int dry_run(const std::vector<Block>& blocks) {
   for (const Block& block : blocks) {
     const Cell& first = block.cells.front();
     text += fmt::format("{}, input {}, threads={}, isa={}, seed={}{}{}\n", to_string(first.problem), first.input, first.threads,
-                        first.isa, first.seed, first.pass == Pass::forward ? "" : ", forward_backward",
+                        first.isa, first.seed, first.problem.pass == Pass::forward ? "" : ", forward_backward",
                         first.scope == Scope::mixer ? "" : ", layer");
     for (const Cell& cell : block.cells) text += "  " + cell.variant + "\n";
     cells += block.cells.size();

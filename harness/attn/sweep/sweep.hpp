@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "attn/measure/call_meter.hpp"
+#include "attn/prove/call_meter.hpp"
 #include "attn/sweep/options.hpp"
 #include "attn/variant/registry.hpp"
 

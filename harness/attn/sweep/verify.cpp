@@ -7,13 +7,13 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "attn/cell/axes.hpp"
 #include "attn/core/text.hpp"
-#include "attn/measure/process.hpp"
-#include "attn/report/context.hpp"
-#include "attn/report/sink.hpp"
-#include "attn/sweep/axes.hpp"
-#include "attn/sweep/flags.hpp"
-#include "attn/sweep/interrupt.hpp"
+#include "attn/program/flags.hpp"
+#include "attn/program/interrupt.hpp"
+#include "attn/program/process.hpp"
+#include "attn/record/context.hpp"
+#include "attn/record/sink.hpp"
 #include "attn/sweep/sweep.hpp"
 
 namespace attn {

@@ -1,11 +1,11 @@
-// attn_sweep --verify: every property of attn/measure/conformance.hpp on every chosen variant, each in a process of its own,
+// attn_sweep --verify: every property of attn/prove/conformance.hpp on every chosen variant, each in a process of its own,
 // so that a crash or a hang is that property's failure.
 #pragma once
 
 #include <string>
 #include <vector>
 
-#include "attn/measure/conformance.hpp"
+#include "attn/prove/conformance.hpp"
 #include "attn/sweep/options.hpp"
 #include "attn/variant/registry.hpp"
 

@@ -5,12 +5,12 @@
 #include <iterator>
 #include <nlohmann/json.hpp>
 
-#include "attn/kernels/isa.hpp"
+#include "attn/kernels/machine/isa.hpp"
 #include "attn/measure/clock.hpp"
 #include "attn/measure/machine.hpp"
-#include "attn/measure/process.hpp"
 #include "attn/measure/worker.hpp"
-#include "attn/report/sink.hpp"
+#include "attn/program/process.hpp"
+#include "attn/record/sink.hpp"
 #include "attn/sweep/sweep.hpp"
 #include "attn/sweep/verify.hpp"
 #include "attn/variant/plugin.hpp"

@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "attn/core/text.hpp"
-#include "attn/report/row.hpp"
+#include "attn/record/row.hpp"
 
 namespace attn {
 

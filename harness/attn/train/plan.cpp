@@ -4,9 +4,9 @@
 #include <cmath>
 #include <functional>
 
+#include "attn/cell/axes.hpp"
 #include "attn/core/text.hpp"
-#include "attn/report/context.hpp"
-#include "attn/sweep/axes.hpp"
+#include "attn/record/context.hpp"
 
 namespace attn {
 

@@ -6,8 +6,8 @@
 #include <iterator>
 
 #include "attn/measure/memory.hpp"
-#include "attn/measure/process.hpp"
-#include "attn/report/sink.hpp"
+#include "attn/program/process.hpp"
+#include "attn/record/sink.hpp"
 #include "attn/sweep/sweep.hpp"
 #include "attn/train/job.hpp"
 #include "attn/train/program.hpp"

@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "attn/core/rng.hpp"
-#include "attn/kernels/gemm.hpp"
-#include "attn/kernels/isa.hpp"
+#include "attn/kernels/dense/gemm.hpp"
+#include "attn/kernels/machine/isa.hpp"
 #include "catch.hpp"
 
 namespace attn::kernels::test {

@@ -1,11 +1,11 @@
 #include <algorithm>
 #include <thread>
 
-#include "attn/measure/cell.hpp"
+#include "attn/cell/cell.hpp"
 #include "attn/measure/clock.hpp"
 #include "attn/measure/machine.hpp"
 #include "attn/measure/memory.hpp"
-#include "attn/measure/sampled_rows.hpp"
+#include "attn/prove/sampled_rows.hpp"
 #include "catch.hpp"
 
 using namespace attn;

@@ -1,6 +1,6 @@
-#include "attn/sweep/axes.hpp"
+#include "attn/cell/axes.hpp"
 
-#include "attn/sweep/flags.hpp"
+#include "attn/program/flags.hpp"
 #include "attn/sweep/options.hpp"
 #include "attn/variant/registry.hpp"
 #include "catch.hpp"

@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "attn/core/text.hpp"
-#include "attn/report/row.hpp"
+#include "attn/record/row.hpp"
 #include "attn/train/job.hpp"
 #include "attn/train/plan.hpp"
 #include "catch.hpp"

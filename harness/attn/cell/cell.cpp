@@ -1,0 +1,90 @@
+#include "attn/cell/cell.hpp"
+
+#include <array>
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+#include <utility>
+
+namespace attn {
+
+using nlohmann::json;
+
+// By the names that tables have.
+void to_json(json& j, DType dtype) { j = std::string(to_string(dtype)); }
+void from_json(const json& j, DType& dtype) { dtype = parse_dtype(j.get<std::string>()).value(); }
+void to_json(json& j, Pass pass) { j = std::string(to_string(pass)); }
+void from_json(const json& j, Pass& pass) { pass = parse_pass(j.get<std::string>()).value(); }
+
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Problem, batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim, causal, dtype, kv_dtype,
+                                   pass)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Cell, variant, problem, input, seed, threads, isa, scope)
+NLOHMANN_JSON_SERIALIZE_ENUM(Comparison, {{Comparison::none, "none"}, {Comparison::rows, "rows"}, {Comparison::full, "full"}})
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Settings, samples, sample_min_s, gate, fidelity, fidelity_seeds, clock, pin, against,
+                                   memory_limit_bytes, output_file)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(GateResult, done, scope, max_abs, relative, allowance_abs)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(MatrixFidelity, done, reason, relative, js, recall_1, recall_8, recall_32, support_mass,
+                                   spectral)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Fidelity, done, reason, skill, relative, row_p50, row_p95, worst_row, cosine_p50, seeds,
+                                   relative_sd, bias, scatter, matrix)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Placement, logit_std, row_entropy, perplexity, sink_mass, top32_mass, q_norm2)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Cost, flops, bytes, exps)
+
+namespace {
+
+constexpr std::array outcome_names = {std::pair{Outcome::ok, "ok"},
+                                      std::pair{Outcome::unsupported, "unsupported"},
+                                      std::pair{Outcome::inaccurate, "inaccurate"},
+                                      std::pair{Outcome::timed_out, "timed_out"},
+                                      std::pair{Outcome::out_of_memory, "out_of_memory"},
+                                      std::pair{Outcome::crashed, "crashed"},
+                                      std::pair{Outcome::skipped_budget, "skipped_budget"}};
+
+}  // namespace
+
+std::string_view to_string(Scope scope) { return scope == Scope::mixer ? "mixer" : "layer"; }
+
+Result<Scope> parse_scope(std::string_view name) {
+  for (const Scope scope : {Scope::mixer, Scope::layer}) {
+    if (to_string(scope) == name) return scope;
+  }
+  return refuse("'" + std::string(name) + "' is no scope; accepted: mixer, layer");
+}
+
+std::string_view to_string(Outcome outcome) {
+  for (const auto& [value, name] : outcome_names) {
+    if (value == outcome) return name;
+  }
+  return "";
+}
+
+Comparison comparison_from(std::string_view name) { return json(name).get<Comparison>(); }
+
+void to_json(json& j, Outcome outcome) { j = std::string(to_string(outcome)); }
+void from_json(const json& j, Outcome& outcome) {
+  const auto name = j.get<std::string>();
+  for (const auto& [value, candidate] : outcome_names) {
+    if (candidate == name) {
+      outcome = value;
+      return;
+    }
+  }
+  throw std::invalid_argument("unknown outcome '" + name + "'");
+}
+
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Measurement, outcome, reason, isa, samples_s, against, against_s, mixer_share, variant_note,
+                                   gate, fidelity, note, placed, placement, output_file, cost, workspace_bytes, parameter_bytes,
+                                   peak_rss_bytes, setup_s, fma_gflops, disturbed, remeasured)
+
+std::string to_json(const Cell& cell, const Settings& settings) { return json{{"cell", cell}, {"settings", settings}}.dump(); }
+
+void from_json(const std::string& text, Cell& cell, Settings& settings) {
+  const json j = json::parse(text);
+  from_json(j.at("cell"), cell);
+  j.at("settings").get_to(settings);
+}
+
+std::string to_json(const Measurement& m) { return json(m).dump(-1, ' ', false, json::error_handler_t::replace); }
+
+Measurement measurement_from_json(const std::string& text) { return json::parse(text).get<Measurement>(); }
+
+}  // namespace attn

@@ -1,0 +1,123 @@
+// A cell is one measurement to be made, a Measurement is what came of it. Both cross the process boundary as JSON.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "attn/core/problem.hpp"
+#include "attn/core/result.hpp"
+#include "attn/inputs/tensors.hpp"
+#include "attn/variant/registry.hpp"
+
+namespace attn {
+
+// Around what: the mixer alone, or the whole layer that it stands in (layer_variant.hpp).
+enum class Scope { mixer, layer };
+std::string_view to_string(Scope scope);
+Result<Scope> parse_scope(std::string_view name);
+
+struct Cell {
+  std::string variant;  // canonical name, id:options
+  Problem problem;
+  std::string input;  // canonical name
+  std::uint64_t seed = 1;
+  int threads = 1;
+  std::string isa;  // empty: the best this machine has
+  Scope scope = Scope::mixer;
+};
+
+// Against softmax attention: not at all, at sampled rows, or these and the matrix of weights.
+enum class Comparison { none, rows, full };
+
+Comparison comparison_from(std::string_view name);  // "none", "rows" or "full"
+
+// How a worker measures; the same for all cells of a sweep.
+struct Settings {
+  int samples = 3;                         // timed samples in this round
+  double sample_min_s = 0.01;              // a sample repeats the run until it lasts this long
+  bool gate = true;                        // compare with the definition before timing (the first round of a cell)
+  Comparison fidelity = Comparison::rows;  // likewise in the first round
+  int fidelity_seeds = 5;                  // of variants with random tables
+  bool clock = true;                       // false: gate and meters only
+  bool pin = true;
+  std::string against;             // canonical name of the variant whose samples are taken beside this one's; empty: none
+  index_t memory_limit_bytes = 0;  // 0: none
+  std::string output_file;         // .npy that the output is written to; empty: none
+};
+
+enum class Outcome { ok, unsupported, inaccurate, timed_out, out_of_memory, crashed, skipped_budget };
+std::string_view to_string(Outcome outcome);
+
+// Fast path against its own definition.
+struct GateResult {
+  bool done = false;
+  std::string scope;         // "whole", "rows" (sampled rows of this problem) or "twin" (a shorter problem)
+  double max_abs = 0;        // max |fast - definition in double|
+  double relative = 0;       // Frobenius norm of the difference over that of the definition
+  double allowance_abs = 0;  // twice the error of the definition in float, plus a floor
+};
+
+// Weights of out = P' V against those of softmax attention, averaged over the heads.
+struct MatrixFidelity {
+  bool done = false;
+  std::string reason;       // why there is none
+  double relative = 0;      // Frobenius norm of the difference over that of softmax attention
+  double js = 0;            // Jensen-Shannon divergence of a row, nats, mean over rows
+  double recall_1 = 0;      // attention on the heaviest key of P', over that on its own heaviest; mean over rows
+  double recall_8 = 0;      // the same for the 8 heaviest
+  double recall_32 = 0;     // and the 32 heaviest
+  double support_mass = 0;  // attention on keys that P' gives any weight, mean over rows
+  double spectral = 0;      // largest singular value of the difference over that of softmax attention
+};
+
+// Output against softmax attention on the same Q, K, V, at sampled rows; means over the seeds, where there are several.
+struct Fidelity {
+  bool done = false;
+  std::string reason;      // why there is none
+  double skill = 0;        // 1 - (error / error of answering mean(V))^2
+  double relative = 0;     // Frobenius norm of the difference over that of softmax attention
+  double row_p50 = 0;      // relative error of a row: median over rows,
+  double row_p95 = 0;      // 95th percentile
+  double worst_row = 0;    // and largest
+  double cosine_p50 = 0;   // median over rows of the cosine
+  int seeds = 1;           // of random tables
+  double relative_sd = 0;  // standard deviation of `relative` over the seeds
+  double bias = 0;         // |mean output - softmax attention|, what is due to the finite number of seeds taken off; relative
+  double scatter = 0;      // root mean square distance of an output from the mean output, relative
+  MatrixFidelity matrix;
+};
+
+struct Measurement {
+  Outcome outcome = Outcome::ok;
+  std::string reason;
+  std::string isa;
+  std::vector<double> samples_s;  // seconds a run, one entry a sample
+  std::string against;            // whose samples were taken beside these; empty: nobody's
+  std::vector<double> against_s;  // those samples
+  double mixer_share = 0;         // of a layer's time in the samples; 0: not a layer
+  std::string variant_note;       // Variant::note, of the first round
+  GateResult gate;
+  Fidelity fidelity;
+  std::string note;  // of the input
+  bool placed = false;
+  Placement placement;  // of the input
+  std::string output_file;
+  Cost cost;
+  index_t workspace_bytes = 0;
+  index_t parameter_bytes = 0;
+  index_t peak_rss_bytes = 0;  // above the level after planning, before parameters, workspace and the first run; -1: unreadable
+  double setup_s = 0;          // process start to first timed sample, gate excluded
+  double fma_gflops = 0;       // FMA probe beside the samples, same ISA and threads
+  std::string disturbed;       // what changed on the machine meanwhile (machine_state.hpp); empty: nothing
+  int remeasured = 0;          // rounds that were measured again for that
+};
+
+std::string to_json(const Cell& cell, const Settings& settings);
+std::string to_json(const Measurement& m);
+// Text that another process of this build wrote; throws std::exception when it is torn.
+void from_json(const std::string& text, Cell& cell, Settings& settings);
+Measurement measurement_from_json(const std::string& text);
+
+}  // namespace attn

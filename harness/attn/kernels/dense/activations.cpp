@@ -1,0 +1,122 @@
+#include "attn/kernels/dense/activations.hpp"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "attn/kernels/dense/activations.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include <cmath>
+
+#include "attn/kernels/dense/activations-inl.hpp"
+
+HWY_BEFORE_NAMESPACE();
+namespace attn::kernels::HWY_NAMESPACE {
+
+// f(vector at column j of row i, i, j, lanes that count) -> vector.
+template <class Fn>
+HWY_INLINE void EachVector(index_t m, index_t n, Rows from, Into to, Fn f) {
+  for (index_t i = 0; i < m; ++i) {
+    const float* x = from.data + i * from.stride;
+    float* y = to.data + i * to.stride;
+    for (index_t j = 0; j < n; j += kLanes) store_first(f(load_first(x + j, n - j), i, j, n - j), y + j, n - j);
+  }
+}
+
+void Gelu(index_t m, index_t n, Rows from, const float* plus, Into to) {
+  const F d;
+  EachVector(m, n, from, to, [=](V x, index_t i, index_t, index_t) HWY_ATTR {
+    const V y = hn::Add(x, hn::Set(d, plus[i])), half = hn::Mul(y, hn::Set(d, 0.5f));
+    return hn::MulAdd(half, erf_lanes(hn::Mul(y, hn::Set(d, 0.707106781f))), half);
+  });
+}
+
+void Sigmoid(index_t m, index_t n, Rows from, float factor, float plus, Into to) {
+  const F d;
+  const V f = hn::Set(d, factor), p = hn::Set(d, plus);
+  EachVector(m, n, from, to, [=](V x, index_t, index_t, index_t) HWY_ATTR { return sigmoid_lanes(hn::MulAdd(x, f, p)); });
+}
+
+void LayerNorm(index_t m, index_t n, Rows from, float eps, Into to) {
+  const F d;
+  const float share = 1.0f / static_cast<float>(n);
+  for (index_t i = 0; i < m; ++i) {
+    const float* x = from.data + i * from.stride;
+    V sum = hn::Zero(d), squares = hn::Zero(d);
+    for (index_t j = 0; j < n; j += kLanes) sum = hn::Add(sum, load_first(x + j, n - j));
+    const V mean = hn::Set(d, hn::GetLane(hn::SumOfLanes(d, sum)) * share);
+    for (index_t j = 0; j < n; j += kLanes) {
+      V c = hn::Sub(load_first(x + j, n - j), mean);
+      if (n - j < kLanes) c = hn::IfThenElseZero(hn::FirstN(d, static_cast<size_t>(n - j)), c);
+      squares = hn::MulAdd(c, c, squares);
+    }
+    const V factor = hn::Set(d, 1.0f / std::sqrt(hn::GetLane(hn::SumOfLanes(d, squares)) * share + eps));
+    for (index_t j = 0; j < n; j += kLanes)
+      store_first(hn::Mul(hn::Sub(load_first(x + j, n - j), mean), factor), to.data + i * to.stride + j, n - j);
+  }
+}
+
+void AddToRows(index_t m, index_t n, Rows from, const float* plus, Into to) {
+  EachVector(m, n, from, to, [=](V x, index_t i, index_t, index_t) HWY_ATTR { return hn::Add(x, hn::Set(F(), plus[i])); });
+}
+
+void Gate(index_t m, index_t n, Rows from, const float* plus, Rows by, Into to) {
+  EachVector(m, n, from, to, [=](V x, index_t i, index_t j, index_t count) HWY_ATTR {
+    return hn::Mul(hn::Add(x, hn::Set(F(), plus[i])), load_first(by.data + i * by.stride + j, count));
+  });
+}
+
+void SigmoidGate(index_t m, index_t n, Rows from, Rows by, Into to) {
+  EachVector(m, n, from, to, [=](V x, index_t i, index_t j, index_t count) HWY_ATTR {
+    return hn::Mul(x, sigmoid_lanes(load_first(by.data + i * by.stride + j, count)));
+  });
+}
+
+void Divide(index_t m, index_t n, Rows from, Rows by, float least, Into to) {
+  EachVector(m, n, from, to, [=](V x, index_t i, index_t j, index_t count) HWY_ATTR {
+    return hn::Div(x, hn::Max(load_first(by.data + i * by.stride + j, count), hn::Set(F(), least)));
+  });
+}
+
+void Exp(index_t m, index_t n, Rows from, const float* plus, Into to) {
+  EachVector(m, n, from, to,
+             [=](V x, index_t i, index_t, index_t) HWY_ATTR { return exp_lanes(hn::Add(x, hn::Set(F(), plus[i]))); });
+}
+
+void ExpMinusOne(index_t m, index_t n, Rows from, Into to) {
+  EachVector(m, n, from, to, [](V x, index_t, index_t, index_t) HWY_ATTR { return hn::Sub(exp_lanes(x), hn::Set(F(), 1.0f)); });
+}
+
+void Tanh(index_t m, index_t n, Rows from, Into to) {
+  EachVector(m, n, from, to, [](V x, index_t, index_t, index_t) HWY_ATTR { return tanh_lanes(x); });
+}
+
+void Multiply(index_t m, index_t n, Rows from, Rows by, Into to) {
+  EachVector(m, n, from, to, [=](V x, index_t i, index_t j, index_t count) HWY_ATTR {
+    return hn::Mul(x, load_first(by.data + i * by.stride + j, count));
+  });
+}
+
+}  // namespace attn::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace attn::kernels {
+
+#define ATTN_ROWS(name, Kernel, parameters, ...) \
+  HWY_EXPORT(Kernel);                            \
+  void name parameters { HWY_DYNAMIC_DISPATCH(Kernel)(__VA_ARGS__); }
+
+ATTN_ROWS(gelu, Gelu, (index_t m, index_t n, Rows from, const float* plus, Into to), m, n, from, plus, to)
+ATTN_ROWS(sigmoid, Sigmoid, (index_t m, index_t n, Rows from, float factor, float plus, Into to), m, n, from, factor, plus, to)
+ATTN_ROWS(layer_norm, LayerNorm, (index_t m, index_t n, Rows from, float eps, Into to), m, n, from, eps, to)
+ATTN_ROWS(add_to_rows, AddToRows, (index_t m, index_t n, Rows from, const float* plus, Into to), m, n, from, plus, to)
+ATTN_ROWS(gate, Gate, (index_t m, index_t n, Rows from, const float* plus, Rows by, Into to), m, n, from, plus, by, to)
+ATTN_ROWS(sigmoid_gate, SigmoidGate, (index_t m, index_t n, Rows from, Rows by, Into to), m, n, from, by, to)
+ATTN_ROWS(divide, Divide, (index_t m, index_t n, Rows from, Rows by, float least, Into to), m, n, from, by, least, to)
+ATTN_ROWS(exp, Exp, (index_t m, index_t n, Rows from, const float* plus, Into to), m, n, from, plus, to)
+ATTN_ROWS(exp_minus_one, ExpMinusOne, (index_t m, index_t n, Rows from, Into to), m, n, from, to)
+ATTN_ROWS(tanh, Tanh, (index_t m, index_t n, Rows from, Into to), m, n, from, to)
+ATTN_ROWS(multiply, Multiply, (index_t m, index_t n, Rows from, Rows by, Into to), m, n, from, by, to)
+
+}  // namespace attn::kernels
+#endif

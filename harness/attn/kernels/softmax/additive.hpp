@@ -1,0 +1,36 @@
+// Softmax attention with an additive score: logit_ij = sum_c w_c tanh(a_ic + b_jc), a and b linear in q and k.
+// tanh(a + b) = 1 - 2 / (1 + e^2a e^2b): exponentials once for each token, none for pairs, and one division for four tanh.
+#pragma once
+
+#include "attn/core/view.hpp"
+#include "attn/exec/workspace.hpp"
+#include "attn/kernels/dense/weighted_sum.hpp"
+
+namespace attn::kernels {
+
+class AdditiveAttention {
+ public:
+  static constexpr index_t max_size = 1024;
+
+  // Where |a_ic| and |b_jc| are both above 40 and of opposite sign, their sum is wrong: they are held to 40.
+  AdditiveAttention(const Problem& p, index_t size, WorkspacePlan& workspace);
+
+  struct Arrays {
+    View<const float, 4> q, k, v;
+    View<float, 4> out;
+    View<const float, 3> query_weights, key_weights;  // [H,D,size]
+    View<const float, 2> weights;                     // [H,size]
+  };
+  void run(const Arrays& arrays, const Workspace& workspace) const;
+
+ private:
+  void project(View<const float, 4> x, View<const float, 3> weights, bool keys, float* to, const Workspace& workspace) const;
+
+  Problem p_;
+  index_t size_, padded_;          // padded_: to a multiple of 4
+  Booking<float> queries_, keys_;  // e^2a [B,H,N,padded], e^2b [B,H,padded,M]
+  Booking<float> scratch_;
+  WeightedSum sum_;
+};
+
+}  // namespace attn::kernels

@@ -1,0 +1,164 @@
+// Softmax attention over any set of keys, at the speed of the tile kernel (tile.hpp). A variant plans one engine, then runs it
+// with a schedule of about ten lines (keys.hpp):
+//
+//   engine.run({in.q, in.k, in.v, out}, workspace, [&](const QueryBlock&, KeyList& keys) { keys.all().band(left, right); });
+//
+// Results depend on the plan (problem, options, threads, instruction set) and on nothing else: same plan, same bits.
+// Denormal numbers count as zero inside (they cost 250 times a multiplication on the machines at hand). Logits beyond 1e9 in size
+// lose their weights to rounding.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include "attn/core/problem.hpp"
+#include "attn/core/view.hpp"
+#include "attn/exec/arena.hpp"
+#include "attn/exec/workspace.hpp"
+#include "attn/kernels/softmax/keys.hpp"
+#include "attn/kernels/softmax/tile.hpp"
+
+namespace attn::kernels {
+
+// How the queries of a head are cut into blocks.
+struct QueryBlocks {
+  enum class Kind { contiguous, classes, listed } kind = Kind::contiguous;
+  index_t align = 0;   // contiguous: no block crosses a multiple of this; 0 = any
+  index_t step = 1;    // classes: rows r, r + step, r + 2 step, ... for r < step, as with dilated windows
+  index_t blocks = 0;  // listed: blocks in a head
+  index_t rows = 0;    // listed: rows in a block, at most
+
+  static QueryBlocks aligned(index_t to) { return {.align = to}; }
+  static QueryBlocks classes(index_t step) { return {.kind = Kind::classes, .step = step}; }
+  static QueryBlocks listed(index_t blocks, index_t rows) { return {.kind = Kind::listed, .blocks = blocks, .rows = rows}; }
+};
+
+struct EngineOptions {
+  QueryBlocks queries = {};
+  index_t keys_per_query = anywhere;  // about how many: short windows take them all at a time
+  std::optional<double> scale = {};   // of q.k, where not the problem's
+};
+
+struct EngineArrays {
+  View<const float, 4> q;   // [B,H,N,D]
+  View<const float, 4> k;   // [B,Hk,M,D]   last stride 1, so below
+  View<const float, 4> v;   // [B,Hk,M,Dv]
+  View<float, 4> out;       // [B,H,N,Dv]   zeros for a query that sees no key
+  View<float, 3> lse = {};  // [B,H,N]      optional: ln sum exp(logit), -inf for a query that sees no key
+  bool resume = false;      // out and lse hold what earlier runs found among other keys: go on from there
+};
+
+using KeySchedule = FunctionRef<void(const QueryBlock&, KeyList&)>;
+using RowSchedule = FunctionRef<std::span<const std::int32_t>(index_t batch, index_t head, index_t block)>;
+
+// The backward pass of a run over the same keys. `d_out` is the gradient of some number with respect to `out`.
+struct EngineGradients {
+  View<const float, 4> out;    // what the forward pass, with all its engines, came to
+  View<const float, 4> d_out;  // [B,H,N,Dv]   last stride 1, so below
+  View<float, 4> d_q;          // [B,H,N,D]
+  View<float, 4> d_k;          // [B,Hk,M,D]
+  View<float, 4> d_v;          // [B,Hk,M,Dv]
+  bool add = false;            // to what d_q, d_k and d_v hold: for an engine after another
+};
+
+// How the queries of a problem are cut into blocks that share a list of keys.
+class QueryCut {
+ public:
+  // Units: the whole head, aligned stretches, residue classes or listed blocks.
+  QueryCut(const Problem& problem, const QueryBlocks& queries);
+
+  index_t units() const { return units_; }          // of a head
+  index_t unit_rows() const { return unit_rows_; }  // at most
+  index_t part_rows() const { return part_rows_; }  // of a block, at most
+  index_t blocks_of_head() const { return units_ * parts_; }
+  index_t blocks() const { return problem_.batch * problem_.heads * blocks_of_head(); }
+
+  // Cuts the units into blocks of about `rows`, multiples of `lanes` where a unit has more.
+  void cut(index_t rows, index_t lanes);
+  // Blocks of a head follow each other, heads of a batch item likewise. `rows` with listed blocks only.
+  QueryBlock block(index_t number, const RowSchedule* rows) const;
+
+ private:
+  Problem problem_;
+  QueryBlocks queries_;
+  index_t units_ = 1, unit_rows_ = 0, parts_ = 1, part_rows_ = 0;
+};
+
+// The engine's backward pass (engine_backward.cpp).
+class SoftmaxBackward {
+ public:
+  SoftmaxBackward(const Problem&, const EngineOptions&, float factor, WorkspacePlan&);
+  void run(const EngineArrays&, const EngineGradients&, const Workspace&, const RowSchedule* rows, KeySchedule) const;
+
+ private:
+  class Task;
+
+  Problem problem_;
+  TileShape shape_;
+  float factor_;  // on q: scores in log2 units
+  float scale_;   // of q.k
+  QueryCut cut_;
+  index_t stride_ = 0;      // of a row of weights: the queries of a block
+  index_t splits_ = 1;      // tasks of a kv head, each with its own sums of d_k and d_v
+  Booking<float> partial_;  // of the splits but the first
+  Booking<float> scratch_;
+  Booking<std::byte> panel_;
+};
+
+class SoftmaxEngine {
+ public:
+  // head_dim and value_dim from 1 to 256.
+  SoftmaxEngine(const Problem&, const EngineOptions&, WorkspacePlan&);
+
+  // `schedule` is called from several threads.
+  void run(const EngineArrays&, const Workspace&, KeySchedule schedule) const;
+  // With QueryBlocks::listed. Rows of a head may stand in one block only; rows in none are not written.
+  void run(const EngineArrays&, const Workspace&, RowSchedule rows, KeySchedule schedule) const;
+
+  // After a run of a plan for training, with the same schedule: writes the gradients, in memory that grows with N alone. Of the
+  // arrays q, k, v and, if the run had one, lse are read; what is in them must be finite. Rows in no listed block keep their d_q.
+  void backward(const EngineArrays&, const EngineGradients&, const Workspace&, KeySchedule schedule) const;
+  void backward(const EngineArrays&, const EngineGradients&, const Workspace&, RowSchedule rows, KeySchedule schedule) const;
+  // Says after a run that other engines wrote these rows of every head after it: `backward` leaves them out.
+  void leave_out(std::span<const std::int32_t> rows, const Workspace&) const;
+
+ private:
+  struct Tiles;
+
+  Tiles cut_into_tiles(const QueryBlock&, std::span<float> scratch) const;
+  std::span<float> tile_scratch(const Workspace&, index_t slot, int worker) const;
+  void order_tasks(std::span<std::int32_t> order, std::span<float> cost, const RowSchedule* rows, KeySchedule) const;
+  // `later`: the block that this worker takes up after `block`, as far as can be known; count 0 for none.
+  bool attend_keys(const EngineArrays&, const Workspace&, KeySchedule, const QueryBlock&, const QueryBlock& later, Tiles&,
+                   index_t split, int worker, bool guard_all) const;
+  void attend(const EngineArrays&, const Workspace&, KeySchedule, const QueryBlock&, const QueryBlock& later, index_t slot,
+              int worker) const;
+  void merge(const EngineArrays&, const Workspace&, const QueryBlock&, index_t number) const;
+  void store(const EngineArrays&, const Tiles&, const QueryBlock&, std::size_t tile) const;
+  void run(const EngineArrays&, const Workspace&, const RowSchedule* rows, KeySchedule) const;
+  void backward(const EngineArrays&, const EngineGradients&, const Workspace&, const RowSchedule* rows, KeySchedule) const;
+  View<float, 3> own_lse(const Workspace&) const;
+
+  Problem problem_;
+  QueryBlocks queries_;
+  TileShape shape_;
+  float factor_;             // on q: scores in log2 units
+  const TileOps* ops_[3];    // by vectors - 1
+  index_t panel_limit_ = 0;  // keys taken at a time
+  QueryCut cut_;
+  index_t blocks_ = 0;    // over all heads and batches
+  index_t splits_ = 1;    // parts of a block's keys, each a task of its own
+  Booking<float> tiles_;  // a worker's, or with splits_ > 1 one for each task
+  Booking<std::uint64_t> seen_;
+  Booking<float> weights_;
+  Booking<std::byte> panels_;
+  Booking<float> copies_;
+  Booking<float> cost_;
+  Booking<std::int32_t> order_;
+  bool training_;
+  Booking<float> lse_;
+  SoftmaxBackward backward_;
+};
+
+}  // namespace attn::kernels

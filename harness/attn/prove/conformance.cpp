@@ -1,0 +1,139 @@
+#include "attn/prove/conformance.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "attn/core/text.hpp"
+#include "attn/prove/conformance_checker.hpp"
+
+namespace attn {
+
+namespace conformance {
+
+namespace {
+
+struct Entry {
+  Property property;
+  void (Checker::*check)();
+};
+
+const std::vector<Entry>& entries() {
+  static const std::vector<Entry> list = {
+      {{"agreement", "the fast path agrees with the definition, whatever shape and strides"}, &Checker::agreement},
+      {{"output", "every output element is written, none is read"}, &Checker::output},
+      {{"bounds", "nothing outside the arrays is touched, inputs and parameters are not written"}, &Checker::bounds},
+      {{"repeat", "a second run, and a second plan, give the same bits"}, &Checker::repeat},
+      {{"threads", "one thread and several agree"}, &Checker::threads},
+      {{"scratch", "scratch memory is written before it is read"}, &Checker::scratch},
+      {{"allocations", "run allocates nothing"}, &Checker::allocations},
+      {{"arena", "no thread outside the arena, no process"}, &Checker::arena},
+      {{"causality", "causal outputs do not depend on later rows"}, &Checker::causality},
+      {{"heads", "heads and batch items do not mix"}, &Checker::heads},
+      {{"linearity", "outputs are linear in V where the definition is"}, &Checker::linearity},
+      {{"supports", "a problem that is not refused is planned, run and right"}, &Checker::supports},
+      {{"gradient", "the definition's gradient agrees with central differences"}, &Checker::gradient},
+      {{"backward", "the backward pass agrees with the definition's gradient"}, &Checker::backward},
+      {{"values", "zeros, denormals, large logits, NaN and infinity do what the definition says"}, &Checker::values},
+      {{"cost", "time grows with N as the declared cost does", true}, &Checker::cost},
+  };
+  return list;
+}
+
+}  // namespace
+
+std::string brief(double x) { return fmt::format("{:.3g}", x); }
+
+Finding Checker::check(const Property& property) {
+  finding_ = {.property = property.id};
+  try {
+    for (const Entry& entry : entries()) {
+      if (entry.property.id == property.id) (this->*entry.check)();
+    }
+  } catch (const std::exception& e) {
+    if (finding_.failure.empty()) finding_.failure = variant_.name() + ": exception: " + e.what();
+  }
+  if (finding_.cases == 0 && finding_.none.empty()) finding_.none = "supports no such problem";
+  return finding_;
+}
+
+const Reference& Checker::reference(const Problem& p) {
+  const auto [at, fresh] = references_.try_emplace(attn::to_string(p));
+  if (fresh) {
+    const Case c(p);
+    at->second = evaluate_definition(variant_, p, c.inputs(), parameters_for(variant_, p));
+  }
+  return at->second;
+}
+
+}  // namespace conformance
+
+using namespace conformance;
+
+const std::vector<Property>& properties() {
+  static const auto list = [] {
+    std::vector<Property> of_entries;
+    for (const Entry& entry : entries()) of_entries.push_back(entry.property);
+    return of_entries;
+  }();
+  return list;
+}
+
+Result<std::vector<Property>> chosen_properties(std::string_view ids) {
+  if (ids == "all") return properties();
+  std::vector<Property> chosen;
+  for (const auto raw : split(ids, ',')) {
+    const auto id = trim(raw);
+    const auto found = std::find_if(properties().begin(), properties().end(), [&](const Property& p) { return p.id == id; });
+    if (found == properties().end()) {
+      std::vector<std::string> known;
+      for (const Property& p : properties()) known.push_back(p.id);
+      const std::string close = nearest(id, known);
+      return refuse("unknown property '" + std::string(id) + "'" + (close.empty() ? "" : ", did you mean '" + close + "'?") +
+                    " (accepted: all, " + join(known, ", ") + ")");
+    }
+    chosen.push_back(*found);
+  }
+  return chosen;
+}
+
+std::vector<Problem> awkward_problems(bool thorough) {
+  std::vector<Problem> list;
+  const auto add = [&](Problem p) {
+    list.push_back(p);
+    p.causal = true;
+    list.push_back(p);
+  };
+  for (const index_t n : {1, 2, 63, 64, 65, 500})
+    add({.batch = 1, .heads = 2, .kv_heads = 2, .q_len = n, .kv_len = n, .head_dim = 64, .value_dim = 64});
+  for (const index_t d : {16, 40, 80, 128})
+    add({.batch = 2, .heads = 1, .kv_heads = 1, .q_len = 130, .kv_len = 130, .head_dim = d, .value_dim = d});
+  add({.batch = 1, .heads = 1, .kv_heads = 1, .q_len = 33, .kv_len = 33, .head_dim = 7, .value_dim = 7});
+  add({.batch = 1, .heads = 1, .kv_heads = 1, .q_len = 97, .kv_len = 97, .head_dim = 64, .value_dim = 24});
+  add({.batch = 1, .heads = 2, .kv_heads = 2, .q_len = 50, .kv_len = 211, .head_dim = 32, .value_dim = 32});
+  add({.batch = 1, .heads = 2, .kv_heads = 2, .q_len = 211, .kv_len = 50, .head_dim = 32, .value_dim = 32});
+  add({.batch = 1, .heads = 4, .kv_heads = 2, .q_len = 70, .kv_len = 70, .head_dim = 32, .value_dim = 32});
+  if (thorough) {
+    for (const index_t n : {3, 7, 127, 128, 129, 255, 509, 1000}) {
+      add({.batch = 2, .heads = 3, .kv_heads = 3, .q_len = n, .kv_len = n, .head_dim = 48, .value_dim = 48});
+    }
+    for (const index_t d : {1, 3, 33, 96, 256})
+      add({.batch = 1, .heads = 2, .kv_heads = 2, .q_len = 77, .kv_len = 77, .head_dim = d, .value_dim = d});
+  }
+  return list;
+}
+
+Finding check_property(const Variant& variant, const Property& property, const ConformanceOptions& options) {
+  return Checker(variant, options).check(property);
+}
+
+std::vector<Finding> check_conformance(const Variant& variant, const ConformanceOptions& options) {
+  Checker checker(variant, options);
+  std::vector<Finding> findings;
+  for (const Property& property : properties()) {
+    if (!property.timed) findings.push_back(checker.check(property));
+  }
+  return findings;
+}
+
+}  // namespace attn

@@ -1,0 +1,114 @@
+// What tries the properties of conformance.hpp on one variant: its methods stand by what they try in conformance_run.cpp (runs and
+// their memory), conformance_meaning.cpp (what the outputs are), conformance_gradient.cpp and conformance_cost.cpp.
+#pragma once
+
+#include <limits>
+#include <map>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "attn/prove/conformance.hpp"
+#include "attn/prove/gate.hpp"
+#include "attn/prove/trial.hpp"
+#include "attn/variant/variant.hpp"
+
+namespace attn::conformance {
+
+using namespace trial;
+
+inline constexpr float nan = std::numeric_limits<float>::quiet_NaN();
+inline constexpr float infinity = std::numeric_limits<float>::infinity();
+
+template <class F>
+void for_each_element(const View<float, 4>& view, index_t first_batch, index_t first_head, index_t first_row, F f) {
+  for (index_t b = first_batch; b < view.extent(0); ++b)
+    for (index_t h = first_head; h < view.extent(1); ++h)
+      for (index_t i = first_row; i < view.extent(2); ++i)
+        for (index_t d = 0; d < view.extent(3); ++d) f(view(b, h, i, d));
+}
+
+std::string brief(double x);  // three digits
+
+class Checker {
+ public:
+  Checker(const Variant& variant, ConformanceOptions options) : variant_(variant), options_(std::move(options)) {}
+
+  Finding check(const Property& property);
+
+  // Runs and their memory.
+  void output();
+  void bounds();
+  void repeat();
+  void threads();
+  void scratch();
+  void allocations();
+  void arena();
+
+  // What the outputs are.
+  void agreement();
+  void causality();
+  void heads();
+  void linearity();
+  void supports();
+  void values();
+
+  // Gradients.
+  void gradient();
+  void backward();
+
+  // The clock.
+  void cost();
+
+ private:
+  void none(const std::string& why) { finding_.none = why; }
+
+  void begin(const Problem& p, std::string_view how = "") {
+    ++finding_.cases;
+    if (options_.before) options_.before(attn::to_string(p) + (how.empty() ? "" : ", ") + std::string(how));
+  }
+
+  void fail(const Problem& p, const std::string& how) {
+    if (finding_.failure.empty()) finding_.failure = variant_.name() + " at " + attn::to_string(p) + ": " + how;
+  }
+
+  void judge(const Problem& p, const GateResult& result, const std::string& with) {
+    if (passed(result)) return;
+    const std::string error = result.max_abs == std::numeric_limits<double>::max() ? "NaN" : brief(result.max_abs);
+    fail(p, with + (with.empty() ? "" : ": ") + "error " + error + ", allowed " + brief(result.allowance_abs));
+  }
+
+  template <class F>
+  void for_each_supported(F f) {
+    for (const Problem& p : awkward_problems(options_.thorough)) {
+      if (variant_.supports(p)) f(p);
+    }
+  }
+
+  // Of the Case of this problem, which has the same values in every layout.
+  const Reference& reference(const Problem& p);
+
+  // Heads and batch items that may not see each other.
+  index_t groups_of(const Problem& p) const;
+
+  template <class F>
+  void for_each_in_last_group(const Problem& p, const View<float, 4>& tensor, F f) const {
+    const index_t in_group = variant_.info().heads_independent ? tensor.extent(1) / p.kv_heads : tensor.extent(1);
+    for_each_element(tensor, p.batch - 1, tensor.extent(1) - in_group, 0, f);
+  }
+
+  bool linear_in_v(const Problem& p) const;
+  void compare_where_defined(const Problem& p, const Case& c, const Planned& planned, const std::string& words);
+  void nan_shows(const Problem& p, const Arena& arena);
+
+  // All workers of the arena exist from here on.
+  void start_threads(const Arena& arena) const;
+
+  const Variant& variant_;
+  ConformanceOptions options_;
+  Finding finding_;
+  std::map<std::string, Reference> references_;
+};
+
+}  // namespace attn::conformance

@@ -1,0 +1,110 @@
+#include "attn/prove/gate.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "attn/prove/sampled_rows.hpp"
+#include "attn/variant/variant.hpp"
+
+namespace attn {
+
+namespace {
+
+constexpr index_t whole_up_to = 1024;  // queries and keys
+constexpr index_t gate_rows = 64;
+
+Reference evaluate_rows(const Variant& variant, const Problem& p, const FloatInputs& in, const ParameterSet<float>& parameters,
+                        const std::vector<index_t>& rows) {
+  return {variant.definition(p, take_inputs<double>(p, in, rows), widen(parameters)),
+          variant.definition(p, take_inputs<float>(p, in, rows), parameters)};
+}
+
+GateResult compare_rows(const Reference& reference, View<const float, 4> output, const std::vector<index_t>& rows) {
+  const Tensor<double>& truth = reference.exact;
+  const Tensor<float>& rounded = reference.rounded;
+  const Tensor<double> fast = take_rows<double>(output, rows);
+  ATTN_ASSERT(truth.shape() == fast.shape() && rounded.shape() == fast.shape());
+
+  GateResult gate{.done = true};
+  double rounding = 0, largest = 0, difference2 = 0, truth2 = 0;
+  for (index_t i = 0; i < truth.size(); ++i) {
+    const double expected = truth.data()[i];
+    const double error = std::abs(fast.data()[i] - expected);
+    // A NaN or an infinity on one side only is an error beyond all (JSON knows no infinity); the same on both is agreement.
+    if (!std::isfinite(error)) {
+      const bool same = (std::isnan(expected) && std::isnan(fast.data()[i])) || expected == fast.data()[i];
+      if (!same) gate.max_abs = std::numeric_limits<double>::max();
+      continue;
+    }
+    gate.max_abs = std::max(gate.max_abs, error);
+    const double float_error = std::abs(static_cast<double>(rounded.data()[i]) - expected);
+    if (std::isfinite(float_error)) rounding = std::max(rounding, float_error);
+    largest = std::max(largest, std::abs(expected));
+    difference2 += error * error;
+    truth2 += expected * expected;
+  }
+  gate.relative = truth2 > 0 ? std::sqrt(difference2 / truth2) : std::sqrt(difference2);
+  gate.allowance_abs = 2 * rounding + 16 * static_cast<double>(std::numeric_limits<float>::epsilon()) * largest +
+                       static_cast<double>(std::numeric_limits<float>::min());
+  return gate;
+}
+
+GateResult check_rows(const Variant& variant, const Problem& p, const FloatInputs& in, const ParameterSet<float>& parameters,
+                      View<const float, 4> output, const std::vector<index_t>& rows) {
+  return compare_rows(evaluate_rows(variant, p, in, parameters, rows), output, rows);
+}
+
+View<const float, 4> first_rows(View<const float, 4> view, index_t rows) {
+  auto extents = view.extents();
+  extents[2] = std::min(extents[2], rows);
+  return {view.data_handle(), extents, view.strides()};
+}
+
+GateResult check_twin(const Variant& variant, Problem p, const FloatInputs& in, std::uint64_t parameter_seed, const Arena& arena) {
+  p.q_len = std::min(p.q_len, whole_up_to);
+  p.kv_len = std::min(p.kv_len, whole_up_to);
+  const FloatInputs twin{first_rows(in.q, p.q_len), first_rows(in.k, p.kv_len), first_rows(in.v, p.kv_len)};
+  const Parameters specs = variant.parameters(p);
+  ParameterSet<float> parameters;
+  arena.execute([&] { parameters = make_parameters(specs, parameter_seed, fit_parameters(specs, twin)); });
+  Buffer memory(static_cast<std::size_t>(p.batch * p.heads * p.q_len * p.value_dim) * sizeof(float));
+  const Output output(memory.as<float>(), {p.batch, p.heads, p.q_len, p.value_dim});
+  WorkspacePlan booked(arena.threads());
+  const auto plan = variant.plan(p, booked);
+  Workspace workspace(booked);
+  arena.execute([&] { plan->run(twin, parameters, output, workspace); });
+  return check_rows(variant, p, twin, parameters, output, all_rows(p.q_len));
+}
+
+}  // namespace
+
+GateResult check_against_definition(const Variant& variant, const Problem& p, const FloatInputs& in,
+                                    const ParameterSet<float>& parameters, std::uint64_t parameter_seed,
+                                    View<const float, 4> output, const Arena& arena) {
+  GateResult gate;
+  if (p.q_len <= whole_up_to && p.kv_len <= whole_up_to) {
+    gate = check_rows(variant, p, in, parameters, output, all_rows(p.q_len));
+    gate.scope = "whole";
+  } else if (variant.info().row_wise) {
+    gate = check_rows(variant, p, in, parameters, output, sampled_rows(p.q_len, gate_rows));
+    gate.scope = "rows";
+  } else {
+    gate = check_twin(variant, p, in, parameter_seed, arena);
+    gate.scope = "twin";
+  }
+  return gate;
+}
+
+Reference evaluate_definition(const Variant& variant, const Problem& p, const FloatInputs& in,
+                              const ParameterSet<float>& parameters) {
+  return evaluate_rows(variant, p, in, parameters, all_rows(p.q_len));
+}
+
+GateResult compare_with_reference(const Reference& reference, View<const float, 4> output) {
+  GateResult gate = compare_rows(reference, output, all_rows(output.extent(2)));
+  gate.scope = "whole";
+  return gate;
+}
+
+}  // namespace attn

@@ -1,0 +1,35 @@
+// Correctness before time: a fast path's output against the variant's definition in double.
+#pragma once
+
+#include <cstdint>
+
+#include "attn/cell/cell.hpp"
+#include "attn/exec/arena.hpp"
+#include "attn/variant/registry.hpp"
+
+namespace attn {
+
+// Compares `output`, which the planned fast path just wrote for `p`, with the definition.
+//
+// Up to 1024 queries and keys the whole output is compared. Above, sampled rows of this problem where the variant is
+// row-wise; otherwise a twin of 1024 queries and keys is planned and run. The allowance is twice the largest error
+// that the definition makes in float (the factor is that of FlashAttention's tests), plus 16 float epsilons of the largest value:
+// what rounding an exponent of 16 does to a weight, which a definition of few elements may happen to escape; and the least
+// normal float, below which the kernels flush to zero.
+// Call outside an arena: the definition is serial, the twin runs in `arena`.
+GateResult check_against_definition(const Variant& variant, const Problem& p, const FloatInputs& in,
+                                    const ParameterSet<float>& parameters, std::uint64_t parameter_seed,
+                                    View<const float, 4> output, const Arena& arena);
+
+// The same in two steps, for several outputs of one problem: all rows, whatever the length.
+struct Reference {
+  Tensor<double> exact;   // the definition in double
+  Tensor<float> rounded;  // and in float: the yardstick of rounding
+};
+Reference evaluate_definition(const Variant& variant, const Problem& p, const FloatInputs& in,
+                              const ParameterSet<float>& parameters);
+GateResult compare_with_reference(const Reference& reference, View<const float, 4> output);
+
+inline bool passed(const GateResult& gate) { return gate.max_abs <= gate.allowance_abs; }
+
+}  // namespace attn

@@ -1,0 +1,152 @@
+#include "attn/record/context.hpp"
+
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cstring>
+#include <ctime>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "attn/core/text.hpp"
+#include "attn/exec/arena.hpp"
+#include "attn/exec/topology.hpp"
+#include "attn/kernels/dense/onednn.hpp"
+#include "attn/kernels/machine/isa.hpp"
+#include "attn/measure/memory.hpp"
+#include "attn/record/build_info.hpp"
+#include "attn/record/commit.hpp"
+
+namespace attn {
+
+using json = nlohmann::ordered_json;
+
+namespace {
+
+// First line of a file that the kernel may or may not offer.
+std::string file_or_reason(const std::string& path) {
+  std::ifstream file(path);
+  std::string line;
+  if (!file) return "unsupported: no " + path;
+  if (!std::getline(file, line) || line.empty()) return "unsupported: " + path + " is empty";
+  return line;
+}
+
+std::string cpu_model() {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);) {
+    if (line.rfind("model name", 0) == 0) return std::string(trim(std::string_view(line).substr(line.find(':') + 1)));
+  }
+  return "unsupported: /proc/cpuinfo names no model";
+}
+
+json environment_that_matters() {
+  json list = json::object();
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    const std::string_view text = *entry;
+    for (const std::string_view prefix :
+         {"ATTN_", "OMP_", "GOMP_", "KMP_", "TBB_", "DNNL_", "ONEDNN_", "MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD"}) {
+      if (text.substr(0, prefix.size()) != prefix) continue;
+      const auto equals = text.find('=');
+      list[std::string(text.substr(0, equals))] = std::string(text.substr(equals + 1));
+    }
+  }
+  return list;
+}
+
+json describe(const Peak& peak) { return json::parse(to_json(peak)); }
+
+}  // namespace
+
+std::string context_path(const std::string& csv) {
+  const std::string suffix = ".csv";
+  const bool has_suffix = csv.size() > suffix.size() && csv.compare(csv.size() - suffix.size(), suffix.size(), suffix) == 0;
+  return (has_suffix ? csv.substr(0, csv.size() - suffix.size()) : csv) + ".context.json";
+}
+
+std::string context_json(const std::vector<std::string>& command_line, const std::vector<Peak>& peaks) {
+  utsname system{};
+  ::uname(&system);
+  const Topology& t = topology();
+  json caches = json::array();
+  for (const Cache& cache : t.caches)
+    caches.push_back({{"level", cache.level}, {"bytes", cache.bytes}, {"shared_by", cache.shared_by_cores}});
+  json measured = json::array();
+  for (const Peak& peak : peaks) measured.push_back(describe(peak));
+
+  const json context = {
+      {"context_schema", 1},
+      {"date", utc_now()},
+      {"command_line", shell_quoted(command_line)},
+      {"attnbench", {{"version", build_info::version}, {"commit", source_commit()}, {"build_tag", build_tag()}}},
+      {"machine",
+       {{"host", host_name()},
+        {"cpu", cpu_model()},
+        {"packages", t.packages},
+        {"cores", t.cores},
+        {"processors", t.processors},
+        {"numa_nodes", t.numa_nodes},
+        {"caches", caches},
+        {"usable_cores", usable_cores()},
+        {"memory_available_bytes", available_memory_bytes()},
+        {"isas", kernels::available_isas()},
+        {"isa_used", kernels::active_isa()},
+        {"kernel", std::string(system.sysname) + " " + system.release + " " + system.machine},
+        {"governor", file_or_reason("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")},
+        {"smt", file_or_reason("/sys/devices/system/cpu/smt/control")},
+        {"transparent_hugepages", file_or_reason("/sys/kernel/mm/transparent_hugepage/enabled")},
+        {"cgroup_cpu_max", file_or_reason("/sys/fs/cgroup/cpu.max")},
+        {"cgroup_cpuset", file_or_reason("/sys/fs/cgroup/cpuset.cpus.effective")},
+        {"load_average", file_or_reason("/proc/loadavg")}}},
+      {"build", {{"compiler", build_info::compiler}, {"flags", build_info::flags}, {"build_type", build_info::build_type}}},
+      {"libraries",
+       {{"onednn", kernels::onednn_version()},
+        {"onednn_runtime", kernels::onednn_runtime()},
+        {"tbb", build_info::tbb},
+        {"highway", build_info::highway},
+        {"google_benchmark", build_info::google_benchmark},
+        {"fmt", build_info::fmt},
+        {"hwloc", build_info::hwloc}}},
+      {"environment", environment_that_matters()},
+      {"peaks", measured},
+  };
+  return context.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
+}
+
+std::string source_commit() { return ATTN_COMMIT; }
+
+std::string utc_now() {
+  const std::time_t now = std::time(nullptr);
+  std::tm utc{};
+  ::gmtime_r(&now, &utc);
+  char text[32];
+  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &utc);
+  return text;
+}
+
+std::string host_name() {
+  char name[256] = {};
+  return ::gethostname(name, sizeof name - 1) == 0 ? name : "unsupported: gethostname failed";
+}
+
+std::string shell_quoted(const std::vector<std::string>& arguments) {
+  std::vector<std::string> parts;
+  for (const auto& argument : arguments) {
+    const bool plain = !argument.empty() && std::all_of(argument.begin(), argument.end(), [](unsigned char c) {
+      return std::isalnum(c) || std::strchr("-_./=:,+@%", c) != nullptr;
+    });
+    if (plain) {
+      parts.push_back(argument);
+      continue;
+    }
+    std::string quoted = "'";
+    for (const char c : argument) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
+    parts.push_back(quoted + "'");
+  }
+  return join(parts, " ");
+}
+
+}  // namespace attn

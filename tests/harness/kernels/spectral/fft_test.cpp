@@ -1,0 +1,87 @@
+#include "attn/kernels/spectral/fft.hpp"
+
+#include <cmath>
+#include <complex>
+#include <numbers>
+#include <vector>
+
+#include "catch.hpp"
+#include "matrix.hpp"
+
+using namespace attn;
+using namespace attn::kernels;
+using namespace attn::kernels::test;
+
+namespace {
+
+using Complex = std::complex<double>;
+
+// n rows of `columns` real parts and as many imaginary ones.
+std::vector<float> block(index_t n, index_t columns) {
+  const Rng rng(3, "fft");
+  std::vector<float> values;
+  for (index_t i = 0; i < n * 2 * columns; ++i) values.push_back(static_cast<float>(rng.normal(i)));
+  return values;
+}
+
+Complex element(const float* block, index_t columns, index_t row, index_t column) {
+  const float* at = block + row * 2 * columns + column;
+  return {static_cast<double>(at[0]), static_cast<double>(at[columns])};
+}
+
+}  // namespace
+
+// Every radix and their mixtures: powers of two, three, primes, and products of all.
+TEST_CASE("fft: is the sum that defines it, for lengths of every kind") {
+  on_every_isa([] {
+    for (const index_t n : {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 25, 27, 35, 60, 64, 97, 121, 128, 210, 256, 509}) {
+      const Fft fft(n);
+      CHECK(fft.size() == n);
+      for (const index_t columns : {1, 3, 16, 17}) {
+        if (n > 256 && columns != 3) continue;
+        INFO("n=" << n << " columns=" << columns);
+        const std::vector<float> before = block(n, columns);
+        std::vector<float> values = before, scratch(values.size(), unset);
+        const float* result = fft.run(columns, values.data(), scratch.data());
+        CHECK((result == values.data() || result == scratch.data()));
+        double error2 = 0, size2 = 0;
+        for (index_t c = 0; c < columns; ++c) {
+          for (index_t k = 0; k < n; ++k) {
+            Complex sum = 0;
+            for (index_t t = 0; t < n; ++t) {
+              const double angle = -2 * std::numbers::pi * static_cast<double>(k * t % n) / static_cast<double>(n);
+              sum += element(before.data(), columns, t, c) * std::polar(1.0, angle);
+            }
+            error2 += std::norm(element(result, columns, k, c) - sum);
+            size2 += std::norm(sum);
+          }
+        }
+        CHECK(std::sqrt(error2 / size2) < 3e-7 * std::log2(static_cast<double>(n) + 1) + 1e-7);
+      }
+    }
+  });
+}
+
+// Parseval: sum |y|^2 = n sum |x|^2; a shift by one row turns output k by the angle 2 pi k / n.
+TEST_CASE("fft: keeps energy, and a shift of the rows is a turn of each output") {
+  on_every_isa([] {
+    for (const index_t n : {2048, 1000, 1021}) {
+      const Fft fft(n);
+      std::vector<float> x = block(n, 1), shifted = x, scratch(x.size()), other(x.size());
+      for (index_t t = 0; t < n; ++t) std::copy_n(x.begin() + t * 2, 2, shifted.begin() + (t + 1) % n * 2);
+      double before = 0, after = 0, worst_turn = 0;
+      for (const float value : x) before += std::pow(static_cast<double>(value), 2);
+      const float* y = fft.run(1, x.data(), scratch.data());
+      const float* z = fft.run(1, shifted.data(), other.data());
+      for (index_t k = 0; k < n; ++k) {
+        after += std::norm(element(y, 1, k, 0));
+        const Complex turned =
+            element(y, 1, k, 0) * std::polar(1.0, -2 * std::numbers::pi * static_cast<double>(k) / static_cast<double>(n));
+        worst_turn = std::max(worst_turn, std::abs(turned - element(z, 1, k, 0)));
+      }
+      INFO("n=" << n);
+      CHECK(after == Approx(static_cast<double>(n) * before).epsilon(1e-5));
+      CHECK(worst_turn < 1e-3);  // values are about sqrt(2n) = 64 in size
+    }
+  });
+}

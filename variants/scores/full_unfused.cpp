@@ -1,0 +1,78 @@
+#include "attn/kernels/dense/onednn.hpp"
+#include "attn/kernels/dense/rows.hpp"
+#include "attn/variant/variant.hpp"
+
+namespace attn {
+
+// full_unfused: full attention as three operators with the N x M matrix in memory between them: what a framework without a
+// fused kernel does. The products are oneDNN's.
+//   S = Q K^T / sqrt(D);  P = softmax(S), row by row;  out = P V
+//   Vaswani et al. 2017, arXiv:1706.03762, section 3.2.1
+//   useful flops 2 N M (D + Dv), half when causal (the work done is not halved); workspace 4 N M bytes a head
+struct FullUnfused {
+  static VariantInfo info() {
+    return {.title = "Full attention, three operators",
+            .formula = "out_i = sum_j softmax_j(q_i.k_j / sqrt(D)) v_j",
+            .paper = "Vaswani et al. 2017, arXiv:1706.03762, section 3.2.1",
+            .cost_in_n = "N^2 D",
+            .exactness = Exactness::exact,
+            .grouped_heads = true,
+            .in_default_sweep = true};
+  }
+
+  static Cost cost(const Problem& p, const NoOptions&) {
+    return softmax_cost(p, count_pairs(p, [&](index_t i) { return visible_keys(p, i, 0, p.kv_len - 1); }));
+  }
+
+  template <class T>
+  static Tensor<T> definition(const Problem& p, const NoOptions&, const Inputs<T>& in, const ParameterSet<T>&) {
+    return softmax_attention(p, in, every_key);
+  }
+
+  FullUnfused(const Problem& p, const NoOptions&, WorkspacePlan& workspace)
+      : p_(p), weights_(workspace.shared<float>(p.batch * p.heads * p.q_len * p.kv_len)) {
+    kernels::prepare_sgemm();
+  }
+
+  void run(const FloatInputs& in, const ParameterSet<float>&, Output out, Workspace& workspace) const {
+    const auto scale = static_cast<float>(p_.scale());
+    const View<float, 4> weights(workspace.shared(weights_).data(), {p_.batch, p_.heads, p_.q_len, p_.kv_len});
+    each_tile([&](index_t b, index_t h, index_t first, index_t rows) {
+      const auto q = in.q[b][h], k = in.k[b][p_.kv_head(h)];
+      kernels::sgemm(kernels::Transposed::no, kernels::Transposed::yes, rows, p_.kv_len, p_.head_dim, scale, q.row(first),
+                     q.stride(0), k.data_handle(), k.stride(0), 0, weights[b][h].row(first), p_.kv_len);
+    });
+    each_tile([&](index_t b, index_t h, index_t first, index_t rows) {
+      for (index_t i = first; i < first + rows; ++i) {
+        float* row = weights[b][h].row(i);
+        const index_t keys = visible_keys(p_, p_.query_position(i), 0, p_.kv_len - 1);
+        if (keys > 0) kernels::softmax(1, keys, {row, p_.kv_len}, 1.0f, {row, p_.kv_len});
+        std::fill(row + keys, row + p_.kv_len, 0.0f);
+      }
+    });
+    each_tile([&](index_t b, index_t h, index_t first, index_t rows) {
+      const auto v = in.v[b][p_.kv_head(h)];
+      const auto o = out[b][h];
+      kernels::sgemm(kernels::Transposed::no, kernels::Transposed::no, rows, p_.value_dim, p_.kv_len, 1, weights[b][h].row(first),
+                     p_.kv_len, v.data_handle(), v.stride(0), 0, o.row(first), o.stride(0));
+    });
+  }
+
+ private:
+  // Calls f(batch, head, first row, rows) for tiles of query rows, in parallel.
+  template <class F>
+  void each_tile(F f) const {
+    constexpr index_t tile_rows = 256;
+    const index_t tiles = (p_.q_len + tile_rows - 1) / tile_rows;
+    parallel_tasks(p_.batch * p_.heads * tiles, [&](index_t task, int) {
+      const index_t first = task % tiles * tile_rows;
+      f(task / tiles / p_.heads, task / tiles % p_.heads, first, std::min(tile_rows, p_.q_len - first));
+    });
+  }
+
+  Problem p_;
+  Booking<float> weights_;
+};
+ATTN_VARIANT(full_unfused, FullUnfused)
+
+}  // namespace attn
