@@ -157,7 +157,7 @@ ProcessEnd run_worker(const std::vector<std::string>& arguments, const std::stri
     }
     const bool interrupted = stop != nullptr && stop->load();
     if (!gone && !killed && (interrupted || monotonic_s() > deadline_s)) {
-      end.how = interrupted ? ProcessEnd::How::interrupted : ProcessEnd::How::timed_out;
+      end.how = interrupted ? ProcessEnd::How::stopped : ProcessEnd::How::timed_out;
       killed = true;
       ::kill(-child, SIGKILL);
     }

@@ -13,7 +13,7 @@
 namespace attn {
 
 struct ProcessEnd {
-  enum class How { answered, silent, signalled, timed_out, interrupted } how = How::silent;
+  enum class How { answered, silent, signalled, timed_out, stopped } how = How::silent;
   std::string answer;      // what the worker wrote to its answer pipe
   int code = 0;            // exit code (silent) or signal (signalled)
   std::string last_words;  // last line it wrote to stderr

@@ -119,7 +119,7 @@ Measurement measure_in_worker(const Sweep& sweep, const Cell& cell, const Settin
       return failure(Outcome::crashed, fmt::format("signal {} ({}){}", end.code, ::strsignal(end.code), words));
     case ProcessEnd::How::silent:
       return failure(Outcome::crashed, fmt::format("the worker ended with code {} and no answer{}", end.code, words));
-    case ProcessEnd::How::interrupted: break;
+    case ProcessEnd::How::stopped: break;
   }
   return failure(Outcome::crashed, "interrupted");
 }
@@ -152,7 +152,7 @@ Status measure_peaks(Sweep& sweep, const std::vector<Block>& blocks) {
     const nlohmann::json question = {
         {"kind", "peak"}, {"started_s", monotonic_s()}, {"isa", cell.isa}, {"threads", cell.threads}, {"pin", sweep.options.pin}};
     const ProcessEnd end = sweep.ask(question.dump(), 120, 0);
-    if (end.how == ProcessEnd::How::interrupted) return {};
+    if (end.how == ProcessEnd::How::stopped) return {};
     if (end.how == ProcessEnd::How::timed_out) return refuse("measuring the machine's peaks took more than 120 s: it is busy");
     if (end.how != ProcessEnd::How::answered)
       return refuse("measuring the machine's peaks failed" + (end.last_words.empty() ? "" : ": " + end.last_words));

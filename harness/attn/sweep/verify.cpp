@@ -64,7 +64,7 @@ Finding finding_of(const ProcessEnd& end, const std::string& property, double ti
     case ProcessEnd::How::timed_out:
       finding.failure = fmt::format("no end within --timeout {} s{}", format_number(timeout_s), where);
       break;
-    case ProcessEnd::How::interrupted: finding.failure = "interrupted"; break;
+    case ProcessEnd::How::stopped: finding.failure = "interrupted"; break;
   }
   return finding;
 }

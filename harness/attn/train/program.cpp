@@ -157,7 +157,7 @@ void read_end(const ProcessEnd& end, double timeout_s, TrainRow& row) {
       return failed(Verdict::crashed, fmt::format("signal {} ({}){}", end.code, ::strsignal(end.code), words));
     case ProcessEnd::How::silent:
       return failed(Verdict::crashed, fmt::format("the worker ended with code {} and no answer{}", end.code, words));
-    case ProcessEnd::How::interrupted: return failed(Verdict::crashed, "interrupted");
+    case ProcessEnd::How::stopped: return failed(Verdict::crashed, "interrupted");
   }
 }
 
@@ -223,7 +223,7 @@ void run_one(Training& t, const PlannedRun& run, Progress& progress) {
           progress.step(run.job, step, loss, accuracy);
           return true;
         });
-    if (end.how == ProcessEnd::How::interrupted) return;
+    if (end.how == ProcessEnd::How::stopped) return;
     read_end(end, t.options.timeout_s, row);
   }
   const std::lock_guard guard(t.lock);

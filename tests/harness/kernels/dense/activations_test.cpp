@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "catch.hpp"
-#include "matrix.hpp"
+#include "harness/kernels/matrix.hpp"
 
 using namespace attn;
 using namespace attn::kernels;

@@ -3,7 +3,7 @@
 #include <vector>
 
 #include "catch.hpp"
-#include "matrix.hpp"
+#include "harness/kernels/matrix.hpp"
 
 using namespace attn;
 using namespace attn::kernels;
