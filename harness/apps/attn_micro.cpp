@@ -5,15 +5,14 @@
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <ctime>
 #include <functional>
 #include <numeric>
 #include <vector>
 
 #include "attn/core/rng.hpp"
+#include "attn/core/time.hpp"
 #include "attn/exec/arena.hpp"
 #include "attn/exec/buffer.hpp"
 #include "attn/kernels/dense/gemm.hpp"
@@ -27,12 +26,7 @@ using namespace attn::kernels;
 
 namespace {
 
-double now(int threads) {
-  if (threads > 1) return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-  timespec t{};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
-}
+double now(int threads) { return threads > 1 ? monotonic_s() : thread_cpu_s(); }
 
 // FLOP/s of all threads together; about 0.1 ms.
 double fma_rate(int threads) {

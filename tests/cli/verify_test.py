@@ -99,7 +99,7 @@ class Verdicts(unittest.TestCase):
     def test_a_hang_is_a_failure_with_its_case(self):
         for how in ("hang", "spin"):
             failure = self.failure(how, "--timeout", "1")["failure"]
-            self.assertIn("no end within --timeout 1 s", failure)
+            self.assertIn("no answer within --timeout 1 s", failure)
             self.assertIn("q_len=1 ", failure)
 
     @unsanitized
@@ -109,7 +109,7 @@ class Verdicts(unittest.TestCase):
         self.assertIn("bad_alloc", failed["failure"])
 
     def test_leaving_the_process_is_a_failure(self):
-        self.assertIn("the process ended with code 0", self.failure("leave")["failure"])
+        self.assertIn("the worker ended with code 0", self.failure("leave")["failure"])
 
     def test_an_exception_is_a_failure_with_its_words(self):
         self.assertIn("thrown on purpose", self.failure("raise")["failure"])

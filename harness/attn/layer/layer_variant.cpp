@@ -1,8 +1,8 @@
 #include "attn/layer/layer_variant.hpp"
 
 #include <algorithm>
-#include <chrono>
 
+#include "attn/core/time.hpp"
 #include "attn/exec/arena.hpp"
 #include "attn/kernels/dense/activations.hpp"
 #include "attn/kernels/dense/onednn.hpp"
@@ -30,8 +30,6 @@ std::string name_here(const std::string& name) {
 std::string name_in_layer(const std::string& name) {
   return name.rfind(own, 0) == 0 ? name.substr(own.size()) : std::string(mixers) + name;
 }
-
-double now_s() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 // Tokens that a task takes through norms and products: W is packed once for so many, and they stay in L2 up to a width of 512.
 // Fewer where that leaves threads without a task.
@@ -65,19 +63,19 @@ class LayerPlan final : public Plan {
   }
 
   void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const override {
-    const double begin = now_s();
+    const double begin = monotonic_s();
     each_block([&](const Block& block) { project(block, in.x(), parameters, workspace); });
-    const double from = now_s();
+    const double from = monotonic_s();
     const auto heads = [&](const Booking<float>& tokens) {
       return View<float, 4>(workspace.shared(tokens).data(), {p_.batch, p_.heads, p_.q_len, p_.head_dim},
                             {p_.q_len * width_, p_.head_dim, width_, 1});
     };
     const auto q = heads(q_);
     mixer_->run({q, projects_q_ ? heads(k_) : q, projects_v_ ? heads(v_) : q}, parameters, heads(mixed_), workspace);
-    const double to = now_s();
+    const double to = monotonic_s();
     each_block([&](const Block& block) { finish(block, in.x(), parameters, out, workspace); });
     clock_->mixer_s += to - from;
-    clock_->layer_s += now_s() - begin;
+    clock_->layer_s += monotonic_s() - begin;
   }
 
   void backward(const FloatInputs&, const ParameterSet<float>&, const BackwardArrays&, Workspace&) const override {

@@ -1,7 +1,6 @@
 #include "attn/measure/clock.hpp"
 
 #include <benchmark/benchmark.h>
-#include <time.h>
 
 #include <algorithm>
 
@@ -63,12 +62,6 @@ PairedSamples clock_pairs(FunctionRef<void()> a, FunctionRef<void()> b, int samp
     sides[1 - s % 2].sample();
   }
   return {std::move(sides[0].samples_s), std::move(sides[1].samples_s)};
-}
-
-double monotonic_s() {
-  timespec t{};
-  ::clock_gettime(CLOCK_MONOTONIC, &t);
-  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
 }
 
 }  // namespace attn

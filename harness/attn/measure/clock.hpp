@@ -17,7 +17,4 @@ struct PairedSamples {
 };
 PairedSamples clock_pairs(FunctionRef<void()> a, FunctionRef<void()> b, int samples, double sample_min_s);
 
-// CLOCK_MONOTONIC: comparable between processes of this machine.
-double monotonic_s();
-
 }  // namespace attn

@@ -5,11 +5,11 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
+#include "attn/core/time.hpp"
 #include "attn/exec/buffer.hpp"
 #include "attn/exec/topology.hpp"
 #include "attn/kernels/machine/isa.hpp"
 #include "attn/kernels/machine/probes.hpp"
-#include "attn/measure/clock.hpp"
 #include "attn/measure/memory.hpp"
 
 namespace attn {

@@ -8,7 +8,7 @@
 #include <fstream>
 #include <vector>
 
-#include "attn/measure/clock.hpp"
+#include "attn/core/time.hpp"
 
 namespace attn {
 

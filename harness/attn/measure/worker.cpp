@@ -5,6 +5,7 @@
 #include <new>
 
 #include "attn/core/text.hpp"
+#include "attn/core/time.hpp"
 #include "attn/inputs/npy.hpp"
 #include "attn/kernels/machine/isa.hpp"
 #include "attn/measure/clock.hpp"

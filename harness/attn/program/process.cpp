@@ -15,7 +15,7 @@
 #include <mutex>
 
 #include "attn/core/sanitizer.hpp"
-#include "attn/measure/clock.hpp"
+#include "attn/core/time.hpp"
 
 namespace attn {
 

@@ -1,10 +1,10 @@
 // That the declared cost grows as the time does.
 #include <fmt/format.h>
-#include <time.h>
 
 #include <algorithm>
 #include <cmath>
 
+#include "attn/core/time.hpp"
 #include "attn/kernels/machine/probes.hpp"
 #include "attn/prove/conformance_checker.hpp"
 
@@ -15,13 +15,6 @@ namespace {
 // The variants of the tree lie between 0.30 below (clustered_improved) and 0.16 above (weights of N^2 floats).
 constexpr double growth_slack = 0.4;
 constexpr double exponent_slack = 0.25;  // of info(), which knows no logarithms: reformer's N log N is N^1.16
-
-// Processor time of this thread: other processes on the machine do not enter.
-double thread_cpu_s() {
-  timespec t{};
-  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
-}
 
 // One number for three kinds of work, for its growth alone: a byte costs about as much as 4 flops, an exponential as 16.
 double work_of(const Cost& cost) { return cost.flops + 4 * cost.bytes + 16 * cost.exps; }

@@ -6,12 +6,12 @@
 #include <algorithm>
 #include <cctype>
 #include <cstring>
-#include <ctime>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "attn/core/text.hpp"
+#include "attn/core/time.hpp"
 #include "attn/exec/arena.hpp"
 #include "attn/exec/topology.hpp"
 #include "attn/kernels/dense/onednn.hpp"
@@ -117,15 +117,6 @@ std::string context_json(const std::vector<std::string>& command_line, const std
 }
 
 std::string source_commit() { return ATTN_COMMIT; }
-
-std::string utc_now() {
-  const std::time_t now = std::time(nullptr);
-  std::tm utc{};
-  ::gmtime_r(&now, &utc);
-  char text[32];
-  std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &utc);
-  return text;
-}
 
 std::string host_name() {
   char name[256] = {};

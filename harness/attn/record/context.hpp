@@ -12,7 +12,6 @@ namespace attn {
 std::string context_json(const std::vector<std::string>& command_line, const std::vector<Peak>& peaks);
 
 std::string source_commit();  // git commit, "-dirty" where the source tree had changes when built
-std::string utc_now();        // ISO 8601 with seconds
 std::string host_name();
 
 // A command line that a shell reads back.

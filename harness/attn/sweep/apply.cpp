@@ -11,9 +11,9 @@
 #include "attn/inputs/file.hpp"
 #include "attn/inputs/npy.hpp"
 #include "attn/measure/worker.hpp"
+#include "attn/program/exit.hpp"
 #include "attn/record/row.hpp"
 #include "attn/record/sink.hpp"
-#include "attn/sweep/sweep.hpp"
 #include "attn/variant/plugin.hpp"
 
 namespace attn {
@@ -133,10 +133,7 @@ std::string figures_text(const Measurement& m) {
   return text;
 }
 
-int failed(int code, const std::string& reason) {
-  tell(stderr, fmt::format("attn_apply: {}\n", reason));
-  return code;
-}
+int failed(int code, const std::string& reason) { return fail(code, "attn_apply", reason); }
 
 int usage(const std::string& reason) { return failed(exit_usage, reason); }
 

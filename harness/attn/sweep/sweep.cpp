@@ -1,7 +1,6 @@
 #include "attn/sweep/sweep.hpp"
 
 #include <fmt/format.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,14 +12,17 @@
 
 #include "attn/core/rng.hpp"
 #include "attn/core/text.hpp"
+#include "attn/core/time.hpp"
 #include "attn/kernels/dense/onednn.hpp"
 #include "attn/kernels/machine/isa.hpp"
-#include "attn/measure/clock.hpp"
 #include "attn/measure/doctor.hpp"
 #include "attn/measure/machine_state.hpp"
+#include "attn/program/exit.hpp"
 #include "attn/program/flags.hpp"
 #include "attn/program/interrupt.hpp"
 #include "attn/program/process.hpp"
+#include "attn/program/progress.hpp"
+#include "attn/program/worker_end.hpp"
 #include "attn/record/context.hpp"
 #include "attn/record/sink.hpp"
 #include "attn/record/table.hpp"
@@ -34,43 +36,13 @@ namespace attn {
 
 namespace {
 
-int usage(const std::string& reason) {
-  tell(stderr, fmt::format("attn_sweep: {}\n", reason));
-  return exit_usage;
-}
+int usage(const std::string& reason) { return fail(exit_usage, "attn_sweep", reason); }
 
 int not_written(const std::string& reason) {
-  tell(stderr, fmt::format("attn_sweep: {}; finished rows are kept, --resume goes on\n", reason));
-  return exit_not_written;
+  return fail(exit_not_written, "attn_sweep", reason + "; finished rows are kept, --resume goes on");
 }
 
 void tell_of_interruption() { tell(stderr, "attn_sweep: interrupted; finished rows are kept, --resume goes on\n"); }
-
-// Progress on stderr: one line that rewrites itself on a terminal, one line a cell otherwise.
-class Progress {
- public:
-  Progress(std::size_t steps, bool quiet)
-      : steps_(steps), quiet_(quiet), terminal_(::isatty(STDERR_FILENO) == 1), begin_s_(monotonic_s()) {}
-  ~Progress() { clear(); }
-
-  void step(const std::string& what, const std::string& came_of_it) {
-    ++done_;
-    if (quiet_) return;
-    const double left_s = (monotonic_s() - begin_s_) / static_cast<double>(done_) * static_cast<double>(steps_ - done_);
-    const std::string line = fmt::format("[{}/{}] {}: {}  (about {:.0f} s left)", done_, steps_, what, came_of_it, left_s);
-    tell_progress(line, terminal_);
-  }
-  void clear() const {
-    if (terminal_ && !quiet_ && done_ > 0) tell(stderr, "\r\033[K");
-  }
-
- private:
-  std::size_t steps_;
-  bool quiet_;
-  bool terminal_;
-  double begin_s_;
-  std::size_t done_ = 0;
-};
 
 struct Sweep {
   SweepOptions options;
@@ -104,24 +76,14 @@ Measurement failure(Outcome outcome, std::string reason) {
 Measurement measure_in_worker(const Sweep& sweep, const Cell& cell, const Settings& settings) {
   const nlohmann::json question = {{"kind", "cell"}, {"started_s", monotonic_s()}, {"cell", to_json(cell, settings)}};
   const ProcessEnd end = sweep.ask(question.dump(), sweep.options.timeout_s, sweep.memory_limit_bytes);
-  const std::string words = end.last_words.empty() ? "" : ": " + end.last_words;
-  switch (end.how) {
-    case ProcessEnd::How::answered: try { return measurement_from_json(end.answer);
-      } catch (const std::exception&) {
-        return failure(Outcome::crashed, "the worker's answer was torn" + words);
-      }
-    case ProcessEnd::How::timed_out:
-      return failure(Outcome::timed_out, fmt::format("no answer within --timeout {} s", format_number(sweep.options.timeout_s)));
-    case ProcessEnd::How::signalled:
-      // The kernel's out-of-memory killer is the only sender of SIGKILL besides us.
-      if (end.code == SIGKILL)
-        return failure(Outcome::out_of_memory, "the worker was killed by the system, most likely for memory");
-      return failure(Outcome::crashed, fmt::format("signal {} ({}){}", end.code, ::strsignal(end.code), words));
-    case ProcessEnd::How::silent:
-      return failure(Outcome::crashed, fmt::format("the worker ended with code {} and no answer{}", end.code, words));
-    case ProcessEnd::How::stopped: break;
+  if (end.how == ProcessEnd::How::answered) {
+    try {
+      return measurement_from_json(end.answer);
+    } catch (const std::exception&) {  // torn
+    }
   }
-  return failure(Outcome::crashed, "interrupted");
+  const auto [outcome, reason] = no_answer(end, sweep.options.timeout_s);
+  return failure(outcome, reason);
 }
 
 // Measures again, once, what was disturbed; the second attempt stands.
@@ -321,7 +283,7 @@ Status measure_block(Sweep& sweep, const Block& block, std::size_t block_number,
         if (Status status = sweep.journal->append(nlohmann::json{{"cell", key}, {"measurement", to_json(m)}}.dump() + "\n");
             !status)
           return status;
-        progress.step(cell_title(*cell), outcome_text(m));
+        progress.end(cell_title(*cell), 1, outcome_text(m));
         list.push_back(std::move(m));
       }
       if (list.size() == rounds || list.back().outcome != Outcome::ok) {
@@ -426,12 +388,6 @@ Status begin_outputs(Sweep& sweep) {
   return sweep.jsonl->append(lines);
 }
 
-std::string default_out() {
-  std::string stamp = utc_now();
-  stamp.erase(std::remove_if(stamp.begin(), stamp.end(), [](char c) { return c == ':' || c == '-' || c == 'Z'; }), stamp.end());
-  return "results/sweep-" + stamp + ".csv";
-}
-
 int exit_code(const Sweep& sweep) {
   if (interrupted) return exit_interrupted;
   std::vector<std::string> statuses;
@@ -469,7 +425,7 @@ int run(Sweep& sweep) {
   const auto memory_limit_bytes = read_memory_limit(o.memory_limit);
   if (!memory_limit_bytes) return usage(memory_limit_bytes.reason());
   sweep.memory_limit_bytes = *memory_limit_bytes;
-  if (o.out.empty()) o.out = default_out();
+  if (o.out.empty()) o.out = "results/sweep-" + utc_stamp() + ".csv";
   if (Status status = open_outputs(sweep); !status) return usage(status.reason());
   const std::size_t held = sweep.finished.size();
 
@@ -497,7 +453,7 @@ int run(Sweep& sweep) {
     }
   }
   {
-    Progress progress(steps, o.quiet);
+    Progress progress(steps, static_cast<double>(steps), o.quiet);
     for (std::size_t b = 0; b < blocks->size() && !interrupted; ++b) {
       if (Status status = measure_block(sweep, (*blocks)[b], b, begin_s, progress); !status) {
         progress.clear();
@@ -518,8 +474,6 @@ int run(Sweep& sweep) {
 }
 
 }  // namespace
-
-int print_and_exit(const std::string& text) { return tell(stdout, text) ? exit_ok : exit_not_written; }
 
 int sweep_main(int argc, char** argv, CallMeter* meter) {
   open_standard_streams();

@@ -1,7 +1,6 @@
 #include "attn/sweep/verify.hpp"
 
 #include <fmt/format.h>
-#include <string.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -9,12 +8,13 @@
 
 #include "attn/cell/axes.hpp"
 #include "attn/core/text.hpp"
+#include "attn/program/exit.hpp"
 #include "attn/program/flags.hpp"
 #include "attn/program/interrupt.hpp"
 #include "attn/program/process.hpp"
+#include "attn/program/worker_end.hpp"
 #include "attn/record/context.hpp"
 #include "attn/record/sink.hpp"
-#include "attn/sweep/sweep.hpp"
 
 namespace attn {
 
@@ -48,25 +48,16 @@ Answer read_answer(const std::string& text) {
 
 Finding finding_of(const ProcessEnd& end, const std::string& property, double timeout_s) {
   const Answer answer = read_answer(end.answer);
-  const std::string words = end.last_words.empty() ? "" : ": " + end.last_words;
-  const std::string where = answer.last_case.empty() ? " before the first case" : " at " + answer.last_case;
-  Finding finding{.property = property, .cases = answer.cases};
-  switch (end.how) {
-    case ProcessEnd::How::answered:
-    case ProcessEnd::How::silent: try { return json::parse(answer.finding).get<Finding>();
-      } catch (const std::exception&) {
-        finding.failure = fmt::format("the process ended with code {}{}{}", end.code, where, words);
-      }
-      break;
-    case ProcessEnd::How::signalled:
-      finding.failure = fmt::format("signal {} ({}){}{}", end.code, ::strsignal(end.code), where, words);
-      break;
-    case ProcessEnd::How::timed_out:
-      finding.failure = fmt::format("no end within --timeout {} s{}", format_number(timeout_s), where);
-      break;
-    case ProcessEnd::How::stopped: finding.failure = "interrupted"; break;
+  if (end.how == ProcessEnd::How::answered) {
+    try {
+      return json::parse(answer.finding).get<Finding>();
+    } catch (const std::exception&) {  // cases, but no finding
+    }
   }
-  return finding;
+  ProcessEnd silent = end;
+  if (end.how == ProcessEnd::How::answered) silent.how = ProcessEnd::How::silent;
+  const std::string where = answer.last_case.empty() ? " before the first case" : " at " + answer.last_case;
+  return {.property = property, .cases = answer.cases, .failure = no_answer(silent, timeout_s, where).reason};
 }
 
 // What this property came to over all variants.
@@ -121,10 +112,7 @@ Result<std::vector<std::unique_ptr<Variant>>> chosen(const SweepOptions& o, cons
   return registry.configure_list(join(brought, ","));
 }
 
-int refused(const std::string& reason) {
-  tell(stderr, fmt::format("attn_sweep: {}\n", reason));
-  return exit_usage;
-}
+int refused(const std::string& reason) { return fail(exit_usage, "attn_sweep", reason); }
 
 }  // namespace
 

@@ -5,10 +5,11 @@
 #include <iterator>
 #include <nlohmann/json.hpp>
 
+#include "attn/core/time.hpp"
 #include "attn/kernels/machine/isa.hpp"
-#include "attn/measure/clock.hpp"
 #include "attn/measure/machine.hpp"
 #include "attn/measure/worker.hpp"
+#include "attn/program/exit.hpp"
 #include "attn/program/process.hpp"
 #include "attn/record/sink.hpp"
 #include "attn/sweep/sweep.hpp"

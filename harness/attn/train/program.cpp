@@ -1,27 +1,27 @@
 #include "attn/train/program.hpp"
 
 #include <fmt/format.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
-#include <cstring>
 #include <map>
 #include <mutex>
 #include <optional>
 #include <set>
 
 #include "attn/core/text.hpp"
+#include "attn/core/time.hpp"
 #include "attn/exec/arena.hpp"
-#include "attn/measure/clock.hpp"
+#include "attn/program/exit.hpp"
 #include "attn/program/flags.hpp"
 #include "attn/program/interrupt.hpp"
 #include "attn/program/process.hpp"
+#include "attn/program/progress.hpp"
+#include "attn/program/worker_end.hpp"
 #include "attn/record/context.hpp"
 #include "attn/record/row.hpp"
 #include "attn/record/sink.hpp"
-#include "attn/sweep/sweep.hpp"
 #include "attn/train/plan.hpp"
 #include "attn/variant/plugin.hpp"
 
@@ -29,65 +29,17 @@ namespace attn {
 
 namespace {
 
-int usage(const std::string& reason) {
-  tell(stderr, fmt::format("attn_train: {}\n", reason));
-  return exit_usage;
-}
+int usage(const std::string& reason) { return fail(exit_usage, "attn_train", reason); }
 
 std::string title(const Job& job) {
   return fmt::format("{} N={} {} seed={} rate={:.3g}", job.task, job.length, job.variant, job.settings.seed, job.settings.rate);
 }
 
-// Work of a run as far as the time left goes: tokens.
-double tokens(const Job& job) { return static_cast<double>(job.settings.steps * job.settings.batch * job.length); }
-
-// Progress on stderr: one line that rewrites itself on a terminal, one line a run otherwise. Called under the program's lock.
-class Progress {
- public:
-  Progress(const std::vector<PlannedRun>& runs, bool quiet)
-      : count_(runs.size()), quiet_(quiet), terminal_(::isatty(STDERR_FILENO) == 1), begin_s_(monotonic_s()) {
-    for (const auto& run : runs) all_ += run.refusal.empty() ? tokens(run.job) : 0;
-  }
-  ~Progress() { clear(); }
-
-  void step(const Job& job, index_t step, double loss, double accuracy) {
-    running_[job_key(job)] = tokens(job) * static_cast<double>(step) / static_cast<double>(job.settings.steps);
-    if (!terminal_) return;
-    show(fmt::format("{}: step {}/{} loss {:.4g} accuracy {:.3f}", title(job), step, job.settings.steps, loss, accuracy));
-  }
-  void end(const Job& job, const std::string& came_of_it) {
-    ++done_;
-    running_.erase(job_key(job));
-    finished_ += tokens(job);
-    show(title(job) + ": " + came_of_it);
-  }
-  void skip(const Job& job) {
-    ++done_;
-    all_ -= tokens(job);
-  }
-  void clear() const {
-    if (terminal_ && !quiet_) tell(stderr, "\r\033[K");
-  }
-
- private:
-  void show(const std::string& what) const {
-    if (quiet_) return;
-    double done = finished_;
-    for (const auto& [key, work] : running_) done += work;
-    const std::string left =
-        done > 0 && done < all_ ? fmt::format("  (about {:.0f} s left)", (monotonic_s() - begin_s_) / done * (all_ - done)) : "";
-    const std::string line = fmt::format("[{}/{}] {}{}", done_, count_, what, left);
-    tell_progress(line, terminal_);
-  }
-
-  std::size_t count_;
-  bool quiet_;
-  bool terminal_;
-  double begin_s_;
-  std::size_t done_ = 0;
-  double all_ = 0, finished_ = 0;
-  std::map<std::string, double> running_;
-};
+// A run's work as far as the time left goes.
+double tokens(const PlannedRun& run) {
+  const RunSettings& s = run.job.settings;
+  return run.refusal.empty() ? static_cast<double>(s.steps * s.batch * run.job.length) : 0;
+}
 
 // What is known of a point's control.
 struct Control {
@@ -131,34 +83,32 @@ TrainRow row_of(const Training& t, const PlannedRun& run) {
   return row;
 }
 
+Verdict verdict_of(Outcome outcome) {
+  switch (outcome) {
+    case Outcome::timed_out: return Verdict::timed_out;
+    case Outcome::out_of_memory: return Verdict::out_of_memory;
+    default: return Verdict::crashed;
+  }
+}
+
 void read_end(const ProcessEnd& end, double timeout_s, TrainRow& row) {
   const auto failed = [&](Verdict verdict, const std::string& reason) {
     row.verdict = verdict;
     row.reason = reason;
   };
-  const std::string words = end.last_words.empty() ? "" : ": " + end.last_words;
-  switch (end.how) {
-    case ProcessEnd::How::answered: try { row.result = result_from_json(end.answer, row.peak_memory_bytes);
-      } catch (const std::exception&) {
-        return failed(Verdict::crashed, "the worker's answer was torn" + words);
-      }
+  if (end.how == ProcessEnd::How::answered) {
+    try {
+      row.result = result_from_json(end.answer, row.peak_memory_bytes);
       if (row.result.ending == Ending::diverged)
         failed(Verdict::diverged, fmt::format("the loss or its gradient was no number at step {}", row.result.steps));
       if (row.result.ending == Ending::finished && row.result.still_improving)
         failed(Verdict::still_improving, fmt::format("the loss was still falling when the {} steps ended", row.result.steps));
       return;
-    case ProcessEnd::How::timed_out:
-      return failed(Verdict::timed_out, fmt::format("no answer within --timeout {} s", format_number(timeout_s)));
-    case ProcessEnd::How::signalled:
-      // The kernel's out-of-memory killer is the only sender of SIGKILL besides us.
-      if (end.code == SIGKILL) return failed(Verdict::out_of_memory, "the worker was killed by the system, most likely for memory");
-      if (end.last_words.find("bad_alloc") != std::string::npos)
-        return failed(Verdict::out_of_memory, "more memory was needed than --memory-limit allows");
-      return failed(Verdict::crashed, fmt::format("signal {} ({}){}", end.code, ::strsignal(end.code), words));
-    case ProcessEnd::How::silent:
-      return failed(Verdict::crashed, fmt::format("the worker ended with code {} and no answer{}", end.code, words));
-    case ProcessEnd::How::stopped: return failed(Verdict::crashed, "interrupted");
+    } catch (const std::exception&) {  // torn
+    }
   }
+  const auto [outcome, reason] = no_answer(end, timeout_s);
+  failed(verdict_of(outcome), reason);
 }
 
 // What the point's control says about a row.
@@ -214,20 +164,22 @@ void run_one(Training& t, const PlannedRun& run, Progress& progress) {
   if (interrupted) return;
   TrainRow row = row_of(t, run);
   if (run.refusal.empty()) {
+    const index_t steps = run.job.settings.steps;
     const ProcessEnd end = run_worker(
         t.worker_arguments, to_json(run.job), t.options.timeout_s, t.memory_limit_bytes, &interrupted, [&](std::string_view line) {
           long long step = 0;
           double loss = 0, accuracy = 0;
           if (std::sscanf(std::string(line).c_str(), "step %lld loss %lf accuracy %lf", &step, &loss, &accuracy) != 3) return false;
           const std::lock_guard guard(t.lock);
-          progress.step(run.job, step, loss, accuracy);
+          progress.under_way(title(run.job), tokens(run) * static_cast<double>(step) / static_cast<double>(steps),
+                             fmt::format("step {}/{} loss {:.4g} accuracy {:.3f}", step, steps, loss, accuracy));
           return true;
         });
     if (end.how == ProcessEnd::How::stopped) return;
     read_end(end, t.options.timeout_s, row);
   }
   const std::lock_guard guard(t.lock);
-  progress.end(run.job, outcome_text(row));
+  progress.end(title(run.job), tokens(run), outcome_text(row));
   take_row(t, run, std::move(row));
 }
 
@@ -239,7 +191,7 @@ void run_all(Training& t, int jobs, Progress& progress) {
     for (const PlannedRun& run : t.plan.runs) {
       if (run.control != control) continue;
       if (t.finished.contains(job_key(run.job))) {
-        progress.skip(run.job);
+        progress.skip(tokens(run));
       } else {
         part.push_back(&run);
       }
@@ -287,12 +239,6 @@ Status open_csv(Training& t) {
   t.csv = *std::move(csv);
   if (!go_on || keep == 0) return t.csv->append(train_header());
   return {};
-}
-
-std::string default_out() {
-  std::string stamp = utc_now();
-  std::erase_if(stamp, [](char c) { return c == ':' || c == '-' || c == 'Z'; });
-  return "results/" + stamp + ".train.csv";
 }
 
 std::string list_text() {
@@ -382,7 +328,7 @@ int run(Training& t, const std::vector<std::string>& command_line) {
   const auto memory_limit_bytes = read_memory_limit(o.memory_limit, jobs);
   if (!memory_limit_bytes) return usage(memory_limit_bytes.reason());
   t.memory_limit_bytes = *memory_limit_bytes;
-  if (o.out.empty()) o.out = default_out();
+  if (o.out.empty()) o.out = "results/" + utc_stamp() + ".train.csv";
   if (Status status = open_csv(t); !status) return usage(status.reason());
   const std::size_t held = t.finished.size();
 
@@ -390,7 +336,9 @@ int run(Training& t, const std::vector<std::string>& command_line) {
   if (Status status = write_file(context_path(o.out), context_json(command_line, {})); !status) return usage(status.reason());
 
   {
-    Progress progress(t.plan.runs, o.quiet);
+    double work = 0;
+    for (const PlannedRun& planned : t.plan.runs) work += tokens(planned);
+    Progress progress(t.plan.runs.size(), work, o.quiet);
     run_all(t, jobs, progress);
   }
   if (!t.broken) return usage(t.broken.reason());

@@ -6,7 +6,7 @@
 
 namespace attn {
 
-// The program, also as its own worker (--worker as first argument). Exit codes as in attn/sweep/sweep.hpp.
+// The program, also as its own worker (--worker as first argument). Exit codes as in attn/program/exit.hpp.
 int train_main(int argc, char** argv);
 
 // Reads a job from standard input, trains, answers on answer_fd.

@@ -1,9 +1,10 @@
 #include "attn/train/training.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <numeric>
+
+#include "attn/core/time.hpp"
 
 namespace attn {
 
@@ -15,8 +16,6 @@ constexpr double solved = 0.998;          // ends the run: what is left to learn
 constexpr index_t report_every = 20;      // steps
 constexpr double improving_slope = 0.05;  // relative fall of the loss from the fifth before last to the last fifth
 constexpr index_t test_batch = 64;
-
-double now_s() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 struct Count {
   double right = 0, asked = 0;
@@ -122,7 +121,7 @@ RunResult train(const Task& task, const Variant& variant, const RunSettings& set
   }
   AdamW optimiser;
   std::vector<double> losses, accuracies;
-  const double begin_s = now_s();
+  const double begin_s = monotonic_s();
   for (index_t step = 0; step < settings.steps; ++step) {
     const double fraction = static_cast<double>(step) / static_cast<double>(settings.steps);
     const Batch batch = to_batch(task, samples(task, Split::train, settings.seed, step * settings.batch, settings.batch, fraction));
@@ -141,7 +140,7 @@ RunResult train(const Task& task, const Variant& variant, const RunSettings& set
     if (!std::isfinite(losses.back()) || !std::isfinite(norm)) {
       result.ending = Ending::diverged;
       result.loss = losses.back();
-      result.train_s = now_s() - begin_s;
+      result.train_s = monotonic_s() - begin_s;
       return result;
     }
     const double accuracy = mean_of_last(accuracies, recent);
@@ -151,7 +150,7 @@ RunResult train(const Task& task, const Variant& variant, const RunSettings& set
     if (result.steps_to_99 == 0 && accuracy >= reached) result.steps_to_99 = step + 1;
     if (accuracy >= solved) break;
   }
-  result.train_s = now_s() - begin_s;
+  result.train_s = monotonic_s() - begin_s;
   result.loss = mean_of_last(losses, recent);
   result.train_accuracy = mean_of_last(accuracies, recent);
   result.still_improving = result.steps_to_99 == 0 && falls(losses);

@@ -6,9 +6,9 @@
 #include <iterator>
 
 #include "attn/measure/memory.hpp"
+#include "attn/program/exit.hpp"
 #include "attn/program/process.hpp"
 #include "attn/record/sink.hpp"
-#include "attn/sweep/sweep.hpp"
 #include "attn/train/job.hpp"
 #include "attn/train/program.hpp"
 #include "attn/variant/plugin.hpp"

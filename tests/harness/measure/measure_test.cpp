@@ -2,6 +2,7 @@
 #include <thread>
 
 #include "attn/cell/cell.hpp"
+#include "attn/core/time.hpp"
 #include "attn/measure/clock.hpp"
 #include "attn/measure/machine.hpp"
 #include "attn/measure/memory.hpp"

@@ -1,0 +1,16 @@
+#include "attn/program/exit.hpp"
+
+#include <cstdio>
+
+#include "attn/record/sink.hpp"
+
+namespace attn {
+
+int print_and_exit(const std::string& text) { return tell(stdout, text) ? exit_ok : exit_not_written; }
+
+int fail(int code, const std::string& program, const std::string& reason) {
+  tell(stderr, program + ": " + reason + "\n");
+  return code;
+}
+
+}  // namespace attn

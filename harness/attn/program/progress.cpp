@@ -1,0 +1,47 @@
+#include "attn/program/progress.hpp"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cstdio>
+
+#include "attn/core/time.hpp"
+#include "attn/record/sink.hpp"
+
+namespace attn {
+
+Progress::Progress(std::size_t count, double work, bool quiet)
+    : count_(count), work_(work), quiet_(quiet), terminal_(::isatty(STDERR_FILENO) == 1), begin_s_(monotonic_s()) {}
+
+void Progress::under_way(const std::string& title, double work, const std::string& state) {
+  running_[title] = work;
+  if (terminal_) show(title + ": " + state);
+}
+
+void Progress::end(const std::string& title, double work, const std::string& came_of_it) {
+  ++ended_;
+  running_.erase(title);
+  done_ += work;
+  show(title + ": " + came_of_it);
+}
+
+void Progress::skip(double work) {
+  ++ended_;
+  work_ -= work;
+}
+
+void Progress::clear() const {
+  if (terminal_ && !quiet_) tell(stderr, "\r\033[K");
+}
+
+void Progress::show(const std::string& what) const {
+  if (quiet_) return;
+  double done = done_;
+  for (const auto& [title, work] : running_) done += work;
+  const bool known = done > 0 && done < work_;
+  const double left_s = known ? (monotonic_s() - begin_s_) / done * (work_ - done) : 0;
+  tell_progress(fmt::format("[{}/{}] {}{}", ended_, count_, what, known ? fmt::format("  (about {:.0f} s left)", left_s) : ""),
+                terminal_);
+}
+
+}  // namespace attn
