@@ -4,7 +4,7 @@ const data = JSON.parse(document.getElementById('data').textContent);
 const $ = id => document.getElementById(id);
 
 const hues = {  // one colour a family: [light, dark]
-  exact: ['#16181d', '#f2f3f6'], sparse: ['#1f6fd0', '#6aa9ff'], clustered: ['#7b3fbf', '#c39bff'], lowrank: ['#1a8a4a', '#5fd38d'],
+  scores: ['#16181d', '#f2f3f6'], sparse: ['#1f6fd0', '#6aa9ff'], clustered: ['#7b3fbf', '#c39bff'], lowrank: ['#1a8a4a', '#5fd38d'],
   kernelized: ['#d2600a', '#ffa45c'], synthesizer: ['#c2185b', '#ff7fb0'], attention_free: ['#8a6d00', '#e0c04a'], baseline: ['#8a8f98', '#8f96a3'],
 };
 const other = ['#008b8b', '#4fd6d6'];

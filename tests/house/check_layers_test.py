@@ -19,9 +19,9 @@ attn_floor(measure USES core variant LINKS benchmark::benchmark)
 GOOD = {
     "harness/attn/core/view.hpp": "#include <vector>\n",
     "harness/attn/exec/arena.cpp": '#include "attn/core/view.hpp"\n#include <tbb/task_arena.h>\n',
-    "harness/attn/kernels/machine/exp-inl.hpp": "#include <hwy/highway.h>\n",
-    "harness/attn/kernels/exp.cpp": '#include "attn/kernels/machine/exp-inl.hpp"\n',
-    "harness/apps/attn_sweep.cpp": '#include "attn/prove/gate.hpp"\n#include "attn/exec/arena.hpp"\n',
+    "harness/attn/kernels/exp-inl.hpp": "#include <hwy/highway.h>\n",
+    "harness/attn/kernels/exp.cpp": '#include "attn/kernels/exp-inl.hpp"\n',
+    "harness/apps/attn_sweep.cpp": '#include "attn/measure/gate.hpp"\n#include "attn/exec/arena.hpp"\n',
     "variants/scores/full.cpp": '#include "attn/variant/variant.hpp"\n#include "attn/kernels/exp.hpp"\n',
 }
 
@@ -55,16 +55,16 @@ class CheckLayers(unittest.TestCase):
         self.refused("harness/attn/core/view.hpp", '#pragma once\n#include "attn/exec/arena.hpp"\n', 2, "floor core may include")
 
     def test_not_in_uses(self):
-        self.refused("harness/attn/prove/gate.cpp", '#include "attn/kernels/exp.hpp"\n', 1, "floor measure may include")
+        self.refused("harness/attn/measure/gate.cpp", '#include "attn/kernels/exp.hpp"\n', 1, "floor measure may include")
 
     def test_library_of_another_floor(self):
-        self.refused("harness/attn/prove/gate.cpp", "#  include <tbb/task_arena.h>\n", 1, "TBB::tbb is not in its LINKS")
+        self.refused("harness/attn/measure/gate.cpp", "#  include <tbb/task_arena.h>\n", 1, "TBB::tbb is not in its LINKS")
 
     def test_private_library_in_public_header(self):
         self.refused("harness/attn/exec/arena.hpp", "#include <oneapi/tbb.h>\n", 1, "public header")
 
     def test_private_header_of_another_floor(self):
-        self.refused("variants/scores/full.cpp", '#include "attn/kernels/machine/exp-inl.hpp"\n', 1, "private to floor kernels")
+        self.refused("variants/scores/full.cpp", '#include "attn/kernels/exp-inl.hpp"\n', 1, "private to floor kernels")
 
     def test_variant_and_clock(self):
         self.refused("variants/scores/full.cpp", '#include "attn/measure/clock.hpp"\n', 1, "a variant may include")
