@@ -1,0 +1,460 @@
+// The kernel of few rows; included once per instruction set.
+#if defined(ATTN_KERNELS_FEW_ROWS_INL) == defined(HWY_TARGET_TOGGLE)
+#ifdef ATTN_KERNELS_FEW_ROWS_INL
+#undef ATTN_KERNELS_FEW_ROWS_INL
+#else
+#define ATTN_KERNELS_FEW_ROWS_INL
+#endif
+#include <hwy/cache_control.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "attn/kernels/dense/transpose-inl.hpp"
+#include "attn/kernels/machine/lanes-inl.hpp"
+#include "attn/kernels/rows/few_rows.hpp"
+
+HWY_BEFORE_NAMESPACE();
+namespace attn::kernels::HWY_NAMESPACE::few_rows {
+namespace hn = hwy::HWY_NAMESPACE;
+
+// Sums of a score tile, rows times keys: 8 fit the 16 registers of AVX2.
+inline constexpr int sums = kLanes == 16 || kLanes == 4 ? 16 : kLanes == 8 ? 8 : 4;
+template <int R>
+inline constexpr int tile_keys = sums / R;
+
+inline constexpr float infinity = std::numeric_limits<float>::infinity();
+inline constexpr float lowest = std::numeric_limits<float>::lowest();
+inline constexpr float log2_e = 1.44269504f;
+
+// How far a score may exceed the reference of its row: weights below 3000, and their sums far from overflow.
+inline constexpr float room = 8.0f;
+
+// How rows are stored. Another number type is another of these.
+struct F32 {
+  static constexpr index_t element_bytes = 4;
+  static HWY_INLINE const float* row(const std::byte* bytes) { return reinterpret_cast<const float*>(bytes); }
+  static HWY_INLINE V load(const std::byte* bytes, index_t at) { return hn::LoadU(F(), row(bytes) + at); }
+  static HWY_INLINE V load_first(const std::byte* bytes, index_t at, index_t count) {
+    return HWY_NAMESPACE::load_first(row(bytes) + at, count);
+  }
+};
+
+// Keeps a load from being folded into each of its uses: g++ 12 does that, and loads, which are as few a cycle as multiplications,
+// then bind.
+HWY_INLINE V held(V x) {
+#if HWY_COMPILER_GCC_ACTUAL && HWY_TARGET == HWY_AVX3
+  asm("" : "+v"(x.raw));
+#elif HWY_COMPILER_GCC_ACTUAL && HWY_TARGET == HWY_AVX2
+  asm("" : "+x"(x.raw));
+#endif
+  return x;
+}
+
+// Rows on their way into the first cache, a few lines at a time, in the order of addresses: a burst, or rows out of order, costs
+// 10 to 30 points of the bandwidth (prototype on Zen 5).
+class Fetch {
+ public:
+  Fetch(const std::byte* const* rows, index_t count, index_t row_bytes) : row_(rows), end_(rows + count), bytes_(row_bytes) {
+    if (count > 0) at_ = *rows, stop_ = at_ + bytes_;
+    lines_ = count * ((row_bytes + 63) / 64);
+  }
+  index_t lines() const { return lines_; }
+  HWY_INLINE void bring(index_t lines) {
+    for (; lines > 0 && row_ != end_; --lines) {
+      hwy::Prefetch(at_);
+      at_ += 64;
+      if (at_ < stop_ || ++row_ == end_) continue;
+      at_ = *row_;
+      stop_ = at_ + bytes_;
+    }
+  }
+
+ private:
+  const std::byte* const* row_;
+  const std::byte* const* end_;
+  const std::byte* at_ = nullptr;
+  const std::byte* stop_ = nullptr;
+  index_t bytes_, lines_;
+};
+
+// ---- Sums over lanes. Lane i of the last result is the sum of the lanes of vector i.
+
+#if HWY_TARGET != HWY_SCALAR
+// From halves (a0, a1), (b0, b1): a0 + a1, b0 + b1; so below, of smaller pieces of each half.
+HWY_INLINE V add_halves(V a, V b) {
+  const F d;
+  return hn::Add(hn::ConcatUpperLower(d, b, a), hn::ConcatLowerUpper(d, b, a));
+}
+HWY_INLINE V add_blocks(V a, V b) { return hn::Add(hn::OddEvenBlocks(b, a), hn::SwapAdjacentBlocks(hn::OddEvenBlocks(a, b))); }
+HWY_INLINE V add_pairs(V a, V b) {
+  const F d;
+  const hn::RepartitionToWide<hn::RebindToUnsigned<F>> d64;
+  const auto x = hn::BitCast(d64, a), y = hn::BitCast(d64, b);
+  return hn::Add(hn::BitCast(d, hn::InterleaveLower(d64, x, y)), hn::BitCast(d, hn::InterleaveUpper(d64, x, y)));
+}
+HWY_INLINE V add_neighbours(V a, V b) { return hn::Add(hn::OddEven(b, a), hn::Shuffle2301(hn::OddEven(a, b))); }
+#endif
+
+HWY_INLINE V add_lanes(V* a) {
+#if HWY_TARGET != HWY_SCALAR
+  if constexpr (kLanes == 16) {
+    ATTN_UNROLL for (int i = 0; i < 8; ++i) a[i] = add_halves(a[i], a[i + 8]);
+    ATTN_UNROLL for (int i = 0; i < 4; ++i) a[i] = add_blocks(a[i], a[i + 4]);
+  } else if constexpr (kLanes == 8) {
+    ATTN_UNROLL for (int i = 0; i < 4; ++i) a[i] = add_halves(a[i], a[i + 4]);
+  }
+  ATTN_UNROLL for (int i = 0; i < 2; ++i) a[i] = add_pairs(a[i], a[i + 2]);
+  return add_neighbours(a[0], a[1]);
+#else
+  return a[0];
+#endif
+}
+
+// ---- Scores
+
+// to[r * keys + g] = q[r] . k[g], for R rows and the tile's keys, four at a time.
+template <class S, int R>
+HWY_INLINE void score(const std::byte* const* k, const float* q, index_t head_dim, Fetch& fetch, index_t lines, float* to) {
+  const F d;
+  constexpr int keys = tile_keys<R>, step = keys < 4 ? keys : 4;
+  const index_t q_stride = padded_columns(head_dim), whole = head_dim / kLanes * kLanes;
+  V acc[sums];
+  ATTN_UNROLL for (int i = 0; i < sums; ++i) acc[i] = hn::Zero(d);
+  ATTN_UNROLL for (int first = 0; first < keys; first += step) {
+    const std::byte* row[step];
+    ATTN_UNROLL for (int g = 0; g < step; ++g) row[g] = k[first + g];
+    const auto multiply = [&](const V(&x)[step], index_t at) HWY_ATTR {
+      ATTN_UNROLL for (int r = 0; r < R; ++r) {
+        const V y = held(hn::Load(d, q + r * q_stride + at));
+        ATTN_UNROLL for (int g = 0; g < step; ++g) acc[r * keys + first + g] = hn::MulAdd(x[g], y, acc[r * keys + first + g]);
+      }
+    };
+    V x[step];
+    for (index_t at = 0; at < whole; at += kLanes) {
+      ATTN_UNROLL for (int g = 0; g < step; ++g) x[g] = R == 1 ? S::load(row[g], at) : held(S::load(row[g], at));
+      fetch.bring(lines);
+      multiply(x, at);
+    }
+    if (whole < head_dim) {
+      ATTN_UNROLL for (int g = 0; g < step; ++g) x[g] = S::load_first(row[g], whole, head_dim - whole);
+      fetch.bring(lines);
+      multiply(x, whole);
+    }
+  }
+  ATTN_UNROLL for (int i = 0; i < sums; i += static_cast<int>(kLanes)) hn::Store(add_lanes(acc + i), d, to + i);
+}
+
+// ---- Weights. Key j of row r of a group stands at place<R>(r, j).
+
+template <int R>
+constexpr index_t place(index_t r, index_t j) {
+  constexpr index_t keys = tile_keys<R>;
+  return j / keys * sums + r * keys + j % keys;
+}
+
+// Moves the references of rows that have scores far above.
+template <int R>
+HWY_NOINLINE void move_references(index_t n, const float* s, float* o, index_t o_stride, index_t value_dim, float* sum,
+                                  float* top) {
+  const F d;
+  for (index_t r = 0; r < R; ++r) {
+    constexpr index_t keys = tile_keys<R>;
+    float* own = top + r * keys;
+    float highest = *own;
+    for (index_t j = 0; j < n; ++j) highest = std::max(highest, s[place<R>(r, j)]);
+    if (!(highest > *own + room)) continue;
+    const float factor = std::exp2((*own - highest) * log2_e);
+    for (index_t g = 0; g < keys; ++g) own[g] = highest, sum[r * keys + g] *= factor;
+    for (index_t c = 0; c < value_dim; c += kLanes) {
+      hn::Store(hn::Mul(hn::Load(d, o + r * o_stride + c), hn::Set(d, factor)), d, o + r * o_stride + c);
+    }
+  }
+}
+
+// Scores to weights, and their sums. `n` whole tiles' keys.
+template <int R>
+HWY_INLINE void weigh(index_t n, float* s, float* o, index_t o_stride, index_t value_dim, float* sum, float* top) {
+  const F d;
+  for (int part = 0; part < sums; part += static_cast<int>(kLanes)) {
+    const V limit = hn::Add(hn::Load(d, top + part), hn::Set(d, room));
+    auto above = hn::Gt(hn::Load(d, s + part), limit);
+    for (index_t at = sums; at < n * R; at += sums) above = hn::Or(above, hn::Gt(hn::Load(d, s + at + part), limit));
+    if (HWY_LIKELY(hn::AllFalse(d, above))) continue;
+    move_references<R>(n, s, o, o_stride, value_dim, sum, top);
+    break;
+  }
+  for (int part = 0; part < sums; part += static_cast<int>(kLanes)) {
+    const V reference = hn::Load(d, top + part);
+    V total = hn::Load(d, sum + part);
+    for (index_t at = part; at < n * R; at += sums) {
+      // Scores are in natural units, so that those near the reference differ from it exactly however large both are.
+      const V p = exp2_lanes(hn::Mul(hn::Sub(hn::Load(d, s + at), reference), hn::Set(d, log2_e)));
+      hn::Store(p, d, s + at);
+      total = hn::Add(total, p);
+    }
+    hn::Store(total, d, sum + part);
+  }
+}
+
+// ---- Values
+
+// o[r][at ..] += sum_j p[r][j] v[j][at ..], C vectors of columns; the last `tail` columns where that is not zero.
+template <class S, int R, int C>
+HWY_INLINE void add_columns(const std::byte* const* v, index_t n, const float* p, float* o, index_t o_stride, index_t at,
+                            index_t tail, Fetch& fetch, index_t lines) {
+  const F d;
+  constexpr int chains = R * C < 8 ? 2 : 1;  // 8 multiplications under way hide their latency
+  constexpr index_t keys = tile_keys<R>;
+  V acc[chains][R][C];
+  ATTN_UNROLL for (int r = 0; r < R; ++r) {
+    ATTN_UNROLL for (int c = 0; c < C; ++c) {
+      acc[0][r][c] = hn::Load(d, o + r * o_stride + at + c * kLanes);
+      if constexpr (chains == 2) acc[1][r][c] = hn::Zero(d);
+    }
+  }
+  const auto add = [&](V(&to)[R][C], index_t j, const float* weight) HWY_ATTR {
+    fetch.bring(lines);
+    const std::byte* row = v[j];
+    V x[C];
+    if (C == 1 && tail > 0) {
+      x[0] = S::load_first(row, at, tail);
+    } else {
+      ATTN_UNROLL for (int c = 0; c < C; ++c) x[c] = R == 1 ? S::load(row, at + c * kLanes) : held(S::load(row, at + c * kLanes));
+    }
+    ATTN_UNROLL for (int r = 0; r < R; ++r) {
+      const V w = held(hn::Set(d, weight[r * keys]));
+      ATTN_UNROLL for (int c = 0; c < C; ++c) to[r][c] = hn::MulAdd(x[c], w, to[r][c]);
+    }
+  };
+  for (index_t first = 0; first < n; first += keys, p += sums) {
+    const index_t end = std::min(keys, n - first);
+    index_t g = 0;
+    if constexpr (chains == 2) {
+      for (; g + 2 <= end; g += 2) {
+        add(acc[0], first + g, p + g);
+        add(acc[1], first + g + 1, p + g + 1);
+      }
+    }
+    for (; g < end; ++g) add(acc[0], first + g, p + g);
+  }
+  ATTN_UNROLL for (int r = 0; r < R; ++r) {
+    ATTN_UNROLL for (int c = 0; c < C; ++c) {
+      if constexpr (chains == 2) acc[0][r][c] = hn::Add(acc[0][r][c], acc[1][r][c]);
+      hn::Store(acc[0][r][c], d, o + r * o_stride + at + c * kLanes);
+    }
+  }
+}
+
+// Vectors of columns that are summed at a time.
+template <int R>
+inline constexpr int most_columns = kLanes == 8 ? 8 / R
+                                    : R == 1    ? 8
+                                                : 16 / R;
+
+// Passes over the values of a block for R rows.
+template <int R>
+constexpr index_t passes(index_t value_dim) {
+  index_t vectors = value_dim / kLanes, count = value_dim % kLanes > 0 ? 1 : 0;
+  for (index_t width = most_columns<R>; width > 0; width /= 2) count += vectors / width, vectors %= width;
+  return count;
+}
+
+template <class S, int R, int C>
+HWY_INLINE void add_values_by(const std::byte* const* v, index_t n, const float* p, float* o, index_t o_stride, index_t value_dim,
+                              index_t at, Fetch& fetch, index_t lines) {
+  for (; at + C * kLanes <= value_dim; at += C * kLanes) add_columns<S, R, C>(v, n, p, o, o_stride, at, 0, fetch, lines);
+  if constexpr (C > 1)
+    add_values_by<S, R, C / 2>(v, n, p, o, o_stride, value_dim, at, fetch, lines);
+  else if (at < value_dim)
+    add_columns<S, R, 1>(v, n, p, o, o_stride, at, value_dim - at, fetch, lines);
+}
+
+// As add_columns over all columns, but a row's values of keys that it does not see are not even multiplied by zero.
+template <class S, int R>
+HWY_NOINLINE void add_seen_values(const std::byte* const* v, index_t n, const std::uint64_t* seen, index_t rows, const float* p,
+                                  float* o, index_t o_stride, index_t value_dim) {
+  const F d;
+  for (index_t r = 0; r < std::min<index_t>(R, rows); ++r) {
+    for (index_t at = 0; at < value_dim; at += kLanes) {
+      V acc = hn::Load(d, o + r * o_stride + at);
+      for (index_t j = 0; j < n; ++j) {
+        if ((seen[r] >> j & 1) == 0) continue;
+        acc = hn::MulAdd(S::load_first(v[j], at, value_dim - at), hn::Set(d, p[place<R>(r, j)]), acc);
+      }
+      hn::Store(acc, d, o + r * o_stride + at);
+    }
+  }
+}
+
+// ---- A block
+
+// Scores of pairs that do not count become -inf, whose weight is zero.
+template <int R>
+HWY_NOINLINE void blank(index_t n, const std::uint64_t* seen, index_t rows, float* s) {
+  const index_t end = (n + tile_keys<R> - 1) / tile_keys<R> * tile_keys<R>;
+  for (index_t r = 0; r < R; ++r) {
+    for (index_t j = seen != nullptr && r < rows ? 0 : n; j < end; ++j) {
+      if (j >= n || (seen[r] >> j & 1) == 0) s[place<R>(r, j)] = -infinity;
+    }
+  }
+}
+
+template <class S>
+struct Block {
+  const GroupShape& shape;
+  const float* queries;
+  const KeyBlock& now;
+  const KeyBlock& next;
+  const std::uint64_t* seen;
+  FewRowsState state;
+  float* weights;
+
+  float* weights_of(index_t first) const { return weights + first * few_rows_block; }
+  float* o_of(index_t first) const { return state.o + first * state.o_stride; }
+  const std::uint64_t* seen_by(index_t first) const { return seen != nullptr ? seen + first : nullptr; }
+
+  template <int R>
+  HWY_INLINE void scores(index_t first, Fetch& values, index_t lines) const {
+    const float* q = queries + first * padded_columns(shape.head_dim);
+    float* s = weights_of(first);
+    for (index_t j = 0; j < now.count; j += tile_keys<R>, s += sums) {
+      score<S, R>(now.k.data() + j, q, shape.head_dim, values, lines, s);
+    }
+    if (HWY_UNLIKELY(seen != nullptr || now.count % tile_keys<R> != 0)) {
+      blank<R>(now.count, seen_by(first), shape.rows - first, weights_of(first));
+    }
+  }
+
+  template <int R>
+  HWY_INLINE void soften(index_t first, index_t group) const {
+    const index_t n = (now.count + tile_keys<R> - 1) / tile_keys<R> * tile_keys<R>;
+    weigh<R>(n, weights_of(first), o_of(first), state.o_stride, shape.value_dim, state.sum + group * 16, state.top + group * 16);
+  }
+
+  template <int R>
+  HWY_INLINE void values(index_t first, Fetch& keys, index_t lines) const {
+    if (HWY_UNLIKELY(seen != nullptr)) {
+      return add_seen_values<S, R>(now.v.data(), now.count, seen_by(first), shape.rows - first, weights_of(first), o_of(first),
+                                   state.o_stride, shape.value_dim);
+    }
+    add_values_by<S, R, most_columns<R>>(now.v.data(), now.count, weights_of(first), o_of(first), state.o_stride, shape.value_dim,
+                                         0, keys, lines);
+  }
+
+  // All groups go through a phase before the next, so that keys and values are each read from memory once.
+  template <class G>
+  HWY_INLINE void for_groups(const G& go) const {
+    index_t group = 0;
+    for (index_t first = 0; first < shape.rows; ++group) {
+      const index_t count = group_rows(shape.rows - first);
+      go(first, group, count);
+      first += count;
+    }
+  }
+
+  // While keys are read their values are fetched, and while these are read the keys of the next block.
+  void attend() const {
+    const index_t k_bytes = shape.head_dim * S::element_bytes, v_bytes = shape.value_dim * S::element_bytes;
+    Fetch values_soon(now.v.data(), now.count, v_bytes), keys_soon(next.k.data(), next.count, k_bytes);
+    // Lines for each step of a score tile, and for each key of a pass over the values.
+    index_t steps = 0, visits = 0;
+    const index_t vectors = (shape.head_dim + kLanes - 1) / kLanes;
+    for_groups([&](index_t, index_t, index_t count) HWY_ATTR {
+      const index_t tile = sums / count, step = std::min<index_t>(tile, 4);
+      steps += (now.count + tile - 1) / tile * (tile / step) * vectors;
+      visits += now.count * (count == 4   ? passes<4>(shape.value_dim)
+                             : count == 2 ? passes<2>(shape.value_dim)
+                                          : passes<1>(shape.value_dim));
+    });
+    const index_t lines = (values_soon.lines() + steps - 1) / steps, lines_soon = (keys_soon.lines() + visits - 1) / visits;
+    for_groups([&](index_t first, index_t, index_t count) HWY_ATTR {
+      count == 4   ? scores<4>(first, values_soon, lines)
+      : count == 2 ? scores<2>(first, values_soon, lines)
+                   : scores<1>(first, values_soon, lines);
+    });
+    for_groups([&](index_t first, index_t group, index_t count) HWY_ATTR {
+      count == 4 ? soften<4>(first, group) : count == 2 ? soften<2>(first, group) : soften<1>(first, group);
+    });
+    for_groups([&](index_t first, index_t, index_t count) HWY_ATTR {
+      count == 4   ? values<4>(first, keys_soon, lines_soon)
+      : count == 2 ? values<2>(first, keys_soon, lines_soon)
+                   : values<1>(first, keys_soon, lines_soon);
+    });
+  }
+};
+
+template <class S>
+void attend(const GroupShape& shape, const float* queries, const KeyBlock& now, const KeyBlock& next, const std::uint64_t* seen,
+            float* state, float* weights) {
+  const FewRowsState to(shape, state);
+  for (index_t r = 0; r < shape.rows; ++r) {
+    if (seen == nullptr || seen[r] != 0) *to.met |= std::uint64_t{1} << r;
+  }
+  Block<S>{shape, queries, now, next, seen, to, weights}.attend();
+}
+
+// ---- The ends
+
+inline void load(const GroupShape& shape, const float* const* rows, double scale, float* queries) {
+  const index_t stride = padded_columns(shape.head_dim);
+  std::fill_n(queries, padded_rows(shape.rows) * stride, 0.0f);
+  for (index_t r = 0; r < shape.rows; ++r) {
+    for (index_t c = 0; c < shape.head_dim; ++c) queries[r * stride + c] = rows[r][c] * static_cast<float>(scale);
+  }
+}
+
+inline void merge(const GroupShape& shape, float* into, const float* from) {
+  const F d;
+  const FewRowsState a(shape, into), b(shape, const_cast<float*>(from));
+  for (index_t first = 0, group = 0, count; first < shape.rows; first += count, ++group) {
+    count = group_rows(shape.rows - first);
+    const index_t keys = sums / count;
+    for (index_t r = 0; r < count; ++r) {
+      const index_t lane = group * 16 + r * keys;
+      const float top = std::max(a.top[lane], b.top[lane]);
+      const auto factor_to_top = [&](float own) { return own == top ? 1.0f : std::exp2((own - top) * log2_e); };
+      const float f = factor_to_top(a.top[lane]), g = factor_to_top(b.top[lane]);
+      for (index_t i = lane; i < lane + keys; ++i) a.sum[i] = a.sum[i] * f + b.sum[i] * g, a.top[i] = top;
+      for (index_t c = 0; c < shape.value_dim; c += kLanes) {
+        float* o = a.o + (first + r) * a.o_stride + c;
+        const V theirs = hn::Mul(hn::Load(d, b.o + (first + r) * b.o_stride + c), hn::Set(d, g));
+        hn::Store(hn::MulAdd(hn::Load(d, o), hn::Set(d, f), theirs), d, o);
+      }
+    }
+  }
+  *a.met |= *b.met;
+}
+
+inline void store(const GroupShape& shape, const float* state, float* const* out, float* const* lse) {
+  const F d;
+  const FewRowsState from(shape, const_cast<float*>(state));
+  for (index_t first = 0, group = 0, count; first < shape.rows; first += count, ++group) {
+    count = group_rows(shape.rows - first);
+    const index_t keys = sums / count;
+    for (index_t r = 0; r < std::min(count, shape.rows - first); ++r) {
+      const index_t row = first + r, lane = group * 16 + r * keys;
+      const bool met = (*from.met >> row & 1) != 0;
+      float sum = 0;
+      for (index_t i = lane; i < lane + keys; ++i) sum += from.sum[i];
+      if (lse != nullptr) *lse[row] = met ? from.top[lane] + std::log(sum) : -infinity;
+      if (!met) {
+        std::fill_n(out[row], shape.value_dim, 0.0f);
+        continue;
+      }
+      for (index_t c = 0; c < shape.value_dim; c += kLanes) {
+        const V o = hn::Mul(hn::Load(d, from.o + row * from.o_stride + c), hn::Set(d, 1.0f / sum));
+        store_first(o, out[row] + c, shape.value_dim - c);
+      }
+    }
+  }
+}
+
+inline constexpr FewRowsOps ops{load, attend<F32>, merge, store};
+
+inline const FewRowsOps* get_ops() { return &ops; }
+
+}  // namespace attn::kernels::HWY_NAMESPACE::few_rows
+HWY_AFTER_NAMESPACE();
+#endif

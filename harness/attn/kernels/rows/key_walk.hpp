@@ -1,0 +1,75 @@
+// From a list of keys to what the kernels of this folder read: blocks of row pointers, in the order of the list. Private to the
+// engine.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <span>
+
+#include "attn/core/dtype.hpp"
+#include "attn/kernels/softmax/keys.hpp"
+
+namespace attn::kernels {
+
+// Query rows that share keys: row r is query r % queries of a head of the group. Query i stands at position shift + i.
+struct GroupRows {
+  index_t first = 0, count = 0;
+  index_t queries = 1;
+  index_t shift = 0;
+  bool causal = false;
+
+  index_t query(index_t i) const { return (first + i) % queries; }
+  index_t lowest() const { return shift; }
+  index_t highest() const { return shift + queries - 1; }
+};
+
+bool sees(const KeyRun& run, const GroupRows& rows, index_t query, index_t key);
+
+// Keys that are taken at a time.
+struct KeyBlock {
+  static constexpr index_t capacity = 128;
+  static constexpr index_t padding = 16;  // k and v go on with a readable row up to a multiple of this
+
+  index_t count = 0;
+  bool cut = false;  // some query does not see some key; then position and run are set
+  std::array<const std::byte*, capacity> k, v;
+  std::array<index_t, capacity> position;
+  std::array<const KeyRun*, capacity> run;
+};
+
+// Where the key and the value of a position lie, in bytes from `k` and `v`. A row of a page table, or a ring, where set.
+struct KeyRows {
+  const std::byte* k = nullptr;
+  const std::byte* v = nullptr;
+  index_t k_stride = 0, v_stride = 0;
+  index_t ring = 0;
+  const std::int32_t* pages = nullptr;
+  index_t page_rows = 0, k_page_stride = 0, v_page_stride = 0;
+};
+
+// A list as spans: runs of width 1 without numbers, of keys that some query sees. Returns how many.
+index_t list_spans(const KeyList& list, const GroupRows& rows, std::span<KeyRun> to);
+
+// Of all spans.
+index_t count_keys(std::span<const KeyRun> spans);
+
+class KeyWalk {
+ public:
+  // From key number `from` of the spans on.
+  KeyWalk(std::span<const KeyRun> spans, const KeyRows& keys, const GroupRows& rows, index_t from);
+
+  // The next `limit` keys, or as many as there are.
+  void next(KeyBlock& block, index_t limit);
+
+ private:
+  void point(KeyBlock& block, index_t position, index_t step, index_t count) const;
+  bool seen_by_all(const KeyRun& run, index_t low, index_t high) const;
+
+  std::span<const KeyRun> spans_;
+  KeyRows keys_;
+  GroupRows rows_;
+  std::size_t span_ = 0;
+  index_t at_ = 0;  // in the span
+};
+
+}  // namespace attn::kernels

@@ -1,0 +1,134 @@
+#include <algorithm>
+#include <array>
+
+#include "attn/core/assert.hpp"
+#include "attn/kernels/rows/group_kernel.hpp"
+#include "attn/kernels/softmax/tile.hpp"
+
+namespace attn::kernels {
+
+namespace {
+
+constexpr index_t round_up(index_t n, index_t step) { return (n + step - 1) / step * step; }
+
+alignas(64) constexpr float padding_row[max_head_dim] = {};
+
+const float* row_of(const std::byte* bytes) { return reinterpret_cast<const float*>(bytes); }
+
+class LaneRows final : public GroupKernel {
+ public:
+  explicit LaneRows(const GroupShape& shape)
+      : shape_{shape.head_dim, shape.value_dim},
+        ops_(tile_ops(static_cast<int>((shape.rows + tile_ops(1).lanes - 1) / tile_ops(1).lanes))),
+        lanes_(round_up(ops_.lanes, 16)) {
+    block_keys_ = KeyBlock::capacity;
+    query_floats_ = round_up(ops_.lanes * shape.head_dim, 16) + lanes_;
+    state_floats_ = sums + 2 * lanes_ + round_up(ops_.lanes * shape.value_dim, 16);
+    scratch_floats_ = lanes_ + block_keys_ * lanes_;
+  }
+
+  void load(const float* const* rows, index_t count, double scale, float* queries) const override {
+    Tile tile{};
+    tile.qt = queries;
+    tile.minus_ref = queries + round_up(ops_.lanes * shape_.head_dim, 16);  // not used: a state has its own
+    ops_.load(tile, shape_, rows, count, static_cast<float>(scale * 1.4426950408889634));
+  }
+
+  void clear(index_t count, float* state) const override {
+    head(state) = {.unset = (std::uint64_t{1} << count) - 1, .fresh = true};
+    std::fill_n(state + sums, lanes_, 0.0f);
+  }
+
+  void attend(const float* queries, const GroupRows& rows, const KeyBlock& now, const KeyBlock& next, float* state,
+              float* scratch) const override {
+    Tile tile = tile_of(state);
+    tile.qt = const_cast<float*>(queries);  // only `load` writes there
+    tile.batch_sum = scratch;
+    std::array<const float*, KeyBlock::capacity> k, v, next_k, next_v;
+    std::array<std::uint64_t, KeyBlock::capacity> lanes;
+    const index_t count = round_up(now.count, key_step);
+    std::uint64_t cut = 0;
+    for (index_t j = 0; j < count; ++j) {
+      const auto at = static_cast<std::size_t>(j);
+      const bool real = j < now.count;
+      k[at] = real ? row_of(now.k[at]) : padding_row;
+      v[at] = real ? row_of(now.v[at]) : padding_row;
+    }
+    if (now.cut) {
+      for (index_t j = 0; j < now.count; ++j) lanes[static_cast<std::size_t>(j)] = sight(rows, now, j, cut);
+    } else if (now.count < count) {
+      std::fill_n(lanes.begin() + (count - key_step), key_step, ~std::uint64_t{0});
+    }
+    if (now.count < count) {
+      std::fill(lanes.begin() + now.count, lanes.begin() + count, std::uint64_t{0});
+      cut |= std::uint64_t{1} << (count / key_step - 1);
+    }
+    const index_t soon = std::min(count, next.count / key_step * key_step);
+    for (std::size_t j = 0; j < static_cast<std::size_t>(soon); ++j) next_k[j] = row_of(next.k[j]), next_v[j] = row_of(next.v[j]);
+    const KeyBatch batch{.k = k.data(),
+                         .v = v.data(),
+                         .lanes = lanes.data(),
+                         .cut = cut,
+                         .guard = now.cut,  // at the ends of a list only, so it may be slow
+                         .count = count,
+                         .fetch = {next_k.data(), next_v.data()},
+                         .fetch_count = soon};
+    ops_.attend(tile, shape_, batch, scratch + lanes_);
+    head(state) = {.unset = tile.unset, .fresh = tile.fresh};
+  }
+
+  void merge(float* into, const float* from) const override {
+    Tile tile = tile_of(into);
+    ops_.merge(tile, shape_, tile_of(const_cast<float*>(from)));
+    head(into) = {.unset = tile.unset, .fresh = tile.fresh};
+  }
+
+  void store(const float* state, float* const* out, float* const* lse, index_t count) const override {
+    ops_.store(tile_of(const_cast<float*>(state)), shape_, out, count, lse);
+  }
+
+ private:
+  struct Head {
+    std::uint64_t unset;
+    bool fresh;
+  };
+  static constexpr index_t sums = 16;  // floats of a Head, rounded up
+
+  static Head& head(float* state) { return *reinterpret_cast<Head*>(state); }
+
+  Tile tile_of(float* state) const {
+    Tile tile{};
+    tile.minus_ref = state + sums;
+    tile.sum = state + sums + lanes_;
+    tile.ot = state + sums + 2 * lanes_;
+    tile.unset = head(state).unset;
+    tile.fresh = head(state).fresh;
+    return tile;
+  }
+
+  // Which lanes see key j; marks its step as cut where not all do. Lanes past the rows may see what they like.
+  static std::uint64_t sight(const GroupRows& rows, const KeyBlock& keys, index_t j, std::uint64_t& cut) {
+    const auto at = static_cast<std::size_t>(j);
+    std::uint64_t seen = ~std::uint64_t{0};
+    for (index_t i = 0; i < rows.count; ++i) {
+      if (!sees(*keys.run[at], rows, rows.query(i), keys.position[at])) seen &= ~(std::uint64_t{1} << i);
+    }
+    if (seen != ~std::uint64_t{0}) cut |= std::uint64_t{1} << (j / key_step);
+    return seen;
+  }
+
+  TileShape shape_;
+  const TileOps& ops_;
+  index_t lanes_;  // rounded up
+};
+
+}  // namespace
+
+std::unique_ptr<const GroupKernel> lane_rows(const GroupShape& shape) {
+  ATTN_ASSERT(shape.rows <= most_lane_rows());
+  return std::make_unique<LaneRows>(shape);
+}
+
+index_t most_lane_rows() { return tile_ops(3).lanes; }
+
+}  // namespace attn::kernels

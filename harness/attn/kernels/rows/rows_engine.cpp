@@ -1,0 +1,285 @@
+#include "attn/kernels/rows/rows_engine.hpp"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <new>
+
+#include "attn/core/assert.hpp"
+#include "attn/kernels/machine/flush_denormals.hpp"
+#include "attn/kernels/machine/isa.hpp"
+#include "attn/kernels/rows/group_kernel.hpp"
+
+namespace attn::kernels {
+
+namespace {
+
+// Keys of a part.
+constexpr index_t part_keys = 512;
+
+// Rows up to which the lanes lie along head_dim.
+constexpr index_t few_rows_limit = 16;
+
+// Tasks for each thread where items are split.
+constexpr index_t tasks_per_thread = 8;
+
+constexpr index_t round_up(index_t n, index_t step) { return (n + step - 1) / step * step; }
+constexpr index_t ceil_div(index_t n, index_t d) { return (n + d - 1) / d; }
+
+const std::byte* bytes_at(const float* at) { return reinterpret_cast<const std::byte*>(at); }
+constexpr index_t float_bytes = sizeof(float);
+
+template <class T>
+std::span<T> objects(std::span<std::byte> memory) {
+  return {reinterpret_cast<T*>(memory.data()), memory.size() / sizeof(T)};
+}
+
+}  // namespace
+
+// One row block of a kv head of a sequence.
+struct RowsEngine::Item {
+  index_t batch, kv_head;
+  GroupRows rows;
+  index_t first_span, spans;
+  index_t keys;
+  index_t parts;
+  index_t first_task_parts;  // these are in the item's first state
+  std::int32_t tasks_left;
+};
+
+// Parts [begin, end) of an item.
+struct RowsEngine::Task {
+  index_t item, begin, end;
+};
+
+RowsEngine::RowsEngine(const Problem& problem, const RowsOptions& options, WorkspacePlan& plan)
+    : problem_(problem),
+      scale_(options.scale.value_or(problem.scale())),
+      group_(problem.heads / problem.kv_heads),
+      span_room_(options.spans) {
+  ATTN_ASSERT(problem.head_dim >= 1 && problem.head_dim <= widest_head);
+  ATTN_ASSERT(problem.value_dim >= 1 && problem.value_dim <= widest_head);
+  ATTN_ASSERT(problem.heads % problem.kv_heads == 0);
+  const index_t rows = group_ * problem.q_len;
+  if (rows <= few_rows_limit) {
+    row_blocks_ = 1;
+    block_rows_ = rows;
+    kernel_ = few_rows({rows, problem.head_dim, problem.value_dim});
+  } else {
+    block_rows_ = std::min(rows, round_up(ceil_div(rows, ceil_div(rows, most_lane_rows())), vector_lanes()));
+    row_blocks_ = ceil_div(rows, block_rows_);
+    kernel_ = lane_rows({block_rows_, problem.head_dim, problem.value_dim});
+  }
+  items_ = problem.batch * problem.kv_heads * row_blocks_;
+  most_parts_ = ceil_div(std::min(options.keys, problem.kv_len), part_keys);
+  // Many items keep all threads busy by themselves, the longest first.
+  splits_ = plan.threads() > 1 && items_ < 16 * plan.threads() && most_parts_ > 1;
+  most_tasks_ = items_ + (splits_ ? tasks_per_thread * plan.threads() : 0);
+
+  const auto bytes = [](index_t count, std::size_t size) { return count * static_cast<index_t>(size); };
+  item_memory_ = plan.shared<std::byte>(bytes(items_, sizeof(Item)));
+  task_memory_ = plan.shared<std::byte>(bytes(most_tasks_, sizeof(Task)));
+  spans_ = plan.shared<std::byte>(bytes(problem.batch * problem.kv_heads * span_room_, sizeof(KeyRun)));
+  if (splits_) parts_ = plan.shared<float>(items_ * most_parts_ * kernel_->state_floats());
+  worker_memory_ = plan.per_worker<std::byte>(bytes(2, sizeof(KeyBlock)));
+  scratch_ = plan.per_worker<float>(kernel_->query_floats() + 2 * kernel_->state_floats() + kernel_->scratch_floats());
+}
+
+class RowsEngine::Run {
+ public:
+  Run(const RowsEngine& engine, const RowsArrays& arrays, std::span<const index_t> lengths, const Workspace& workspace)
+      : e_(engine),
+        kernel_(*engine.kernel_),
+        arrays_(arrays),
+        lengths_(lengths),
+        workspace_(workspace),
+        items_(objects<Item>(workspace.shared(engine.item_memory_))),
+        tasks_(objects<Task>(workspace.shared(engine.task_memory_))),
+        spans_(objects<KeyRun>(workspace.shared(engine.spans_))) {}
+
+  void operator()(const Schedule* schedule) {
+    index_t item = 0, total_parts = 0;
+    for (index_t batch = 0; batch < e_.problem_.batch; ++batch) {
+      for (index_t kv_head = 0; kv_head < e_.problem_.kv_heads; ++kv_head) {
+        const Item& first = list_keys(item, batch, kv_head, schedule);
+        for (index_t block = 0; block < e_.row_blocks_; ++block) {
+          Item& own = *new (&items_[static_cast<std::size_t>(item++)]) Item(first);
+          own.rows.first = block * e_.block_rows_;
+          own.rows.count = std::min(e_.block_rows_, e_.group_ * e_.problem_.q_len - own.rows.first);
+          total_parts += own.parts;
+        }
+      }
+    }
+    const index_t tasks = cut_tasks(total_parts);
+    parallel_tasks(tasks, [&](index_t task, int worker) { attend(tasks_[static_cast<std::size_t>(task)], worker); });
+  }
+
+ private:
+  // The item of the kv head's first rows, with its spans.
+  const Item& list_keys(index_t item, index_t batch, index_t kv_head, const Schedule* schedule) {
+    const Problem& p = e_.problem_;
+    const index_t length = lengths_.empty() ? p.kv_len : lengths_[static_cast<std::size_t>(batch)];
+    ATTN_ASSERT(length >= 0 && length <= p.kv_len);
+    Item& own = *new (&items_[static_cast<std::size_t>(item)]) Item{};
+    own.batch = batch, own.kv_head = kv_head;
+    own.rows = {.queries = p.q_len, .shift = length - p.q_len, .causal = p.causal};
+    own.first_span = (batch * p.kv_heads + kv_head) * e_.span_room_;
+    KeyList list(length);
+    if (schedule != nullptr)
+      (*schedule)({.batch = batch, .head = kv_head * e_.group_, .kv_head = kv_head, .count = p.q_len, .shift = own.rows.shift},
+                  list);
+    else
+      list.all();
+    own.spans = list_spans(list, own.rows,
+                           spans_.subspan(static_cast<std::size_t>(own.first_span), static_cast<std::size_t>(e_.span_room_)));
+    own.keys = count_keys(spans_of(own));
+    own.parts = ceil_div(own.keys, part_keys);
+    ATTN_ASSERT(own.parts <= e_.most_parts_);
+    return own;
+  }
+
+  std::span<const KeyRun> spans_of(const Item& item) const {
+    return spans_.subspan(static_cast<std::size_t>(item.first_span), static_cast<std::size_t>(item.spans));
+  }
+
+  // Tasks of whole parts, the longest first. How many there are moves work, not sums.
+  index_t cut_tasks(index_t total_parts) {
+    const index_t threads = arena_threads();
+    const index_t grain = e_.splits_ ? std::max<index_t>(1, ceil_div(total_parts, tasks_per_thread * threads)) : e_.most_parts_;
+    index_t tasks = 0;
+    for (index_t i = 0; i < e_.items_; ++i) {
+      Item& item = items_[static_cast<std::size_t>(i)];
+      item.first_task_parts = std::min(grain, item.parts);
+      for (index_t begin = 0; begin == 0 || begin < item.parts; begin += std::max<index_t>(1, grain)) {
+        new (&tasks_[static_cast<std::size_t>(tasks++)]) Task{i, begin, std::min(begin + grain, item.parts)};
+        ++item.tasks_left;
+      }
+    }
+    if (threads > 1) {
+      const auto keys = [&](const Task& t) {
+        return std::min(t.end * part_keys, items_[static_cast<std::size_t>(t.item)].keys) - t.begin * part_keys;
+      };
+      std::sort(tasks_.begin(), tasks_.begin() + tasks, [&](const Task& a, const Task& b) {
+        const index_t of_a = keys(a), of_b = keys(b);
+        return of_a != of_b ? of_a > of_b : a.item != b.item ? a.item < b.item : a.begin < b.begin;
+      });
+    }
+    return tasks;
+  }
+
+  KeyRows rows_of(const Item& item) const {
+    const auto k = arrays_.k[item.batch][item.kv_head];
+    const auto v = arrays_.v[item.batch][item.kv_head];
+    const KeyLayout& layout = arrays_.layout;
+    return {.k = bytes_at(k.data_handle()),
+            .v = bytes_at(v.data_handle()),
+            .k_stride = k.stride(0) * float_bytes,
+            .v_stride = v.stride(0) * float_bytes,
+            .ring = layout.ring,
+            .pages = layout.pages != nullptr ? layout.pages + item.batch * layout.pages_stride : nullptr,
+            .page_rows = layout.page_rows,
+            .k_page_stride = layout.k_page_stride * float_bytes,
+            .v_page_stride = layout.v_page_stride * float_bytes};
+  }
+
+  float* part_state(index_t item, index_t part) const {
+    return workspace_.shared(e_.parts_).data() + (item * e_.most_parts_ + part) * kernel_.state_floats();
+  }
+
+  void attend(const Task& task, int worker) {
+    const DenormalsAreZero fast;
+    Item& item = items_[static_cast<std::size_t>(task.item)];
+    float* queries = workspace_.of(worker, e_.scratch_).data();
+    float* own_state = queries + kernel_.query_floats();
+    float* own_part = own_state + kernel_.state_floats();
+    float* scratch = own_part + kernel_.state_floats();
+    load(item, queries);
+
+    std::byte* memory = workspace_.of(worker, e_.worker_memory_).data();
+    KeyBlock* now = new (memory) KeyBlock;
+    KeyBlock* next = new (memory + sizeof(KeyBlock)) KeyBlock;
+    KeyWalk walk(spans_of(item), rows_of(item), item.rows, task.begin * part_keys);
+    const index_t end = std::min(task.end * part_keys, item.keys);
+    index_t at = task.begin * part_keys;  // keys in blocks so far
+    const auto advance = [&] {
+      const index_t part_end = std::min(end, (at / part_keys + 1) * part_keys);
+      walk.next(*next, std::min(kernel_.block_keys(), part_end - at));
+      at += next->count;
+    };
+
+    // Parts from the first on are summed up as they come; others wait for those before them.
+    const bool alone = task.begin == 0 && task.end == item.parts;
+    float* total = alone ? own_state : part_state(task.item, task.begin);
+    kernel_.clear(item.rows.count, total);
+    advance();
+    for (index_t part = task.begin; part < task.end; ++part) {
+      float* state = part == task.begin ? total : task.begin == 0 ? own_part : part_state(task.item, part);
+      if (state != total) kernel_.clear(item.rows.count, state);
+      for (index_t left = std::min(part_keys, item.keys - part * part_keys); left > 0;) {
+        std::swap(now, next);
+        advance();
+        kernel_.attend(queries, item.rows, *now, *next, state, scratch);
+        left -= now->count;
+      }
+      if (state == own_part) kernel_.merge(total, state);
+    }
+    if (!alone) {
+      if (std::atomic_ref(item.tasks_left).fetch_sub(1, std::memory_order_acq_rel) > 1) return;
+      total = part_state(task.item, 0);
+      for (index_t part = item.first_task_parts; part < item.parts; ++part) kernel_.merge(total, part_state(task.item, part));
+    }
+    store(item, total);
+  }
+
+  // Row r of a group is query r % q_len of the group's head r / q_len.
+  template <class F>
+  void each_row(const Item& item, const F& f) const {
+    for (index_t i = 0; i < item.rows.count; ++i) {
+      const index_t row = item.rows.first + i, query = row % e_.problem_.q_len;
+      f(static_cast<std::size_t>(i), item.kv_head * e_.group_ + row / e_.problem_.q_len, query);
+    }
+  }
+
+  void load(const Item& item, float* queries) const {
+    std::array<const float*, 64> rows;
+    each_row(item, [&](std::size_t i, index_t head, index_t query) { rows[i] = &arrays_.q(item.batch, head, query, 0); });
+    kernel_.load(rows.data(), item.rows.count, e_.scale_, queries);
+  }
+
+  void store(const Item& item, const float* state) const {
+    std::array<float*, 64> rows, lse;
+    const bool with_lse = arrays_.lse.data_handle() != nullptr;
+    each_row(item, [&](std::size_t i, index_t head, index_t query) {
+      rows[i] = &arrays_.out(item.batch, head, query, 0);
+      if (with_lse) lse[i] = &arrays_.lse(item.batch, head, query);
+    });
+    kernel_.store(state, rows.data(), with_lse ? lse.data() : nullptr, item.rows.count);
+  }
+
+  const RowsEngine& e_;
+  const GroupKernel& kernel_;
+  const RowsArrays& arrays_;
+  std::span<const index_t> lengths_;
+  const Workspace& workspace_;
+  std::span<Item> items_;
+  std::span<Task> tasks_;
+  std::span<KeyRun> spans_;
+};
+
+void RowsEngine::run(const RowsArrays& arrays, std::span<const index_t> lengths, const Workspace& workspace,
+                     const Schedule* schedule) const {
+  ATTN_ASSERT(arrays.q.stride(3) == 1 && arrays.k.stride(3) == 1 && arrays.v.stride(3) == 1 && arrays.out.stride(3) == 1);
+  ATTN_ASSERT(lengths.empty() || static_cast<index_t>(lengths.size()) == problem_.batch);
+  Run(*this, arrays, lengths, workspace)(schedule);
+}
+
+void RowsEngine::run(const RowsArrays& arrays, std::span<const index_t> lengths, const Workspace& workspace) const {
+  run(arrays, lengths, workspace, nullptr);
+}
+
+void RowsEngine::run(const RowsArrays& arrays, std::span<const index_t> lengths, const Workspace& workspace,
+                     Schedule schedule) const {
+  run(arrays, lengths, workspace, &schedule);
+}
+
+}  // namespace attn::kernels

@@ -1,0 +1,90 @@
+// Softmax attention of a few queries against a long cache: decoding. The queries of all heads that share a kv head meet its keys
+// together, so that K and V are read from memory once, at the memory's speed. Where there are hundreds of rows to a kv head, the
+// softmax engine (softmax/engine.hpp) is the faster one.
+//
+//   engine.run({.q = q, .k = k, .v = v, .out = out}, lengths, workspace);
+//   engine.run(arrays, lengths, workspace, [&](const QueryBlock&, KeyList& keys) { keys.all().band(left, 0); });
+//
+// Sequence b has lengths[b] keys, and its queries stand at the last positions: row r at lengths[b] - q_len + r. Nothing else of
+// the cache is read. Keys are cut after every 512 of a sequence's list, the parts are summed apart and added in their order, so
+// the result of a sequence is the same to the bit with any number of threads, in any batch, and wherever its keys lie. It depends
+// on its own rows, keys and length, on head_dim, value_dim, q_len and the heads of a group, and on the instruction set.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+
+#include "attn/core/problem.hpp"
+#include "attn/core/view.hpp"
+#include "attn/exec/arena.hpp"
+#include "attn/exec/workspace.hpp"
+#include "attn/kernels/softmax/keys.hpp"
+
+namespace attn::kernels {
+
+// Where the keys of a sequence lie. By default key p is row p of its kv head.
+struct KeyLayout {
+  // Key p is row p % ring: the last `ring` keys of a longer sequence.
+  index_t ring = 0;
+  // Key p is row p % page_rows of page pages[b * pages_stride + p / page_rows], which begins so many elements after the kv head's
+  // first in K and V. The caller sees to it that pages lie in the arrays.
+  const std::int32_t* pages = nullptr;
+  index_t pages_stride = 0, page_rows = 0;
+  index_t k_page_stride = 0, v_page_stride = 0;
+};
+
+struct RowsArrays {
+  View<const float, 4> q;   // [B,H,N,D]
+  View<const float, 4> k;   // [B,Hk,M,D]   last stride 1, so below
+  View<const float, 4> v;   // [B,Hk,M,Dv]
+  View<float, 4> out;       // [B,H,N,Dv]   zeros for a query that sees no key
+  View<float, 3> lse = {};  // [B,H,N]      optional: ln sum exp(logit), -inf for a query that sees no key
+  KeyLayout layout = {};
+};
+
+struct RowsOptions {
+  std::optional<double> scale = {};  // of q.k, where not the problem's
+  index_t keys = anywhere;           // that a kv head's queries see, at most: kv_len or fewer
+  index_t spans = 64;                // runs of evenly spaced keys in a schedule, at most
+};
+
+class RowsEngine {
+ public:
+  // kv_len: keys of the longest sequence. head_dim and value_dim from 1 to 256.
+  RowsEngine(const Problem&, const RowsOptions&, WorkspacePlan&);
+
+  // Every query sees all keys of its sequence, in a causal problem those up to its own position. `lengths`: one for each batch
+  // item, 0 to kv_len, or none where all have kv_len keys.
+  void run(const RowsArrays&, std::span<const index_t> lengths, const Workspace&) const;
+
+  // The keys that a schedule lists, called once for each kv head with `head` its first query head; keys count from 0 to the
+  // sequence's length. Predicates of its runs are called from several threads.
+  using Schedule = FunctionRef<void(const QueryBlock&, KeyList&)>;
+  void run(const RowsArrays&, std::span<const index_t> lengths, const Workspace&, Schedule) const;
+
+ private:
+  struct Item;
+  struct Task;
+  class Run;
+
+  void run(const RowsArrays&, std::span<const index_t> lengths, const Workspace&, const Schedule*) const;
+
+  Problem problem_;
+  double scale_;
+  index_t group_;       // heads that share a kv head
+  index_t row_blocks_;  // that a group's rows are cut into, each with its own pass over the keys
+  index_t block_rows_;
+  std::shared_ptr<const class GroupKernel> kernel_;
+  index_t items_;       // batch items x kv heads x row blocks
+  index_t most_parts_;  // of an item
+  index_t most_tasks_;
+  bool splits_;  // an item's parts may be several tasks
+  index_t span_room_;
+  Booking<std::byte> item_memory_, task_memory_, spans_, worker_memory_;
+  Booking<float> parts_;    // states: of all parts of all items, where items are split
+  Booking<float> scratch_;  // a worker's
+};
+
+}  // namespace attn::kernels
