@@ -16,8 +16,6 @@ FILE_LINES, FUNCTION_LINES = 500, 80
 
 # What may be longer, and why: "file" or "file: function". One that is no longer needed is itself a mistake.
 EXCEPTIONS = {
-    "harness/attn/kernels/softmax/engine.cpp: SoftmaxEngine::attend_keys": "to become a class of small functions",
-    "harness/attn/kernels/softmax/tile-inl.hpp": "to become parts by job",
     "harness/attn/record/row.cpp: columns": "a table, one entry a column",
     "harness/attn/sweep/grid.cpp: make_grid": "loops over the axes, until they are one table",
     "harness/attn/sweep/options.cpp: declare": "a table, one entry a flag",

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "attn/core/assert.hpp"
+#include "attn/core/round.hpp"
 #include "attn/kernels/dense/rows.hpp"
 
 namespace attn::kernels {
@@ -12,8 +13,6 @@ namespace {
 // A block of 96 x 128 weights, 48 KB, stays near while it meets the values of every batch item.
 constexpr index_t block_keys = 128;
 constexpr index_t table_rows = 96;
-
-constexpr index_t round_up(index_t n, index_t to) { return (n + to - 1) / to * to; }
 
 // Of a table, 96 rows at a time (192: synth_random at N=2048, B=1 falls from 0.61 to 0.50 of peak). Of written rows as many as stay
 // in L2 until they are read again, 120 at N=2048: the values are read once for each block (aft: 0.63 at 96, 0.67). Below 24

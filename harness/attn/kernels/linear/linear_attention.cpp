@@ -6,6 +6,7 @@
 #include <numeric>
 #include <utility>
 
+#include "attn/core/round.hpp"
 #include "attn/kernels/dense/gemm.hpp"
 #include "attn/kernels/dense/rows.hpp"
 
@@ -13,7 +14,6 @@ namespace attn::kernels {
 
 namespace {
 
-constexpr index_t round_up(index_t n, index_t to) { return (n + to - 1) / to * to; }
 constexpr float lowest = -std::numeric_limits<float>::infinity();
 
 // A causal panel costs panel * (features + value_dim) for its own triangle and a pass over the state for each panel. At 16 the

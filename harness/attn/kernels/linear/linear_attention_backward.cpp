@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "attn/core/round.hpp"
 #include "attn/kernels/dense/gemm.hpp"
 #include "attn/kernels/dense/rows.hpp"
 
@@ -12,7 +13,6 @@ namespace {
 // A causal panel has seven triangles of so many tokens a side beside five passes over the state, which favours short ones as in
 // the forward pass.
 constexpr index_t causal_panel = 16;
-constexpr index_t round_up(index_t n, index_t to) { return (n + to - 1) / to * to; }
 
 }  // namespace
 

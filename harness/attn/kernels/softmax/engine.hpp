@@ -17,22 +17,10 @@
 #include "attn/exec/arena.hpp"
 #include "attn/exec/workspace.hpp"
 #include "attn/kernels/softmax/keys.hpp"
+#include "attn/kernels/softmax/query_cut.hpp"
 #include "attn/kernels/softmax/tile.hpp"
 
 namespace attn::kernels {
-
-// How the queries of a head are cut into blocks.
-struct QueryBlocks {
-  enum class Kind { contiguous, classes, listed } kind = Kind::contiguous;
-  index_t align = 0;   // contiguous: no block crosses a multiple of this; 0 = any
-  index_t step = 1;    // classes: rows r, r + step, r + 2 step, ... for r < step, as with dilated windows
-  index_t blocks = 0;  // listed: blocks in a head
-  index_t rows = 0;    // listed: rows in a block, at most
-
-  static QueryBlocks aligned(index_t to) { return {.align = to}; }
-  static QueryBlocks classes(index_t step) { return {.kind = Kind::classes, .step = step}; }
-  static QueryBlocks listed(index_t blocks, index_t rows) { return {.kind = Kind::listed, .blocks = blocks, .rows = rows}; }
-};
 
 struct EngineOptions {
   QueryBlocks queries = {};
@@ -50,7 +38,6 @@ struct EngineArrays {
 };
 
 using KeySchedule = FunctionRef<void(const QueryBlock&, KeyList&)>;
-using RowSchedule = FunctionRef<std::span<const std::int32_t>(index_t batch, index_t head, index_t block)>;
 
 // The backward pass of a run over the same keys. `d_out` is the gradient of some number with respect to `out`.
 struct EngineGradients {
@@ -62,39 +49,16 @@ struct EngineGradients {
   bool add = false;            // to what d_q, d_k and d_v hold: for an engine after another
 };
 
-// How the queries of a problem are cut into blocks that share a list of keys.
-class QueryCut {
- public:
-  // Units: the whole head, aligned stretches, residue classes or listed blocks.
-  QueryCut(const Problem& problem, const QueryBlocks& queries);
-
-  index_t units() const { return units_; }          // of a head
-  index_t unit_rows() const { return unit_rows_; }  // at most
-  index_t part_rows() const { return part_rows_; }  // of a block, at most
-  index_t blocks_of_head() const { return units_ * parts_; }
-  index_t blocks() const { return problem_.batch * problem_.heads * blocks_of_head(); }
-
-  // Cuts the units into blocks of about `rows`, multiples of `lanes` where a unit has more.
-  void cut(index_t rows, index_t lanes);
-  // Blocks of a head follow each other, heads of a batch item likewise. `rows` with listed blocks only.
-  QueryBlock block(index_t number, const RowSchedule* rows) const;
-
- private:
-  Problem problem_;
-  QueryBlocks queries_;
-  index_t units_ = 1, unit_rows_ = 0, parts_ = 1, part_rows_ = 0;
-};
-
 // The engine's backward pass (engine_backward.cpp).
 class SoftmaxBackward {
  public:
   SoftmaxBackward(const Problem&, const EngineOptions&, float factor, WorkspacePlan&);
-  void run(const EngineArrays&, const EngineGradients&, const Workspace&, const RowSchedule* rows, KeySchedule) const;
+  void run(const Problem&, const EngineArrays&, const EngineGradients&, const Workspace&, const RowSchedule* rows,
+           KeySchedule) const;
 
  private:
   class Task;
 
-  Problem problem_;
   TileShape shape_;
   float factor_;  // on q: scores in log2 units
   float scale_;   // of q.k
@@ -125,13 +89,14 @@ class SoftmaxEngine {
 
  private:
   struct Tiles;
+  struct BlockWork;
+  class BlockPass;
 
   Tiles cut_into_tiles(const QueryBlock&, std::span<float> scratch) const;
   std::span<float> tile_scratch(const Workspace&, index_t slot, int worker) const;
+  std::span<std::uint64_t> flags(const Workspace&, index_t slot) const;  // of the slot's tiles, two each: unset, fresh
   void order_tasks(std::span<std::int32_t> order, std::span<float> cost, const RowSchedule* rows, KeySchedule) const;
   // `later`: the block that this worker takes up after `block`, as far as can be known; count 0 for none.
-  bool attend_keys(const EngineArrays&, const Workspace&, KeySchedule, const QueryBlock&, const QueryBlock& later, Tiles&,
-                   index_t split, int worker, bool guard_all) const;
   void attend(const EngineArrays&, const Workspace&, KeySchedule, const QueryBlock&, const QueryBlock& later, index_t slot,
               int worker) const;
   void merge(const EngineArrays&, const Workspace&, const QueryBlock&, index_t number) const;
@@ -141,7 +106,6 @@ class SoftmaxEngine {
   View<float, 3> own_lse(const Workspace&) const;
 
   Problem problem_;
-  QueryBlocks queries_;
   TileShape shape_;
   float factor_;             // on q: scores in log2 units
   const TileOps* ops_[3];    // by vectors - 1

@@ -7,6 +7,7 @@
 #include <new>
 
 #include "attn/core/assert.hpp"
+#include "attn/core/round.hpp"
 #include "attn/kernels/dense/gemm.hpp"
 #include "attn/kernels/dense/rows.hpp"
 #include "attn/kernels/machine/flush_denormals.hpp"
@@ -26,9 +27,6 @@ constexpr index_t short_window = 256;
 // stored less often (120 keys take 0.4 to 1 % more time on Zen 4).
 constexpr index_t backward_panel_keys = 240;
 constexpr index_t row_alignment = 16;  // floats of a cache line
-
-constexpr index_t round_up(index_t n, index_t step) { return (n + step - 1) / step * step; }
-constexpr index_t ceil_div(index_t n, index_t d) { return (n + d - 1) / d; }
 
 // Memory of a worker, laid out when planned and handed out when run.
 struct Scratch {
@@ -56,8 +54,7 @@ View<float, 2> matrix(float* data, index_t rows, index_t columns) { return {data
 }  // namespace
 
 SoftmaxBackward::SoftmaxBackward(const Problem& problem, const EngineOptions& options, float factor, WorkspacePlan& plan)
-    : problem_(problem),
-      shape_{problem.head_dim, problem.value_dim},
+    : shape_{problem.head_dim, problem.value_dim},
       factor_(factor),
       scale_(static_cast<float>(options.scale.value_or(problem.scale()))),
       cut_(problem, options.queries) {
@@ -81,9 +78,10 @@ SoftmaxBackward::SoftmaxBackward(const Problem& problem, const EngineOptions& op
 class SoftmaxBackward::Task {
  public:
   // With `add`, d_k and d_v hold sums already.
-  Task(const SoftmaxBackward& plan, const EngineArrays& arrays, const EngineGradients& gradients, const Workspace& workspace,
-       KeySchedule schedule, int worker, const View<float, 2>& d_k, const View<float, 2>& d_v, bool add)
+  Task(const SoftmaxBackward& plan, const Problem& problem, const EngineArrays& arrays, const EngineGradients& gradients,
+       const Workspace& workspace, KeySchedule schedule, int worker, const View<float, 2>& d_k, const View<float, 2>& d_v, bool add)
       : plan_(plan),
+        problem_(problem),
         shape_(plan.shape_),
         arrays_(arrays),
         gradients_(gradients),
@@ -92,7 +90,7 @@ class SoftmaxBackward::Task {
         panel_(*new (workspace.of(worker, plan.panel_).data()) KeyPanel),
         d_k_(d_k),
         d_v_(d_v),
-        summed_(add ? plan.problem_.kv_len : 0) {}
+        summed_(add ? problem.kv_len : 0) {}
 
   void run(const QueryBlock& block) {
     load(block);
@@ -100,10 +98,10 @@ class SoftmaxBackward::Task {
     const auto q = arrays_.q[block.batch][block.head], out = gradients_.out[block.batch][block.head];
     const auto d_out = gradients_.d_out[block.batch][block.head];
     const KeyRows rows{k.data_handle(), v.data_handle(), k.stride(0), v.stride(0), shape_.head_dim, shape_.value_dim, true};
-    KeyList list(plan_.problem_.kv_len);
+    KeyList list(problem_.kv_len);
     schedule_(block, list);
     const auto [lowest, highest] = position_range(block, 0, block.count);
-    KeyStream stream(list, lowest, highest, plan_.problem_.causal, backward_panel_keys);
+    KeyStream stream(list, lowest, highest, problem_.causal, backward_panel_keys);
     while (stream.next(rows, panel_, scratch_.copies)) {
       const auto [first, end] = attend();
       if (first == end) continue;
@@ -118,7 +116,7 @@ class SoftmaxBackward::Task {
   }
 
   // After the last block: zeros for the keys that no query sees.
-  void finish() { clear_until(plan_.problem_.kv_len); }
+  void finish() { clear_until(problem_.kv_len); }
 
  private:
   struct OwnTile {
@@ -144,10 +142,8 @@ class SoftmaxBackward::Task {
     index_t column = 0;
     for (index_t first = 0; first < block.count;) {
       const index_t left = block.count - first;
-      index_t vectors = std::min<index_t>(ceil_div(left, vector), 3);
-      if (left > 3 * vector && left <= 4 * vector) vectors = 2;  // 2 + 2 beats 3 + 1
       OwnTile& own = tiles_[static_cast<std::size_t>(size_++)];
-      own.ops = &backward_tile_ops(static_cast<int>(vectors));
+      own.ops = &backward_tile_ops(tile_vectors(left, vector));
       const index_t lanes = own.ops->lanes, count = std::min(left, lanes);
       const auto [lowest, highest] = position_range(block, first, count);
       own.queries = {&block, first, count, lowest, highest};
@@ -202,7 +198,7 @@ class SoftmaxBackward::Task {
     const index_t stride = plan_.stride_;
     std::uint64_t lanes[backward_panel_keys];
     Sight seen[backward_panel_keys / key_step];
-    for (index_t s = first; s < end; ++s) seen[s] = sight(panel_, s, own.queries, plan_.problem_.causal, lanes + s * key_step);
+    for (index_t s = first; s < end; ++s) seen[s] = sight(panel_, s, own.queries, problem_.causal, lanes + s * key_step);
     for (index_t s = first; s < end;) {
       float* const weights = scratch_.weights + s * key_step * stride + own.column;
       float* const d_scores = scratch_.d_scores + s * key_step * stride + own.column;
@@ -248,7 +244,7 @@ class SoftmaxBackward::Task {
   // Rows of the queries after this block's.
   Fetch next_rows(const View<const float, 2>& rows, const QueryBlock& block) const {
     const index_t next = block.row(block.count - 1) + block.step;
-    const bool exist = block.rows == nullptr && next + block.step * (block.count - 1) < plan_.problem_.q_len;
+    const bool exist = block.rows == nullptr && next + block.step * (block.count - 1) < problem_.q_len;
     return exist ? Fetch{rows.row(next), rows.stride(0) * block.step, block.count, rows.extent(1)} : Fetch{};
   }
 
@@ -301,6 +297,7 @@ class SoftmaxBackward::Task {
   static constexpr index_t most_tiles = usual_rows / 3 + 2;  // three lanes a tile without vectors
 
   const SoftmaxBackward& plan_;
+  const Problem& problem_;
   const TileShape shape_;
   const EngineArrays& arrays_;
   const EngineGradients& gradients_;
@@ -314,9 +311,8 @@ class SoftmaxBackward::Task {
   std::array<OwnTile, most_tiles> tiles_;
 };
 
-void SoftmaxBackward::run(const EngineArrays& arrays, const EngineGradients& gradients, const Workspace& workspace,
-                          const RowSchedule* rows, KeySchedule schedule) const {
-  const Problem& p = problem_;
+void SoftmaxBackward::run(const Problem& p, const EngineArrays& arrays, const EngineGradients& gradients,
+                          const Workspace& workspace, const RowSchedule* rows, KeySchedule schedule) const {
   const index_t kv_heads = p.batch * p.kv_heads, group = p.heads / p.kv_heads, in_head = cut_.blocks_of_head();
   const index_t k_floats = p.kv_len * p.head_dim, v_floats = p.kv_len * p.value_dim;
   ATTN_ASSERT(gradients.d_q.stride(3) == 1 && gradients.d_k.stride(3) == 1 && gradients.d_v.stride(3) == 1);
@@ -335,10 +331,10 @@ void SoftmaxBackward::run(const EngineArrays& arrays, const EngineGradients& gra
     const DenormalsAreZero zero;
     const index_t kv_head = task / splits_, split = task % splits_;
     const auto [d_k, d_v] = own_sums(kv_head, split);
-    Task own(*this, arrays, gradients, workspace, schedule, worker, d_k, d_v, split == 0 && gradients.add);
+    Task own(*this, p, arrays, gradients, workspace, schedule, worker, d_k, d_v, split == 0 && gradients.add);
     const index_t first = (kv_head / p.kv_heads * p.heads + kv_head % p.kv_heads * group) * in_head;
     for (index_t number = split; number < group * in_head; number += splits_) {
-      const QueryBlock block = cut_.block(first + number, rows);
+      const QueryBlock block = cut_.block(p, first + number, rows);
       if (block.count > 0) own.run(block);
     }
     own.finish();

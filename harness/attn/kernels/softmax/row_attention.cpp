@@ -5,6 +5,7 @@
 #include <new>
 
 #include "attn/core/assert.hpp"
+#include "attn/core/round.hpp"
 #include "attn/kernels/machine/flush_denormals.hpp"
 
 #undef HWY_TARGET_INCLUDE
@@ -49,8 +50,6 @@ namespace {
 constexpr index_t batch_keys = 160;
 
 alignas(64) constexpr float padding_row[max_head_dim] = {};
-
-constexpr index_t round_up(index_t n, index_t step) { return (n + step - 1) / step * step; }
 
 // Rows to fetch, handed out evenly over the batches of a group: all in the first, they come faster than lines can be filled, and
 // the products wait (Emerald Rapids, 64 queries, 128 keys: a sixth of the time).
@@ -99,7 +98,7 @@ RowAttention::RowAttention(index_t head_dim, index_t value_dim, double scale, Wo
     : shape_{head_dim, value_dim}, factor_(static_cast<float>(scale * 1.4426950408889634)) {
   ATTN_ASSERT(head_dim >= 1 && head_dim <= max_head_dim && value_dim >= 1 && value_dim <= max_head_dim);
   for (int vectors = 1; vectors <= 3; ++vectors) ops_[vectors - 1] = &tile_ops(vectors);
-  tile_ = plan.per_worker<float>(ops_[2]->lanes * (head_dim + value_dim + 3));
+  tile_ = plan.per_worker<float>(tile_floats(ops_[2]->lanes, shape_));
   weights_ = plan.per_worker<float>(batch_keys * max_lanes);
   batches_ = plan.per_worker<std::byte>(static_cast<index_t>(sizeof(Batches)));
 }
@@ -109,13 +108,9 @@ void RowAttention::operator()(const RowGroup& group, const Workspace& workspace,
   // Batches of nearly equal length, as far as rules leave the keys in.
   index_t keys = 0;
   for (const RowKeys& some : group.keys) keys += round_up(some.count, key_step);
-  const index_t batches_of_tile = (keys + batch_keys - 1) / batch_keys;
-  const index_t limit = batches_of_tile > 0 ? round_up((keys + batches_of_tile - 1) / batches_of_tile, key_step) : 0;
-  const auto tile_for = [&](index_t left) -> const TileOps& {
-    const index_t vector = ops_[0]->lanes;
-    const bool two_pairs = left > 3 * vector && left <= 4 * vector;  // 2 + 2 beats 3 + 1
-    return *ops_[two_pairs ? 1 : std::min<index_t>((left + vector - 1) / vector, 3) - 1];
-  };
+  const index_t batches_of_tile = ceil_div(keys, batch_keys);
+  const index_t limit = batches_of_tile > 0 ? round_up(ceil_div(keys, batches_of_tile), key_step) : 0;
+  const auto tile_for = [&](index_t left) -> const TileOps& { return *ops_[tile_vectors(left, ops_[0]->lanes) - 1]; };
   index_t batches_of_group = 0;
   for (index_t left = group.count; left > 0; left -= tile_for(left).lanes) batches_of_group += batches_of_tile;
 
@@ -125,15 +120,7 @@ void RowAttention::operator()(const RowGroup& group, const Workspace& workspace,
     const index_t left = group.count - first;
     const TileOps& ops = tile_for(left);
     const index_t count = std::min(left, ops.lanes);
-    float* free = workspace.of(worker, tile_).data();
-    const auto take = [&free](index_t floats) { return std::exchange(free, free + floats); };
-    Tile tile{.qt = take(ops.lanes * shape_.head_dim),
-              .ot = take(ops.lanes * shape_.value_dim),
-              .minus_ref = take(ops.lanes),
-              .sum = take(ops.lanes),
-              .batch_sum = take(ops.lanes),
-              .unset = 0,
-              .fresh = true};
+    Tile tile = tile_in(workspace.of(worker, tile_).data(), ops.lanes, shape_);
     batches.guard = batches.any_cut = false;
     attend(group, first, count, ops, tile, batches);
     if (batches.any_cut && !ops.finite(tile, shape_)) {

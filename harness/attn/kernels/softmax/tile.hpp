@@ -7,9 +7,11 @@
 // is no running maximum (lazy rescaling as in FlashAttention-4 and vLLM, one operation a score cheaper).
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "attn/core/problem.hpp"
+#include "attn/core/round.hpp"
 
 namespace attn::kernels {
 
@@ -70,5 +72,22 @@ struct TileOps {
 
 // Tiles of 1, 2 or 3 vectors of the active instruction set.
 const TileOps& tile_ops(int vectors);
+
+// How many vectors the next tile has where so many queries are left.
+inline int tile_vectors(index_t queries, index_t vector) {
+  if (queries > 3 * vector && queries <= 4 * vector) return 2;  // 2 + 2 beats 3 + 1
+  return static_cast<int>(std::min<index_t>(ceil_div(queries, vector), 3));
+}
+
+// A tile's arrays, and their floats.
+constexpr index_t tile_floats(index_t lanes, const TileShape& shape) { return lanes * (shape.head_dim + shape.value_dim + 3); }
+inline Tile tile_in(float* memory, index_t lanes, const TileShape& shape) {
+  Tile tile{.qt = memory, .unset = 0, .fresh = true};
+  tile.ot = tile.qt + lanes * shape.head_dim;
+  tile.minus_ref = tile.ot + lanes * shape.value_dim;
+  tile.sum = tile.minus_ref + lanes;
+  tile.batch_sum = tile.sum + lanes;
+  return tile;
+}
 
 }  // namespace attn::kernels

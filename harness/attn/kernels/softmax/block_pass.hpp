@@ -1,0 +1,89 @@
+// One block of queries on its way through its keys. Private to the softmax engine.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include "attn/kernels/softmax/engine.hpp"
+#include "attn/kernels/softmax/key_stream.hpp"
+#include "attn/kernels/softmax/tile.hpp"
+
+namespace attn::kernels {
+
+inline constexpr index_t most_tiles = 24;  // of a block
+
+// A block of queries, cut into tiles. Their arrays lie in memory of the workspace.
+struct SoftmaxEngine::Tiles {
+  index_t size = 0;
+  std::array<Tile, most_tiles> tile;
+  std::array<TileQueries, most_tiles> queries;
+  std::array<const TileOps*, most_tiles> ops;
+};
+
+// What a worker is given: part `split` of the keys of `block`. `later` is the block that it takes up next, as far as can be known.
+struct SoftmaxEngine::BlockWork {
+  const EngineArrays& arrays;
+  const Workspace& workspace;
+  KeySchedule schedule;
+  const QueryBlock& block;
+  const QueryBlock& later;
+  index_t split;
+  int worker;
+};
+
+// Takes the tiles from load to the last key and, unless their keys are split, to the output.
+class SoftmaxEngine::BlockPass {
+ public:
+  // `guard_all`: keeps away values that a lane must not see (tile.hpp).
+  BlockPass(const SoftmaxEngine& engine, const BlockWork& work, Tiles& tiles, bool guard_all);
+
+  // False when it is to be done again with `guard_all`: an infinity or a NaN came out where some batch was cut, maybe of a value
+  // that its lane should not have seen.
+  bool run();
+
+ private:
+  // Rows in the order in which they will be needed; a tile's batches fetch some of them each.
+  struct Soon {
+    const float* rows[2][batch_keys];
+    index_t queries = 0;         // read or listed: of the block, then of the later one
+    index_t keys = 0, next = 0;  // of the panel, of the next one
+  };
+
+  KeyRows key_rows(const QueryBlock& of) const;
+  bool advance();
+  void swap_panels();
+  void look_beyond();
+  void start_tile(std::size_t t);
+  void resume_tile(std::size_t t);
+  bool finite(std::size_t t) const { return tiles_.ops[t]->finite(tiles_.tile[t], engine_.shape_); }
+
+  std::pair<index_t, index_t> look_at_steps(std::size_t t);
+  KeyBatch next_batch(index_t& step, index_t end);
+  bool attend_panel(std::size_t t, bool guard);
+  void tile_by_tile();
+  bool panel_by_panel(bool more);
+
+  index_t list_queries(index_t until, index_t n, index_t room);
+  index_t list_keys(const KeyPanel& from, index_t& done, index_t n, index_t room);
+  index_t list_soon(std::size_t t, index_t room);
+
+  const SoftmaxEngine& engine_;
+  const BlockWork& work_;
+  Tiles& tiles_;
+  const bool guard_all_;
+  const View<const float, 2> q_, later_q_;  // of the blocks' heads
+  const View<float, 2> out_, later_out_;
+  const KeyRows rows_;
+  const KeyList list_;
+  KeyStream stream_;
+  KeyPanel *panel_, *next_;
+  float *copies_, *next_copies_;  // of their rows
+  float* weights_;
+  index_t number_ = -1;  // of the panel that was read last
+  Soon soon_;
+  Sight seen_[panel_steps];  // of the tile at hand
+  std::uint64_t lanes_[panel_keys];
+};
+
+}  // namespace attn::kernels
