@@ -28,12 +28,12 @@ def arguments():
     p.add_argument("base")
     p.add_argument("new")
     p.add_argument("--min-effect", default="5%", help="smaller differences are never called faster or slower (default 5%%)")
-    p.add_argument("--noise", metavar="FILE", help="noise floor written by aa.sh: raises the minimum effect to it")
+    p.add_argument("--noise", metavar="FILE", help="noise floor written by noise_floor.sh: raises the minimum effect to it")
     p.add_argument("--fail-on", metavar="VERDICT:SHARE", help="such as slower:5%%: exit 3 when found, 4 when not ruled out")
     p.add_argument("--any-machine", action="store_true", help="compare runs of different machines")
     p.add_argument("--format", choices=["text", "md", "csv", "json"], default="text")
     p.add_argument("--all", action="store_true", help="list the cells that are the same, too")
-    p.add_argument("--aa", metavar="FILE", help="both runs are of the same program: write the noise floor to FILE")
+    p.add_argument("--write-noise", metavar="FILE", help="both runs are of the same program: write the noise floor to FILE")
     return p.parse_args()
 
 
@@ -53,7 +53,7 @@ def noise_floor(path, run):
         noise = json.loads(Path(path).read_text())
         floor = float(noise["noise_floor"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Refusal(f"--noise: '{path}' is not a noise floor written by aa.sh ({error})") from None
+        raise Refusal(f"--noise: '{path}' is not a noise floor written by noise_floor.sh ({error})") from None
     if noise.get("machine") != run.machine:
         raise Refusal(f"--noise: '{path}' was measured on another machine than '{run.path}'")
     return floor
@@ -142,7 +142,7 @@ def notes(base, new, records, factor, min_effect, floor):
     if claimable:
         lines.append(f"Smallest effect that can be claimed: {claimable[len(claimable) // 2]:.1%} in the median cell, "
                      f"{claimable[-1]:.1%} in the noisiest (power 0.8, {len(records)} comparisons corrected)"
-                     + (f"; noise floor of this machine {floor:.1%}." if floor else "; aa.sh measures this machine's noise floor."))
+                     + (f"; noise floor of this machine {floor:.1%}." if floor else "; noise_floor.sh measures this machine's noise floor."))
     counts = [min(len(samples_of.split(";")) for samples_of in run.rows.loc[run.rows["ok"], "samples_s"]) for run in (base, new)]
     least = stats.mann_whitney(np.arange(counts[0]), np.arange(counts[1]) + counts[0]) * len(records)
     if least >= ALPHA:
@@ -226,8 +226,8 @@ def main():
                       f"'{args.new}' ({int(new.rows['ok'].sum())} measured)", 5)
     facts = notes(base, new, records, factor, max(min_effect, floor), floor) if records else []
     print_report(args, records, lost, keys, facts)
-    if args.aa and records:
-        write_floor(args.aa, records, new)
+    if args.write_noise and records:
+        write_floor(args.write_noise, records, new)
     return exit_code(records, lost, fail_on)
 
 

@@ -81,8 +81,8 @@ class Installed(Swept):
         self.assertIn("full", must(self.attn_sweep, "--list", cwd="/"))
 
     def test_installed_reports_find_the_installed_program(self):
-        must(self.prefix / "share/attnbench/scripts/aa.sh", "--variants", "copy_v", "--n", "256", "--threads", "1", cwd=self.folder)
-        self.assertIn("noise_floor", (self.folder / "aa.json").read_text())
+        must(self.prefix / "share/attnbench/scripts/noise_floor.sh", "--variants", "copy_v", "--n", "256", "--threads", "1", cwd=self.folder)
+        self.assertIn("noise_floor", (self.folder / "noise_floor.json").read_text())
 
     def test_plugin_is_listed(self):
         self.assertIn("uniform_window", must(self.attn_sweep, "--plugin", self.plugin, "--list"))

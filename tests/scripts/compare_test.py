@@ -169,8 +169,8 @@ class ExitCodes(ScriptTest):
         self.assertIn("| slower | linear | 512 |", self.run_script("compare.py", self.base, new, "--format", "md").stdout)
 
     def test_noise_floor(self):
-        floor = self.folder / "aa.json"
-        said = self.run_script("compare.py", self.base, self.sweep("new.csv", seed=2), "--aa", floor).stdout
+        floor = self.folder / "noise_floor.json"
+        said = self.run_script("compare.py", self.base, self.sweep("new.csv", seed=2), "--write-noise", floor).stdout
         self.assertIn("Noise floor", said)
         told = json.loads(floor.read_text())
         self.assertEqual(told["false_verdicts"], 0)

@@ -109,12 +109,12 @@ class Program(ScriptTest):
         self.assertTrue(660 < record["n_star"] < 740, record)
 
     def test_noise_floor_script(self):
-        environment = {**os.environ, "ATTN_SWEEP": str(FAKE), "ATTN_AA_OUT": str(self.folder / "aa.json")}
-        script = FAKE.parents[2] / "scripts/aa.sh"
+        environment = {**os.environ, "ATTN_SWEEP": str(FAKE), "ATTN_NOISE_FLOOR": str(self.folder / "noise_floor.json")}
+        script = FAKE.parents[2] / "scripts/noise_floor.sh"
         done = subprocess.run([script], capture_output=True, text=True, env=environment)
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn("Noise floor", done.stdout)
-        self.assertLess(json.loads((self.folder / "aa.json").read_text())["noise_floor"], 0.05)
+        self.assertLess(json.loads((self.folder / "noise_floor.json").read_text())["noise_floor"], 0.05)
         done = subprocess.run([script], capture_output=True, text=True, env={**environment, "ATTN_SWEEP": "/none"})
         self.assertEqual((done.returncode, done.stderr.count("\n")), (2, 1))
 
