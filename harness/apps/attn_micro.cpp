@@ -1,5 +1,6 @@
 // Micro-benchmarks of the kernels floor. Every case carries GFLOP/s of useful work and `of_peak`: the median over iterations of
-// its rate over the FMA probe's, clocked just before and after it in the same process on the same instruction set.
+// its rate over the FMA probe's, clocked just before and after it in the same process on the same instruction set; decoding carries
+// GB/s and `of_read`, its rate over that of reading the same cache.
 // With one thread the clock is the thread's CPU time, so that a busy machine disturbs less; with more it is the wall's.
 // Google Benchmark's own options and its compare.py apply. ATTN_ISA=avx2 forces an instruction set.
 #include <benchmark/benchmark.h>
@@ -11,30 +12,27 @@
 #include <numeric>
 #include <vector>
 
-#include "attn/core/rng.hpp"
 #include "attn/core/time.hpp"
 #include "attn/exec/arena.hpp"
-#include "attn/exec/buffer.hpp"
 #include "attn/kernels/dense/gemm.hpp"
 #include "attn/kernels/dense/onednn.hpp"
 #include "attn/kernels/machine/isa.hpp"
 #include "attn/kernels/machine/probes.hpp"
 #include "attn/kernels/softmax/engine.hpp"
+#include "micro.hpp"
 
 using namespace attn;
 using namespace attn::kernels;
 
 namespace {
 
-double now(int threads) { return threads > 1 ? monotonic_s() : thread_cpu_s(); }
-
 // FLOP/s of all threads together; about 0.1 ms.
 double fma_rate(int threads) {
   parallel_tasks(threads, [&](index_t, int) { probe_fma(4000); });  // coming from other code, the first 5 us run at a third
-  const double start = now(threads);
+  const double start = now_s(threads);
   std::vector<double> flops(static_cast<std::size_t>(threads));
   parallel_tasks(threads, [&](index_t task, int) { flops[static_cast<std::size_t>(task)] = probe_fma(40000); });
-  return std::accumulate(flops.begin(), flops.end(), 0.0) / (now(threads) - start);
+  return std::accumulate(flops.begin(), flops.end(), 0.0) / (now_s(threads) - start);
 }
 
 // Clocks `work`, which does `flops`, inside an arena of `threads`.
@@ -45,9 +43,9 @@ void clock_work(benchmark::State& state, int threads, double flops, const std::f
     fma_rate(threads);
     for (auto _ : state) {
       const double before = fma_rate(threads);
-      const double start = now(threads);
+      const double start = now_s(threads);
       work();
-      const double seconds = now(threads) - start;
+      const double seconds = now_s(threads) - start;
       seconds_of.push_back(seconds);
       peaks.push_back(0.5 * (before + fma_rate(threads)));
       state.SetIterationTime(seconds);
@@ -60,19 +58,6 @@ void clock_work(benchmark::State& state, int threads, double flops, const std::f
   std::nth_element(fractions.begin(), fractions.begin() + static_cast<std::ptrdiff_t>(fractions.size() / 2), fractions.end());
   state.counters["of_peak"] = fractions[fractions.size() / 2];
   state.counters["GFLOP/s"] = benchmark::Counter(flops * 1e-9, benchmark::Counter::kIsIterationInvariantRate);
-}
-
-// As the harness holds its tensors: pages of 2 MiB where the system grants them (8 % on strided windows at N = 8192).
-struct Floats {
-  explicit Floats(index_t count) : memory(static_cast<std::size_t>(count) * sizeof(float)) {}
-  float* data() const { return memory.as<float>(); }
-  Buffer memory;
-};
-
-Floats normals(index_t count, std::uint64_t stream) {
-  Floats values(count);
-  Rng(1, stream).normals({values.data(), static_cast<std::size_t>(count)});
-  return values;
 }
 
 // One pass of an engine over a schedule.
@@ -374,6 +359,7 @@ int main(int argc, char** argv) {
   benchmark::AddCustomContext("isa", active_isa());
   benchmark::AddCustomContext("onednn", onednn_version() + " " + onednn_runtime());
   register_engine_cases();
+  register_decode_cases();
   register_products();
   register_probes();
   benchmark::RunSpecifiedBenchmarks();

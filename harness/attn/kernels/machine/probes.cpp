@@ -2,6 +2,7 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "attn/kernels/machine/probes.cpp"
+#include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
@@ -43,14 +44,19 @@ HWY_ATTR double ProbeExp(float* buffer, size_t count, index_t repeats) {
   return static_cast<double>(whole) * static_cast<double>(repeats);
 }
 
-HWY_ATTR double ProbeRead(const float* buffer, size_t count) {
+template <bool kFetch>
+HWY_ATTR double ReadAll(const float* buffer, size_t count, index_t ahead) {
   const hn::ScalableTag<float> d;
-  const size_t lanes = hn::Lanes(d);
-  const size_t step = 8 * lanes;
+  constexpr size_t lanes = hn::MaxLanes(d), step = 8 * lanes, line = 16;
   const size_t whole = count / step * step;
   auto s0 = hn::Zero(d), s1 = s0, s2 = s0, s3 = s0;
   for (size_t i = 0; i < whole; i += step) {
     const float* p = buffer + i;
+    if constexpr (kFetch) {
+      if (step >= line || i % line == 0) {
+        for (size_t next = 0; next < step; next += line) hwy::Prefetch(p + ahead + next);
+      }
+    }
     s0 = hn::Add(s0, hn::Add(hn::LoadU(d, p), hn::LoadU(d, p + lanes)));
     s1 = hn::Add(s1, hn::Add(hn::LoadU(d, p + 2 * lanes), hn::LoadU(d, p + 3 * lanes)));
     s2 = hn::Add(s2, hn::Add(hn::LoadU(d, p + 4 * lanes), hn::LoadU(d, p + 5 * lanes)));
@@ -58,6 +64,25 @@ HWY_ATTR double ProbeRead(const float* buffer, size_t count) {
   }
   Keep(hn::GetLane(hn::Add(hn::Add(s0, s1), hn::Add(s2, s3))));
   return static_cast<double>(whole) * sizeof(float);
+}
+
+HWY_ATTR double ProbeRead(const float* buffer, size_t count, index_t ahead) {
+  return ahead > 0 ? ReadAll<true>(buffer, count, ahead) : ReadAll<false>(buffer, count, 0);
+}
+
+HWY_ATTR double ProbeUpdate(float* buffer, size_t count) {
+  const hn::ScalableTag<float> d;
+  const size_t lanes = hn::Lanes(d), step = 4 * lanes;
+  const size_t whole = count / step * step;
+  const auto factor = hn::Set(d, 0.999f), more = hn::Set(d, 1e-3f);  // 1 stays 1
+  for (size_t i = 0; i < whole; i += step) {
+    float* p = buffer + i;
+    hn::StoreU(hn::MulAdd(hn::LoadU(d, p), factor, more), d, p);
+    hn::StoreU(hn::MulAdd(hn::LoadU(d, p + lanes), factor, more), d, p + lanes);
+    hn::StoreU(hn::MulAdd(hn::LoadU(d, p + 2 * lanes), factor, more), d, p + 2 * lanes);
+    hn::StoreU(hn::MulAdd(hn::LoadU(d, p + 3 * lanes), factor, more), d, p + 3 * lanes);
+  }
+  return 2 * static_cast<double>(whole) * sizeof(float);
 }
 
 HWY_ATTR double ProbeTriad(float* a, const float* b, const float* c, size_t count) {
@@ -81,6 +106,7 @@ namespace attn::kernels {
 HWY_EXPORT(ProbeFma);
 HWY_EXPORT(ProbeExp);
 HWY_EXPORT(ProbeRead);
+HWY_EXPORT(ProbeUpdate);
 HWY_EXPORT(ProbeTriad);
 
 double probe_fma(index_t iterations) { return HWY_DYNAMIC_DISPATCH(ProbeFma)(iterations); }
@@ -89,7 +115,11 @@ double probe_exp(std::span<float> buffer, index_t repeats) {
   return HWY_DYNAMIC_DISPATCH(ProbeExp)(buffer.data(), buffer.size(), repeats);
 }
 
-double probe_read(std::span<const float> buffer) { return HWY_DYNAMIC_DISPATCH(ProbeRead)(buffer.data(), buffer.size()); }
+double probe_read(std::span<const float> buffer, index_t ahead_bytes) {
+  return HWY_DYNAMIC_DISPATCH(ProbeRead)(buffer.data(), buffer.size(), ahead_bytes / static_cast<index_t>(sizeof(float)));
+}
+
+double probe_update(std::span<float> buffer) { return HWY_DYNAMIC_DISPATCH(ProbeUpdate)(buffer.data(), buffer.size()); }
 
 double probe_triad(std::span<float> a, std::span<const float> b, std::span<const float> c) {
   return HWY_DYNAMIC_DISPATCH(ProbeTriad)(a.data(), b.data(), c.data(), std::min({a.size(), b.size(), c.size()}));

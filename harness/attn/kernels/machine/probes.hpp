@@ -14,8 +14,12 @@ double probe_fma(index_t iterations);
 // exp of `buffer`, in place where it stays in [-1, 0]. Returns the number of exponentials.
 double probe_exp(std::span<float> buffer, index_t repeats);
 
-// Sum of `buffer`. Returns bytes read.
-double probe_read(std::span<const float> buffer);
+// Sum of `buffer`. Returns bytes read. Lines are fetched `ahead_bytes` before they are read, unless that is 0: which is faster
+// depends on the machine and on where the buffer lies.
+double probe_read(std::span<const float> buffer, index_t ahead_bytes = 0);
+
+// Every number of `buffer` a little changed, in place. Returns bytes read plus bytes written.
+double probe_update(std::span<float> buffer);
 
 // a = b + 3 c. Returns bytes by STREAM's convention: two reads and one write an element.
 double probe_triad(std::span<float> a, std::span<const float> b, std::span<const float> c);

@@ -57,26 +57,47 @@ HWY_INLINE V held(V x) {
 class Fetch {
  public:
   Fetch(const std::byte* const* rows, index_t count, index_t row_bytes) : row_(rows), end_(rows + count), bytes_(row_bytes) {
-    if (count > 0) at_ = *rows, stop_ = at_ + bytes_;
-    lines_ = count * ((row_bytes + 63) / 64);
+    const index_t row_lines = (row_bytes + 63) / 64;
+    if (count == 0) return;
+    lines_ = count * row_lines;
+    // Rows that lie one after another are one long row.
+    together_ = rows[count - 1] - rows[0] == (count - 1) * row_bytes;
+    if (together_) end_ = row_ + 1, bytes_ *= count;
+    at_ = *row_;
+    stop_ = at_ + bytes_;
   }
-  index_t lines() const { return lines_; }
-  HWY_INLINE void bring(index_t lines) {
-    for (; lines > 0 && row_ != end_; --lines) {
-      hwy::Prefetch(at_);
-      at_ += 64;
-      if (at_ < stop_ || ++row_ == end_) continue;
-      at_ = *row_;
-      stop_ = at_ + bytes_;
+
+  // All of them in so many steps.
+  void spread(index_t steps) { rate_ = (lines_ + steps - 1) / steps; }
+  // Lines of a step where that is 1, 2, 4 or 8 and no row ends within one; else 0.
+  int rate(int most) const {
+    int rate = 1;
+    while (rate < rate_) rate *= 2;
+    return rate_ > 0 && rate <= most && (together_ || bytes_ % (64 * rate) == 0) ? rate : 0;
+  }
+
+  // A step. kRate: `rate`.
+  template <int kRate>
+  HWY_INLINE void bring() {
+    constexpr int together = kRate > 0 ? kRate : 1;
+    for (index_t left = kRate > 0 ? kRate : rate_; left > 0; left -= together) {
+      if (HWY_UNLIKELY(at_ >= stop_)) {
+        if (row_ == end_ || ++row_ == end_) return;
+        at_ = *row_;
+        stop_ = at_ + bytes_;
+      }
+      ATTN_UNROLL for (int i = 0; i < together; ++i) hwy::Prefetch(at_ + 64 * i);
+      at_ += 64 * together;
     }
   }
 
  private:
-  const std::byte* const* row_;
-  const std::byte* const* end_;
   const std::byte* at_ = nullptr;
   const std::byte* stop_ = nullptr;
-  index_t bytes_, lines_;
+  const std::byte* const* row_;
+  const std::byte* const* end_;
+  index_t bytes_, lines_ = 0, rate_ = 0;
+  bool together_ = false;
 };
 
 // ---- Sums over lanes. Lane i of the last result is the sum of the lanes of vector i.
@@ -115,8 +136,8 @@ HWY_INLINE V add_lanes(V* a) {
 // ---- Scores
 
 // to[r * keys + g] = q[r] . k[g], for R rows and the tile's keys, four at a time.
-template <class S, int R>
-HWY_INLINE void score(const std::byte* const* k, const float* q, index_t head_dim, Fetch& fetch, index_t lines, float* to) {
+template <class S, int R, int kRate>
+HWY_INLINE void score(const std::byte* const* k, const float* q, index_t head_dim, Fetch& fetch, float* to) {
   const F d;
   constexpr int keys = tile_keys<R>, step = keys < 4 ? keys : 4;
   const index_t q_stride = padded_columns(head_dim), whole = head_dim / kLanes * kLanes;
@@ -134,12 +155,12 @@ HWY_INLINE void score(const std::byte* const* k, const float* q, index_t head_di
     V x[step];
     for (index_t at = 0; at < whole; at += kLanes) {
       ATTN_UNROLL for (int g = 0; g < step; ++g) x[g] = R == 1 ? S::load(row[g], at) : held(S::load(row[g], at));
-      fetch.bring(lines);
+      fetch.bring<kRate>();
       multiply(x, at);
     }
     if (whole < head_dim) {
       ATTN_UNROLL for (int g = 0; g < step; ++g) x[g] = S::load_first(row[g], whole, head_dim - whole);
-      fetch.bring(lines);
+      fetch.bring<kRate>();
       multiply(x, whole);
     }
   }
@@ -201,9 +222,9 @@ HWY_INLINE void weigh(index_t n, float* s, float* o, index_t o_stride, index_t v
 // ---- Values
 
 // o[r][at ..] += sum_j p[r][j] v[j][at ..], C vectors of columns; the last `tail` columns where that is not zero.
-template <class S, int R, int C>
+template <class S, int R, int C, int kRate>
 HWY_INLINE void add_columns(const std::byte* const* v, index_t n, const float* p, float* o, index_t o_stride, index_t at,
-                            index_t tail, Fetch& fetch, index_t lines) {
+                            index_t tail, Fetch& fetch) {
   const F d;
   constexpr int chains = R * C < 8 ? 2 : 1;  // 8 multiplications under way hide their latency
   constexpr index_t keys = tile_keys<R>;
@@ -215,7 +236,7 @@ HWY_INLINE void add_columns(const std::byte* const* v, index_t n, const float* p
     }
   }
   const auto add = [&](V(&to)[R][C], index_t j, const float* weight) HWY_ATTR {
-    fetch.bring(lines);
+    fetch.bring<kRate>();
     const std::byte* row = v[j];
     V x[C];
     if (C == 1 && tail > 0) {
@@ -261,14 +282,14 @@ constexpr index_t passes(index_t value_dim) {
   return count;
 }
 
-template <class S, int R, int C>
+template <class S, int R, int C, int kRate>
 HWY_INLINE void add_values_by(const std::byte* const* v, index_t n, const float* p, float* o, index_t o_stride, index_t value_dim,
-                              index_t at, Fetch& fetch, index_t lines) {
-  for (; at + C * kLanes <= value_dim; at += C * kLanes) add_columns<S, R, C>(v, n, p, o, o_stride, at, 0, fetch, lines);
+                              index_t at, Fetch& fetch) {
+  for (; at + C * kLanes <= value_dim; at += C * kLanes) add_columns<S, R, C, kRate>(v, n, p, o, o_stride, at, 0, fetch);
   if constexpr (C > 1)
-    add_values_by<S, R, C / 2>(v, n, p, o, o_stride, value_dim, at, fetch, lines);
+    add_values_by<S, R, C / 2, kRate>(v, n, p, o, o_stride, value_dim, at, fetch);
   else if (at < value_dim)
-    add_columns<S, R, 1>(v, n, p, o, o_stride, at, value_dim - at, fetch, lines);
+    add_columns<S, R, 1, kRate>(v, n, p, o, o_stride, at, value_dim - at, fetch);
 }
 
 // As add_columns over all columns, but a row's values of keys that it does not see are not even multiplied by zero.
@@ -315,13 +336,15 @@ struct Block {
   float* o_of(index_t first) const { return state.o + first * state.o_stride; }
   const std::uint64_t* seen_by(index_t first) const { return seen != nullptr ? seen + first : nullptr; }
 
-  template <int R>
-  HWY_INLINE void scores(index_t first, Fetch& values, index_t lines) const {
+  template <int R, int kRate>
+  HWY_INLINE void scores(index_t first, Fetch& values) const {
     const float* q = queries + first * padded_columns(shape.head_dim);
     float* s = weights_of(first);
+    Fetch soon = values;  // in registers
     for (index_t j = 0; j < now.count; j += tile_keys<R>, s += sums) {
-      score<S, R>(now.k.data() + j, q, shape.head_dim, values, lines, s);
+      score<S, R, kRate>(now.k.data() + j, q, shape.head_dim, soon, s);
     }
+    values = soon;
     if (HWY_UNLIKELY(seen != nullptr || now.count % tile_keys<R> != 0)) {
       blank<R>(now.count, seen_by(first), shape.rows - first, weights_of(first));
     }
@@ -333,14 +356,16 @@ struct Block {
     weigh<R>(n, weights_of(first), o_of(first), state.o_stride, shape.value_dim, state.sum + group * 16, state.top + group * 16);
   }
 
-  template <int R>
-  HWY_INLINE void values(index_t first, Fetch& keys, index_t lines) const {
+  template <int R, int kRate>
+  HWY_INLINE void values(index_t first, Fetch& keys) const {
     if (HWY_UNLIKELY(seen != nullptr)) {
       return add_seen_values<S, R>(now.v.data(), now.count, seen_by(first), shape.rows - first, weights_of(first), o_of(first),
                                    state.o_stride, shape.value_dim);
     }
-    add_values_by<S, R, most_columns<R>>(now.v.data(), now.count, weights_of(first), o_of(first), state.o_stride, shape.value_dim,
-                                         0, keys, lines);
+    Fetch soon = keys;
+    add_values_by<S, R, most_columns<R>, kRate>(now.v.data(), now.count, weights_of(first), o_of(first), state.o_stride,
+                                                shape.value_dim, 0, soon);
+    keys = soon;
   }
 
   // All groups go through a phase before the next, so that keys and values are each read from memory once.
@@ -358,8 +383,7 @@ struct Block {
   void attend() const {
     const index_t k_bytes = shape.head_dim * S::element_bytes, v_bytes = shape.value_dim * S::element_bytes;
     Fetch values_soon(now.v.data(), now.count, v_bytes), keys_soon(next.k.data(), next.count, k_bytes);
-    // Lines for each step of a score tile, and for each key of a pass over the values.
-    index_t steps = 0, visits = 0;
+    index_t steps = 0, visits = 0;  // of score tiles along head_dim; of keys by passes over the values
     const index_t vectors = (shape.head_dim + kLanes - 1) / kLanes;
     for_groups([&](index_t, index_t, index_t count) HWY_ATTR {
       const index_t tile = sums / count, step = std::min<index_t>(tile, 4);
@@ -368,19 +392,37 @@ struct Block {
                              : count == 2 ? passes<2>(shape.value_dim)
                                           : passes<1>(shape.value_dim));
     });
-    const index_t lines = (values_soon.lines() + steps - 1) / steps, lines_soon = (keys_soon.lines() + visits - 1) / visits;
-    for_groups([&](index_t first, index_t, index_t count) HWY_ATTR {
-      count == 4   ? scores<4>(first, values_soon, lines)
-      : count == 2 ? scores<2>(first, values_soon, lines)
-                   : scores<1>(first, values_soon, lines);
-    });
+    values_soon.spread(steps);
+    keys_soon.spread(visits);
+    switch (values_soon.rate(4)) {
+      case 4: all_scores<4>(values_soon); break;
+      case 2: all_scores<2>(values_soon); break;
+      case 1: all_scores<1>(values_soon); break;
+      default: all_scores<0>(values_soon);
+    }
     for_groups([&](index_t first, index_t group, index_t count) HWY_ATTR {
       count == 4 ? soften<4>(first, group) : count == 2 ? soften<2>(first, group) : soften<1>(first, group);
     });
+    switch (keys_soon.rate(8)) {
+      case 8: all_values<8>(keys_soon); break;
+      case 4: all_values<4>(keys_soon); break;
+      case 2: all_values<2>(keys_soon); break;
+      case 1: all_values<1>(keys_soon); break;
+      default: all_values<0>(keys_soon);
+    }
+  }
+
+  template <int kRate>
+  HWY_NOINLINE void all_scores(Fetch& soon) const {
     for_groups([&](index_t first, index_t, index_t count) HWY_ATTR {
-      count == 4   ? values<4>(first, keys_soon, lines_soon)
-      : count == 2 ? values<2>(first, keys_soon, lines_soon)
-                   : values<1>(first, keys_soon, lines_soon);
+      count == 4 ? scores<4, kRate>(first, soon) : count == 2 ? scores<2, kRate>(first, soon) : scores<1, kRate>(first, soon);
+    });
+  }
+
+  template <int kRate>
+  HWY_NOINLINE void all_values(Fetch& soon) const {
+    for_groups([&](index_t first, index_t, index_t count) HWY_ATTR {
+      count == 4 ? values<4, kRate>(first, soon) : count == 2 ? values<2, kRate>(first, soon) : values<1, kRate>(first, soon);
     });
   }
 };

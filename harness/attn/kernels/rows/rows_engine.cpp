@@ -124,14 +124,17 @@ class RowsEngine::Run {
     own.batch = batch, own.kv_head = kv_head;
     own.rows = {.queries = p.q_len, .shift = length - p.q_len, .causal = p.causal};
     own.first_span = (batch * p.kv_heads + kv_head) * e_.span_room_;
-    KeyList list(length);
-    if (schedule != nullptr)
+    const std::span<KeyRun> room =
+        spans_.subspan(static_cast<std::size_t>(own.first_span), static_cast<std::size_t>(e_.span_room_));
+    if (schedule != nullptr) {
+      KeyList list(length);
       (*schedule)({.batch = batch, .head = kv_head * e_.group_, .kv_head = kv_head, .count = p.q_len, .shift = own.rows.shift},
                   list);
-    else
-      list.all();
-    own.spans = list_spans(list, own.rows,
-                           spans_.subspan(static_cast<std::size_t>(own.first_span), static_cast<std::size_t>(e_.span_room_)));
+      own.spans = list_spans(list, own.rows, room);
+    } else if (length > 0) {
+      room[0] = {.count = length};
+      own.spans = 1;
+    }
     own.keys = count_keys(spans_of(own));
     own.parts = ceil_div(own.keys, part_keys);
     ATTN_ASSERT(own.parts <= e_.most_parts_);
