@@ -12,7 +12,6 @@
 #include <numeric>
 #include <vector>
 
-#include "attn/core/time.hpp"
 #include "attn/exec/arena.hpp"
 #include "attn/kernels/dense/gemm.hpp"
 #include "attn/kernels/dense/onednn.hpp"

@@ -1,22 +1,16 @@
 // What the files of attn_micro share.
 #pragma once
 
-#include <chrono>
 #include <cstdint>
-#include <ctime>
 
 #include "attn/core/rng.hpp"
+#include "attn/core/time.hpp"
 #include "attn/exec/buffer.hpp"
 
 namespace attn {
 
 // Seconds: of this thread's CPU where one works, of the wall where several do.
-inline double now_s(int threads) {
-  if (threads > 1) return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-  timespec t{};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
-}
+inline double now_s(int threads) { return threads > 1 ? monotonic_s() : thread_cpu_s(); }
 
 // As the harness holds its tensors: pages of 2 MiB where the system grants them (8 % on strided windows at N = 8192).
 struct Floats {
