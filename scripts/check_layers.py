@@ -44,8 +44,8 @@ def read_calls(cmake_file, function):
 class Place:
     """A file's rights: the floors and libraries it may include."""
 
-    def __init__(self, what, floors, links, public=False):
-        self.what, self.floors, self.links, self.public = what, set(floors), set(links), public
+    def __init__(self, what, floors, links, public=False, beside=()):
+        self.what, self.floors, self.links, self.public, self.beside = what, set(floors), set(links), public, set(beside)
 
 
 def is_private(header):
@@ -69,9 +69,18 @@ def complaint(place, quote, name):
             if place.public:
                 return f"a public header of {place.what} may not include {name}: its users need not have {library}"
             return None
-    if quote == '"':
+    if quote == '"' and name not in place.beside:
         return f'{place.what} may include "attn/<floor>/..." only, not "{name}"'
     return None
+
+
+def programs_with(file, apps):
+    """The programs that a file of harness/apps is part of: by name or SOURCES, a header by who includes it."""
+    sources = {name: {file.parent / part for part in [f"{name}.cpp", *lists["SOURCES"]]} for name, lists in apps.items()}
+    if file.suffix == ".cpp":
+        return [name for name, parts in sources.items() if file in parts]
+    line = f'#include "{file.name}"'
+    return [name for name, parts in sources.items() if any(part.exists() and line in part.read_text() for part in parts)]
 
 
 def places(root):
@@ -96,11 +105,14 @@ def places(root):
             continue
         public = file.suffix == ".hpp" and not is_private(file.name)
         yield file, Place(f"floor {floor}", [floor, *floors[floor]["USES"]], floors[floor]["LINKS"], public)
-    for file in sorted((root / "harness/apps").glob("*.cpp")):
-        app = next((name for name, lists in apps.items() if file.name in lists["SOURCES"]), file.stem)
-        linked = apps.get(app, {"": []})[""]
-        names = [name.removeprefix("attn_") for name in linked]
-        yield file, Place(f"app {file.stem}", closure(names), linked)
+    folder = root / "harness/apps"
+    headers = {file.name for file in folder.glob("*.hpp")}
+    for file in sorted(folder.glob("*.[ch]pp")):
+        # A file of several programs may include what all of them may.
+        linked = [apps[name][""] for name in programs_with(file, apps)]
+        floors_of_each = [closure(name.removeprefix("attn_") for name in names) for names in linked]
+        yield file, Place(f"app {file.stem}", set.intersection(*floors_of_each) if linked else [],
+                          set.intersection(*map(set, linked)) if linked else [], beside=headers)
     for file in sorted((root / "variants").rglob("*.cpp")):
         yield file, Place("a variant", ["variant", *floors.get("variant", {"USES": []})["USES"]], [])
 

@@ -32,7 +32,7 @@ class CheckLayers(unittest.TestCase):
             root = Path(folder)
             rules = {
                 "harness/CMakeLists.txt": FLOORS,
-                "harness/apps/CMakeLists.txt": "attn_app(attn_sweep attn_measure)\n",
+                "harness/apps/CMakeLists.txt": "attn_app(attn_sweep attn_measure SOURCES early.cpp)\nattn_app(attn_micro attn_kernels SOURCES early.cpp)\n",
             }
             for name, text in {**rules, **GOOD, **files}.items():
                 path = root / name
@@ -74,6 +74,16 @@ class CheckLayers(unittest.TestCase):
 
     def test_variant_and_intrinsics(self):
         self.refused("variants/scores/full.cpp", "#include <immintrin.h>\n", 1, "may not include immintrin.h")
+
+    def test_a_file_of_two_programs_may_include_what_both_may(self):
+        self.assertEqual(self.run_on({"harness/apps/early.cpp": '#include "attn/exec/arena.hpp"\n'}), (0, []))
+        self.refused("harness/apps/early.cpp", '#include "attn/variant/variant.hpp"\n', 1, "app early")
+
+    def test_a_header_of_a_program_may_include_what_the_program_may(self):
+        main = {"harness/apps/attn_micro.cpp": '#include "micro.hpp"\n'}
+        self.assertEqual(self.run_on({**main, "harness/apps/micro.hpp": '#include "attn/kernels/exp.hpp"\n'}), (0, []))
+        code, said = self.run_on({**main, "harness/apps/micro.hpp": '#include "attn/variant/variant.hpp"\n'})
+        self.assertEqual((code, len(said)), (1, 1))
 
     def test_app_beyond_its_links(self):
         self.refused("harness/apps/attn_other.cpp", '#include "attn/core/view.hpp"\n', 1, "app attn_other")
