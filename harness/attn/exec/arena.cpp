@@ -8,9 +8,7 @@
 
 #include <algorithm>
 #include <atomic>
-#include <fstream>
 #include <optional>
-#include <string>
 #include <utility>
 #include <vector>
 
@@ -120,19 +118,6 @@ void parallel_tasks(index_t count, FunctionRef<void(index_t, int)> body) {
   start.give();
   tbb::parallel_for(0, workers, work, tbb::static_partitioner());
   finish.take();
-}
-
-int usable_cores() {
-  cpu_set_t mask;
-  CPU_ZERO(&mask);
-  int cores = ::sched_getaffinity(0, sizeof mask, &mask) == 0 ? CPU_COUNT(&mask) : 1;
-  std::ifstream quota_file("/sys/fs/cgroup/cpu.max");
-  std::string quota;
-  double period = 0;
-  if (quota_file >> quota >> period && quota != "max" && period > 0) {
-    cores = std::min(cores, std::max(1, static_cast<int>(std::stod(quota) / period)));
-  }
-  return std::max(1, cores);
 }
 
 }  // namespace attn

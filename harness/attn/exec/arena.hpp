@@ -58,7 +58,4 @@ int arena_threads();
 // `worker` < arena_threads() names a Workspace slot that no other running task holds. Exceptions pass to the caller.
 void parallel_tasks(index_t count, FunctionRef<void(index_t task, int worker)> body);
 
-// Cores this process may use: affinity mask and cgroup quota, whichever is smaller.
-int usable_cores();
-
 }  // namespace attn

@@ -1,10 +1,12 @@
 #include "attn/exec/topology.hpp"
 
 #include <hwloc.h>
-#include <sched.h>
 
 #include <algorithm>
 #include <memory>
+#include <vector>
+
+#include "attn/exec/limits.hpp"
 
 namespace attn {
 
@@ -16,6 +18,7 @@ struct Free {
 using Handle = std::unique_ptr<hwloc_topology, Free>;
 
 Handle load() {
+  if (allowed_processors().empty()) return nullptr;
   hwloc_topology_t raw = nullptr;
   if (hwloc_topology_init(&raw) != 0) return nullptr;
   Handle handle(raw);
@@ -50,13 +53,7 @@ const Topology& topology() {
 }
 
 std::vector<int> cores_spread_first() {
-  // The process's own mask, read before any of its threads is pinned.
-  static const auto allowed = [] {
-    cpu_set_t mask;
-    CPU_ZERO(&mask);
-    ::sched_getaffinity(0, sizeof mask, &mask);
-    return mask;
-  }();
+  const std::vector<int>& allowed = allowed_processors();
   const Handle handle = load();
   std::vector<int> order;
   if (!handle) return order;
@@ -67,7 +64,7 @@ std::vector<int> cores_spread_first() {
       int processor = hwloc_bitmap_first(core->cpuset);
       for (unsigned skip = 0; skip < sibling && processor >= 0; ++skip) processor = hwloc_bitmap_next(core->cpuset, processor);
       found = found || processor >= 0;
-      if (processor >= 0 && CPU_ISSET(static_cast<std::size_t>(processor), &allowed)) order.push_back(processor);
+      if (processor >= 0 && std::binary_search(allowed.begin(), allowed.end(), processor)) order.push_back(processor);
     }
   }
   return order;

@@ -22,10 +22,10 @@ struct Topology {
   std::vector<Cache> caches;  // one entry a level: unified or data
 };
 
-// Read once with hwloc.
+// Read once with hwloc. All zero where the system refuses the affinity mask: hwloc 2.9 asks for it without end.
 const Topology& topology();
 
-// Allowed logical processors, one of each core before any second hardware thread.
+// allowed_processors(), one of each core before any second hardware thread. Empty: unknown, so that nothing can be pinned.
 std::vector<int> cores_spread_first();
 
 }  // namespace attn

@@ -5,11 +5,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <fstream>
-#include <limits>
+
+#include "attn/exec/limits.hpp"
 
 namespace attn {
 
@@ -25,9 +24,9 @@ Result<MappedFile> MappedFile::open(const std::string& path) {
   if (::fstat(file, &status) != 0) return refusal(std::strerror(errno));
   if (!S_ISREG(status.st_mode)) return refusal("not a regular file");
   const auto size = static_cast<std::size_t>(status.st_size);
-  if (size > available_memory()) {
-    return refusal(std::to_string(size) + " bytes are more than the " + std::to_string(available_memory()) +
-                   " bytes of memory available");
+  if (const Limits limits = read_limits(); limits.memory_bytes && size > static_cast<std::size_t>(*limits.memory_bytes)) {
+    return refusal(std::to_string(size) + " bytes are more than the " + std::to_string(*limits.memory_bytes) +
+                   " bytes of memory available, by " + limits.memory_by);
   }
   if (size == 0) return MappedFile(path, nullptr, 0);
   void* data = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file, 0);
@@ -37,18 +36,6 @@ Result<MappedFile> MappedFile::open(const std::string& path) {
 
 MappedFile::~MappedFile() {
   if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
-}
-
-std::size_t available_memory() {
-  std::size_t bytes = std::numeric_limits<std::size_t>::max();
-  std::ifstream meminfo("/proc/meminfo");
-  for (std::string word; meminfo >> word;) {
-    std::size_t kibibytes = 0;
-    if (word == "MemAvailable:" && meminfo >> kibibytes) bytes = kibibytes * 1024;
-  }
-  std::size_t limit = 0;
-  if (std::ifstream("/sys/fs/cgroup/memory.max") >> limit) bytes = std::min(bytes, limit);  // "max" does not parse
-  return bytes;
 }
 
 }  // namespace attn

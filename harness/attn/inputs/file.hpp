@@ -33,7 +33,4 @@ class MappedFile {
   std::size_t size_;
 };
 
-// What this process may still allocate: MemAvailable, or the control group's limit when smaller.
-std::size_t available_memory();
-
 }  // namespace attn

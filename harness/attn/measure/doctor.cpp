@@ -10,6 +10,8 @@
 #include <optional>
 
 #include "attn/core/text.hpp"
+#include "attn/exec/limits.hpp"
+#include "attn/exec/openmp.hpp"
 #include "attn/kernels/dense/onednn.hpp"
 #include "attn/measure/machine_state.hpp"
 
@@ -130,27 +132,49 @@ Advice huge_pages(const std::string& root) {
   return {Verdict::improve, topic, chosen, why, "`echo madvise > " + path + "`, as root"};
 }
 
-Advice quota(const std::string& root) {
+std::string counted(std::size_t count, const char* noun) { return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s"); }
+
+Advice allowed(const Limits& limits) {
+  const std::string topic = "processors",
+                    why = "threads beyond the allowed processors take turns on them, and times say nothing of more cores";
+  if (limits.processors == 0) return unreadable(topic, "/sys/devices/system/cpu/online", why);
+  if (limits.allowed.empty())
+    return {Verdict::unsupported, topic,
+            fmt::format("{}; the system refuses to tell which of them are allowed",
+                        counted(static_cast<std::size_t>(limits.processors), "processor")),
+            "without it threads cannot be pinned, nor caches be read", ""};
+  const std::string found = fmt::format("{} of {} allowed", limits.allowed.size(), limits.processors);
+  if (limits.allowed_by.empty()) return {Verdict::fine, topic, found, why, ""};
+  return {Verdict::improve, topic, found + ", by " + limits.allowed_by, why,
+          fmt::format("measure with --threads up to {}, or start attnbench with more", limits.allowed.size())};
+}
+
+Advice quota(const Limits& limits) {
   const std::string topic = "cgroup quota", why = "a quota stops all threads for the rest of each period once it is used up";
-  double limit = 0, period = 0;
-  if (const auto v2 = first_line(root + "/sys/fs/cgroup/cpu.max")) {
-    const auto space = v2->find(' ');
-    if (v2->substr(0, space) == "max") return {Verdict::fine, topic, "none", why, ""};
-    const auto a = parse_number(v2->substr(0, space));
-    const auto b = parse_number(space == std::string::npos ? "" : v2->substr(space + 1));
-    if (!a || !b) return unreadable(topic, "/sys/fs/cgroup/cpu.max", why);
-    limit = *a, period = *b;
-  } else {
-    const auto us = first_line(root + "/sys/fs/cgroup/cpu/cpu.cfs_quota_us");
-    const auto of = first_line(root + "/sys/fs/cgroup/cpu/cpu.cfs_period_us");
-    const auto a = us ? parse_number(*us) : refuse(""), b = of ? parse_number(*of) : refuse("");
-    if (!a || !b) return unreadable(topic, "/sys/fs/cgroup/cpu.max", why);
-    if (*a < 0) return {Verdict::fine, topic, "none", why, ""};
-    limit = *a, period = *b;
-  }
-  const double granted = period > 0 ? limit / period : 0;
-  return {Verdict::improve, topic, fmt::format("{:g} processors", granted), why,
-          fmt::format("measure with --threads below {:g}, or lift the quota of the container", granted)};
+  if (!limits.unread.empty()) return {Verdict::unsupported, topic, "unsupported: " + join(limits.unread, "; "), why, ""};
+  if (!limits.quota) return {Verdict::fine, topic, "none", why, ""};
+  const std::string found = fmt::format("{:g} processors, by {}", *limits.quota, limits.quota_by);
+  const std::string lift = "lift the quota of the container";
+  if (*limits.quota < 1) return {Verdict::improve, topic, found, why, lift + ": one thread alone uses it up"};
+  return {Verdict::improve, topic, found, why, fmt::format("measure with --threads up to {}, or {}", limits.usable_cores(), lift)};
+}
+
+Advice memory(const Limits& limits) {
+  const std::string topic = "memory", why = "workers get four fifths of it unless --memory-limit says otherwise";
+  if (!limits.memory_bytes) return unreadable(topic, "/proc/meminfo", why);
+  constexpr index_t gibi = index_t{1} << 30;
+  const double gibis = static_cast<double>(*limits.memory_bytes) / static_cast<double>(gibi);
+  const std::string found = fmt::format("{:.2f} GiB available, by {}", gibis, limits.memory_by);
+  if (*limits.memory_bytes >= gibi) return {Verdict::fine, topic, found, why, ""};
+  return {Verdict::improve, topic, found, why,
+          "raise that limit or end what holds the memory: the machine's peaks alone take 0.2 GiB"};
+}
+
+// Whether /proc is there at all: a container need not mount it.
+Advice process_files(const std::string& root) {
+  const std::string topic = "/proc", why = "memory meters, load, steal time and control groups are read there";
+  if (std::filesystem::exists(root + "/proc/self/status")) return {Verdict::fine, topic, "mounted", why, ""};
+  return {Verdict::improve, topic, "there is no /proc/self/status", why, "mount it: `mount -t proc proc /proc`, as root"};
 }
 
 Advice onednn_runtime() {
@@ -161,13 +185,27 @@ Advice onednn_runtime() {
   return {Verdict::fine, topic, runtime + ", held to one thread a worker", why, ""};
 }
 
+std::string variable(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? "" : value;
+}
+
+Advice openmp_binding() {
+  const std::string topic = "OpenMP binding",
+                    why = "an OpenMP runtime that binds threads puts all of them on the first one's processor";
+  if (const auto dropped = dropped_openmp_binding(); !dropped.empty())
+    return {Verdict::fine, topic, join(dropped, ", ") + ", taken out of the environment", why, ""};
+  std::vector<std::string> found;
+  for (const char* name : {"OMP_PLACES", "OMP_PROC_BIND", "GOMP_CPU_AFFINITY", "KMP_AFFINITY"}) {
+    if (!variable(name).empty()) found.push_back(std::string(name) + "=" + variable(name));
+  }
+  if (found.empty()) return {Verdict::fine, topic, "no variable asks for it", why, ""};
+  return {Verdict::improve, topic, join(found, ", "), why, "unset them"};
+}
+
 Advice spinning() {
   const std::string topic = "spinning OpenMP threads",
                     why = "threads of an OpenMP pool that wait actively take cores from the arena";
-  const auto variable = [](const char* name) {
-    const char* value = std::getenv(name);
-    return std::string(value == nullptr ? "" : value);
-  };
   const std::string policy = variable("OMP_WAIT_POLICY"), spins = variable("GOMP_SPINCOUNT"), block = variable("KMP_BLOCKTIME");
   std::vector<std::string> found;
   if (policy == "active" || policy == "ACTIVE") found.push_back("OMP_WAIT_POLICY=" + policy);
@@ -180,8 +218,10 @@ Advice spinning() {
 }  // namespace
 
 std::vector<Advice> examine(const std::string& root) {
-  return {load(root),     steal(root), memory_pressure(root), governor(root),   turbo(root),
-          siblings(root), quota(root), huge_pages(root),      onednn_runtime(), spinning()};
+  const Limits limits = read_limits(root);
+  return {load(root),          steal(root),    allowed(limits), quota(limits),  memory(limits),   memory_pressure(root),
+          process_files(root), governor(root), turbo(root),     siblings(root), huge_pages(root), onednn_runtime(),
+          openmp_binding(),    spinning()};
 }
 
 std::string advice_text(const std::vector<Advice>& advice) {

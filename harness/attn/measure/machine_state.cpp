@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "attn/core/time.hpp"
+#include "attn/exec/limits.hpp"
 
 namespace attn {
 
@@ -19,6 +20,7 @@ namespace {
 constexpr double others_above = 0.10, others_floor_s = 0.05;
 constexpr double stolen_above = 0.02, stolen_floor_s = 0.02;
 constexpr double stalled_above = 0.01, stalled_floor_s = 0.005;
+constexpr double throttled_above = 0.01, throttled_floor_s = 0.005;
 constexpr double clock_below = 0.85;  // the probe beside a quiet cell stays within 5 % of that at the start
 constexpr double load_above = 0.25;   // of the processors
 
@@ -79,6 +81,7 @@ MachineState read_machine_state(const std::string& root) {
   state.own_cpu_s = cpu_s(RUSAGE_SELF) + cpu_s(RUSAGE_CHILDREN);
   read_processors(root + "/proc/stat", state);
   state.memory_stall_s = stall_s(root + "/proc/pressure/memory");
+  state.throttled_s = throttled_s(root);
   state.load = first_number(root + "/proc/loadavg");
   return state;
 }
@@ -96,6 +99,9 @@ std::string disturbance(const MachineState& before, const MachineState& after) {
   const double stalled_s = spent(before.memory_stall_s, after.memory_stall_s);
   if (stalled_s > std::max(stalled_floor_s, stalled_above * elapsed_s))
     add(text, fmt::format("memory was short for {:.0f} % of the time", 100 * stalled_s / elapsed_s));
+  const double throttled = spent(before.throttled_s, after.throttled_s);
+  if (throttled > std::max(throttled_floor_s, throttled_above * elapsed_s))
+    add(text, fmt::format("a quota held its threads still for {:.0f} % of the time", 100 * throttled / elapsed_s));
   return text;
 }
 

@@ -13,11 +13,12 @@ struct MachineState {
   std::optional<double> busy_s;          // processor time of everybody, all processors
   std::optional<double> stolen_s;        // taken by the hypervisor, all processors
   std::optional<double> memory_stall_s;  // some process waited for memory
+  std::optional<double> throttled_s;     // a quota held this process's control groups still
   std::optional<double> load;            // processes that ran or wanted to, mean of the last minute
   int processors = 1;
 };
 
-// From proc/stat, proc/pressure/memory and proc/loadavg under `root`.
+// From proc/stat, proc/pressure/memory, proc/loadavg and the control groups' cpu.stat under `root`.
 MachineState read_machine_state(const std::string& root = "/");
 
 // What between two states spoils a time, as a sentence; empty: nothing.

@@ -1,4 +1,4 @@
-// Resident memory of this process, and what the machine has left.
+// Resident memory of this process, and what workers may take.
 #pragma once
 
 #include "attn/core/problem.hpp"
@@ -12,9 +12,7 @@ index_t peak_resident_bytes();  // VmHWM
 // Sets VmHWM back to VmRSS (Linux, proc(5) clear_refs). False when the kernel refuses.
 bool reset_peak_resident();
 
-// MemAvailable, or what the cgroup's limit leaves, whichever is smaller.
-index_t available_memory_bytes();
-// Of all workers together, unless one is asked for: four fifths of that.
+// Of all workers together, unless one is asked for: four fifths of what is available (exec/limits.hpp).
 index_t default_memory_limit_bytes();
 
 }  // namespace attn

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/auxv.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -12,6 +13,7 @@
 #include <array>
 #include <cerrno>
 #include <cstdlib>
+#include <cstring>
 #include <mutex>
 
 #include "attn/core/sanitizer.hpp"
@@ -113,7 +115,13 @@ void offer_lines(std::string& text, std::size_t& seen, const std::function<bool(
   std::vector<std::string> copies = arguments;
   for (auto& argument : copies) argv.push_back(argument.data());
   argv.push_back(nullptr);
-  ::execv("/proc/self/exe", argv.data());
+  ::execv(self.c_str(), argv.data());
+  // Without /proc the name that this program was started by, unless that was a bare one found in PATH.
+  const std::string why = std::strerror(errno);
+  const auto* started_as = reinterpret_cast<const char*>(::getauxval(AT_EXECFN));
+  if (started_as != nullptr) ::execv(started_as, argv.data());
+  const std::string last = "a worker cannot be started: /proc/self/exe: " + why + "\n";
+  write_all(STDERR_FILENO, last);
   ::_exit(127);
 }
 

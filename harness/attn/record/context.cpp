@@ -12,11 +12,11 @@
 
 #include "attn/core/text.hpp"
 #include "attn/core/time.hpp"
-#include "attn/exec/arena.hpp"
+#include "attn/exec/limits.hpp"
+#include "attn/exec/openmp.hpp"
 #include "attn/exec/topology.hpp"
 #include "attn/kernels/dense/onednn.hpp"
 #include "attn/kernels/machine/isa.hpp"
-#include "attn/measure/memory.hpp"
 #include "attn/record/build_info.hpp"
 #include "attn/record/commit.hpp"
 
@@ -74,6 +74,8 @@ std::string context_json(const std::vector<std::string>& command_line, const std
   json caches = json::array();
   for (const Cache& cache : t.caches)
     caches.push_back({{"level", cache.level}, {"bytes", cache.bytes}, {"shared_by", cache.shared_by_cores}});
+  const Limits limits = read_limits();
+  const auto unsupported = [](const char* why) { return json(std::string("unsupported: ") + why); };
   json measured = json::array();
   for (const Peak& peak : peaks) measured.push_back(describe(peak));
 
@@ -90,16 +92,19 @@ std::string context_json(const std::vector<std::string>& command_line, const std
         {"processors", t.processors},
         {"numa_nodes", t.numa_nodes},
         {"caches", caches},
-        {"usable_cores", usable_cores()},
-        {"memory_available_bytes", available_memory_bytes()},
+        {"usable_cores", limits.usable_cores()},
+        {"processors_allowed", limits.allowed.empty() ? unsupported("the affinity mask is refused") : json(limits.allowed.size())},
+        {"processors_allowed_by", limits.allowed_by},
+        {"cpu_quota", limits.quota ? json(*limits.quota) : json("none")},
+        {"cpu_quota_by", limits.quota_by},
+        {"memory_available_bytes", limits.memory_bytes ? json(*limits.memory_bytes) : unsupported("no /proc/meminfo and no limit")},
+        {"memory_available_by", limits.memory_by},
         {"isas", kernels::available_isas()},
         {"isa_used", kernels::active_isa()},
         {"kernel", std::string(system.sysname) + " " + system.release + " " + system.machine},
         {"governor", file_or_reason("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")},
         {"smt", file_or_reason("/sys/devices/system/cpu/smt/control")},
         {"transparent_hugepages", file_or_reason("/sys/kernel/mm/transparent_hugepage/enabled")},
-        {"cgroup_cpu_max", file_or_reason("/sys/fs/cgroup/cpu.max")},
-        {"cgroup_cpuset", file_or_reason("/sys/fs/cgroup/cpuset.cpus.effective")},
         {"load_average", file_or_reason("/proc/loadavg")}}},
       {"build", {{"compiler", build_info::compiler}, {"flags", build_info::flags}, {"build_type", build_info::build_type}}},
       {"libraries",
@@ -111,6 +116,7 @@ std::string context_json(const std::vector<std::string>& command_line, const std
         {"fmt", build_info::fmt},
         {"hwloc", build_info::hwloc}}},
       {"environment", environment_that_matters()},
+      {"environment_dropped", dropped_openmp_binding()},
       {"peaks", measured},
   };
   return context.dump(2, ' ', false, json::error_handler_t::replace) + "\n";

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <filesystem>
 
+#include "attn/exec/limits.hpp"
 #include "attn/inputs/file.hpp"
 #include "attn/inputs/npy.hpp"
 #include "attn/measure/worker.hpp"
@@ -83,10 +84,11 @@ Result<std::string> input_name(const ApplyOptions& o) {
 Status fits_memory(const CellRun& run) {
   const auto parameters = static_cast<std::size_t>(parameter_bytes(run.variant().parameters(run.problem())));
   const auto workspace = static_cast<std::size_t>(run.workspace_bytes());
-  const std::size_t available = available_memory();
-  if (parameters + workspace <= available) return {};
-  return refuse(fmt::format("--variant: {} takes {} bytes of parameters and {} of workspace, {} bytes of memory are available",
-                            run.variant().name(), parameters, workspace, available));
+  const Limits limits = read_limits();
+  if (!limits.memory_bytes || parameters + workspace <= static_cast<std::size_t>(*limits.memory_bytes)) return {};
+  return refuse(
+      fmt::format("--variant: {} takes {} bytes of parameters and {} of workspace, {} bytes of memory are available, by {}",
+                  run.variant().name(), parameters, workspace, *limits.memory_bytes, limits.memory_by));
 }
 
 Status writable(const ApplyOptions& o) {
@@ -137,7 +139,7 @@ int failed(int code, const std::string& reason) { return fail(code, "attn_apply"
 
 int usage(const std::string& reason) { return failed(exit_usage, reason); }
 
-// Of finite inputs: others are refused.
+// Says on stderr that outputs are not finite; inputs are, others are refused.
 void warn_unless_finite(const Output& out, bool unchecked) {
   const std::span values(out.data_handle(), static_cast<std::size_t>(out.size()));
   const auto count = std::ranges::count_if(values, [](float x) { return !std::isfinite(x); });

@@ -4,7 +4,7 @@
 
 #include "attn/cell/axes.hpp"
 #include "attn/core/text.hpp"
-#include "attn/exec/arena.hpp"
+#include "attn/exec/limits.hpp"
 #include "attn/inputs/input.hpp"
 #include "attn/kernels/machine/isa.hpp"
 #include "attn/record/context.hpp"

@@ -9,10 +9,12 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 
 #include "attn/core/rng.hpp"
 #include "attn/core/text.hpp"
 #include "attn/core/time.hpp"
+#include "attn/exec/limits.hpp"
 #include "attn/kernels/dense/onednn.hpp"
 #include "attn/kernels/machine/isa.hpp"
 #include "attn/measure/doctor.hpp"
@@ -99,11 +101,15 @@ Measurement measure_in_quiet(const Sweep& sweep, const Cell& cell, const Setting
     return m;
   };
   Measurement m = watched();
-  if (m.disturbed.empty() || interrupted) return m;
-  Measurement again = watched();
-  if (again.outcome != Outcome::ok) return again;
-  again.remeasured = 1;
-  return again;
+  if (!m.disturbed.empty() && !interrupted) {
+    Measurement again = watched();
+    again.remeasured = again.outcome == Outcome::ok ? 1 : 0;
+    m = std::move(again);
+  }
+  // No second attempt would help against these.
+  const std::string crowded = m.outcome == Outcome::ok ? read_limits(sweep.options.machine_root).crowded(cell.threads) : "";
+  if (!crowded.empty()) m.disturbed += (m.disturbed.empty() ? "" : "; ") + crowded;
+  return m;
 }
 
 Status measure_peaks(Sweep& sweep, const std::vector<Block>& blocks) {
@@ -433,6 +439,14 @@ int run(Sweep& sweep) {
 
   if (const std::string busy = busy_before(read_machine_state(o.machine_root)); !busy.empty() && !o.quiet)
     tell(stderr, "attn_sweep: " + busy + " (--doctor)\n");
+  if (!o.quiet) {
+    const Limits limits = read_limits(o.machine_root);
+    std::set<std::string> crowded;
+    for (const Block& block : *blocks) crowded.insert(limits.crowded(block.cells.front().threads));
+    for (const std::string& why : crowded) {
+      if (!why.empty()) tell(stderr, "attn_sweep: " + why + ": their times are those of fewer (--doctor)\n");
+    }
+  }
   const double begin_s = monotonic_s();
   std::size_t steps = 0;
   for (const Block& block : *blocks) steps += block.cells.size() * static_cast<std::size_t>(o.rounds);

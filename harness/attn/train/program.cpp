@@ -12,7 +12,7 @@
 
 #include "attn/core/text.hpp"
 #include "attn/core/time.hpp"
-#include "attn/exec/arena.hpp"
+#include "attn/exec/limits.hpp"
 #include "attn/program/exit.hpp"
 #include "attn/program/flags.hpp"
 #include "attn/program/interrupt.hpp"

@@ -5,7 +5,6 @@
 #include <vector>
 
 #include "attn/exec/arena.hpp"
-#include "attn/exec/topology.hpp"
 #include "attn/exec/workspace.hpp"
 #include "catch.hpp"
 
@@ -82,9 +81,4 @@ TEST_CASE("a write past the end of a booked array is seen") {
     (shared ? workspace.shared(a) : workspace.of(1, b)).data()[16] = 1.0f;
     CHECK_FALSE(workspace.gaps_intact());
   }
-}
-
-TEST_CASE("there is a core to use and a processor to pin to") {
-  CHECK(usable_cores() >= 1);
-  CHECK(static_cast<int>(cores_spread_first().size()) >= usable_cores());
 }

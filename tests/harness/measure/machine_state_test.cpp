@@ -3,35 +3,14 @@
 #include <unistd.h>
 
 #include <cstdlib>
-#include <filesystem>
-#include <fstream>
 
+#include "../machine_of_files.hpp"
 #include "attn/measure/doctor.hpp"
 #include "catch.hpp"
 
 using namespace attn;
 
 namespace {
-
-// A machine of files.
-class Machine {
- public:
-  Machine() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "attn_machine_XXXXXX").string();
-    REQUIRE(::mkdtemp(pattern.data()) != nullptr);
-    root = pattern;
-  }
-  Machine(const Machine&) = delete;
-  Machine& operator=(const Machine&) = delete;
-  ~Machine() { std::filesystem::remove_all(root); }
-
-  void write(const std::string& path, const std::string& text) const {
-    std::filesystem::create_directories(std::filesystem::path(root + path).parent_path());
-    std::ofstream(root + path) << text;
-  }
-
-  std::string root;
-};
 
 Advice about(const std::string& topic, const Machine& machine) {
   for (const Advice& advice : examine(machine.root)) {
@@ -122,6 +101,9 @@ TEST_CASE("the doctor finds nothing to improve on a quiet machine of its own") {
   machine.write("/sys/devices/system/cpu/intel_pstate/no_turbo", "1\n");
   machine.write("/sys/kernel/mm/transparent_hugepage/enabled", "always [madvise] never\n");
   machine.write("/sys/fs/cgroup/cpu.max", "max 100000\n");
+  machine.write("/sys/devices/system/cpu/online", "0\n");
+  machine.write("/proc/self/status", "Cpus_allowed_list:\t0\n");
+  machine.write("/proc/meminfo", "MemAvailable: 8388608 kB\n");
   for (const Advice& advice : examine(machine.root)) {
     INFO(advice.topic << ": " << advice.found);
     CHECK(advice.verdict == Advice::Verdict::fine);
@@ -140,16 +122,24 @@ TEST_CASE("the doctor says of each trouble what was found, why it matters and wh
   machine.write("/sys/devices/system/cpu/cpufreq/boost", "1\n");
   machine.write("/sys/kernel/mm/transparent_hugepage/enabled", "always madvise [never]\n");
   machine.write("/sys/fs/cgroup/cpu.max", "150000 100000\n");
+  machine.write("/sys/devices/system/cpu/online", "0-63\n");
+  machine.write("/proc/self/status", "Cpus_allowed_list:\t0,32\n");
+  machine.write("/proc/meminfo", "MemAvailable: 524288 kB\n");
+  ::setenv("GOMP_CPU_AFFINITY", "0-3", 1);
   ::setenv("OMP_WAIT_POLICY", "active", 1);
-  const std::vector<std::pair<std::string, std::string>> expected = {{"load", "7.50"},
-                                                                     {"steal time", "10.00 %"},
-                                                                     {"memory pressure", "3.50 %"},
-                                                                     {"governor", "powersave on 2 processors"},
-                                                                     {"turbo", "on"},
-                                                                     {"SMT siblings", "2 of 2"},
-                                                                     {"cgroup quota", "1.5 processors"},
-                                                                     {"huge pages", "never"},
-                                                                     {"spinning OpenMP threads", "OMP_WAIT_POLICY=active"}};
+  const std::vector<std::pair<std::string, std::string>> expected = {
+      {"load", "7.50"},
+      {"steal time", "10.00 %"},
+      {"memory pressure", "3.50 %"},
+      {"governor", "powersave on 2 processors"},
+      {"turbo", "on"},
+      {"SMT siblings", "2 of 2"},
+      {"cgroup quota", "1.5 processors, by /sys/fs/cgroup/cpu.max"},
+      {"processors", "2 of 64 allowed, by the affinity mask"},
+      {"memory", "0.50 GiB available, by MemAvailable of /proc/meminfo"},
+      {"OpenMP binding", "GOMP_CPU_AFFINITY=0-3"},
+      {"huge pages", "never"},
+      {"spinning OpenMP threads", "OMP_WAIT_POLICY=active"}};
   for (const auto& [topic, found] : expected) {
     const Advice advice = about(topic, machine);
     INFO(topic << ": " << advice.found);
@@ -158,6 +148,7 @@ TEST_CASE("the doctor says of each trouble what was found, why it matters and wh
     CHECK((!advice.why.empty() && !advice.todo.empty()));
   }
   ::unsetenv("OMP_WAIT_POLICY");
+  ::unsetenv("GOMP_CPU_AFFINITY");
 }
 
 TEST_CASE("what the doctor cannot read is unsupported, with the file it looked for") {
@@ -168,14 +159,39 @@ TEST_CASE("what the doctor cannot read is unsupported, with the file it looked f
     ++unsupported;
     CHECK(advice.found.find("unsupported: cannot read /") == 0);
   }
-  CHECK(unsupported == 8);
+  CHECK(unsupported == 9);
+  CHECK(about("/proc", machine).found == "there is no /proc/self/status");
 }
 
 TEST_CASE("a quota of version 1 is read as well") {
   const Machine machine;
   machine.write("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "50000\n");
   machine.write("/sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000\n");
-  CHECK(about("cgroup quota", machine).found == "0.5 processors");
+  CHECK(about("cgroup quota", machine).found == "0.5 processors, by /sys/fs/cgroup/cpu/cpu.cfs_quota_us");
+  CHECK(about("cgroup quota", machine).todo == "lift the quota of the container: one thread alone uses it up");
   machine.write("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "-1\n");
   CHECK(about("cgroup quota", machine).found == "none");
+}
+
+TEST_CASE("a quota of one processor is to be measured with one thread, not with fewer") {
+  const Machine machine;
+  machine.write("/sys/devices/system/cpu/online", "0-7\n");
+  machine.write("/proc/self/status", "Cpus_allowed_list:\t0-7\n");
+  machine.write("/sys/fs/cgroup/cpu.max", "100000 100000\n");
+  CHECK(about("cgroup quota", machine).todo == "measure with --threads up to 1, or lift the quota of the container");
+}
+
+TEST_CASE("a quota that nobody can read is said, not taken for none") {
+  const Machine machine;
+  machine.write("/sys/fs/cgroup/cpu.max", "many\n");
+  CHECK(about("cgroup quota", machine).found == "unsupported: /sys/fs/cgroup/cpu.max says 'many', which is no limit");
+}
+
+TEST_CASE("a quota that held threads still disturbs") {
+  MachineState before = at(0), after = at(10);
+  before.throttled_s = 1.0;
+  after.throttled_s = 3.5;
+  CHECK(disturbance(before, after) == "a quota held its threads still for 25 % of the time");
+  after.throttled_s = 1.05;
+  CHECK(disturbance(before, after) == "");
 }
