@@ -1,4 +1,4 @@
-// Closed forms of fidelity, and what each input is there to show: reference/accuracy.md sections 3.2 and 3.3.
+// Closed forms of fidelity, and what each input is there to show (results/reference/notes, fidelity).
 #include "attn/measure/fidelity.hpp"
 
 #include <algorithm>

@@ -6,7 +6,7 @@ using namespace attn::test;
 namespace {
 
 // Mean squared errors against softmax attention on queries and keys N(0, tau) of 16 channels, over 15 draws of inputs and
-// features, as in /reference/accuracy.md, section 3.2. By the fast paths, which are within 1e-5 of their definitions.
+// features. By the fast paths, which are within 1e-5 of their definitions.
 std::vector<double> errors(const std::vector<std::string>& features, double tau, index_t n = 4096, int draws = 15) {
   std::vector<double> totals(features.size());
   for (int draw = 0; draw < draws; ++draw) {
@@ -33,7 +33,7 @@ std::vector<std::string> sizes(const std::string& projection) {
   return list;
 }
 
-// Of log error against log m, by least squares; m rises by the same factor each time.
+// The slope of log error against log m, by least squares; m rises by the same factor each time.
 double slope(const std::vector<double>& error, double factor) {
   double sum = 0, squares = 0;
   const double middle = 0.5 * static_cast<double>(error.size() - 1);

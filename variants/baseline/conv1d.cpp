@@ -80,7 +80,7 @@ struct Conv1d {
         return;
       }
       for (index_t u = 0; u < o_.width; ++u) {
-        // Of these rows, those whose tap u lies inside the sequence.
+        // The rows whose tap u lies inside the sequence.
         const index_t shift = u - left(p_, o_), begin = std::max(first, -shift), end = std::min(first + rows, p_.q_len - shift);
         if (begin >= end) continue;
         kernels::gemm(end - begin, d, d, {x.row(begin + shift), x.stride(0)}, {weights + (head * o_.width + u) * d * d, d},

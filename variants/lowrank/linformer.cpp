@@ -224,7 +224,7 @@ struct Linformer {
     }
   }
 
-  // Of a fit. k and M of both limits together take a minute on two cores with eight heads.
+  // What a fit may cost: k and M of both limits together take a minute on two cores with eight heads.
   static constexpr index_t longest_fit = 2048, largest_fit = index_t{1} << 24, fitted_queries = 2048;
 
   // Every second query, so that the others tell whether the fit holds; fewer of many, so that its cost grows with M alone.

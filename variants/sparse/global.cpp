@@ -33,7 +33,7 @@ struct Global {
 
   static Cost cost(const Problem& p, const Options& o) {
     const std::vector<bool> global = is_global(p, o);
-    index_t before = 0;  // global keys up to the row at hand, when causal; all of them otherwise
+    index_t before = 0;  // global keys up to row i, when causal; all of them otherwise
     if (!p.causal) before = std::count(global.begin(), global.end(), true);
     return softmax_cost(p, count_pairs(p, [&](index_t i) {
                           const bool mine = global[static_cast<std::size_t>(i)];

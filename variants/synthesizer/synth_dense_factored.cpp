@@ -136,7 +136,7 @@ struct SynthDenseFactored {
     }
   };
 
-  // Of some rows: the hidden layer and both factors, one after the other.
+  // What some rows need: the hidden layer and both factors, one after the other.
   struct Layers {
     kernels::Into hidden, a, c;
     Layers(float* at, index_t rows, index_t d, const Factors& f)

@@ -41,7 +41,7 @@ struct SynthRandom {
   static Parameters parameters(const Problem& p, const Options& o) {
     const index_t l = length(p, o);
     if (!o.cached) return {{.name = "R", .shape = {p.heads, l, l}, .init = init::xavier_uniform(l, l)}};
-    // Of the N x N that count: what softmax normalises depends on N.
+    // Parameters of the N x N that count: what softmax normalises depends on N.
     return {{.name = "P", .shape = {p.heads, p.q_len, p.q_len}, .init = softmax_of_glorot(l, p.causal), .trainable = false}};
   }
 

@@ -1,5 +1,5 @@
 // Seven laws that Q, K and V are drawn from, each for one property of trained heads. Logits are q.k/sqrt(D) everywhere;
-// defaults and what the variants make of them: reference/accuracy.md section 3.3.
+// defaults and what the variants make of them: results/reference/notes, fidelity.
 #include <algorithm>
 #include <cmath>
 #include <numbers>

@@ -68,7 +68,7 @@ Result<Directory> find_directory(const Bytes& file) {
   return at_byte(file.size(), "no end-of-directory record: the archive is cut short");
 }
 
-// Of zip, gzip and PNG: the reflected polynomial 0x04c11db7.
+// The checksum of zip, gzip and PNG: the reflected polynomial 0x04c11db7.
 std::uint32_t crc32(std::span<const std::byte> bytes) {
   static constexpr auto table = [] {
     std::array<std::uint32_t, 256> remainders{};

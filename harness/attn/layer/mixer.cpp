@@ -51,7 +51,7 @@ struct FastPass {
     out = Tensor<float>(made.array);
   }
 
-  // Of q, k, v and the trainable parameters, in this order.
+  // Gradients of q, k, v and the trainable parameters, in this order.
   std::vector<Tensor<float>> pull(const Tensor<float>& d_out) {
     const Filled d_q(q.shape()), d_k(k.shape()), d_v(v.shape());
     const ParameterGradients d_parameters(specs);

@@ -21,7 +21,7 @@ struct Count {
   double right = 0, asked = 0;
 };
 
-// Of one sequence, or of all.
+// Answers that are right, of one sequence or of all.
 Count count_right(const Tensor<float>& logits, const Indices& targets, index_t first, index_t count) {
   Count c;
   const index_t answers = targets.extent(1), classes = logits.extent(-1);

@@ -1,4 +1,4 @@
-// Each law has the property it is named after; numbers from reference/accuracy.md section 3.3.
+// Each law has the property it is named after; numbers from the formulas of distributions.cpp.
 #include <cmath>
 
 #include "support.hpp"

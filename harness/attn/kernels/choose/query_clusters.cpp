@@ -193,7 +193,7 @@ class TopRows::Search {
     }
   }
 
-  // Of key_block rows about `expected` belong to the best `take` of all. Four deviations more and two come close to never too few.
+  // About `expected` of key_block rows belong to the best `take` of all. Four deviations more and two come close to never too few.
   bool guess() {
     const index_t step = plan_.n_ / key_block;
     const double expected = static_cast<double>(plan_.take_) / static_cast<double>(step);

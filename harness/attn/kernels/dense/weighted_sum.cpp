@@ -14,7 +14,7 @@ namespace {
 constexpr index_t block_keys = 128;
 constexpr index_t table_rows = 96;
 
-// Of a table, 96 rows at a time (192: synth_random at N=2048, B=1 falls from 0.61 to 0.50 of peak). Of written rows as many as stay
+// A table gives 96 rows at a time (with 192 synth_random at N=2048, B=1 falls from 0.61 to 0.50 of peak), written rows as many as stay
 // in L2 until they are read again, 120 at N=2048: the values are read once for each block (aft: 0.63 at 96, 0.67). Below 24
 // rows that would cost more than L2 saves.
 index_t rows_of_block(index_t keys, bool scratch) {

@@ -59,7 +59,7 @@ class Soon {
     for (const FetchRows& list : lists) left_ += list.count;
   }
 
-  // `count` rows, between them those that are at hand; false if there are no others.
+  // `count` rows, between them those of `at_hand`; false if there are no others.
   bool next(index_t count, const float* const* at_hand, const float** to) {
     const index_t share = batches_ > 1 ? (left_ + batches_ - 1) / batches_ : left_, take = std::min(share, count);
     --batches_;
