@@ -70,7 +70,7 @@ class CellRun {
   // With Pass::forward_backward: of normally distributed gradients of the output.
   const BackwardArrays& gradients() const { return gradients_->arrays; }
   bool trains() const { return gradients_ != nullptr; }
-  // Of the runs so far; null unless the scope is the layer.
+  // What the runs so far took; null unless the scope is the layer.
   const LayerClock* layer_clock() const { return layer_clock_.get(); }
   Cost cost() const;
   const Arena& arena() const { return *arena_; }

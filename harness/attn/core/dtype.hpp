@@ -17,7 +17,7 @@ enum class DType { f32 };
 std::string_view to_string(DType dtype);
 Result<DType> parse_dtype(std::string_view name);
 
-// Of so many elements in a row.
+// Bytes of so many elements in a row.
 index_t bytes_of(DType dtype, index_t count);
 
 }  // namespace attn

@@ -26,7 +26,7 @@ struct Tensors {
 Status check_shape(const Problem& p);
 
 // What decides how hard an input is to approximate, averaged over at most 64 sampled query rows (causal rows see the keys
-// up to their own). Reading: reference/accuracy.md section 3.3.
+// up to their own). Reading: results/reference/notes, fidelity.
 struct Placement {
   double logit_std = 0;    // of q.k/sqrt(head_dim) within a row: tau
   double row_entropy = 0;  // nats

@@ -1,5 +1,5 @@
-// How near softmax attention an output comes on the same Q, K, V. Formulas and their literature: reference/accuracy.md
-// section 3.1. Everything is summed in double.
+// How near softmax attention an output comes on the same Q, K, V. What its figures say of each input:
+// results/reference/notes. Everything is summed in double.
 #pragma once
 
 #include <iterator>
@@ -14,7 +14,7 @@ namespace attn {
 // approximate. Another kernel of the same queries and keys is compared, and flagged by its exactness.
 std::string incomparable(const VariantInfo& info);
 
-// Of a cell whose output has been written. Variants with random tables are run again under the seeds that
+// The fidelity of a cell whose output has been written. Variants with random tables are run again under the seeds that
 // follow the cell's, `seeds` in all; the matrix is that of the cell's own seed.
 Fidelity measure_fidelity(const CellRun& cell, Comparison level, int seeds);
 

@@ -18,7 +18,7 @@ class Progress {
 
   // So much of its work is done.
   void under_way(const std::string& title, double work, const std::string& state);
-  // Of so much work in all.
+  // All of its work is done, so much of it.
   void end(const std::string& title, double work, const std::string& came_of_it);
   // Done by an earlier call of the program.
   void skip(double work);

@@ -13,7 +13,7 @@ struct NoAnswer {
   std::string reason;
 };
 
-// Of a worker whose answer is missing or torn. `where` says how far it came, " at 3 of 7".
+// The row of a worker whose answer is missing or torn. `where` says how far it came, " at 3 of 7".
 NoAnswer no_answer(const ProcessEnd& end, double timeout_s, const std::string& where = "");
 
 }  // namespace attn

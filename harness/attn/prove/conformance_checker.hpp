@@ -86,7 +86,7 @@ class Checker {
     }
   }
 
-  // Of the Case of this problem, which has the same values in every layout.
+  // The definition's output for this problem's Case, which has the same values in every layout.
   const Reference& reference(const Problem& p);
 
   // Heads and batch items that may not see each other.

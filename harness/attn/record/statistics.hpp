@@ -9,7 +9,7 @@ struct Interval {
   double low = 0, high = 0;
 };
 
-// Of a non-empty list.
+// Both of a list that is not empty.
 double median(std::vector<double> values);
 double median_absolute_deviation(const std::vector<double>& values);
 

@@ -113,7 +113,7 @@ class Variant {
   virtual Cost cost(const Problem& p) const = 0;
   // Whether plans have a backward pass of their own. Without one, gradients come from the definition, on the algebra's tape.
   virtual Status supports_backward(const Problem& p) const = 0;
-  // Of the backward pass alone: what the page says, else softmax_backward_cost.
+  // The cost of the backward pass alone: what the page says, else softmax_backward_cost.
   virtual Cost backward_cost(const Problem& p) const = 0;
   // What must be kept of one sequence to answer later queries about it, in bytes: what the page says, else all that it reads
   // of the tokens.

@@ -1,4 +1,4 @@
-// What a variant's page includes. A variant is a plain struct; VariantOf (registry.hpp) erases its type.
+// What a variant's page includes. A variant is a plain struct; VariantOf (erase.hpp) erases its type.
 //
 //   struct Local {
 //     struct Options { index_t left = 128; };                                          optional
@@ -78,7 +78,7 @@ Tensor<T> softmax_attention(const Problem& p, const Inputs<T>& in, F allowed) {
 
 inline bool every_key(index_t, index_t) { return true; }
 
-// Of what has learned max_len positions; 0: as many as the problem's.
+// Refuses queries beyond the max_len positions that were learned; 0: as many as the problem has.
 inline Status within_learned(const Problem& p, index_t max_len) {
   if (max_len == 0 || p.q_len <= max_len) return {};
   return refuse("is learned for max_len=" + std::to_string(max_len) + " positions at most");

@@ -153,7 +153,7 @@ class FetchRuns {
  public:
   explicit FetchRuns(const GemmOptions& o) : at_(std::begin(o.fetch)), end_(std::end(o.fetch)) {}
 
-  // Of as many lines as the tile has steps; of a line that is near when all are done.
+  // At as many lines as the tile has steps; at a line that is near when all are done.
   HWY_INLINE void aim(Tile& t, index_t steps) {
     while (at_ != end_ && column_ >= at_->columns) ++at_, column_ = row_ = 0;
     if (at_ == end_) {

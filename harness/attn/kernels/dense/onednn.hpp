@@ -1,4 +1,4 @@
-// oneDNN, single-threaded: a matrix product from outside, against which our own is measured and tested.
+// oneDNN, single-threaded: the matrix product of a layer's projections and of unfused attention; attn_micro clocks it beside ours.
 #pragma once
 
 #include <string>

@@ -33,7 +33,7 @@ class WeightedSum {
     all,    // every head of every batch item
   };
 
-  // Of the problem: batch, heads, kv_heads, q_len, kv_len, value_dim and causal.
+  // Reads of the problem batch, heads, kv_heads, q_len, kv_len, value_dim and causal.
   WeightedSum(const Problem& p, Kind kind, Sharing sharing, WorkspacePlan& workspace);
 
   // `weights` returns where the block stands: block.to, or memory of its own. It is called from several threads. Rows that see

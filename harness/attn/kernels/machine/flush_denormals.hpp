@@ -1,5 +1,5 @@
 // Denormals count as zero, on the way in and out, as long as one lives: a multiplication with one takes 250 times as long as
-// with another number on the machines at hand. Of the calling thread.
+// with another number where microcode does it. Of the calling thread.
 #pragma once
 
 namespace attn::kernels {

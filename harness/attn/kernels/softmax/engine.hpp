@@ -4,7 +4,7 @@
 //   engine.run({in.q, in.k, in.v, out}, workspace, [&](const QueryBlock&, KeyList& keys) { keys.all().band(left, right); });
 //
 // Results depend on the plan (problem, options, threads, instruction set) and on nothing else: same plan, same bits.
-// Denormal numbers count as zero inside (they cost 250 times a multiplication on the machines at hand). Logits beyond 1e9 in size
+// Denormal numbers count as zero inside (in microcode they cost 250 times a multiplication). Logits beyond 1e9 in size
 // lose their weights to rounding.
 #pragma once
 

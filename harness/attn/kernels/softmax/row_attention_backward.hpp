@@ -10,7 +10,7 @@
 namespace attn::kernels {
 
 struct RowGroupGradients {
-  // Of each query: what all runs with its lse came to, the gradient of some number with respect to that, and where to add.
+  // For each query: what all runs with its lse came to, the gradient of some number with respect to that, and where to add.
   ListedRows out, d_out;
   ListedOutput d_q;
   struct Keys {
@@ -24,7 +24,7 @@ class RowAttentionBackward {
   // As RowAttention. Books nothing unless the plan is for training.
   RowAttentionBackward(index_t head_dim, index_t value_dim, double scale, WorkspacePlan&);
 
-  // Of the group, `out`, `resume` and what to fetch are not read; `lse` is. Everything must be finite but the lse of queries that
+  // The group's `out`, `resume` and what to fetch are not read; `lse` is. Everything must be finite but the lse of queries that
   // saw no key.
   void operator()(const RowGroup&, const RowGroupGradients&, const Workspace&, int worker) const;
 

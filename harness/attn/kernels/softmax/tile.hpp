@@ -43,7 +43,7 @@ struct Tile {
   float* ot;            // [value_dim][lanes]  sum of exp2(s - ref) v
   float* minus_ref;     // [lanes]             minus the reference score
   float* sum;           // [lanes]             sum of exp2(s - ref)
-  float* batch_sum;     // [lanes]             the part of the batch at hand
+  float* batch_sum;     // [lanes]             the part of the batch that is attended
   std::uint64_t unset;  // lanes that have seen no key yet: their ot and sum are zero
   bool fresh;           // no batch was attended yet: ot and sum are not written
 };
