@@ -272,7 +272,8 @@ std::string Limits::crowded(int threads) const {
   if (!allowed.empty() && threads > static_cast<int>(allowed.size()))
     return std::to_string(threads) + " threads share " + counted(allowed.size(), "allowed processor");
   if (quota && threads > *quota)
-    return counted(static_cast<std::size_t>(threads), "thread") + " under a quota of " + format_number(*quota) + " processors";
+    return counted(static_cast<std::size_t>(threads), "thread") + " under a quota of " + format_number(*quota) +
+           (*quota == 1 ? " processor" : " processors");
   return "";
 }
 

@@ -153,7 +153,7 @@ Advice quota(const Limits& limits) {
   const std::string topic = "cgroup quota", why = "a quota stops all threads for the rest of each period once it is used up";
   if (!limits.unread.empty()) return {Verdict::unsupported, topic, "unsupported: " + join(limits.unread, "; "), why, ""};
   if (!limits.quota) return {Verdict::fine, topic, "none", why, ""};
-  const std::string found = fmt::format("{:g} processors, by {}", *limits.quota, limits.quota_by);
+  const std::string found = fmt::format("{:g} processor{}, by {}", *limits.quota, *limits.quota == 1 ? "" : "s", limits.quota_by);
   const std::string lift = "lift the quota of the container";
   if (*limits.quota < 1) return {Verdict::improve, topic, found, why, lift + ": one thread alone uses it up"};
   return {Verdict::improve, topic, found, why, fmt::format("measure with --threads up to {}, or {}", limits.usable_cores(), lift)};
