@@ -6,6 +6,7 @@
 #include "attn/algebra/product.hpp"
 #include "attn/algebra/reduce.hpp"
 #include "attn/algebra/strided.hpp"
+#include "attn/core/isa.hpp"
 
 namespace attn {
 
@@ -16,11 +17,10 @@ namespace {
 
 enum class Op : bool { plain, transposed };
 
-// The product for this machine.
 template <class T>
-detail::Product<T>* best_product() {
+detail::Product<T>* chosen_product() {
 #if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return detail::avx2::product;
+  if (chosen_isa() >= Isa::avx2) return detail::avx2::product;
 #endif
   return detail::baseline::product;
 }
@@ -32,7 +32,7 @@ Shape batch_of(const Shape& shape) {
 
 template <class T>
 Array<T> product(const Array<T>& a, Op op_a, const Array<T>& b, Op op_b) {
-  static detail::Product<T>* const multiply = best_product<T>();
+  detail::Product<T>* const multiply = chosen_product<T>();
   const Shape batch_a = batch_of(a.shape());
   const Shape batch_b = batch_of(b.shape());
   const Shape batch = broadcast_shapes(batch_a, batch_b);

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "attn/core/isa.hpp"
+
 namespace attn {
 
 namespace {
@@ -49,9 +51,9 @@ void product_baseline(const float* in, index_t rows, index_t depth, const float*
   product_panel<1>(in, rows, depth, weights, out);
 }
 
-ProductPanel best_product() {
-  if (__builtin_cpu_supports("avx512f")) return product_avx512;
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return product_avx2;
+ProductPanel chosen_product() {
+  if (chosen_isa() == Isa::avx512) return product_avx512;
+  if (chosen_isa() == Isa::avx2) return product_avx2;
   return product_baseline;
 }
 #else
@@ -59,7 +61,7 @@ void product_baseline(const float* in, index_t rows, index_t depth, const float*
   product_panel<3>(in, rows, depth, weights, out);
 }
 
-ProductPanel best_product() { return product_baseline; }
+ProductPanel chosen_product() { return product_baseline; }
 #endif
 
 // Adds PE(first), PE(first+1), ... to the rows of x: PE(i, 2f) = sin(i w_f), PE(i, 2f+1) = cos(i w_f), w_f =
@@ -134,7 +136,7 @@ void PackedMatrix::put(index_t first, std::span<const float> values, index_t wid
 }
 
 void PackedMatrix::multiply(const float* in, index_t rows, float* out) const {
-  static const ProductPanel product_of = best_product();
+  const ProductPanel product_of = chosen_product();
   std::array<float, block * panel> tile;
   for (index_t i = 0; i < rows; i += block) {
     const index_t count = std::min(block, rows - i);

@@ -31,7 +31,7 @@ class PackedMatrix {
   void put(index_t first, std::span<const float> values, index_t width);
 
   // out[i, :] = in[i, :] * this; in [rows, depth] and out [rows, columns] row-major. Sums run over depth in order, so that
-  // the bits do not depend on the vector width (but on fused multiply-add, which every x86 since 2013 and every ARM has).
+  // the bits do not depend on the vector width, but on fused multiply-add: on x86 the scalar instruction set has none.
   void multiply(const float* in, index_t rows, float* out) const;
 
  private:

@@ -1,6 +1,7 @@
 #include <cmath>
 #include <numbers>
 
+#include "attn/core/isa.hpp"
 #include "attn/inputs/projection.hpp"
 #include "support.hpp"
 
@@ -29,6 +30,33 @@ TEST_CASE("a packed product equals the plain one") {
       }
     }
   }
+}
+
+TEST_CASE("a packed product obeys the chosen instruction set: fused where that fuses, and the same bits at every width") {
+  const index_t rows = 11, depth = 37, columns = 40;
+  std::vector<float> in(static_cast<std::size_t>(rows * depth)), matrix(static_cast<std::size_t>(depth * columns)),
+      out(static_cast<std::size_t>(rows * columns));
+  Rng(1, "in").normals(in);
+  Rng(1, "matrix").normals(matrix);
+  PackedMatrix packed(depth, columns);
+  packed.put(0, matrix, columns);
+  for (const Isa isa : machine_isas()) {
+    choose_isa(isa);
+    packed.multiply(in.data(), rows, out.data());
+    for (index_t i = 0; i < rows; ++i) {
+      for (index_t c = 0; c < columns; ++c) {
+        float sum = 0;
+        for (index_t k = 0; k < depth; ++k) {
+          const float a = in[static_cast<std::size_t>(i * depth + k)], b = matrix[static_cast<std::size_t>(k * columns + c)];
+          const volatile float product = a * b;
+          sum = isa == Isa::scalar ? sum + product : std::fma(a, b, sum);
+        }
+        INFO(to_string(isa) << " i=" << i << " c=" << c);
+        REQUIRE(out[static_cast<std::size_t>(i * columns + c)] == sum);
+      }
+    }
+  }
+  choose_isa(machine_isas().front());
 }
 
 // The page's formula, in double, token by token: embedding + position, LayerNorm, one column of Wq of head 1.

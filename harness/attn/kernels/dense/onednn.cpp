@@ -1,10 +1,12 @@
 #include "attn/kernels/dense/onednn.hpp"
 
 #include <dnnl.h>
+#include <dnnl_debug.h>
 
 #include <vector>
 
 #include "attn/core/assert.hpp"
+#include "attn/core/isa.hpp"
 
 // Present when oneDNN runs on OpenMP.
 extern "C" __attribute__((weak)) void omp_set_num_threads(int);
@@ -22,11 +24,24 @@ void stay_alone() {
   static_cast<void>(told);
 }
 
+// oneDNN takes a limit before its first product only. Its least is SSE4.1; where it can be limited to nothing (ARM, builds without
+// the choice) it says so, and does as it likes.
+void obey_isa() {
+  [[maybe_unused]] static const dnnl_status_t once = [] {
+    switch (chosen_isa()) {
+      case Isa::scalar: return dnnl_set_max_cpu_isa(dnnl_cpu_isa_sse41);
+      case Isa::avx2: return dnnl_set_max_cpu_isa(dnnl_cpu_isa_avx2);
+      default: return dnnl_success;
+    }
+  }();
+}
+
 }  // namespace
 
 void sgemm(Transposed ta, Transposed tb, index_t m, index_t n, index_t k, float alpha, const float* a, index_t a_stride,
            const float* b, index_t b_stride, float beta, float* c, index_t c_stride) {
   stay_alone();
+  obey_isa();
   const auto letter = [](Transposed t) { return t == Transposed::yes ? 'T' : 'N'; };
   const auto status = dnnl_sgemm(letter(ta), letter(tb), m, n, k, alpha, a, a_stride, b, b_stride, beta, c, c_stride);
   ATTN_ASSERT(status == dnnl_success);
@@ -38,6 +53,13 @@ void prepare_sgemm() {
   for (const Transposed tb : {Transposed::no, Transposed::yes}) {
     sgemm(Transposed::no, tb, n, n, n, 1, a.data(), n, b.data(), n, 0, c.data(), n);
   }
+}
+
+std::string onednn_isa() {
+  obey_isa();
+  const std::string name = dnnl_cpu_isa2str(dnnl_get_effective_cpu_isa());
+  const std::string prefix = "cpu_isa_";
+  return name.starts_with(prefix) ? name.substr(prefix.size()) : name;
 }
 
 std::string onednn_version() {

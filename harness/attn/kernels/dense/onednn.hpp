@@ -16,6 +16,10 @@ void sgemm(Transposed ta, Transposed tb, index_t m, index_t n, index_t k, float 
 // Has oneDNN generate its code now (about 7 MB), so that no run pays for it: for the plan of whoever calls sgemm.
 void prepare_sgemm();
 
+// The best instruction set that oneDNN may use, in its words: "sse41", "avx2", "avx512_core". What is chosen before the first product
+// (core/isa.hpp) holds for the life of the process.
+std::string onednn_isa();
+
 std::string onednn_version();  // "2.6.3"
 std::string onednn_runtime();  // "openmp", "tbb", "sequential" or "threadpool"
 

@@ -1,5 +1,6 @@
 // Which instruction set the kernels run on. Kernels are compiled once for each target below (Highway, dynamic dispatch)
-// and the best one that this machine has is taken, unless another is forced.
+// and the best one that this machine has is taken, unless another is forced. What is taken here is the choice of core/isa.hpp, which
+// everything else that computes obeys.
 #pragma once
 
 #include <string>
