@@ -87,7 +87,7 @@ class Scopes(Case):
             self.assertNotIn("--scope", mixer["command"])
         # Wq, Wk, Wv, Wo and an MLP twice as wide: eight products by [128, 128] for each of 80 tokens.
         self.assertAlmostEqual(float(rows["full", "layer"]["flops"]) - float(rows["full", "mixer"]["flops"]), 16 * 80 * 128 * 128, -3)
-        self.assertIn("whole layer", done.stdout)
+        self.assertIn("scope=layer", done.stdout)
         self.assertIn("mixer's share", done.stdout)
 
     def test_what_no_layer_has_is_a_row_with_the_reason(self):

@@ -2,7 +2,7 @@
 #include <set>
 #include <utility>
 
-#include "attn/cell/axes.hpp"
+#include "attn/cell/values.hpp"
 #include "attn/core/assert.hpp"
 #include "fuzz.hpp"
 

@@ -1,88 +1,341 @@
 #include "attn/cell/axes.hpp"
 
-#include <string>
-#include <unordered_set>
+#include <algorithm>
 #include <utility>
 
+#include "attn/cell/values.hpp"
 #include "attn/core/text.hpp"
+#include "attn/exec/limits.hpp"
+#include "attn/inputs/input.hpp"
+#include "attn/kernels/machine/isa.hpp"
 
 namespace attn {
 
 namespace {
 
-constexpr std::size_t most_values = 10'000;
+constexpr index_t longest = index_t{1} << 26;
+constexpr index_t most = 65536;  // sequences, heads
+constexpr index_t most_threads = 4096;
+constexpr index_t largest_seed = index_t{1} << 62;
 
-// Values in the order given, and as a set.
-struct Values {
-  std::vector<index_t> list;
-  std::unordered_set<index_t> known;
-};
+using Values = Result<std::vector<AxisValue>>;
 
-Status expand(std::string_view item, index_t low, index_t high, Values& values) {
-  const std::string given(item);
-  const auto in_range = [&](index_t value) { return value >= low && value <= high; };
-  const std::string range = std::to_string(low) + ".." + std::to_string(high);
-  const auto add = [&](index_t value) {
-    if (values.known.insert(value).second) values.list.push_back(value);
-  };
-  const auto dots = item.find("..");
-  if (dots == std::string_view::npos) {
-    const auto value = parse_integer(item);
-    if (!value) return refuse(value.reason() + "; accepted: 128,256 or 128..16384*2 or 128..1024+128");
-    if (!in_range(*value)) return refuse(given + " is outside " + range);
-    add(*value);
-    return {};
-  }
-  const auto rest = item.substr(dots + 2);
-  const auto sign = rest.find_first_of("*+");
-  const auto first = parse_integer(item.substr(0, dots));
-  const auto last = parse_integer(rest.substr(0, sign));
-  const Result<index_t> step = sign == std::string_view::npos ? Result<index_t>(1) : parse_integer(rest.substr(sign + 1));
-  if (!first || !last || !step) return refuse("'" + given + "' is not a range such as 128..16384*2 or 128..1024+128");
-  const bool geometric = sign != std::string_view::npos && rest[sign] == '*';
-  if (*step < (geometric ? 2 : 1) || (geometric && *first < 1)) return refuse("'" + given + "' does not advance");
-  if (!in_range(*first) || !in_range(*last) || *first > *last)
-    return refuse("'" + given + "' is not an ascending range within " + range);
-  for (index_t value = *first;; value = geometric ? value * *step : value + *step) {
-    if (values.list.size() >= most_values)
-      return refuse("'" + given + "' has more than " + std::to_string(most_values) + " values");
-    add(value);
-    if (value > (geometric ? *last / *step : *last - *step)) break;  // and no overflow
-  }
-  return {};
+Result<AxisValue> read_number(std::string_view text) {
+  const auto value = parse_integer(text);
+  if (!value) return value.refusal();
+  return AxisValue(*value);
 }
+
+// A number. `at(cell)` is where it lies, in a cell that is const or not.
+template <class At>
+Axis number(Axis axis, index_t low, index_t high, At at) {
+  axis.parse = [low, high](std::string_view text, const Registry&) -> Values {
+    const auto values = parse_axis(text, low, high);
+    if (!values) return values.refusal();
+    return std::vector<AxisValue>(values->begin(), values->end());
+  };
+  axis.read = read_number;
+  axis.set = [at](Cell& cell, const AxisValue& value) {
+    auto& field = at(cell);
+    field = static_cast<std::decay_t<decltype(field)>>(std::get<index_t>(value));
+  };
+  axis.get = [at](const Cell& cell) { return AxisValue(static_cast<index_t>(at(cell))); };
+  return axis;
+}
+
+// A name, which each part of a list must `read`.
+template <class Read>
+Axis name(Axis axis, Read read) {
+  axis.number = false;
+  axis.read = read;
+  axis.parse = [read](std::string_view text, const Registry&) -> Values {
+    std::vector<AxisValue> values;
+    for (const auto part : split(text, ',')) {
+      auto value = read(trim(part));
+      if (!value) return value.refusal();
+      if (std::find(values.begin(), values.end(), *value) == values.end()) values.push_back(*std::move(value));
+    }
+    return values;
+  };
+  return axis;
+}
+
+// One of a type's few values, with its to_string and its parser.
+template <class T, class At>
+Axis choice(Axis axis, Result<T> (*parse)(std::string_view), At at) {
+  axis = name(std::move(axis), [parse](std::string_view text) -> Result<AxisValue> {
+    const auto value = parse(text);
+    if (!value) return value.refusal();
+    return AxisValue(std::string(to_string(*value)));
+  });
+  axis.set = [parse, at](Cell& cell, const AxisValue& value) { at(cell) = parse(std::get<std::string>(value)).value(); };
+  axis.get = [at](const Cell& cell) { return AxisValue(std::string(to_string(at(cell)))); };
+  return axis;
+}
+
+// Any text.
+template <class At>
+Axis text(Axis axis, At at) {
+  axis = name(std::move(axis), [](std::string_view given) -> Result<AxisValue> { return AxisValue(std::string(given)); });
+  axis.set = [at](Cell& cell, const AxisValue& value) { at(cell) = std::get<std::string>(value); };
+  axis.get = [at](const Cell& cell) { return AxisValue(at(cell)); };
+  return axis;
+}
+
+Values variants_of(std::string_view names, const Registry& registry) {
+  std::vector<AxisValue> values;
+  if (names == "default") {
+    for (const auto& type : registry.all()) {
+      if (!type->info.in_default_sweep) continue;
+      const auto variant = registry.configure(type->id);
+      if (!variant) return variant.refusal();
+      values.emplace_back((*variant)->name());
+    }
+    return values;
+  }
+  const auto variants = registry.configure_list(std::string(names));
+  if (!variants) return variants.refusal();
+  for (const auto& variant : *variants) values.emplace_back(variant->name());
+  return values;
+}
+
+Result<AxisValue> available_isa(std::string_view isa) {
+  const auto available = kernels::available_isas();
+  if (std::find(available.begin(), available.end(), isa) != available.end()) return AxisValue(std::string(isa));
+  return refuse("'" + std::string(isa) + "' is not available; this machine and build have " + join(available, ", "));
+}
+
+Axis variant_axis() {
+  Axis axis = text(
+      {.name = "variant",
+       .flag = "variants",
+       .doc = "the variant's name",
+       .help = "ids with options or * and ?, families (clustered/ where an id has the name), 'all' or 'default'",
+       .usual = "default"},
+      [](auto& c) -> auto& { return c.variant; });
+  axis.parse = variants_of;
+  return axis;
+}
+
+Axis length_axis() {
+  Axis axis = number(
+      {.name = "q_len",
+       .flag = "n",
+       .doc = "queries: the sequence length N",
+       .help = "sequence lengths; where none are given, as far as an input of tensors goes",
+       .unit = "tokens",
+       .usual = "128..4096*2"},
+      1, longest, [](auto& c) -> auto& { return c.problem.q_len; });
+  axis.parse = [parse = axis.parse](std::string_view given, const Registry& registry) -> Values {
+    auto values = parse(given, registry);
+    if (values) std::sort(values->begin(), values->end());
+    return values;
+  };
+  return axis;
+}
+
+Axis causal_axis() {
+  Axis axis = number(
+      {.name = "causal",
+       .flag = "causal",
+       .doc = "1: query i sees keys up to i only",
+       .help = "no (0), yes (1) or both",
+       .usual = "0",
+       .quiet = true},
+      0, 1, [](auto& c) -> auto& { return c.problem.causal; });
+  axis.parse = [](std::string_view given, const Registry&) -> Values {
+    const auto values = parse_causal(given);
+    if (!values) return values.refusal();
+    return std::vector<AxisValue>(values->begin(), values->end());
+  };
+  return axis;
+}
+
+Axis input_axis() {
+  Axis axis = text(
+      {.name = "input",
+       .flag = "input",
+       .doc = "where Q, K, V come from",
+       .help = "where Q, K, V come from: text:FILE, iid:TAU, npy:Q,K,V, ...; may be given several times",
+       .usual = "text",
+       .repeatable = true},
+      [](auto& c) -> auto& { return c.input; });
+  axis.parse = [](std::string_view given, const Registry&) -> Values {
+    const auto input = parse_input(given);
+    if (!input) return input.refusal();
+    return std::vector<AxisValue>{(*input)->name()};
+  };
+  return axis;
+}
+
+Axis isa_axis() {
+  Axis axis = text(
+      {.name = "isa",
+       .flag = "isa",
+       .doc = "instruction set of the kernels",
+       .help = "instruction sets: avx512, avx2, neon, scalar; where none is given, the best here",
+       .usual = kernels::active_isa()},
+      [](auto& c) -> auto& { return c.isa; });
+  axis.parse = name({}, available_isa).parse;
+  return axis;
+}
+
+// Shapes: what they count is in the column's name.
+Axis size(Axis axis, index_t high, index_t Problem::*member) {
+  return number(
+      std::move(axis), 1, high, [member](auto& c) -> auto& { return c.problem.*member; });
+}
+
+std::vector<Axis> shape_axes() {
+  return {
+      length_axis(),
+      size({.name = "kv_len",
+            .flag = "kv-len",
+            .doc = "keys",
+            .help = "keys, where not as many as queries",
+            .unit = "tokens",
+            .as = "q_len"},
+           longest, &Problem::kv_len),
+      causal_axis(),
+      size({.name = "batch", .flag = "batch", .doc = "sequences", .help = "sequences", .usual = "1"}, most, &Problem::batch),
+      size({.name = "heads", .flag = "heads", .doc = "query heads", .help = "query heads", .usual = "8"}, most, &Problem::heads),
+      size({.name = "kv_heads",
+            .flag = "kv-heads",
+            .doc = "key and value heads",
+            .help = "key and value heads (default: as heads)",
+            .as = "heads"},
+           most, &Problem::kv_heads),
+      size({.name = "head_dim",
+            .flag = "head-dim",
+            .doc = "width of a query and a key",
+            .help = "width of queries and keys",
+            .usual = "64"},
+           widest_head, &Problem::head_dim),
+      size({.name = "value_dim",
+            .flag = "value-dim",
+            .doc = "width of a value",
+            .help = "width of values (default: as head-dim)",
+            .as = "head_dim"},
+           widest_head, &Problem::value_dim),
+      choice(
+          {.name = "dtype",
+           .flag = "dtype",
+           .doc = "number type of Q, and of K and V unless kv_dtype says otherwise",
+           .help = "number types of the tensors: f32",
+           .usual = "f32",
+           .quiet = true},
+          parse_dtype, [](auto& c) -> auto& { return c.problem.dtype; }),
+      choice(
+          {.name = "kv_dtype",
+           .flag = "kv-dtype",
+           .doc = "number type of K and V",
+           .help = "number types of keys and values (default: as dtype)",
+           .as = "dtype"},
+          parse_dtype, [](auto& c) -> auto& { return c.problem.kv_dtype; })};
+}
+
+std::vector<Axis> setting_axes() {
+  return {
+      input_axis(),
+      number(
+          {.name = "threads",
+           .flag = "threads",
+           .doc = "threads of the pool",
+           .help = "threads of the pool; where none are given, all usable cores",
+           .usual = std::to_string(usable_cores())},
+          1, most_threads, [](auto& c) -> auto& { return c.threads; }),
+      isa_axis(),
+      choice(
+          {.name = "pass",
+           .flag = "pass",
+           .doc = "forward, or forward_backward: both, timed as one; the backward pass's flops are 2.5 times the forward's (five "
+                  "products for two) unless the variant's page counts them",
+           .help = "forward, forward_backward: the step of a training, where a variant has a backward pass of its own",
+           .usual = "forward",
+           .quiet = true},
+          parse_pass, [](auto& c) -> auto& { return c.problem.pass; }),
+      choice(
+          {.name = "scope",
+           .flag = "scope",
+           .doc = "mixer, or layer: forward through norm, projections (Wq, Wk, Wv as far as the mixer reads them, and Wo), "
+                  "mixer, norm and an MLP of 2 * heads * head_dim hidden units; x of heads * head_dim numbers a token is what "
+                  "Q holds",
+           .help = "mixer, layer: the projections, norms and MLP around it too, forward",
+           .usual = "mixer",
+           .quiet = true},
+          parse_scope, [](auto& c) -> auto& { return c.scope; }),
+      number(
+          {.name = "seed",
+           .flag = "seed",
+           .doc = "seed of inputs and parameters",
+           .help = "seeds of inputs and parameters",
+           .usual = "1"},
+          0, largest_seed, [](auto& c) -> auto& { return c.seed; })};
+}
+
+std::vector<Axis>& table() {
+  static std::vector<Axis> list = [] {
+    std::vector<Axis> all{variant_axis()};
+    for (auto more : {shape_axes(), setting_axes()}) std::move(more.begin(), more.end(), std::back_inserter(all));
+    return all;
+  }();
+  return list;
+}
+
+// What a reader takes for granted: the value of the axis that this one follows, or the usual one.
+bool as_another(const Axis& axis, const Cell& cell) { return !axis.as.empty() && axis.get(cell) == axis_of(axis.as).get(cell); }
+bool is_usual(const Axis& axis, const Cell& cell) { return as_another(axis, cell) || to_string(axis.get(cell)) == axis.usual; }
+bool goes_unsaid(const Axis& axis, const Cell& cell) { return as_another(axis, cell) || (axis.quiet && is_usual(axis, cell)); }
+
+std::string told(const Axis& axis, const Cell& cell) { return axis.name + "=" + to_string(axis.get(cell)); }
 
 }  // namespace
 
-Result<std::vector<index_t>> parse_axis(std::string_view text, index_t low, index_t high) {
-  Values values;
-  for (const auto item : split(text, ',')) {
-    if (Status status = expand(trim(item), low, high, values); !status) return status.refusal();
-  }
-  return std::move(values.list);
+std::string to_string(const AxisValue& value) {
+  const auto* count = std::get_if<index_t>(&value);
+  return count != nullptr ? std::to_string(*count) : std::get<std::string>(value);
 }
 
-Result<std::vector<bool>> parse_causal(std::string_view text) {
-  if (text == "no") return std::vector<bool>{false};
-  if (text == "yes") return std::vector<bool>{true};
-  if (text == "both") return std::vector<bool>{false, true};
-  return refuse("causal '" + std::string(text) + "' is not one of no, yes, both");
+const std::vector<Axis>& axes() { return table(); }
+
+const Axis& axis_of(std::string_view name) {
+  const auto found = std::find_if(axes().begin(), axes().end(), [&](const Axis& axis) { return axis.name == name; });
+  ATTN_ASSERT(found != axes().end());
+  return *found;
 }
 
-Result<index_t> parse_bytes(std::string_view text) {
-  index_t unit = 1;
-  std::string_view digits = text;
-  if (!text.empty()) {
-    const auto suffix = std::string_view("KMGT").find(text.back());
-    if (suffix != std::string_view::npos) {
-      unit = index_t{1} << (10 * (suffix + 1));
-      digits.remove_suffix(1);
-    }
+void add_axis(Axis axis) { table().push_back(std::move(axis)); }
+
+std::string cell_key(const Cell& cell) {
+  std::vector<std::string> parts;
+  for (const Axis& axis : axes()) parts.push_back(to_string(axis.get(cell)));
+  return join(parts, "|");
+}
+
+std::string heading(const Cell& cell) {
+  std::vector<std::string> parts;
+  for (std::size_t a = 1; a < axes().size(); ++a) {
+    if (!goes_unsaid(axes()[a], cell)) parts.push_back(told(axes()[a], cell));
   }
-  const auto value = parse_integer(digits);
-  if (!value || *value < 0 || *value > (index_t{1} << 62) / unit)
-    return refuse("'" + std::string(text) + "' is not a size such as 512M or 8G");
-  return *value * unit;
+  return join(parts, " ");
+}
+
+std::string title(const Cell& cell) {
+  std::vector<std::string> parts{cell.variant};
+  for (std::size_t a = 1; a < axes().size(); ++a) {
+    if (!is_usual(axes()[a], cell)) parts.push_back(told(axes()[a], cell));
+  }
+  return join(parts, " ");
+}
+
+std::vector<std::string> arguments_for(const Cell& cell) {
+  std::vector<std::string> arguments;
+  for (const Axis& axis : axes()) {
+    if (goes_unsaid(axis, cell)) continue;
+    arguments.push_back("--" + axis.flag);
+    arguments.push_back(to_string(axis.get(cell)));
+  }
+  return arguments;
 }
 
 }  // namespace attn

@@ -5,19 +5,12 @@
 #include <stdexcept>
 #include <utility>
 
+#include "attn/cell/axes.hpp"
+
 namespace attn {
 
 using nlohmann::json;
 
-// By the names that tables have.
-void to_json(json& j, DType dtype) { j = std::string(to_string(dtype)); }
-void from_json(const json& j, DType& dtype) { dtype = parse_dtype(j.get<std::string>()).value(); }
-void to_json(json& j, Pass pass) { j = std::string(to_string(pass)); }
-void from_json(const json& j, Pass& pass) { pass = parse_pass(j.get<std::string>()).value(); }
-
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Problem, batch, heads, kv_heads, q_len, kv_len, head_dim, value_dim, causal, dtype, kv_dtype,
-                                   pass)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Cell, variant, problem, input, seed, threads, isa, scope)
 NLOHMANN_JSON_SERIALIZE_ENUM(Comparison, {{Comparison::none, "none"}, {Comparison::rows, "rows"}, {Comparison::full, "full"}})
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Settings, samples, sample_min_s, gate, fidelity, fidelity_seeds, clock, pin, against,
                                    memory_limit_bytes, output_file)
@@ -75,11 +68,20 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Measurement, outcome, reason, isa, samples_s,
                                    gate, fidelity, note, placed, placement, output_file, cost, workspace_bytes, parameter_bytes,
                                    peak_rss_bytes, setup_s, fma_gflops, disturbed, remeasured)
 
-std::string to_json(const Cell& cell, const Settings& settings) { return json{{"cell", cell}, {"settings", settings}}.dump(); }
+std::string to_json(const Cell& cell, const Settings& settings) {
+  json values = json::object();
+  for (const Axis& axis : axes()) std::visit([&](const auto& value) { values[axis.name] = value; }, axis.get(cell));
+  return json{{"cell", values}, {"settings", settings}}.dump();
+}
 
 void from_json(const std::string& text, Cell& cell, Settings& settings) {
   const json j = json::parse(text);
-  from_json(j.at("cell"), cell);
+  for (const Axis& axis : axes()) {
+    const json& value = j.at("cell").at(axis.name);
+    const auto read = axis.read(value.is_string() ? value.get<std::string>() : value.dump());
+    if (!read) throw std::invalid_argument(axis.name + ": " + read.reason());
+    axis.set(cell, *read);
+  }
   j.at("settings").get_to(settings);
 }
 

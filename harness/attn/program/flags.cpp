@@ -8,7 +8,7 @@
 #include <cctype>
 #include <cstdlib>
 
-#include "attn/cell/axes.hpp"
+#include "attn/cell/values.hpp"
 #include "attn/core/text.hpp"
 #include "attn/measure/memory.hpp"
 #include "attn/record/sink.hpp"

@@ -87,37 +87,26 @@ bool meters_agree(const Measurement& m) {
   return m.peak_rss_bytes >= 0 && std::abs(static_cast<double>(m.peak_rss_bytes) - booked) <= 0.10 * booked + 4.0 * (1 << 20);
 }
 
-const std::vector<Column>& columns() {
+std::vector<Column> leading_columns() {
   using R = const Row&;
-  static const std::vector<Column> list = {
+  std::vector<Column> list = {
       {"schema", "version of this list of columns", [](R) { return std::to_string(csv_schema); }},
       {"variant", "id of the variant", [](R r) { return r.id; }, true},
       {"options", "its options, canonical: name=value,...", [](R r) { return r.options; }, true},
       {"family", "its folder", [](R r) { return r.family; }, true},
       {"exactness", "exact, pattern, approximation, fitted approximation (once its tensors are learned) or different operator",
        [](R r) { return r.exactness; }, true},
-      {"batch", "sequences", [](R r) { return whole(r.cell.problem.batch); }},
-      {"heads", "query heads", [](R r) { return whole(r.cell.problem.heads); }},
-      {"kv_heads", "key and value heads", [](R r) { return whole(r.cell.problem.kv_heads); }},
-      {"q_len", "queries: the sequence length N", [](R r) { return whole(r.cell.problem.q_len); }},
-      {"kv_len", "keys", [](R r) { return whole(r.cell.problem.kv_len); }},
-      {"head_dim", "width of a query and a key", [](R r) { return whole(r.cell.problem.head_dim); }},
-      {"value_dim", "width of a value", [](R r) { return whole(r.cell.problem.value_dim); }},
-      {"causal", "1: query i sees keys up to i only", [](R r) { return whole(r.cell.problem.causal); }},
-      {"dtype", "number type of the tensors", [](R) { return std::string("f32"); }, true},
-      {"input", "where Q, K, V come from", [](R r) { return r.cell.input; }, true},
-      {"seed", "seed of inputs and parameters", [](R r) { return std::to_string(r.cell.seed); }},
-      {"threads", "threads of the pool", [](R r) { return std::to_string(r.cell.threads); }},
-      {"isa", "instruction set of the kernels", [](R r) { return r.measurement.isa.empty() ? r.cell.isa : r.measurement.isa; },
-       true},
-      {"pass",
-       "forward, or forward_backward: both, timed as one; the backward pass's flops are 2.5 times the forward's (five products "
-       "for two) unless the variant's page counts them",
-       [](R r) { return std::string(to_string(r.cell.problem.pass)); }, true},
-      {"scope",
-       "mixer, or layer: forward through norm, projections (Wq, Wk, Wv as far as the mixer reads them, and Wo), mixer, norm and "
-       "an MLP of 2 * heads * head_dim hidden units; x of heads * head_dim numbers a token is what Q holds",
-       [](R r) { return std::string(to_string(r.cell.scope)); }, true},
+  };
+  for (std::size_t a = 1; a < axes().size(); ++a) {
+    const Axis& axis = axes()[a];
+    list.push_back({axis.name, axis.doc, [get = axis.get](R r) { return to_string(get(r.cell)); }, !axis.number});
+  }
+  return list;
+}
+
+std::vector<Column> measured_columns() {
+  using R = const Row&;
+  return {
       {"status", "ok, unsupported, inaccurate, timed_out, out_of_memory, crashed, skipped_budget",
        [](R r) { return std::string(to_string(r.measurement.outcome)); }, true},
       {"reason", "why the status is not ok", [](R r) { return r.measurement.reason; }, true},
@@ -243,6 +232,15 @@ const std::vector<Column>& columns() {
       {"commit", "source of this attnbench", [](R r) { return r.commit; }, true},
       {"command", "repeats this row", [](R r) { return r.command; }, true},
   };
+}
+
+const std::vector<Column>& columns() {
+  static const std::vector<Column> list = [] {
+    std::vector<Column> all = leading_columns();
+    const auto more = measured_columns();
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  }();
   return list;
 }
 
@@ -353,9 +351,6 @@ Result<CsvText> read_csv_to_resume(const std::string& path, const std::string& h
 
 namespace {
 
-constexpr std::array key_columns = {"variant",   "options", "batch", "heads", "kv_heads", "q_len", "kv_len", "head_dim",
-                                    "value_dim", "causal",  "input", "seed",  "threads",  "isa",   "pass",   "scope"};
-
 std::size_t column_index(std::string_view name) {
   for (std::size_t c = 0; c < columns().size(); ++c) {
     if (columns()[c].name == name) return c;
@@ -366,21 +361,11 @@ std::size_t column_index(std::string_view name) {
 
 }  // namespace
 
-std::string cell_key(const Cell& cell) {
-  Row row;
-  row.cell = cell;
-  const auto colon = cell.variant.find(':');
-  row.id = cell.variant.substr(0, colon);
-  row.options = colon == std::string::npos ? "" : cell.variant.substr(colon + 1);
-  std::vector<std::string> parts;
-  for (const char* name : key_columns) parts.push_back(columns()[column_index(name)].value(row));
-  return join(parts, "|");
-}
-
 std::string cell_key(const std::vector<std::string>& record) {
   ATTN_ASSERT(record.size() == columns().size());
-  std::vector<std::string> parts;
-  for (const char* name : key_columns) parts.push_back(record[column_index(name)]);
+  const std::string& options = record[column_index("options")];
+  std::vector<std::string> parts{record[column_index("variant")] + (options.empty() ? "" : ":" + options)};
+  for (std::size_t a = 1; a < axes().size(); ++a) parts.push_back(record[column_index(axes()[a].name)]);
   return join(parts, "|");
 }
 

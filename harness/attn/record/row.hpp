@@ -1,9 +1,11 @@
 // One row of the CSV: a cell, what was measured, and what stands around it.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
+#include "attn/cell/axes.hpp"
 #include "attn/cell/cell.hpp"
 #include "attn/core/result.hpp"
 #include "attn/measure/machine.hpp"
@@ -25,8 +27,8 @@ struct Row {
 struct Column {
   std::string name;
   std::string doc;
-  std::string (*value)(const Row&);  // "" = not measured
-  bool text = false;                 // the others hold numbers
+  std::function<std::string(const Row&)> value;  // "" = not measured
+  bool text = false;                             // the others hold numbers
 };
 const std::vector<Column>& columns();
 
@@ -59,8 +61,7 @@ CsvText parse_csv(std::string_view text);
 // the header; refused if it is another's.
 Result<CsvText> read_csv_to_resume(const std::string& path, const std::string& header, int schema);
 
-// What makes two rows the same cell, from a CSV record of this schema or from a cell.
-std::string cell_key(const Cell& cell);
+// cell_key() of a CSV record of this schema.
 std::string cell_key(const std::vector<std::string>& record);
 
 // The column status of a CSV record of this schema.

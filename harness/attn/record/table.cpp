@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <tuple>
 
+#include "attn/cell/axes.hpp"
 #include "attn/record/statistics.hpp"
 
 namespace attn {
@@ -15,13 +16,6 @@ using Line = std::vector<std::string>;
 
 bool timed(const Row& row) { return row.measurement.outcome == Outcome::ok && !row.measurement.samples_s.empty(); }
 
-std::string heading(const Row& row) {
-  return fmt::format("{}, input {}, {} thread{}, {}{}{}", to_string(row.cell.problem), row.cell.input, row.cell.threads,
-                     row.cell.threads == 1 ? "" : "s", row.cell.isa,
-                     row.cell.problem.pass == Pass::forward ? "" : ", forward and backward",
-                     row.cell.scope == Scope::mixer ? "" : ", whole layer");
-}
-
 // Where the input lies and what to know of it, from the first row that ran; with a newline.
 template <class Iterator>
 std::string input_line(Iterator first, Iterator last) {
@@ -31,10 +25,11 @@ std::string input_line(Iterator first, Iterator last) {
   return to_string(m.placement) + (m.note.empty() ? "" : "; " + m.note) + "\n";
 }
 
-auto block_of(const Row& row) {
-  const Problem& p = row.cell.problem;
-  return std::tuple(p.causal, p.batch, p.heads, p.kv_heads, p.head_dim, p.value_dim, row.cell.input, row.cell.isa,
-                    row.cell.problem.pass, row.cell.scope, row.cell.threads, row.cell.seed, p.q_len, p.kv_len);
+// All but the variant, the grid's outermost axis last: growing lengths follow each other.
+std::vector<AxisValue> block_of(const Row& row) {
+  std::vector<AxisValue> values;
+  for (auto axis = axes().rbegin(); axis + 1 != axes().rend(); ++axis) values.push_back(axis->get(row.cell));
+  return values;
 }
 
 std::string relative_time(const Measurement& m, double baseline_s) {
@@ -136,9 +131,9 @@ std::string table(const std::vector<Row>& rows, const std::string& baseline, Tab
     for (auto row = first; row != last; ++row) lines.push_back(line_of(**row, baseline_s));
     const std::string placed = input_line(first, last);
     if (style == TableStyle::markdown) {
-      text += "**" + heading(**first) + "**\n\n" + (placed.empty() ? "" : placed + "\n");
+      text += "**" + heading((*first)->cell) + "**\n\n" + (placed.empty() ? "" : placed + "\n");
     } else {
-      text += heading(**first) + "\n" + (placed.empty() ? "" : "  " + placed);
+      text += heading((*first)->cell) + "\n" + (placed.empty() ? "" : "  " + placed);
     }
     text += (style == TableStyle::markdown ? as_markdown(lines) : aligned(lines)) + "\n";
     first = last;

@@ -1,20 +1,16 @@
-// From axes to cells.
+// What a sweep measures.
 #pragma once
 
 #include <string>
 #include <vector>
 
-#include "attn/cell/cell.hpp"
+#include "attn/cell/grid.hpp"
 #include "attn/sweep/options.hpp"
 #include "attn/variant/registry.hpp"
 
 namespace attn {
 
-// Cells of one block share everything but the variant; blocks come in ascending order of length.
-struct Block {
-  std::vector<Cell> cells;
-};
-
+// In ascending order of length.
 Result<std::vector<Block>> make_grid(const SweepOptions& options, const Registry& registry);
 
 // The command that measures this cell alone.

@@ -13,25 +13,20 @@ void declare(CLI::App& app, SweepOptions& o) {
   const auto text = [&](const char* name, std::string& value, const char* doc, const char* group) {
     add_text(app, name, value, doc, group);
   };
-  const char* axes = "Axes (lists 1,2,4 and ranges 128..16384*2, 128..1024+128)";
-  text("variants", o.variants, "ids with options or * and ?, families (clustered/ where an id has the name), 'all' or 'default'",
-       axes);
-  text("n", o.n, "sequence lengths (default: 128..4096*2, as far as an input of tensors goes)", axes);
-  text("kv-len", o.kv_len, "keys, where not as many as queries", axes);
-  text("causal", o.causal, "no, yes or both", axes);
-  text("threads", o.threads, "threads of the pool (default: all usable cores)", axes);
-  text("batch", o.batch, "sequences", axes);
-  text("heads", o.heads, "query heads", axes);
-  text("kv-heads", o.kv_heads, "key and value heads (default: as heads)", axes);
-  text("head-dim", o.head_dim, "width of queries and keys", axes);
-  text("value-dim", o.value_dim, "width of values (default: as head-dim)", axes);
-  text("seed", o.seed, "seeds of inputs and parameters", axes);
-  add_texts(app, "input", o.inputs, "where Q, K, V come from: text:FILE, iid:TAU, npy:Q,K,V, ...; may be given several times",
-            axes);
-  text("isa", o.isa, "instruction sets: avx512, avx2, neon, scalar (default: the best here)", axes);
-  text("pass", o.pass, "forward, forward_backward: the step of a training, where a variant has a backward pass of its own", axes);
-  text("scope", o.scope, "mixer, layer: the projections, norms and MLP around it too, forward", axes);
-  add_texts(app, "plugin", o.plugins, "shared library with a variant; may be given several times", axes);
+  const char* axis_group = "Axes (lists 1,2,4 and ranges 128..16384*2, 128..1024+128)";
+  for (const Axis& axis : axes()) {
+    auto& texts = o.axes[axis.name];
+    if (axis.repeatable) {
+      add_texts(app, axis.flag.c_str(), texts, axis.help.c_str(), axis_group);
+    } else {
+      const auto last_given = [&texts](const std::string& given) { texts = {given}; };
+      app.add_option_function<std::string>("--" + axis.flag, last_given, axis.help)
+          ->multi_option_policy(last)
+          ->group(axis_group)
+          ->default_str(axis.usual);
+    }
+  }
+  add_texts(app, "plugin", o.plugins, "shared library with a variant; may be given several times", axis_group);
 
   const char* measuring = "Measuring";
   const auto whole = [&](const char* flag, index_t& value, index_t low, index_t high, const char* doc) {
@@ -113,7 +108,11 @@ CommandLine parse_command_line(const std::vector<std::string>& given) {
   CommandLine line;
   CLI::App app("Measures attention variants: speed, memory and accuracy against sequence length.", "attn_sweep");
   declare(app, line.options);
-  const FlagsEnd end = read_flags(app, given, {"input", "plugin"});
+  std::vector<std::string> repeatable{"plugin"};
+  for (const Axis& axis : axes()) {
+    if (axis.repeatable) repeatable.push_back(axis.flag);
+  }
+  const FlagsEnd end = read_flags(app, given, repeatable);
   line.then = end.exit ? CommandLine::Then::exit : CommandLine::Then::run;
   line.exit_code = end.exit_code;
   line.text = end.text;

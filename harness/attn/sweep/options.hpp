@@ -5,28 +5,14 @@
 #include <string_view>
 #include <vector>
 
+#include "attn/cell/axes.hpp"
 #include "attn/core/problem.hpp"
 #include "attn/core/result.hpp"
 
 namespace attn {
 
 struct SweepOptions {
-  // Axes
-  std::string variants = "default";
-  std::string n;       // empty: 128..4096*2, as far as an input of tensors goes
-  std::string kv_len;  // empty: as n
-  std::string causal = "no";
-  std::string threads;  // empty: all usable cores
-  std::string batch = "1";
-  std::string heads = "8";
-  std::string kv_heads;  // empty: as heads
-  std::string head_dim = "64";
-  std::string value_dim;  // empty: as head_dim
-  std::string seed = "1";
-  std::vector<std::string> inputs;  // empty: the text that comes with attnbench
-  std::string isa;                  // list; empty: the best
-  std::string pass = "forward";     // list
-  std::string scope = "mixer";      // list
+  Asked axes;
   std::vector<std::string> plugins;
   // Measuring
   index_t samples = 9;

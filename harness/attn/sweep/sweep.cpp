@@ -76,7 +76,8 @@ Measurement failure(Outcome outcome, std::string reason) {
 }
 
 Measurement measure_in_worker(const Sweep& sweep, const Cell& cell, const Settings& settings) {
-  const nlohmann::json question = {{"kind", "cell"}, {"started_s", monotonic_s()}, {"cell", to_json(cell, settings)}};
+  nlohmann::json question = nlohmann::json::parse(to_json(cell, settings));
+  question.update({{"kind", "cell"}, {"started_s", monotonic_s()}});
   const ProcessEnd end = sweep.ask(question.dump(), sweep.options.timeout_s, sweep.memory_limit_bytes);
   if (end.how == ProcessEnd::How::answered) {
     try {
@@ -178,12 +179,6 @@ std::string outcome_text(const Measurement& m) {
   return m.samples_s.empty() ? "ok" : human_time(*std::min_element(m.samples_s.begin(), m.samples_s.end()));
 }
 
-std::string cell_title(const Cell& cell) {
-  return fmt::format("{} q_len={}{} threads={}{}{}", cell.variant, cell.problem.q_len, cell.problem.causal ? " causal" : "",
-                     cell.threads, cell.problem.pass == Pass::forward ? "" : " forward_backward",
-                     cell.scope == Scope::mixer ? "" : " layer");
-}
-
 Status finish_cell(Sweep& sweep, const Cell& cell, const std::vector<Measurement>& rounds) {
   Row row = make_row(sweep, cell, merged(rounds));
   if (Status status = sweep.csv->append(csv_line(row)); !status) return status;
@@ -240,8 +235,8 @@ void fit_budgets(Sweep& sweep, Block& block, double begin_s) {
     if (interrupted) return;
     if (!why.empty()) sweep.out_of_reach[cell_key(cell)] = why;
     if (!sweep.options.quiet)
-      tell(stderr, fmt::format("iso-error {}: q_len={} {}{}\n", format_number(sweep.options.iso_error), cell.problem.q_len,
-                               cell.variant, why.empty() ? "" : ": " + why));
+      tell(stderr,
+           fmt::format("iso-error {}: {}{}\n", format_number(sweep.options.iso_error), title(cell), why.empty() ? "" : ": " + why));
   }
 }
 
@@ -289,7 +284,7 @@ Status measure_block(Sweep& sweep, const Block& block, std::size_t block_number,
         if (Status status = sweep.journal->append(nlohmann::json{{"cell", key}, {"measurement", to_json(m)}}.dump() + "\n");
             !status)
           return status;
-        progress.end(cell_title(*cell), 1, outcome_text(m));
+        progress.end(title(*cell), 1, outcome_text(m));
         list.push_back(std::move(m));
       }
       if (list.size() == rounds || list.back().outcome != Outcome::ok) {
@@ -410,10 +405,7 @@ int dry_run(const std::vector<Block>& blocks) {
   std::size_t cells = 0;
   std::string text;
   for (const Block& block : blocks) {
-    const Cell& first = block.cells.front();
-    text += fmt::format("{}, input {}, threads={}, isa={}, seed={}{}{}\n", to_string(first.problem), first.input, first.threads,
-                        first.isa, first.seed, first.problem.pass == Pass::forward ? "" : ", forward_backward",
-                        first.scope == Scope::mixer ? "" : ", layer");
+    text += heading(block.cells.front()) + "\n";
     for (const Cell& cell : block.cells) text += "  " + cell.variant + "\n";
     cells += block.cells.size();
   }

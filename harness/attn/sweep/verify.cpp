@@ -5,8 +5,9 @@
 #include <algorithm>
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <optional>
 
-#include "attn/cell/axes.hpp"
+#include "attn/cell/values.hpp"
 #include "attn/core/text.hpp"
 #include "attn/program/exit.hpp"
 #include "attn/program/flags.hpp"
@@ -60,6 +61,13 @@ Finding finding_of(const ProcessEnd& end, const std::string& property, double ti
   return {.property = property, .cases = answer.cases, .failure = no_answer(silent, timeout_s, where).reason};
 }
 
+// What a flag of an axis says; none where it is not given.
+std::optional<std::string> asked(const SweepOptions& o, std::string_view axis) {
+  const auto found = o.axes.find(axis);
+  if (found == o.axes.end() || found->second.empty()) return {};
+  return found->second.front();
+}
+
 // What this property came to over all variants.
 struct Total {
   index_t cases = 0, variants = 0;  // variants that it was tried on
@@ -86,7 +94,7 @@ std::string result_of(const Total& total) {
 
 std::string repeat_verify(const Verdict& verdict, const Finding& finding, const SweepOptions& o) {
   std::vector<std::string> arguments = {"attn_sweep", "--verify", "--variants", verdict.variant, "--property", finding.property};
-  if (!o.threads.empty()) arguments.insert(arguments.end(), {"--threads", o.threads});
+  if (const auto threads = asked(o, "threads")) arguments.insert(arguments.end(), {"--threads", *threads});
   if (!o.memory_limit.empty()) arguments.insert(arguments.end(), {"--memory-limit", o.memory_limit});
   if (o.timeout_s != SweepOptions().timeout_s) arguments.insert(arguments.end(), {"--timeout", format_number(o.timeout_s)});
   for (const auto& plugin : o.plugins) arguments.insert(arguments.end(), {"--plugin", plugin});
@@ -101,7 +109,7 @@ bool any_failed(const std::vector<Verdict>& verdicts) {
 
 // The variants asked for; with plugins and no --variants, those that the plugins brought.
 Result<std::vector<std::unique_ptr<Variant>>> chosen(const SweepOptions& o, const Registry& registry) {
-  if (o.variants != SweepOptions().variants) return registry.configure_list(o.variants);
+  if (const auto names = asked(o, "variant"); names && *names != axis_of("variant").usual) return registry.configure_list(*names);
   if (o.plugins.empty()) return registry.configure_list("all");
   Registry builtin;
   register_builtin_variants(builtin);
@@ -121,7 +129,7 @@ int verify(const SweepOptions& o, const Registry& registry, const std::vector<st
   if (!tried) return refused("--property: " + tried.reason());
   const auto variants = chosen(o, registry);
   if (!variants) return refused("--variants: " + variants.reason());
-  const auto threads = parse_axis(o.threads.empty() ? "2" : o.threads, 1, 256);
+  const auto threads = parse_axis(asked(o, "threads").value_or("2"), 1, 256);
   if (!threads || threads->size() != 1)
     return refused("--threads: --verify takes one number, 1..256" + (threads ? std::string() : "; " + threads.reason()));
   const auto memory_limit_bytes = read_memory_limit(o.memory_limit);

@@ -33,7 +33,7 @@ std::string answer_to(const nlohmann::json& question, const Registry& registry) 
   }
   Cell cell;
   Settings settings;
-  from_json(question.at("cell").get<std::string>(), cell, settings);
+  from_json(question.dump(), cell, settings);
   return to_json(measure_cell(registry, cell, settings, started_s));
 }
 

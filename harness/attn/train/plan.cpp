@@ -4,7 +4,7 @@
 #include <cmath>
 #include <functional>
 
-#include "attn/cell/axes.hpp"
+#include "attn/cell/values.hpp"
 #include "attn/core/text.hpp"
 #include "attn/record/context.hpp"
 

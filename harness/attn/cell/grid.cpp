@@ -1,0 +1,101 @@
+#include "attn/cell/grid.hpp"
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <set>
+#include <span>
+#include <utility>
+
+#include "attn/inputs/input.hpp"
+
+namespace attn {
+
+namespace {
+
+// Opened once, whatever the number of cells.
+class OpenInputs {
+ public:
+  Result<const Input*> get(const std::string& name) {
+    auto& opened = opened_[name];
+    if (!opened) {
+      auto input = parse_input(name);
+      if (!input) return input.refusal();
+      opened = *std::move(input);
+    }
+    return opened.get();
+  }
+
+ private:
+  std::map<std::string, std::unique_ptr<Input>> opened_;
+};
+
+// The problem that an input serves. A length that was asked for and is not in the file stays: a row, refused when its tensors are made.
+Result<Problem> served(const Input& input, const Problem& wish, bool length_asked) {
+  auto problem = input.adapt(wish);
+  if (!problem) return refuse("--input " + input.name() + ": " + problem.reason());
+  const auto held = input.shape();
+  if (length_asked && held && held->self_attention() && held->kv_len < wish.kv_len) {
+    problem->q_len = wish.q_len;
+    problem->kv_len = wish.kv_len;
+  }
+  return problem;
+}
+
+}  // namespace
+
+void GridLine::add(const AxisValue& value) {
+  if (std::find(values.begin(), values.end(), value) == values.end()) values.push_back(value);
+}
+
+Result<std::vector<GridLine>> parse_grid(const Asked& asked, const Registry& registry) {
+  std::vector<GridLine> grid;
+  for (const Axis& axis : axes()) {
+    const auto given = asked.find(axis.name);
+    const bool found = given != asked.end() && !given->second.empty();
+    GridLine& line = grid.emplace_back(GridLine{&axis, {}, found});
+    if (!found && axis.usual.empty()) continue;
+    for (const std::string& text : found ? given->second : std::vector{axis.usual}) {
+      const auto values = axis.parse(text, registry);
+      if (!values) return refuse("--" + axis.flag + ": " + values.reason());
+      for (const AxisValue& value : *values) line.add(value);
+    }
+  }
+  return grid;
+}
+
+Result<std::vector<Block>> make_blocks(const std::vector<GridLine>& grid) {
+  const GridLine& variants = grid.front();
+  const std::span lines(grid.begin() + 1, grid.end());
+  const bool length_asked = std::ranges::any_of(lines, [](const GridLine& l) { return l.axis->name == "q_len" && l.asked; });
+  std::vector<Cell> wishes{Cell{}};
+  for (const GridLine& line : lines) {
+    std::vector<Cell> more;
+    for (const Cell& wish : wishes) {
+      if (line.values.empty()) more.push_back(wish);
+      for (const AxisValue& value : line.values) line.axis->set(more.emplace_back(wish), value);
+    }
+    wishes = std::move(more);
+  }
+
+  std::vector<Block> blocks;
+  std::set<std::string> known;
+  OpenInputs inputs;
+  for (Cell& cell : wishes) {
+    for (const GridLine& line : lines) {
+      if (line.values.empty()) line.axis->set(cell, axis_of(line.axis->as).get(cell));
+    }
+    const auto input = inputs.get(cell.input);
+    if (!input) return input.refusal();
+    const auto problem = served(**input, cell.problem, length_asked);
+    if (!problem) return problem.refusal();
+    cell.problem = *problem;
+    if (!known.insert(cell_key(cell)).second) continue;
+    Block block;
+    for (const AxisValue& variant : variants.values) variants.axis->set(block.cells.emplace_back(cell), variant);
+    blocks.push_back(std::move(block));
+  }
+  return blocks;
+}
+
+}  // namespace attn
