@@ -16,11 +16,11 @@ except ImportError as missing:
     sys.exit(f"{Path(sys.argv[0]).name}: {missing.name} is missing for {sys.executable}; "
              "scripts/setup.sh installs it for /usr/bin/python3")
 
-SCHEMA = 1  # the newest that these scripts read: csv_schema in harness/attn/record/row.hpp
+SCHEMA = 2  # the newest that these scripts read: csv_schema in harness/attn/record/row.hpp
 
 TEXT = {"variant", "options", "family", "exactness", "dtype", "input", "isa", "status", "reason", "note", "roof_binds",
         "err_scope", "fid_reason", "in_note", "output_file", "samples_s", "against", "against_s", "started", "finished", "commit",
-        "command", "pass", "scope", "task", "verdict", "levels", "positions"}
+        "command", "pass", "scope", "task", "verdict", "levels", "positions", "implementation", "name", "kv_dtype"}
 NEEDED = ["variant", "options", "family", "exactness", "batch", "heads", "kv_heads", "q_len", "kv_len", "head_dim", "value_dim",
           "causal", "dtype", "input", "seed", "threads", "isa", "status", "reason", "time_median_s", "samples", "unstable",
           "roof_fraction", "workspace_bytes", "parameter_bytes", "peak_rss_bytes", "meters_agree", "fid_skill", "samples_s",

@@ -49,8 +49,8 @@ class BadInput(ScriptTest):
     def test_newer_schema(self):
         rows = synthetic.zoo((256, 512))
         for row in rows:
-            row["schema"] = 2
-        self.each(synthetic.write(self.folder / "newer.csv", rows), 2, "has schema 2, these scripts read schema 1")
+            row["schema"] = 3
+        self.each(synthetic.write(self.folder / "newer.csv", rows), 2, "has schema 3, these scripts read schema 2")
 
     def test_only_refused_rows(self):
         rows = [synthetic.row("full", n, status="timed_out", reason="no answer within --timeout 60 s") for n in (256, 512)]

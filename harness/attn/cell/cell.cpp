@@ -50,18 +50,20 @@ std::string_view to_string(Outcome outcome) {
   return "";
 }
 
+Result<Outcome> parse_outcome(std::string_view name) {
+  for (const auto& [value, candidate] : outcome_names) {
+    if (candidate == name) return value;
+  }
+  return refuse("'" + std::string(name) + "' is no outcome of a cell");
+}
+
 Comparison comparison_from(std::string_view name) { return json(name).get<Comparison>(); }
 
 void to_json(json& j, Outcome outcome) { j = std::string(to_string(outcome)); }
 void from_json(const json& j, Outcome& outcome) {
-  const auto name = j.get<std::string>();
-  for (const auto& [value, candidate] : outcome_names) {
-    if (candidate == name) {
-      outcome = value;
-      return;
-    }
-  }
-  throw std::invalid_argument("unknown outcome '" + name + "'");
+  const auto named = parse_outcome(j.get<std::string>());
+  if (!named) throw std::invalid_argument(named.reason());
+  outcome = *named;
 }
 
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Measurement, outcome, reason, isa, samples_s, against, against_s, mixer_share, variant_note,

@@ -49,6 +49,7 @@ struct Settings {
 
 enum class Outcome { ok, unsupported, inaccurate, timed_out, out_of_memory, crashed, skipped_budget };
 std::string_view to_string(Outcome outcome);
+Result<Outcome> parse_outcome(std::string_view name);
 
 // Fast path against its own definition.
 struct GateResult {

@@ -59,6 +59,17 @@ json environment_that_matters() {
 
 json describe(const Peak& peak) { return json::parse(to_json(peak)); }
 
+json describe(const ColumnInfo& column) {
+  json j = {{"name", column.name},
+            {"doc", column.doc},
+            {"role", to_string(column.role)},
+            {"holds", to_string(column.holds)},
+            {"better", to_string(column.better)}};
+  if (!column.unit.empty()) j["unit"] = column.unit;
+  if (!column.usual.empty()) j["usual"] = column.usual;
+  return j;
+}
+
 }  // namespace
 
 std::string context_path(const std::string& csv) {
@@ -67,7 +78,8 @@ std::string context_path(const std::string& csv) {
   return (has_suffix ? csv.substr(0, csv.size() - suffix.size()) : csv) + ".context.json";
 }
 
-std::string context_json(const std::vector<std::string>& command_line, const std::vector<Peak>& peaks) {
+std::string context_json(const std::vector<std::string>& command_line, const std::vector<Peak>& peaks,
+                         const std::vector<ColumnInfo>& columns, int version) {
   utsname system{};
   ::uname(&system);
   const Topology& t = topology();
@@ -78,9 +90,11 @@ std::string context_json(const std::vector<std::string>& command_line, const std
   const auto unsupported = [](const char* why) { return json(std::string("unsupported: ") + why); };
   json measured = json::array();
   for (const Peak& peak : peaks) measured.push_back(describe(peak));
+  json described = json::array();
+  for (const ColumnInfo& column : columns) described.push_back(describe(column));
 
   const json context = {
-      {"context_schema", 1},
+      {"context_schema", 2},
       {"date", utc_now()},
       {"command_line", shell_quoted(command_line)},
       {"attnbench", {{"version", build_info::version}, {"commit", source_commit()}, {"build_tag", build_tag()}}},
@@ -118,6 +132,8 @@ std::string context_json(const std::vector<std::string>& command_line, const std
       {"environment", environment_that_matters()},
       {"environment_dropped", dropped_openmp_binding()},
       {"peaks", measured},
+      {"csv_schema", version},
+      {"columns", described},
   };
   return context.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
 }

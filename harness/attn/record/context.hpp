@@ -5,11 +5,18 @@
 #include <vector>
 
 #include "attn/measure/machine.hpp"
+#include "attn/record/schema.hpp"
 
 namespace attn {
 
-// Pretty-printed JSON. What cannot be read is the text "unsupported: why", never 0.
-std::string context_json(const std::vector<std::string>& command_line, const std::vector<Peak>& peaks);
+// Pretty-printed JSON. `columns` are those of the CSV that it stands beside, of this version. What cannot be read is the text
+// "unsupported: why", never 0.
+std::string context_json(const std::vector<std::string>& command_line, const std::vector<Peak>& peaks,
+                         const std::vector<ColumnInfo>& columns, int version);
+template <class Row>
+std::string context_json(const std::vector<std::string>& command_line, const std::vector<Peak>& peaks, const Schema<Row>& schema) {
+  return context_json(command_line, peaks, schema.infos(), schema.version());
+}
 
 std::string source_commit();  // git commit, "-dirty" where the source tree had changes when built
 std::string host_name();

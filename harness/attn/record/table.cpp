@@ -6,15 +6,12 @@
 #include <tuple>
 
 #include "attn/cell/axes.hpp"
-#include "attn/record/statistics.hpp"
 
 namespace attn {
 
 namespace {
 
 using Line = std::vector<std::string>;
-
-bool timed(const Row& row) { return row.measurement.outcome == Outcome::ok && !row.measurement.samples_s.empty(); }
 
 // Where the input lies and what to know of it, from the first row that ran; with a newline.
 template <class Iterator>
@@ -32,26 +29,20 @@ std::vector<AxisValue> block_of(const Row& row) {
   return values;
 }
 
-std::string relative_time(const Measurement& m, double baseline_s) {
-  if (const std::vector<double> list = ratios(m); !list.empty()) {
-    const Interval ci = median_interval(list);
-    return fmt::format("{:.3g}x [{:.3g}, {:.3g}]", median(list), ci.low, ci.high);
-  }
-  return baseline_s > 0 ? fmt::format("{:.3g}x", median(m.samples_s) / baseline_s) : "";
+std::string relative_time(const Figures& f, double baseline_s) {
+  if (f.ratio_median)
+    return fmt::format("{:.3g}x [{:.3g}, {:.3g}]", *f.ratio_median, f.ratio_ci_low.value_or(0), f.ratio_ci_high.value_or(0));
+  return baseline_s > 0 ? fmt::format("{:.3g}x", f.time_median_s.value_or(0) / baseline_s) : "";
 }
 
 Line line_of(const Row& row, double baseline_s) {
   const Measurement& m = row.measurement;
-  const std::string name = row.options.empty() ? row.id : row.id + ":" + row.options;
-  if (!timed(row)) return {name, std::string(to_string(m.outcome)), "", "", "", "", m.reason};
-  const double time_s = median(m.samples_s);
-  const Interval ci = median_interval(m.samples_s);
-  const Roof ideal = roof(m.cost, row.peak);
-  const bool unstable = (ci.high - ci.low) > unstable_above * time_s;
-  return {name,
-          human_time(time_s) + (unstable ? " ~" : ""),
-          relative_time(m, baseline_s),
-          fmt::format("{:.2f} {}", ideal.seconds / time_s, ideal.binds),
+  const Figures& f = row.figures;
+  if (!timed(row)) return {row.name, std::string(to_string(m.outcome)), "", "", "", "", m.reason};
+  return {row.name,
+          human_time(f.time_median_s.value_or(0)) + (f.unstable == 1 ? " ~" : ""),
+          relative_time(f, baseline_s),
+          fmt::format("{:.2f} {}", f.roof_fraction.value_or(0), f.roof_binds),
           m.peak_rss_bytes >= 0 ? human_bytes(static_cast<double>(m.peak_rss_bytes)) : "",
           m.gate.done ? fmt::format("{:.1e}", m.gate.relative) : "",
           row.cell.scope == Scope::layer ? fmt::format("{:.2f}", m.mixer_share)
@@ -123,7 +114,7 @@ std::string table(const std::vector<Row>& rows, const std::string& baseline, Tab
     double baseline_s = 0;
     std::string beside = baseline;
     for (auto row = first; row != last; ++row) {
-      if ((*row)->id == baseline && timed(**row)) baseline_s = median((*row)->measurement.samples_s);
+      if ((*row)->id == baseline && timed(**row)) baseline_s = (*row)->figures.time_median_s.value_or(0);
       if (!(*row)->measurement.against.empty()) beside = (*row)->measurement.against + ", paired";
     }
     std::vector<Line> lines = {{"variant", "time", "vs " + beside, "of roof", "memory", "error",

@@ -128,9 +128,10 @@ std::string figures_text(const Measurement& m) {
   Row row;
   row.measurement = m;
   std::string text;
-  for (const auto& column : columns()) {
-    const bool told = column.name.starts_with("err_") || column.name.starts_with("fid_") || column.name.starts_with("in_");
-    if (const std::string value = column.value(row); told && !value.empty()) text += fmt::format("{:<20} {}\n", column.name, value);
+  for (const auto& column : row_schema().columns()) {
+    const std::string& name = column.info.name;
+    const bool told = column.info.role == Role::accuracy || name.starts_with("in_");
+    if (const std::string value = column.get(row); told && !value.empty()) text += fmt::format("{:<20} {}\n", name, value);
   }
   return text;
 }

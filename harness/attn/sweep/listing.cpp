@@ -82,10 +82,6 @@ std::string list_json(const Registry& registry) {
   return list.dump(2) + "\n";
 }
 
-std::string columns_text() {
-  std::string text;
-  for (const auto& column : columns()) text += fmt::format("{:<20} {}\n", column.name, column.doc);
-  return text;
-}
+std::string columns_text() { return columns_text(row_schema().infos()); }
 
 }  // namespace attn

@@ -26,6 +26,7 @@
 #include "attn/program/progress.hpp"
 #include "attn/program/worker_end.hpp"
 #include "attn/record/context.hpp"
+#include "attn/record/journal.hpp"
 #include "attn/record/sink.hpp"
 #include "attn/record/table.hpp"
 #include "attn/sweep/grid.hpp"
@@ -56,8 +57,7 @@ struct Sweep {
 
   std::optional<AppendFile> csv, journal, jsonl;
   std::map<std::string, std::vector<Measurement>> earlier_rounds;  // from the journal of an interrupted sweep
-  std::vector<Row> rows;                                           // of this run, for the table
-  std::vector<std::vector<std::string>> kept;                      // records of the CSV that --resume goes on with
+  std::vector<Row> rows;                                           // those of the CSV that --resume goes on with first
   std::size_t kept_bytes = 0;                                      // of the CSV, up to what is torn
   bool drops_rows = false;                                         // that the budget skipped: they are measured
   std::vector<std::string> finished;                               // keys that the CSV holds already
@@ -156,18 +156,11 @@ Measurement merged(const std::vector<Measurement>& rounds) {
 }
 
 Row make_row(const Sweep& sweep, const Cell& cell, Measurement measurement) {
-  Row row;
-  row.cell = cell;
-  const auto colon = cell.variant.find(':');
-  row.id = cell.variant.substr(0, colon);
-  row.options = colon == std::string::npos ? "" : cell.variant.substr(colon + 1);
+  const auto peak = sweep.peaks.find({cell.isa, cell.threads});
+  Row row = make_row(cell, std::move(measurement), peak == sweep.peaks.end() ? Peak{} : peak->second);
   const VariantType* type = sweep.registry.find(row.id);
   row.family = type->family;
   row.exactness = to_string(type->info.exactness);
-  row.measurement = std::move(measurement);
-  if (const auto peak = sweep.peaks.find({cell.isa, cell.threads}); peak != sweep.peaks.end()) row.peak = peak->second;
-  // A clock that has risen since the start must not turn into a fraction above one.
-  row.peak.fma_gflops = std::max(row.peak.fma_gflops, row.measurement.fma_gflops);
   row.started = utc_now();
   row.commit = source_commit();
   row.command = repeat_command(cell, sweep.options);
@@ -181,9 +174,9 @@ std::string outcome_text(const Measurement& m) {
 
 Status finish_cell(Sweep& sweep, const Cell& cell, const std::vector<Measurement>& rounds) {
   Row row = make_row(sweep, cell, merged(rounds));
-  if (Status status = sweep.csv->append(csv_line(row)); !status) return status;
+  if (Status status = sweep.csv->append(row_schema().line(row)); !status) return status;
   if (sweep.jsonl) {
-    if (Status status = sweep.jsonl->append(json_line(row)); !status) return status;
+    if (Status status = sweep.jsonl->append(row_schema().json_line(row)); !status) return status;
   }
   sweep.rows.push_back(std::move(row));
   return {};
@@ -281,9 +274,7 @@ Status measure_block(Sweep& sweep, const Block& block, std::size_t block_number,
         if (interrupted) return {};
         // A cell with rounds behind it has a row to show: the budget only keeps it from more samples.
         if (late && !list.empty()) m = Measurement{list.back()}, m.samples_s.clear(), m.against_s.clear();
-        if (Status status = sweep.journal->append(nlohmann::json{{"cell", key}, {"measurement", to_json(m)}}.dump() + "\n");
-            !status)
-          return status;
+        if (Status status = sweep.journal->append(journal_line({key, m})); !status) return status;
         progress.end(title(*cell), 1, outcome_text(m));
         list.push_back(std::move(m));
       }
@@ -294,18 +285,6 @@ Status measure_block(Sweep& sweep, const Block& block, std::size_t block_number,
     }
   }
   return {};
-}
-
-void read_journal(Sweep& sweep, const std::string& text) {
-  for (const auto line : split(text, '\n')) {
-    try {
-      const auto entry = nlohmann::json::parse(line);
-      Measurement m = measurement_from_json(entry.at("measurement").get<std::string>());
-      if (m.outcome != Outcome::skipped_budget) sweep.earlier_rounds[entry.at("cell").get<std::string>()].push_back(std::move(m));
-    } catch (const std::exception&) {
-      continue;  // the last line, torn when the sweep was killed
-    }
-  }
 }
 
 // Whether a file is empty or begins, as far as it goes, as json_line does.
@@ -343,14 +322,14 @@ Status open_outputs(Sweep& sweep) {
   if (!csv) return refuse("--out: " + csv.reason());
   sweep.csv = *std::move(csv);
   if (o.resume) {
-    const auto old = read_csv_to_resume(o.out, csv_header(), csv_schema);
-    if (!old) return old.refusal();
-    for (std::size_t r = 1; r < old->records.size(); ++r) {
-      if (record_status(old->records[r]) == to_string(Outcome::skipped_budget)) {
+    const auto old = read_rows(o.out, row_schema());
+    if (!old) return refuse("--resume: " + old.reason());
+    for (const Row& row : old->rows) {
+      if (row.measurement.outcome == Outcome::skipped_budget) {
         sweep.drops_rows = true;
       } else {
-        sweep.finished.push_back(cell_key(old->records[r]));
-        sweep.kept.push_back(old->records[r]);
+        sweep.finished.push_back(cell_key(row.cell));
+        sweep.rows.push_back(row);
       }
     }
     sweep.kept_bytes = old->whole_bytes;
@@ -359,7 +338,11 @@ Status open_outputs(Sweep& sweep) {
   if (!journal) return journal.refusal();
   sweep.journal = *std::move(journal);
   if (o.resume) {
-    if (const auto text = read_file(sweep.journal->path())) read_journal(sweep, *text);
+    if (const auto text = read_file(sweep.journal->path())) {
+      for (auto& [key, round] : read_journal(*text)) {
+        if (round.outcome != Outcome::skipped_budget) sweep.earlier_rounds[key].push_back(std::move(round));
+      }
+    }
   }
   return {};
 }
@@ -368,37 +351,34 @@ Status open_outputs(Sweep& sweep) {
 Status begin_outputs(Sweep& sweep) {
   std::string lines;
   for (const auto& [key, rounds] : sweep.earlier_rounds) {
-    for (const auto& m : rounds) lines += nlohmann::json{{"cell", key}, {"measurement", to_json(m)}}.dump() + "\n";
+    for (const auto& m : rounds) lines += journal_line({key, m});
   }
   if (Status status = sweep.journal->rewrite(lines); !status) return status;
   if (sweep.drops_rows) {
-    std::string text = csv_header();
-    for (const auto& record : sweep.kept) text += csv_record(record);
+    std::string text = row_schema().header();
+    for (const Row& row : sweep.rows) text += row_schema().line(row);
     if (Status status = sweep.csv->rewrite(text); !status) return status;
   } else {
     if (Status status = sweep.csv->cut(sweep.kept_bytes); !status) return status;
     if (sweep.kept_bytes == 0) {
-      if (Status status = sweep.csv->append(csv_header()); !status) return status;
+      if (Status status = sweep.csv->append(row_schema().header()); !status) return status;
     }
   }
   if (!sweep.jsonl) return {};
   // The rows of the CSV once more: the file may lack the last ones, or be another sweep's.
   if (Status status = sweep.jsonl->cut(0); !status) return status;
   lines.clear();
-  for (const auto& record : sweep.kept) lines += json_line(record);
+  for (const Row& row : sweep.rows) lines += row_schema().json_line(row);
   return sweep.jsonl->append(lines);
 }
 
 int exit_code(const Sweep& sweep) {
   if (interrupted) return exit_interrupted;
-  std::vector<std::string> statuses;
-  for (const Row& row : sweep.rows) statuses.emplace_back(to_string(row.measurement.outcome));
-  if (statuses.empty()) {  // nothing was left to do: what was done before counts
-    for (const auto& record : sweep.kept) statuses.push_back(record_status(record));
-  }
-  const auto any = [&](Outcome o) { return std::find(statuses.begin(), statuses.end(), to_string(o)) != statuses.end(); };
+  const auto any = [&](Outcome o) {
+    return std::any_of(sweep.rows.begin(), sweep.rows.end(), [o](const Row& row) { return row.measurement.outcome == o; });
+  };
   if (any(Outcome::inaccurate) || any(Outcome::crashed)) return exit_failed_cell;
-  return any(Outcome::ok) || statuses.empty() ? exit_ok : exit_nothing_measured;
+  return any(Outcome::ok) || sweep.rows.empty() ? exit_ok : exit_nothing_measured;
 }
 
 int dry_run(const std::vector<Block>& blocks) {
@@ -425,7 +405,7 @@ int run(Sweep& sweep) {
   sweep.memory_limit_bytes = *memory_limit_bytes;
   if (o.out.empty()) o.out = "results/sweep-" + utc_stamp() + ".csv";
   if (Status status = open_outputs(sweep); !status) return usage(status.reason());
-  const std::size_t held = sweep.finished.size();
+  const std::size_t held = sweep.rows.size();
 
   catch_interrupts();
 
@@ -450,7 +430,7 @@ int run(Sweep& sweep) {
   if (Status status = begin_outputs(sweep); !status) return not_written(status.reason());
   std::vector<Peak> peaks;
   for (const auto& [key, peak] : sweep.peaks) peaks.push_back(peak);
-  if (Status status = write_file(context_path(o.out), context_json(sweep.command_line, peaks)); !status)
+  if (Status status = write_file(context_path(o.out), context_json(sweep.command_line, peaks, row_schema())); !status)
     return not_written(status.reason());
 
   if (o.iso_error > 0) {
@@ -470,8 +450,8 @@ int run(Sweep& sweep) {
   if (!interrupted) ::unlink(sweep.journal->path().c_str());
   std::string text;
   if (!o.quiet) text += table(sweep.rows, o.baseline, o.table == "md" ? TableStyle::markdown : TableStyle::terminal);
-  if (held > 0) text += fmt::format("{} new, {} from before\n", sweep.rows.size(), held);
-  text += fmt::format("{} rows in {}\n", held + sweep.rows.size(), o.out);
+  if (held > 0) text += fmt::format("{} new, {} from before\n", sweep.rows.size() - held, held);
+  text += fmt::format("{} rows in {}\n", sweep.rows.size(), o.out);
   const int printed = print_and_exit(text);
   if (printed != exit_ok) tell(stderr, fmt::format("attn_sweep: stdout takes no table; all rows are in {}\n", o.out));
   if (interrupted) tell_of_interruption();

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "attn/train/job.hpp"
+#include "attn/train/row.hpp"
 #include "attn/train/options.hpp"
 #include "attn/variant/registry.hpp"
 

@@ -20,9 +20,9 @@
 #include "attn/program/progress.hpp"
 #include "attn/program/worker_end.hpp"
 #include "attn/record/context.hpp"
-#include "attn/record/row.hpp"
 #include "attn/record/sink.hpp"
 #include "attn/train/plan.hpp"
+#include "attn/train/row.hpp"
 #include "attn/variant/plugin.hpp"
 
 namespace attn {
@@ -57,18 +57,14 @@ struct Training {
   index_t memory_limit_bytes = 0;
   std::optional<AppendFile> csv;
   std::set<std::string> finished;  // keys that the CSV holds already
-  std::vector<TrainRow> rows;      // of this call, for the table
+  std::vector<TrainRow> rows;      // those that --resume goes on with first
   std::vector<Control> controls;   // one a point
   Status broken;                   // writing failed
   std::mutex lock;
 };
 
 TrainRow row_of(const Training& t, const PlannedRun& run) {
-  TrainRow row;
-  row.job = run.job;
-  const auto colon = run.job.variant.find(':');
-  row.id = run.job.variant.substr(0, colon);
-  row.options = colon == std::string::npos ? "" : run.job.variant.substr(colon + 1);
+  TrainRow row = make_train_row(run.job);
   const VariantType* type = t.registry.find(row.id);
   row.family = type->family;
   row.exactness = to_string(type->info.exactness);
@@ -98,7 +94,9 @@ void read_end(const ProcessEnd& end, double timeout_s, TrainRow& row) {
   };
   if (end.how == ProcessEnd::How::answered) {
     try {
-      row.result = result_from_json(end.answer, row.peak_memory_bytes);
+      index_t peak_memory_bytes = -1;
+      RunResult result = result_from_json(end.answer, peak_memory_bytes);
+      take_result(row, std::move(result), peak_memory_bytes);
       if (row.result.ending == Ending::diverged)
         failed(Verdict::diverged, fmt::format("the loss or its gradient was no number at step {}", row.result.steps));
       if (row.result.ending == Ending::finished && row.result.still_improving)
@@ -123,7 +121,7 @@ void judge(const Point& point, const Control& control, TrainRow& row) {
 }
 
 void write_row(Training& t, TrainRow row) {
-  if (t.broken) t.broken = t.csv->append(train_line(row));
+  if (t.broken) t.broken = t.csv->append(train_schema().line(row));
   t.rows.push_back(std::move(row));
 }
 
@@ -136,9 +134,12 @@ void write_waiting(Training& t, std::size_t point) {
   control.waiting.clear();
 }
 
-void note_control(Control& control, double accuracy, const std::string& refusal) {
-  control.best = std::max(control.best, accuracy);
-  if (!refusal.empty()) control.refusal = refusal;
+void note_control(Control& control, const TrainRow& row) {
+  if (row.trained()) {
+    control.best = std::max(control.best, row.result.accuracy);
+  } else {
+    control.refusal = row.reason;
+  }
 }
 
 // Under the lock.
@@ -149,7 +150,7 @@ void take_row(Training& t, const PlannedRun& run, TrainRow row) {
     judge(t.plan.points[run.point], control, row);
     return write_row(t, std::move(row));
   }
-  note_control(control, row.trained() ? row.result.accuracy : -1, row.trained() ? "" : row.reason);
+  note_control(control, row);
   control.waiting.push_back(std::move(row));
   if (--control.open == 0) write_waiting(t, run.point);
 }
@@ -207,28 +208,22 @@ void run_all(Training& t, int jobs, Progress& progress) {
 Status open_csv(Training& t) {
   const TrainOptions& o = t.options;
   const bool go_on = o.resume && ::access(o.out.c_str(), F_OK) == 0;
-  std::map<std::pair<std::string, std::string>, std::size_t> points;
-  for (std::size_t p = 0; p < t.plan.points.size(); ++p)
-    points[{t.plan.points[p].task, std::to_string(t.plan.points[p].length)}] = p;
   t.controls.resize(t.plan.points.size());
-  std::set<std::string> control_keys;
+  std::map<std::string, std::size_t> control_points;  // by the key of the run
   for (const auto& run : t.plan.runs) {
-    if (run.control) control_keys.insert(job_key(run.job));
+    if (run.control) control_points[job_key(run.job)] = run.point;
   }
   std::size_t keep = 0;
   if (go_on) {
-    const auto old = read_csv_to_resume(o.out, train_header(), train_schema);
-    if (!old) return old.refusal();
-    for (std::size_t r = 1; r < old->records.size(); ++r) {
-      const auto& record = old->records[r];
-      const std::string key = job_key(record);
+    auto old = read_rows(o.out, train_schema());
+    if (!old) return refuse("--resume: " + old.reason());
+    for (const TrainRow& row : old->rows) {
+      const std::string key = train_schema().key(row);
       t.finished.insert(key);
-      const auto point = points.find({field(record, "task"), field(record, "n")});
-      if (point == points.end() || !control_keys.contains(key)) continue;
-      const auto accuracy = parse_number(field(record, "accuracy"));
-      note_control(t.controls[point->second], accuracy ? *accuracy : -1, accuracy ? "" : field(record, "reason"));
+      if (const auto point = control_points.find(key); point != control_points.end()) note_control(t.controls[point->second], row);
     }
     keep = old->whole_bytes;
+    t.rows = std::move(old->rows);
   }
   for (const auto& run : t.plan.runs) {
     if (run.control && !t.finished.contains(job_key(run.job))) ++t.controls[run.point].open;
@@ -237,7 +232,7 @@ Status open_csv(Training& t) {
   auto csv = AppendFile::open(o.out, mode, keep);
   if (!csv) return refuse("--out: " + csv.reason());
   t.csv = *std::move(csv);
-  if (!go_on || keep == 0) return t.csv->append(train_header());
+  if (!go_on || keep == 0) return t.csv->append(train_schema().header());
   return {};
 }
 
@@ -297,13 +292,11 @@ std::string table(const std::vector<TrainRow>& rows) {
         continue;
       }
       const double to_99 = mean(best->second, [](const TrainRow& r) { return static_cast<double>(r.result.steps_to_99); });
-      text += fmt::format(
-          "{:<52} {:>8.4f} {:>8.3f} {:>6} {:>8.3g} {:>8} {:>8.1f}  {}\n", variant,
-          mean(best->second, [](const TrainRow& r) { return r.result.accuracy; }),
-          mean(best->second, [](const TrainRow& r) { return skill(r.result.accuracy, highest_floor(r.result.levels).accuracy); }),
-          best->second.size(), best->first, to_99 > 0 ? fmt::format("{:.0f}", to_99) : "-",
-          mean(best->second, [](const TrainRow& r) { return static_cast<double>(r.result.steps) / r.result.train_s; }),
-          verdicts(best->second));
+      text += fmt::format("{:<52} {:>8.4f} {:>8.3f} {:>6} {:>8.3g} {:>8} {:>8.1f}  {}\n", variant,
+                          mean(best->second, [](const TrainRow& r) { return r.result.accuracy; }),
+                          mean(best->second, [](const TrainRow& r) { return r.skill.value_or(0); }), best->second.size(),
+                          best->first, to_99 > 0 ? fmt::format("{:.0f}", to_99) : "-",
+                          mean(best->second, [](const TrainRow& r) { return r.steps_per_s.value_or(0); }), verdicts(best->second));
     }
   }
   return text;
@@ -330,10 +323,11 @@ int run(Training& t, const std::vector<std::string>& command_line) {
   t.memory_limit_bytes = *memory_limit_bytes;
   if (o.out.empty()) o.out = "results/" + utc_stamp() + ".train.csv";
   if (Status status = open_csv(t); !status) return usage(status.reason());
-  const std::size_t held = t.finished.size();
+  const std::size_t held = t.rows.size();
 
   catch_interrupts();
-  if (Status status = write_file(context_path(o.out), context_json(command_line, {})); !status) return usage(status.reason());
+  if (Status status = write_file(context_path(o.out), context_json(command_line, {}, train_schema())); !status)
+    return usage(status.reason());
 
   {
     double work = 0;
@@ -343,8 +337,8 @@ int run(Training& t, const std::vector<std::string>& command_line) {
   }
   if (!t.broken) return usage(t.broken.reason());
   if (!o.quiet) tell(stdout, table(t.rows) + "\n");
-  if (held > 0) tell(stdout, fmt::format("{} new, {} from before\n", t.rows.size(), held));
-  tell(stdout, fmt::format("{} rows in {}\n", held + t.rows.size(), o.out));
+  if (held > 0) tell(stdout, fmt::format("{} new, {} from before\n", t.rows.size() - held, held));
+  tell(stdout, fmt::format("{} rows in {}\n", t.rows.size(), o.out));
   if (interrupted) tell(stderr, "attn_train: interrupted; finished runs are kept, --resume goes on\n");
   return exit_code(t.rows);
 }
@@ -369,7 +363,7 @@ int train_main(int argc, char** argv) {
   t.worker_arguments = t.options.plugins;
   t.worker_arguments.insert(t.worker_arguments.begin(), "--worker");
   if (t.options.version) return print_and_exit(fmt::format("{} commit {}\n", build_tag(), source_commit()));
-  if (t.options.columns) return print_and_exit(train_columns_text());
+  if (t.options.columns) return print_and_exit(columns_text(train_schema().infos()));
   if (t.options.list) return print_and_exit(list_text());
   return run(t, {argv, argv + argc});
 }

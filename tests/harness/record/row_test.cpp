@@ -2,9 +2,14 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
+#include <limits>
+#include <map>
+#include <nlohmann/json.hpp>
 #include <set>
 
+#include "attn/record/journal.hpp"
 #include "attn/record/sink.hpp"
 #include "attn/record/statistics.hpp"
 #include "catch.hpp"
@@ -29,70 +34,240 @@ TEST_CASE("the interval of the median takes the order statistics of the binomial
 
 TEST_CASE("column names are distinct and plain") {
   std::set<std::string> names;
-  for (const auto& column : columns()) {
+  for (const auto& column : row_schema().infos()) {
     CHECK(names.insert(column.name).second);
     CHECK(column.name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_") == std::string::npos);
     CHECK_FALSE(column.doc.empty());
   }
 }
 
-namespace {
-
-Row sample_row() {
-  Row row;
-  row.id = "local";
-  row.options = "left=3,right=4";
-  row.cell.variant = "local:left=3,right=4";
-  row.cell.input = "text";
-  row.cell.isa = "scalar";
-  row.measurement.samples_s = {0.5, 0.25, 1.0};
-  row.measurement.cost = {.flops = 1e9, .bytes = 1, .exps = 1};
-  row.measurement.reason = "a \"quoted\" word, a comma\nand a line";
-  row.peak.fma_gflops = 4;
-  return row;
+TEST_CASE("the keys of a row stand before its status") {
+  const auto& infos = row_schema().infos();
+  for (std::size_t c = column_index(infos, "status"); c < infos.size(); ++c) CHECK(infos[c].role != Role::key);
 }
 
-std::string field(const std::vector<std::string>& record, const std::string& name) {
-  for (std::size_t c = 0; c < columns().size(); ++c) {
-    if (columns()[c].name == name) return record[c];
-  }
-  return "no such column";
+namespace {
+
+Measurement sample_measurement() {
+  Measurement m;
+  m.samples_s = {0.5, 0.25, 1.0};
+  m.cost = {.flops = 1e9, .bytes = 1, .exps = 1};
+  m.reason = "a \"quoted\" word, a comma\nand a line";
+  return m;
+}
+
+Row sample_row() {
+  Cell cell;
+  cell.variant = "local:left=3,right=4";
+  cell.input = "text";
+  cell.isa = "scalar";
+  return make_row(cell, sample_measurement(), {.isa = "scalar", .fma_gflops = 4});
+}
+
+std::string field(const Row& row, std::string_view name) { return row_schema().field(row, name); }
+
+Row read_back(const Row& row) { return *row_schema().row(parse_csv(row_schema().line(row)).records.at(0)); }
+
+// A row with something in every column, and no two figures alike.
+Row full_row() {
+  Row row = sample_row();
+  const Measurement plain = row.measurement;
+  Measurement m = plain;
+  m.isa = "avx2";
+  m.samples_s = {1.0 / 3, 2.0 / 7, 0.31234567891, 0.29};
+  m.against = "full:score=scaled";
+  m.against_s = {0.1234567891, 0.2, 0.21, 1e-9};
+  m.mixer_share = 2.0 / 3;
+  m.variant_note = "100 % of \"it\"";
+  m.gate = {.done = true, .scope = "rows", .max_abs = 1e-7 / 3, .relative = 2e-8, .allowance_abs = 3e-6};
+  m.fidelity = {.done = true,
+                .reason = "",
+                .skill = -std::numeric_limits<double>::max(),
+                .relative = 0.1,
+                .row_p50 = 0.2,
+                .row_p95 = 0.3,
+                .worst_row = std::numeric_limits<double>::max(),
+                .cosine_p50 = 0.4,
+                .seeds = 5,
+                .relative_sd = 0.5,
+                .bias = 0.6,
+                .scatter = 0.7,
+                .matrix = {.done = true,
+                           .reason = "because, \r\nbecause",
+                           .relative = 0.81,
+                           .js = 0.82,
+                           .recall_1 = 0.83,
+                           .recall_8 = 0.84,
+                           .recall_32 = 0.85,
+                           .support_mass = 0.86,
+                           .spectral = 0.87}};
+  m.note = "\r";
+  m.placed = true;
+  m.placement = {.logit_std = 1.1, .row_entropy = 1.2, .perplexity = 1.3, .sink_mass = 1.4, .top32_mass = 1.5, .q_norm2 = 1.6};
+  m.output_file = "a b/c,d.npy";
+  m.workspace_bytes = 3;
+  m.parameter_bytes = 5;
+  m.peak_rss_bytes = 7;
+  m.setup_s = 1.7;
+  m.fma_gflops = 11.0 / 3;
+  m.disturbed = "load 3;\ttwo \xC3\xA4";
+  m.remeasured = 2;
+  row = make_row(row.cell, m, {.isa = "avx2", .fma_gflops = 4, .exp_gexps = 0.125, .read_gbs = 3});
+  row.cell.problem = {.batch = 2,
+                      .heads = 6,
+                      .kv_heads = 3,
+                      .q_len = 5,
+                      .kv_len = 7,
+                      .head_dim = 11,
+                      .value_dim = 13,
+                      .causal = true,
+                      .pass = Pass::forward_backward};
+  row.cell.scope = Scope::layer;
+  row.cell.seed = std::uint64_t{1} << 62;
+  row.cell.threads = 17;
+  row.implementation = "unfused";
+  row.name = "local";
+  row.family = "sparse";
+  row.exactness = "pattern";
+  row.started = "2026-01-01T00:00:00Z";
+  row.commit = "abc-dirty";
+  row.command = "attn_sweep --variants 'local:left=3,right=4' \"\r";
+  return row;
 }
 
 }  // namespace
 
-TEST_CASE("a row survives the CSV, quotes, commas and line ends included") {
+TEST_CASE("a row tells its figures") {
   const Row row = sample_row();
-  const CsvText csv = parse_csv(csv_header() + csv_line(row));
-  REQUIRE(csv.records.size() == 2);
-  REQUIRE(csv.records[1].size() == columns().size());
-  CHECK(field(csv.records[1], "reason") == row.measurement.reason);
-  CHECK(field(csv.records[1], "time_median_s") == "0.5");
-  CHECK(field(csv.records[1], "time_min_s") == "0.25");
-  CHECK(field(csv.records[1], "ideal_time_s") == "0.25");
-  CHECK(field(csv.records[1], "roof_fraction") == "0.5");
-  CHECK(field(csv.records[1], "roof_binds") == "flops");
+  CHECK(field(row, "time_median_s") == "0.5");
+  CHECK(field(row, "time_min_s") == "0.25");
+  CHECK(field(row, "samples") == "3");
+  CHECK(field(row, "ideal_time_s") == "0.25");
+  CHECK(field(row, "roof_fraction") == "0.5");
+  CHECK(field(row, "roof_binds") == "flops");
+  CHECK(field(row, "err_max_abs").empty());
+}
+
+TEST_CASE("a clock that has risen since the peak was measured is the peak") {
+  Measurement m = sample_measurement();
+  m.fma_gflops = 8;
+  CHECK(field(make_row(sample_row().cell, m, {.fma_gflops = 4}), "roof_fraction") == "0.25");
+}
+
+TEST_CASE("a row read back is the row that was written") {
+  std::vector<Row> rows = {Row{}, sample_row(), full_row()};
+  for (const Outcome outcome : {Outcome::unsupported, Outcome::inaccurate, Outcome::timed_out, Outcome::out_of_memory,
+                                Outcome::crashed, Outcome::skipped_budget}) {
+    for (const Row& row : {sample_row(), full_row()}) {
+      rows.push_back(row);
+      rows.back().measurement.outcome = outcome;
+    }
+  }
+  for (const std::size_t samples : {0, 1, 2, 5, 6, 9, 10}) {  // even and odd: a median of two is rounded once more
+    Measurement m = full_row().measurement;
+    m.samples_s.clear();
+    m.against_s.clear();
+    for (std::size_t i = 0; i < samples; ++i) {
+      m.samples_s.push_back(1 / (3.0 + static_cast<double>(i * i)));
+      m.against_s.push_back(1 / (7.0 + static_cast<double>(i)));
+    }
+    rows.push_back(make_row(full_row().cell, m, {.fma_gflops = 4, .read_gbs = 1}));
+  }
+  rows.push_back(full_row());
+  rows.back().measurement.peak_rss_bytes = -1;
+  rows.push_back(full_row());
+  rows.back().measurement.fidelity.seeds = 1;
+  rows.push_back(full_row());
+  rows.back().measurement.fidelity.matrix = {};
+  rows.back().measurement.fidelity.reason = "no matrix";
+  for (const Row& row : rows) {
+    const Row again = read_back(row);
+    CHECK(row_schema().record(again) == row_schema().record(row));
+    CHECK(row_schema().key(again) == row_schema().key(row));
+    CHECK(again.cell.variant == (row.options.empty() ? row.id : row.id + ":" + row.options));
+    CHECK(again.measurement.outcome == row.measurement.outcome);
+  }
+}
+
+TEST_CASE("the full row has something in every column, and what the program needs is in the row again") {
+  const Row row = full_row(), again = read_back(row);
+  for (const auto& column : row_schema().columns()) {
+    INFO(column.info.name);
+    CHECK((!column.get(row).empty() || column.info.name == "reason"));
+  }
+  CHECK(again.cell.problem == row.cell.problem);
+  CHECK(again.measurement.samples_s.size() == 4);
+  CHECK(again.measurement.gate.done);
+  CHECK(again.measurement.gate.scope == "rows");
+  CHECK(again.measurement.fidelity.worst_row > 1e300);
+  CHECK(again.measurement.fidelity.matrix.done);
+  CHECK(again.measurement.placed);
+  CHECK(again.figures.peak_fma_gflops == 4);
+}
+
+TEST_CASE("a record that no row has is refused with its column") {
+  for (const auto& [name, text] : std::vector<std::pair<std::string, std::string>>{{"schema", "1"},
+                                                                                   {"batch", "two"},
+                                                                                   {"causal", "yes"},
+                                                                                   {"threads", "99999999999"},
+                                                                                   {"seed", "-1"},
+                                                                                   {"status", "fine"},
+                                                                                   {"pass", "sideways"},
+                                                                                   {"dtype", "f13"},
+                                                                                   {"time_median_s", "1 s"},
+                                                                                   {"samples_s", "1;;2"},
+                                                                                   {"unstable", "no"}}) {
+    auto record = row_schema().record(full_row());
+    record[column_index(row_schema().infos(), name)] = text;
+    const auto row = row_schema().row(record);
+    REQUIRE_FALSE(row);
+    CHECK(row.reason() == "'" + text + "' is no value of the column " + name);
+  }
 }
 
 TEST_CASE("a torn last line is no record") {
-  const std::string whole = csv_header() + csv_line(sample_row());
-  for (std::size_t cut = csv_header().size(); cut < whole.size(); ++cut) {
+  const std::string header = row_schema().header(), whole = header + row_schema().line(full_row());
+  for (std::size_t cut = header.size(); cut < whole.size(); ++cut) {
     const CsvText csv = parse_csv(whole.substr(0, cut));
     CHECK(csv.records.size() == 1);
-    CHECK(csv.whole_bytes == csv_header().size());
+    CHECK(csv.whole_bytes == header.size());
   }
 }
 
-TEST_CASE("a file that ends within its header goes on as an empty one") {
+TEST_CASE("json lines hold numbers as numbers, words as words, and null for what is no finite number") {
+  const auto j = nlohmann::json::parse(row_schema().json_line(full_row()));
+  CHECK(j.size() == row_schema().infos().size());
+  CHECK(j.at("batch") == 2);
+  CHECK(j.at("time_min_s") == 0.285714);
+  CHECK(j.at("variant") == "local");
+  CHECK(j.at("fid_worst_row").is_null());
+  CHECK(j.at("fid_reason") == "because, \r\nbecause");
+}
+
+TEST_CASE("rows of a file are read back, as far as it is whole") {
   const auto path = (std::filesystem::temp_directory_path() / ("attn_row_test" + std::to_string(::getpid()))).string();
-  for (const char* text : {"", "a,", "a,b\n"}) {
+  const std::string header = row_schema().header(), line = row_schema().line(full_row());
+  const auto read = [&](const std::string& text) {
     REQUIRE(write_file(path, text));
-    const auto old = read_csv_to_resume(path, "a,b\n", 1);
+    return read_rows(path, row_schema());
+  };
+  for (const std::string& text : {std::string(), std::string("sch"), header}) {
+    const auto old = read(text);
     REQUIRE(old);
-    CHECK((old->records.empty() && old->whole_bytes == 0));
+    CHECK((old->rows.empty() && old->whole_bytes == 0));
   }
-  REQUIRE(write_file(path, "a,c"));
-  CHECK_FALSE(read_csv_to_resume(path, "a,b\n", 1));
+  const auto two = read(header + line + line + "2,loc");
+  REQUIRE(two);
+  CHECK((two->rows.size() == 2 && two->whole_bytes == (header + line + line).size()));
+  std::string windows = "\xEF\xBB\xBF" + header;
+  windows.insert(windows.size() - 1, "\r");
+  CHECK(read(windows + line)->rows.size() == 1);
+
+  CHECK(read("schema,b\n").reason().find("has other columns than this attnbench writes (schema 2)") != std::string::npos);
+  CHECK(read(header + "2,local\n").reason().find("record 2 of '" + path + "' has 2 fields instead of") != std::string::npos);
+  std::string wrong = line;
+  wrong.replace(0, 1, "3");
+  CHECK(read(header + line + wrong).reason() == "record 3 of '" + path + "': '3' is no value of the column schema");
   std::filesystem::remove(path);
 }
 
@@ -113,22 +288,68 @@ TEST_CASE("a file that is rewritten stays held and grows on") {
 
 TEST_CASE("what is no regular file is not read") { CHECK(read_file("/dev/zero").reason() == "'/dev/zero' is no regular file"); }
 
-TEST_CASE("a cell and its row have the same key") {
-  const Row row = sample_row();
-  CHECK(cell_key(row.cell) == cell_key(parse_csv(csv_line(row)).records[0]));
-  CHECK(record_status(parse_csv(csv_line(row)).records[0]) == "ok");
-  Cell other = row.cell;
-  other.seed = 2;
-  CHECK(cell_key(other) != cell_key(row.cell));
+TEST_CASE("a cell and its row read back have the same key") {
+  for (const Row& row : {sample_row(), full_row()}) CHECK(cell_key(read_back(row).cell) == cell_key(row.cell));
+}
+
+TEST_CASE("the key changes with each of its fields, and with nothing else") {
+  const auto& infos = row_schema().infos();
+  const auto record = row_schema().record(full_row());
+  const std::string key = row_schema().key(full_row());
+  const std::map<std::string, std::string> others = {
+      {"kv_dtype", ""}, {"dtype", ""}, {"pass", "forward"}, {"scope", "mixer"}, {"causal", "0"}};
+  std::size_t keys = 0;
+  for (std::size_t c = 0; c < infos.size(); ++c) {
+    INFO(infos[c].name);
+    if (infos[c].name == "schema" || infos[c].name == "status") continue;
+    auto changed = record;
+    const auto other = others.find(infos[c].name);
+    changed[c] = other != others.end() ? other->second : infos[c].holds == Holds::text ? (record[c].empty() ? "1" : "") : "1";
+    if (infos[c].role == Role::key && changed[c].empty() && other != others.end()) continue;  // f32 is the only number type
+    const auto row = row_schema().row(changed);
+    REQUIRE(row);
+    CHECK((row_schema().key(*row) != key) == (infos[c].role == Role::key));
+    keys += infos[c].role == Role::key;
+  }
+  CHECK(keys == 17);
+}
+
+TEST_CASE("two keys are alike only if all their fields are") {
+  Row a = sample_row(), b = sample_row();
+  a.cell.input = "x,y";
+  b.cell.input = "x\",\"y";
+  CHECK(row_schema().key(a) != row_schema().key(b));
 }
 
 TEST_CASE("a row that failed has no times") {
-  Row row = sample_row();
-  row.measurement.outcome = Outcome::inaccurate;
-  const auto record = parse_csv(csv_line(row)).records[0];
-  CHECK(field(record, "status") == "inaccurate");
-  CHECK(field(record, "time_median_s").empty());
-  CHECK(field(record, "roof_fraction").empty());
+  Measurement m = sample_measurement();
+  m.outcome = Outcome::inaccurate;
+  const Row row = make_row(sample_row().cell, m, {.fma_gflops = 4});
+  CHECK(field(row, "status") == "inaccurate");
+  CHECK(field(row, "time_median_s").empty());
+  CHECK(field(row, "samples_s").empty());
+  CHECK(field(row, "roof_fraction").empty());
+}
+
+TEST_CASE("a journal gives back its rounds, and leaves out what is torn") {
+  const std::string key = row_schema().key(full_row());
+  Measurement failed;
+  failed.outcome = Outcome::crashed;
+  failed.reason = "signal 11\n\"";
+  const std::string text = journal_line({key, full_row().measurement}) + journal_line({"b", failed});
+  CHECK(std::count(text.begin(), text.end(), '\n') == 2);
+  const auto first = nlohmann::json::parse(text.substr(0, text.find('\n')));
+  CHECK(first.at("measurement").at("samples_s").size() == 4);  // an object, readable as it stands
+  for (std::size_t cut = 0; cut <= text.size(); ++cut) {
+    const auto entries = read_journal(text.substr(0, cut));
+    const std::size_t whole =
+        static_cast<std::size_t>(std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(cut), '\n'));
+    CHECK((entries.size() == whole || cut + 1 == text.size() || cut + 1 == text.find('\n') + 1));
+  }
+  const auto entries = read_journal(text);
+  REQUIRE(entries.size() == 2);
+  CHECK((entries[0].key == key && entries[0].round.samples_s == full_row().measurement.samples_s));
+  CHECK((entries[1].round.outcome == Outcome::crashed && entries[1].round.reason == failed.reason));
 }
 
 TEST_CASE("the meters agree within a tenth and four MiB") {

@@ -3,9 +3,8 @@
 #include <cmath>
 
 #include "attn/core/text.hpp"
-#include "attn/record/row.hpp"
-#include "attn/train/job.hpp"
 #include "attn/train/plan.hpp"
+#include "attn/train/row.hpp"
 #include "catch.hpp"
 #include "harness/variant_of.hpp"
 
@@ -108,18 +107,6 @@ TEST_CASE("Question and answer survive the way to a worker and back", "[train]")
   CHECK(peak == 1234);
   CHECK((back.ending == Ending::diverged && std::isnan(back.loss) && back.steps == 5));
   CHECK((back.levels.size() == 2 && back.levels[1].name == "window_8" && !back.levels[1].floor));
-}
-
-TEST_CASE("A row and the job it came from have the same key", "[train]") {
-  TrainRow row;
-  row.job = {"mqar:kv=2", "local:left=2,right=2,sinks=0", 16, small(7)};
-  row.id = "local";
-  row.options = "left=2,right=2,sinks=0";
-  row.result.levels = {{"chance", 0.5}};
-  const auto csv = parse_csv(train_header() + train_line(row));
-  REQUIRE(csv.records.size() == 2);
-  CHECK(csv.records[0].size() == csv.records[1].size());
-  CHECK(job_key(csv.records[1]) == job_key(row.job));
 }
 
 TEST_CASE("Every length has full attention as a control, once, and before the others", "[train]") {
