@@ -44,14 +44,16 @@ void variant_columns(Columns& c) {
 void cell_columns(Columns& c) {
   for (std::size_t a = 1; a < axes().size(); ++a) {
     const Axis& axis = axes()[a];
-    c.add({axis.name, axis.doc, axis.unit, Role::key, neither, axis.number ? Holds::number : Holds::text, axis.quiet ? axis.usual : ""},
-          [get = axis.get](const Row& r) { return to_string(get(r.cell)); },
-          [read = axis.read, set = axis.set, get = axis.get](Row& r, const std::string& field) {
-            const auto value = read(field);
-            if (!value) return false;
-            set(r.cell, *value);
-            return to_string(get(r.cell)) == field;  // not so where the number is too large for what it counts
-          });
+    c.add(
+        {axis.name, axis.doc, axis.unit, Role::key, neither, axis.number ? Holds::number : Holds::text,
+         axis.quiet ? axis.usual : ""},
+        [get = axis.get](const Row& r) { return to_string(get(r.cell)); },
+        [read = axis.read, set = axis.set, get = axis.get](Row& r, const std::string& field) {
+          const auto value = read(field);
+          if (!value) return false;
+          set(r.cell, *value);
+          return to_string(get(r.cell)) == field;  // not so where the number is too large for what it counts
+        });
   }
 }
 
