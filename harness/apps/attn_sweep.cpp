@@ -1,4 +1,25 @@
 #include "attn/prove/call_meter.hpp"
 #include "attn/sweep/sweep.hpp"
+#include "attn/verify/verify.hpp"
 
-int main(int argc, char** argv) { return attn::sweep_main(argc, argv, attn::program_call_meter()); }
+namespace {
+
+int verify_instead(const attn::SweepOptions& o, const attn::Registry& registry) {
+  return attn::verify({.variants = o.asked("variant"),
+                       .property = o.property,
+                       .format = o.format,
+                       .threads = o.asked("threads"),
+                       .memory_limit = o.memory_limit,
+                       .timeout_s = o.timeout_s,
+                       .plugins = o.plugins,
+                       .quiet = o.quiet},
+                      registry);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  auto kinds = attn::sweep_kinds();
+  kinds.push_back(attn::verify_kind(attn::program_call_meter()));
+  return attn::sweep_main(argc, argv, kinds, verify_instead);
+}

@@ -125,7 +125,7 @@ class Workers(Case):
         code, row = self.plugin("fork")
         self.assertEqual((code, row["status"]), (0, "ok"))
         # Killed with their worker; hundreds take a moment to go.
-        left = ["pgrep", "-f", f"^/proc/self/exe --worker {FAULTY}$"]
+        left = ["pgrep", "-f", f"^/proc/self/exe --worker cell {FAULTY}$"]
         wait_for(lambda: subprocess.run(left, capture_output=True, text=True).stdout == "", seconds=20)
 
     def test_a_plugin_that_exits_or_throws_ends_its_row(self):

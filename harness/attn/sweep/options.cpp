@@ -104,6 +104,12 @@ void declare(CLI::App& app, SweepOptions& o) {
 
 }  // namespace
 
+std::optional<std::string> SweepOptions::asked(std::string_view axis) const {
+  const auto found = axes.find(axis);
+  if (found == axes.end() || found->second.empty()) return {};
+  return found->second.front();
+}
+
 CommandLine parse_command_line(const std::vector<std::string>& given) {
   CommandLine line;
   CLI::App app("Measures attention variants: speed, memory and accuracy against sequence length.", "attn_sweep");

@@ -1,6 +1,7 @@
 // What a user asks of attn_sweep: flags, ATTN_* variables and a TOML file under the same names.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -46,6 +47,9 @@ struct SweepOptions {
   bool columns = false;
   bool dry_run = false;
   bool version = false;
+
+  // What the flag of an axis says; none where it is not given.
+  std::optional<std::string> asked(std::string_view axis) const;
 };
 
 struct CommandLine {

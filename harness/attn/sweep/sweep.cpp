@@ -32,7 +32,6 @@
 #include "attn/sweep/grid.hpp"
 #include "attn/sweep/iso_error.hpp"
 #include "attn/sweep/listing.hpp"
-#include "attn/sweep/verify.hpp"
 #include "attn/variant/plugin.hpp"
 
 namespace attn {
@@ -51,7 +50,6 @@ struct Sweep {
   SweepOptions options;
   Registry registry;
   std::vector<std::string> command_line;
-  std::vector<std::string> worker_arguments;
   index_t memory_limit_bytes = 0;
   std::map<std::pair<std::string, int>, Peak> peaks;  // by ISA and threads
 
@@ -63,8 +61,8 @@ struct Sweep {
   std::vector<std::string> finished;                               // keys that the CSV holds already
   std::map<std::string, std::string> out_of_reach;                 // cells without a budget for --iso-error, and why
 
-  ProcessEnd ask(const std::string& question, double timeout_s, index_t limit_bytes) const {
-    return run_worker(worker_arguments, question, timeout_s, limit_bytes, &interrupted);
+  ProcessEnd ask(const std::string& kind, const nlohmann::json& question, double timeout_s, index_t limit_bytes) const {
+    return run_worker(worker_arguments(kind, options.plugins), question.dump(), timeout_s, limit_bytes, &interrupted);
   }
 };
 
@@ -77,8 +75,8 @@ Measurement failure(Outcome outcome, std::string reason) {
 
 Measurement measure_in_worker(const Sweep& sweep, const Cell& cell, const Settings& settings) {
   nlohmann::json question = nlohmann::json::parse(to_json(cell, settings));
-  question.update({{"kind", "cell"}, {"started_s", monotonic_s()}});
-  const ProcessEnd end = sweep.ask(question.dump(), sweep.options.timeout_s, sweep.memory_limit_bytes);
+  question["started_s"] = monotonic_s();
+  const ProcessEnd end = sweep.ask("cell", question, sweep.options.timeout_s, sweep.memory_limit_bytes);
   if (end.how == ProcessEnd::How::answered) {
     try {
       return measurement_from_json(end.answer);
@@ -118,9 +116,8 @@ Status measure_peaks(Sweep& sweep, const std::vector<Block>& blocks) {
     const Cell& cell = block.cells.front();
     const auto key = std::pair(cell.isa, cell.threads);
     if (sweep.peaks.contains(key) || interrupted) continue;
-    const nlohmann::json question = {
-        {"kind", "peak"}, {"started_s", monotonic_s()}, {"isa", cell.isa}, {"threads", cell.threads}, {"pin", sweep.options.pin}};
-    const ProcessEnd end = sweep.ask(question.dump(), 120, 0);
+    const nlohmann::json question = {{"isa", cell.isa}, {"threads", cell.threads}, {"pin", sweep.options.pin}};
+    const ProcessEnd end = sweep.ask("peak", question, 120, 0);
     if (end.how == ProcessEnd::How::stopped) return {};
     if (end.how == ProcessEnd::How::timed_out) return refuse("measuring the machine's peaks took more than 120 s: it is busy");
     if (end.how != ProcessEnd::How::answered)
@@ -461,10 +458,10 @@ int run(Sweep& sweep) {
 
 }  // namespace
 
-int sweep_main(int argc, char** argv, CallMeter* meter) {
+int sweep_main(int argc, char** argv, const std::vector<WorkerKind>& kinds, const VerifyProgram& verify) {
   open_standard_streams();
-  std::vector<std::string> arguments(argv + 1, argv + argc);
-  if (!arguments.empty() && arguments.front() == "--worker") return worker_main({arguments.begin() + 1, arguments.end()}, meter);
+  const std::vector<std::string> arguments(argv + 1, argv + argc);
+  if (is_worker(arguments)) return worker_main(arguments, kinds);
 
   const CommandLine line = parse_command_line(arguments);
   if (line.then == CommandLine::Then::exit) {
@@ -477,8 +474,6 @@ int sweep_main(int argc, char** argv, CallMeter* meter) {
   sweep.command_line.assign(argv, argv + argc);
   register_builtin_variants(sweep.registry);
   if (Status status = load_plugins(sweep.options.plugins, sweep.registry); !status) return usage(status.reason());
-  sweep.worker_arguments = sweep.options.plugins;
-  sweep.worker_arguments.insert(sweep.worker_arguments.begin(), "--worker");
   const SweepOptions& o = sweep.options;
   if (o.version) return print_and_exit(fmt::format("{} commit {}\n{}\n", build_tag(), source_commit(), kernels::onednn_version()));
   if (o.columns) return print_and_exit(columns_text());
@@ -486,7 +481,7 @@ int sweep_main(int argc, char** argv, CallMeter* meter) {
   if (o.list == "md") return print_and_exit(list_markdown(sweep.registry));
   if (o.list == "json") return print_and_exit(list_json(sweep.registry));
   if (o.doctor) return print_and_exit(advice_text(examine(o.machine_root)));
-  if (o.verify) return verify(o, sweep.registry, sweep.worker_arguments);
+  if (o.verify) return verify(o, sweep.registry);
   return run(sweep);
 }
 

@@ -1,19 +1,23 @@
 // The sweep: plan the grid, measure cell after cell in worker processes, lose no row.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
-#include "attn/prove/call_meter.hpp"
+#include "attn/program/worker.hpp"
 #include "attn/sweep/options.hpp"
 #include "attn/variant/registry.hpp"
 
 namespace attn {
 
-// The program attn_sweep, also as its own worker (--worker as first argument). Exit codes: attn/program/exit.hpp. `meter` is null where the program has none.
-int sweep_main(int argc, char** argv, CallMeter* meter);
+// What the sweep asks its workers.
+std::vector<WorkerKind> sweep_kinds();
 
-// Arguments before --worker's question: what a worker needs to know of its sweep.
-int worker_main(const std::vector<std::string>& plugins, CallMeter* meter);
+// What runs instead of a sweep where --verify asks for it; an exit code.
+using VerifyProgram = std::function<int(const SweepOptions& options, const Registry& registry)>;
+
+// The program attn_sweep, also as its own worker, which answers `kinds`. Exit codes: attn/program/exit.hpp.
+int sweep_main(int argc, char** argv, const std::vector<WorkerKind>& kinds, const VerifyProgram& verify);
 
 }  // namespace attn

@@ -53,7 +53,6 @@ struct Training {
   TrainOptions options;
   Registry registry;
   TrainPlan plan;
-  std::vector<std::string> worker_arguments;
   index_t memory_limit_bytes = 0;
   std::optional<AppendFile> csv;
   std::set<std::string> finished;  // keys that the CSV holds already
@@ -166,16 +165,18 @@ void run_one(Training& t, const PlannedRun& run, Progress& progress) {
   TrainRow row = row_of(t, run);
   if (run.refusal.empty()) {
     const index_t steps = run.job.settings.steps;
-    const ProcessEnd end = run_worker(
-        t.worker_arguments, to_json(run.job), t.options.timeout_s, t.memory_limit_bytes, &interrupted, [&](std::string_view line) {
-          long long step = 0;
-          double loss = 0, accuracy = 0;
-          if (std::sscanf(std::string(line).c_str(), "step %lld loss %lf accuracy %lf", &step, &loss, &accuracy) != 3) return false;
-          const std::lock_guard guard(t.lock);
-          progress.under_way(title(run.job), tokens(run) * static_cast<double>(step) / static_cast<double>(steps),
-                             fmt::format("step {}/{} loss {:.4g} accuracy {:.3f}", step, steps, loss, accuracy));
-          return true;
-        });
+    const ProcessEnd end =
+        run_worker(worker_arguments(train_kind().name, t.options.plugins), to_json(run.job), t.options.timeout_s,
+                   t.memory_limit_bytes, &interrupted, [&](std::string_view line) {
+                     long long step = 0;
+                     double loss = 0, accuracy = 0;
+                     if (std::sscanf(std::string(line).c_str(), "step %lld loss %lf accuracy %lf", &step, &loss, &accuracy) != 3)
+                       return false;
+                     const std::lock_guard guard(t.lock);
+                     progress.under_way(title(run.job), tokens(run) * static_cast<double>(step) / static_cast<double>(steps),
+                                        fmt::format("step {}/{} loss {:.4g} accuracy {:.3f}", step, steps, loss, accuracy));
+                     return true;
+                   });
     if (end.how == ProcessEnd::How::stopped) return;
     read_end(end, t.options.timeout_s, row);
   }
@@ -348,7 +349,7 @@ int run(Training& t, const std::vector<std::string>& command_line) {
 int train_main(int argc, char** argv) {
   open_standard_streams();
   const std::vector<std::string> arguments(argv + 1, argv + argc);
-  if (!arguments.empty() && arguments.front() == "--worker") return train_worker_main({arguments.begin() + 1, arguments.end()});
+  if (is_worker(arguments)) return worker_main(arguments, {train_kind()});
 
   const TrainCommandLine line = parse_train_command_line(arguments);
   if (line.exit) {
@@ -360,8 +361,6 @@ int train_main(int argc, char** argv) {
   t.options = line.options;
   register_builtin_variants(t.registry);
   if (Status status = load_plugins(t.options.plugins, t.registry); !status) return usage(status.reason());
-  t.worker_arguments = t.options.plugins;
-  t.worker_arguments.insert(t.worker_arguments.begin(), "--worker");
   if (t.options.version) return print_and_exit(fmt::format("{} commit {}\n", build_tag(), source_commit()));
   if (t.options.columns) return print_and_exit(columns_text(train_schema().infos()));
   if (t.options.list) return print_and_exit(list_text());

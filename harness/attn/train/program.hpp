@@ -1,15 +1,14 @@
 // attn_train: plans the runs, trains each in a worker process of its own, several at a time, and loses no row.
 #pragma once
 
-#include <string>
-#include <vector>
+#include "attn/program/worker.hpp"
 
 namespace attn {
 
 // The program, also as its own worker (--worker as first argument). Exit codes as in attn/program/exit.hpp.
 int train_main(int argc, char** argv);
 
-// Reads a job from standard input, trains, answers on answer_fd.
-int train_worker_main(const std::vector<std::string>& plugins);
+// What the program asks its workers: one run.
+WorkerKind train_kind();
 
 }  // namespace attn

@@ -1,4 +1,4 @@
-#include "attn/sweep/apply.hpp"
+#include "attn/apply/apply.hpp"
 
 #include <fmt/format.h>
 #include <unistd.h>

@@ -1,0 +1,44 @@
+#include "attn/program/worker.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <iostream>
+#include <iterator>
+
+#include "attn/program/exit.hpp"
+#include "attn/program/process.hpp"
+#include "attn/record/sink.hpp"
+#include "attn/variant/plugin.hpp"
+
+namespace attn {
+
+namespace {
+
+constexpr const char* worker_flag = "--worker";
+
+}  // namespace
+
+std::vector<std::string> worker_arguments(const std::string& kind, const std::vector<std::string>& plugins) {
+  std::vector<std::string> arguments{worker_flag, kind};
+  arguments.insert(arguments.end(), plugins.begin(), plugins.end());
+  return arguments;
+}
+
+bool is_worker(const std::vector<std::string>& arguments) { return !arguments.empty() && arguments.front() == worker_flag; }
+
+int worker_main(const std::vector<std::string>& arguments, const std::vector<WorkerKind>& kinds) {
+  const std::string name = arguments.size() > 1 ? arguments[1] : "";
+  const auto kind = std::find_if(kinds.begin(), kinds.end(), [&](const WorkerKind& k) { return k.name == name; });
+  if (kind == kinds.end()) return fail(exit_usage, worker_flag, "'" + name + "' is no kind of question");
+  Registry registry;
+  register_builtin_variants(registry);
+  if (Status status = load_plugins({arguments.begin() + 2, arguments.end()}, registry); !status)
+    return fail(exit_usage, worker_flag, status.reason());
+  const std::string answer = kind->answer({std::istreambuf_iterator<char>(std::cin), {}}, registry);
+  if (!write_whole(answer_fd, answer)) return exit_failed_cell;
+  // Destructors of a plugin or a library cannot spoil an answer that is already given.
+  ::_exit(exit_ok);
+}
+
+}  // namespace attn
