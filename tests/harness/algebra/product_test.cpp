@@ -34,14 +34,14 @@ TEST_CASE("The products of all instruction sets agree, transposed or not", "[alg
 namespace {
 
 template <class T>
-Array<T> product_by(detail::Product<T>* product, const Tensor<T>& a, const Tensor<T>& b) {
-  Array<T> c(Shape{a.extent(0), b.extent(1)});
+Elements<T> product_by(detail::Product<T>* product, const Tensor<T>& a, const Tensor<T>& b) {
+  Elements<T> c(Shape{a.extent(0), b.extent(1)});
   product(c.writable(), a.data(), {a.extent(0), a.extent(1), false}, b.data(), {b.extent(0), b.extent(1), false});
   return c;
 }
 
 template <class T>
-bool same_bits(const Tensor<T>& a, const Array<T>& b) {
+bool same_bits(const Tensor<T>& a, const Elements<T>& b) {
   return std::equal(a.data(), a.data() + a.size(), b.data(), b.data() + b.size());
 }
 
