@@ -75,14 +75,14 @@ using namespace attn::test;
 TEST_CASE("@id@: a reach as long as the keys is full attention") {
   for (const bool causal : {false, true}) {
     const Problem p = problem(100, 16, causal);
-    const Arrays in = arrays(p);
+    const Qkv in = arrays(p);
     check_equal(run("@id@:reach=99", p, in), run("full", p, in));
   }
 }
 
 TEST_CASE("@id@: a reach of 0 copies V") {
   const Problem p = problem(75);
-  const Arrays in = arrays(p);
+  const Qkv in = arrays(p);
   check_equal(run("@id@:reach=0", p, in), in.v, 1e-6);
 }
 
