@@ -14,6 +14,7 @@
 #include "attn/kernels/dense/transpose-inl.hpp"
 #include "attn/kernels/machine/lanes-inl.hpp"
 #include "attn/kernels/rows/few_rows.hpp"
+#include "attn/kernels/rows/storage-inl.hpp"
 
 HWY_BEFORE_NAMESPACE();
 namespace attn::kernels::HWY_NAMESPACE::few_rows {
@@ -30,16 +31,6 @@ inline constexpr float log2_e = 1.44269504f;
 
 // How far a score may exceed the reference of its row: weights below 3000, and their sums far from overflow.
 inline constexpr float room = 8.0f;
-
-// How rows are stored. Another number type is another of these.
-struct F32 {
-  static constexpr index_t element_bytes = 4;
-  static HWY_INLINE const float* row(const std::byte* bytes) { return reinterpret_cast<const float*>(bytes); }
-  static HWY_INLINE V load(const std::byte* bytes, index_t at) { return hn::LoadU(F(), row(bytes) + at); }
-  static HWY_INLINE V load_first(const std::byte* bytes, index_t at, index_t count) {
-    return HWY_NAMESPACE::load_first(row(bytes) + at, count);
-  }
-};
 
 // Keeps a load from being folded into each of its uses: g++ 12 does that, and loads, which are as few a cycle as multiplications,
 // then bind.
