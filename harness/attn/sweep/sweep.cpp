@@ -182,7 +182,8 @@ Status finish_cell(Sweep& sweep, const Cell& cell, const std::vector<Measurement
 // A name that no other cell has, in --save-output's folder.
 std::string output_file(const Sweep& sweep, const Cell& cell) {
   if (sweep.options.save_output.empty()) return "";
-  const std::string name = fmt::format("{}-{:016x}.npy", cell.variant.substr(0, cell.variant.find(':')), hash_name(cell_key(cell)));
+  const std::string name =
+      fmt::format("{}-{:016x}.npy", VariantName::parse(cell.variant).value().label(), hash_name(cell_key(cell)));
   return (std::filesystem::path(sweep.options.save_output) / name).string();
 }
 
@@ -207,7 +208,7 @@ void fit_budgets(Sweep& sweep, Block& block, double begin_s) {
       if (m.fidelity.done) return m.fidelity.relative;
       return refuse(m.outcome == Outcome::ok ? m.fidelity.reason : m.reason);
     };
-    const auto budget = budget_of(*sweep.registry.find(cell.variant.substr(0, cell.variant.find(':'))));
+    const auto budget = budget_of(*sweep.registry.find(VariantName::parse(cell.variant).value().id));
     std::string why;
     if (budget) {
       // A budget of all keys costs what full attention costs.
@@ -394,8 +395,11 @@ int run(Sweep& sweep) {
   if (o.samples < o.rounds) o.rounds = o.samples;
   auto blocks = make_grid(o, sweep.registry);
   if (!blocks) return usage(blocks.reason());
+  std::vector<std::string> named = o.axes["variant"];
+  named.push_back(o.against);
+  if (const std::string note = sweep.registry.renamed(join(named, ",")); !note.empty()) tell(stderr, "attn_sweep: " + note + "\n");
   if (o.dry_run) return dry_run(*blocks);
-  if (!o.against.empty()) o.against = (*sweep.registry.configure(o.against))->name();
+  if (!o.against.empty()) o.against = (*sweep.registry.configure(o.against))->name().text();
 
   const auto memory_limit_bytes = read_memory_limit(o.memory_limit);
   if (!memory_limit_bytes) return usage(memory_limit_bytes.reason());
