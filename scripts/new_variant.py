@@ -44,7 +44,7 @@ struct @Type@ {
 
   // The truth that the fast path is held against, generic over the number type.
   template <class T>
-  static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>&) {
+  static Tensor<T> definition(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>&) {
     return softmax_attention(p, in, [&](index_t i, index_t j) { return i - j <= o.reach && j - i <= o.reach; });
   }
 
@@ -53,9 +53,8 @@ struct @Type@ {
       : o_(o), engine_(p, {.keys_per_query = 2 * o.reach + 1}, workspace) {}
 
   // The fast path. The engine asks, one block of queries at a time, which keys they see.
-  void run(const FloatInputs& in, const ParameterSet<float>&, Output out, Workspace& workspace) const {
-    engine_.run({in.q, in.k, in.v, out}, workspace,
-                [&](const kernels::QueryBlock&, kernels::KeyList& keys) { keys.all().band(o_.reach, o_.reach); });
+  void run(const Arrays& a, const ParameterSet<float>&, Workspace& workspace) const {
+    engine_.run(a, workspace, [&](const kernels::QueryBlock&, kernels::KeyList& keys) { keys.all().band(o_.reach, o_.reach); });
   }
 
  private:

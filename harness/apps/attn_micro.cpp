@@ -110,12 +110,10 @@ void run_engine(benchmark::State& state, const EngineCase& c) {
   clock_work(state, c.threads, 2.0 * c.pairs * static_cast<double>(p.batch * p.heads * (p.head_dim + p.value_dim)), [&] {
     for (std::size_t i = 0; i < engines.size(); ++i) {
       const Pass& pass = c.passes[i];
-      const EngineArrays arrays{.q = {q.data(), {p.batch, p.heads, p.q_len, p.head_dim}},
-                                .k = {k.data(), {p.batch, p.kv_heads, p.kv_len, p.head_dim}},
-                                .v = {v.data(), {p.batch, p.kv_heads, p.kv_len, p.value_dim}},
-                                .out = {out.data(), {p.batch, p.heads, p.q_len, p.value_dim}},
-                                .lse = {engines.size() > 1 ? lse.data() : nullptr, {p.batch, p.heads, p.q_len}},
-                                .resume = pass.resume};
+      const EngineArrays arrays(
+          {q.data(), {p.batch, p.heads, p.q_len, p.head_dim}}, {k.data(), {p.batch, p.kv_heads, p.kv_len, p.head_dim}},
+          {v.data(), {p.batch, p.kv_heads, p.kv_len, p.value_dim}}, {out.data(), {p.batch, p.heads, p.q_len, p.value_dim}},
+          {engines.size() > 1 ? lse.data() : nullptr, {p.batch, p.heads, p.q_len}}, pass.resume);
       if (pass.rows.empty())
         engines[i].run(arrays, workspace, pass.schedule);
       else
@@ -132,7 +130,7 @@ void run_backward(benchmark::State& state, const Problem& p, int threads) {
   const Floats out(count), d_q(count), d_k(count), d_v(count);
   const auto in = [&](const Floats& x) { return View<const float, 4>(x.data(), {p.batch, p.heads, p.q_len, p.head_dim}); };
   const auto to = [&](const Floats& x) { return View<float, 4>(x.data(), {p.batch, p.heads, p.q_len, p.head_dim}); };
-  WorkspacePlan plan(threads, Purpose::training);
+  WorkspacePlan plan(threads, attn::Pass::forward_backward);
   const SoftmaxEngine engine(p, {}, plan);
   const Workspace workspace(plan);
   const EngineArrays arrays{in(q), in(k), in(v), to(out)};

@@ -56,7 +56,7 @@ struct Faulty {
   }
 
   template <class T>
-  static Tensor<T> definition(const Problem&, const Options& o, const Inputs<T>& in, const ParameterSet<T>&) {
+  static Tensor<T> definition(const Problem&, const Options& o, const Values<T>& in, const ParameterSet<T>&) {
     return take(o.how == How::gradient ? detach(in.v) : in.v, Indices({static_cast<index_t>(in.position.size())}, in.position), 2);
   }
 
@@ -65,34 +65,34 @@ struct Faulty {
     if (how_ == How::supports && p.batch == 3) throw std::runtime_error("three batch items are too many");
   }
 
-  void run(const FloatInputs& in, const ParameterSet<float>&, Output out, Workspace& workspace) const {
-    before(in);
+  void run(const FloatArrays& a, const ParameterSet<float>&, Workspace& workspace) const {
+    before(a);
     const index_t last = how_ == How::forget ? p_.q_len - 1 : p_.q_len;
     for (index_t b = 0; b < p_.batch; ++b)
       for (index_t h = 0; h < p_.heads; ++h)
         for (index_t i = 0; i < last; ++i)
           for (index_t d = 0; d < p_.value_dim; ++d) {
-            const float v = in.v(b, h, i, d);
+            const float v = a.v(b, h, i, d);
             switch (how_) {
-              case How::output: out(b, h, i, d) += v; break;
-              case How::linearity: out(b, h, i, d) = std::fmin(std::fmax(v, -64.0f), 64.0f) + (std::isnan(v) ? v : 0); break;
-              case How::values: out(b, h, i, d) = std::fmax(v, -1e30f); break;  // NaN becomes a number
-              default: out(b, h, i, d) = v;
+              case How::output: a.out(b, h, i, d) += v; break;
+              case How::linearity: a.out(b, h, i, d) = std::fmin(std::fmax(v, -64.0f), 64.0f) + (std::isnan(v) ? v : 0); break;
+              case How::values: a.out(b, h, i, d) = std::fmax(v, -1e30f); break;  // NaN becomes a number
+              default: a.out(b, h, i, d) = v;
             }
           }
-    after(in, out, workspace);
+    after(a, workspace);
   }
 
-  void backward(const FloatInputs&, const ParameterSet<float>&, const BackwardArrays& b, Workspace&) const {
-    for_each(b.d_q, [](float& x) { x = 0; });
-    for_each(b.d_k, [](float& x) { x = 0; });
+  void backward(const FloatArrays&, const ParameterSet<float>&, const FloatGradients& g, Workspace&) const {
+    for_each(g.d_q, [](float& x) { x = 0; });
+    for_each(g.d_k, [](float& x) { x = 0; });
     for (index_t batch = 0; batch < p_.batch; ++batch)
       for (index_t h = 0; h < p_.heads; ++h)
         for (index_t i = 0; i < p_.q_len; ++i)
           for (index_t d = 0; d < p_.value_dim; ++d) {
-            b.d_v(batch, h, i, d) = how_ == How::gradient   ? 0
-                                    : how_ == How::backward ? -b.d_out(batch, h, i, d)
-                                                            : b.d_out(batch, h, i, d);
+            g.d_v(batch, h, i, d) = how_ == How::gradient   ? 0
+                                    : how_ == How::backward ? -g.d_out(batch, h, i, d)
+                                                            : g.d_out(batch, h, i, d);
           }
   }
 
@@ -102,7 +102,7 @@ struct Faulty {
     return made;
   }
 
-  void before(const FloatInputs& in) const {
+  void before(const FloatArrays& a) const {
     switch (how_) {
       case How::crash: *static_cast<volatile int*>(nullptr) = 0; break;
       case How::hang:
@@ -122,9 +122,9 @@ struct Faulty {
         if (::fork() == 0) ::pause();
         break;
       case How::deaf: ::close(STDERR_FILENO); break;
-      case How::bounds_before: beyond_ = (&in.q(0, 0, 0, 0))[-1]; break;
-      case How::bounds_inputs: const_cast<float&>(in.k(0, 0, 0, 0)) += 0.0f; break;
-      case How::bounds: beyond_ = (&in.v(p_.batch - 1, p_.heads - 1, p_.q_len - 1, p_.value_dim - 1))[1]; break;
+      case How::bounds_before: beyond_ = (&a.q(0, 0, 0, 0))[-1]; break;
+      case How::bounds_inputs: const_cast<float&>(a.k(0, 0, 0, 0)) += 0.0f; break;
+      case How::bounds: beyond_ = (&a.v(p_.batch - 1, p_.heads - 1, p_.q_len - 1, p_.value_dim - 1))[1]; break;
       case How::allocations:
         sink_ = static_cast<char*>(std::malloc(100));
         std::free(const_cast<char*>(sink_));
@@ -155,11 +155,11 @@ struct Faulty {
   // Errors below the allowance, so that only the property in question can see them.
   static void nudge(float& x) { x = std::nextafter(x, 4.0f); }
 
-  void after(const FloatInputs& in, Output out, Workspace& workspace) const {
+  void after(const FloatArrays& a, Workspace& workspace) const {
     const index_t last = p_.q_len - 1;
-    float& first = out(0, 0, 0, 0);
+    float& first = a.out(0, 0, 0, 0);
     switch (how_) {
-      case How::wrong: for_each(out, [](float& x) { x += 0.5f; }); break;
+      case How::wrong: for_each(a.out, [](float& x) { x += 0.5f; }); break;
       case How::agreement:
         if (p_.q_len == 500) first += 0.5f;
         break;
@@ -170,13 +170,13 @@ struct Faulty {
         if (threads_ == 1) first += 0.5f;
         break;
       case How::bounds_scratch: workspace.shared(scratch_).data()[1] = 1; break;
-      case How::values_leak: first += 0 * in.v(p_.batch - 1, p_.heads - 1, 3 / p_.value_dim % p_.q_len, 3 % p_.value_dim); break;
+      case How::values_leak: first += 0 * a.v(p_.batch - 1, p_.heads - 1, 3 / p_.value_dim % p_.q_len, 3 % p_.value_dim); break;
       case How::scratch: first += workspace.shared(scratch_)[0]; break;
       case How::causality:
-        if (p_.causal && last > 0 && in.v(0, 0, last, 0) > 0) nudge(first);
+        if (p_.causal && last > 0 && a.v(0, 0, last, 0) > 0) nudge(first);
         break;
       case How::heads:
-        if (!p_.causal && in.v(p_.batch - 1, p_.heads - 1, last, 0) > 0 && p_.batch * p_.heads > 1) nudge(first);
+        if (!p_.causal && a.v(p_.batch - 1, p_.heads - 1, last, 0) > 0 && p_.batch * p_.heads > 1) nudge(first);
         break;
       default: break;
     }

@@ -131,13 +131,13 @@ TEST_CASE("all rows are compared up to N = 4096 with 8 heads, sampled ones beyon
   const Problem p{.heads = 1, .kv_heads = 1, .q_len = 4096, .kv_len = 65536, .head_dim = 16, .value_dim = 16};
   const auto tensors = (*parse_input("iid:1"))->make(p, 1);
   REQUIRE(tensors);
-  RowComparison sampled(p, {tensors->q, tensors->k, tensors->v});
+  RowComparison sampled(p, tensors->arrays());
   CHECK(sampled.rows() == 2048);
   Problem shorter = p;
   shorter.q_len = shorter.kv_len = 4096, shorter.heads = shorter.kv_heads = 8;
   const auto all = (*parse_input("iid:1"))->make(shorter, 1);
   REQUIRE(all);
-  CHECK(RowComparison(shorter, {all->q, all->k, all->v}).rows() == 4096);
+  CHECK(RowComparison(shorter, all->arrays()).rows() == 4096);
 }
 
 TEST_CASE("bias and scatter are told apart") {
@@ -146,8 +146,8 @@ TEST_CASE("bias and scatter are told apart") {
   REQUIRE(input);
   const auto tensors = (*input)->make(p, 1);
   REQUIRE(tensors);
-  const FloatInputs in{tensors->q, tensors->k, tensors->v};
-  const Tensor<double> exact = softmax_attention(p, take_inputs<double>(p, in, all_rows(p.q_len)), every_key);
+  const Arrays in = tensors->arrays();
+  const Tensor<double> exact = softmax_attention(p, take_values<double>(p, in, all_rows(p.q_len)), every_key);
   double square = 0;
   for (const double x : exact.values()) square += x * x / static_cast<double>(exact.size());
 
@@ -173,7 +173,7 @@ TEST_CASE("bias and scatter are told apart") {
 TEST_CASE("an output of NaN is infinitely far off, and still a number in JSON") {
   const Problem p{.heads = 1, .kv_heads = 1, .q_len = 4, .kv_len = 4, .head_dim = 4, .value_dim = 4};
   const auto tensors = (*parse_input("iid:1"))->make(p, 1);
-  RowComparison comparison(p, {tensors->q, tensors->k, tensors->v});
+  RowComparison comparison(p, tensors->arrays());
   const std::vector<float> out(16, std::nanf(""));
   comparison.add({out.data(), {1, 1, 4, 4}});
   Measurement m;
@@ -190,10 +190,11 @@ double top32_error(const std::string& input) {
   const Problem p{.heads = heads, .kv_heads = heads, .q_len = n, .kv_len = n, .head_dim = dim, .value_dim = dim};
   const auto tensors = (*parse_input(input))->make(p, 1);
   REQUIRE(tensors);
-  const FloatInputs in{tensors->q, tensors->k, tensors->v};
+  const Arrays in = tensors->arrays();
   std::vector<float> out;
   for (index_t h = 0; h < heads; ++h) {
-    const Tensor<double> logits = matmul_transposed(Tensor<double>::from(in.q[0][h]), Tensor<double>::from(in.k[0][h])) * p.scale();
+    const Tensor<double> logits =
+        matmul_transposed(Tensor<double>::from(tensors->q[0][h]), Tensor<double>::from(tensors->k[0][h])) * p.scale();
     std::vector<double> least;
     for (index_t i = 0; i < n; ++i) {
       std::vector<double> row(logits.data() + i * n, logits.data() + (i + 1) * n);
@@ -202,7 +203,7 @@ double top32_error(const std::string& input) {
     }
     const Mask heaviest =
         mask({n, n}, [&](index_t i, index_t j) { return logits.data()[i * n + j] >= least[static_cast<std::size_t>(i)]; });
-    for (const double x : matmul(softmax(logits, heaviest), Tensor<double>::from(in.v[0][h])).values())
+    for (const double x : matmul(softmax(logits, heaviest), Tensor<double>::from(tensors->v[0][h])).values())
       out.push_back(static_cast<float>(x));
   }
   RowComparison comparison(p, in);

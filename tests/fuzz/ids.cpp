@@ -27,11 +27,11 @@ struct Sample {
   static VariantInfo info() { return {.title = "Sample"}; }
   static Cost cost(const Problem&, const Options&) { return {}; }
   template <class T>
-  static Tensor<T> definition(const Problem&, const Options&, const Inputs<T>& in, const ParameterSet<T>&) {
+  static Tensor<T> definition(const Problem&, const Options&, const Values<T>& in, const ParameterSet<T>&) {
     return in.v;
   }
   Sample(const Problem&, const Options&, WorkspacePlan&) {}
-  void run(const FloatInputs&, const ParameterSet<float>&, Output, Workspace&) const {}
+  void run(const Arrays&, const ParameterSet<float>&, Workspace&) const {}
 };
 
 const Registry& registry() {

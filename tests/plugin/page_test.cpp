@@ -3,6 +3,7 @@
 #include <limits>
 #include <vector>
 
+#include "attn/variant/planned.hpp"
 #include "attn/variant/variant.hpp"
 #include "catch.hpp"
 
@@ -25,24 +26,23 @@ double worst_error(const Variant& variant, const Problem& p) {
   const auto q = values(p.batch * p.heads * p.q_len * p.head_dim, "q");
   const auto k = values(p.batch * p.kv_heads * p.kv_len * p.head_dim, "k");
   const auto v = values(p.batch * p.kv_heads * p.kv_len * p.value_dim, "v");
-  const FloatInputs in{{q.data(), {p.batch, p.heads, p.q_len, p.head_dim}},
-                       {k.data(), {p.batch, p.kv_heads, p.kv_len, p.head_dim}},
-                       {v.data(), {p.batch, p.kv_heads, p.kv_len, p.value_dim}}};
+  const View<const float, 4> q_view(q.data(), {p.batch, p.heads, p.q_len, p.head_dim});
+  const View<const float, 4> k_view(k.data(), {p.batch, p.kv_heads, p.kv_len, p.head_dim});
+  const View<const float, 4> v_view(v.data(), {p.batch, p.kv_heads, p.kv_len, p.value_dim});
   std::vector<float> result(static_cast<std::size_t>(p.batch * p.heads * p.q_len * p.value_dim),
                             std::numeric_limits<float>::quiet_NaN());
-  const Output out(result.data(), {p.batch, p.heads, p.q_len, p.value_dim});
+  const View<float, 4> out(result.data(), {p.batch, p.heads, p.q_len, p.value_dim});
 
   const Arena arena(2);
-  WorkspacePlan booked(arena.threads());
-  const auto plan = variant.plan(p, booked);
-  Workspace workspace(booked, Workspace::Mode::checked);
-  arena.execute([&] { plan->run(in, {}, out, workspace); });
-  CHECK(workspace.gaps_intact());
+  Planned planned(variant, p, arena.threads());
+  planned.equip({}, Workspace::Mode::checked);
+  planned.run(arena, {.q = q_view, .k = k_view, .v = v_view, .out = out});
+  CHECK(planned.workspace().gaps_intact());
 
-  Inputs<double> exact;
-  exact.q = Tensor<double>::from(in.q);
-  exact.k = Tensor<double>::from(in.k);
-  exact.v = Tensor<double>::from(in.v);
+  Values<double> exact;
+  exact.q = Tensor<double>::from(q_view);
+  exact.k = Tensor<double>::from(k_view);
+  exact.v = Tensor<double>::from(v_view);
   for (index_t row = 0; row < p.q_len; ++row) exact.position.push_back(p.query_position(row));
   const Tensor<double> truth = variant.definition(p, exact, {});
 

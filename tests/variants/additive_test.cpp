@@ -10,7 +10,7 @@ TEST_CASE("additive: every set of options conforms") {
 TEST_CASE("additive: v = 0 is uniform") {
   for (const bool causal : {false, true}) {
     const Problem p = problem(130, 16, causal);
-    const Arrays in = arrays(p);
+    const Qkv in = arrays(p);
     ParameterSet<float> set = make_parameters(variant("additive")->parameters(p), 1);
     set.set("v", zeros<float>({2, 64}));
     check_equal(run("additive", p, in, {.parameters = &set}), run("mean_v", p, in));
@@ -20,7 +20,7 @@ TEST_CASE("additive: v = 0 is uniform") {
 TEST_CASE("additive: by hand, with tanh in its middle and at its ends") {
   for (const float size : {0.5f, 1.0f, 30.0f, 1e4f}) {
     const Problem p = problem(2, 1, false, 1);
-    Arrays in = arrays(p);
+    Qkv in = arrays(p);
     in.q = Tensor<float>({1, 1, 2, 1}, {size, -size});
     in.k = Tensor<float>({1, 1, 2, 1}, {0.25f, 0});
     in.v = Tensor<float>({1, 1, 2, 1}, {1, 0});

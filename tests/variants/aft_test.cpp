@@ -12,7 +12,7 @@ TEST_CASE("aft: every form conforms") {
 TEST_CASE("aft: local with a window of all is full, with weights of zero simple") {
   for (const bool causal : {false, true}) {
     const Problem p = problem(70, 16, causal);
-    const Arrays in = arrays(p);
+    const Qkv in = arrays(p);
     ParameterSet<float> band, square;
     band.set("w", normal({70, 139}, "w"));
     square.set("w", tabulate<float>({70, 70}, [&](index_t t, index_t j) { return band["w"](t, j - t + 69); }));
@@ -26,7 +26,7 @@ TEST_CASE("aft: equal keys and no bias give the mean of V, gated by the query") 
   for (const char* name : {"aft:form=simple", "aft:form=conv"}) {
     for (const bool causal : {false, true}) {
       const Problem p = problem(130, 16, causal);
-      Arrays in = arrays(p);
+      Qkv in = arrays(p);
       in.k = full<float>(in.k.shape(), 0.7f);
       ParameterSet<float> none;
       none.set("w", zeros<float>({2, 63}));
@@ -37,7 +37,7 @@ TEST_CASE("aft: equal keys and no bias give the mean of V, gated by the query") 
 
 TEST_CASE("aft: by hand") {
   const Problem p = problem(2, 1, false, 1);
-  Arrays in = arrays(p);
+  Qkv in = arrays(p);
   in.q = zeros<float>(in.q.shape());
   in.k = Tensor<float>({1, 1, 2, 1}, {0, std::log(3.0f)});
   in.v = Tensor<float>({1, 1, 2, 1}, {8, 16});
@@ -50,7 +50,7 @@ TEST_CASE("aft: by hand") {
 
 TEST_CASE("aft: large keys stay finite") {
   const Problem p = problem(100);
-  Arrays in = arrays(p);
+  Qkv in = arrays(p);
   in.k = in.k * 1e4f;
   const auto out = run("aft:form=simple", p, in);
   CHECK(largest_difference(out, out) == 0);

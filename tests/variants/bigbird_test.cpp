@@ -5,7 +5,7 @@ using namespace attn::test;
 
 TEST_CASE("bigbird: with four blocks, or enough random ones, it is full attention") {
   const Problem p = problem(64);
-  const Arrays in = arrays(p);
+  const Qkv in = arrays(p);
   check_equal(run("bigbird:block=16,random=0", p, in), run("full", p, in));
   check_equal(run("bigbird:block=8,random=4", p, in), run("full", p, in));
   check_equal(run("bigbird:block=8,random=100", p, in), run("full", p, in));
@@ -37,7 +37,7 @@ TEST_CASE("bigbird: random blocks are distinct, in range and outside window and 
 
 TEST_CASE("bigbird: another seed draws other blocks, the same seed the same") {
   const Problem p = problem(400);
-  const Arrays in = arrays(p);
+  const Qkv in = arrays(p);
   const Tensor<float> first = run("bigbird:block=10", p, in, {.seed = 1});
   check_equal(first, run("bigbird:block=10", p, in, {.seed = 1}), 0);
   CHECK(largest_difference(first, run("bigbird:block=10", p, in, {.seed = 2})) > 1e-3);

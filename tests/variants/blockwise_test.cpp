@@ -6,7 +6,7 @@ using namespace attn::test;
 TEST_CASE("blockwise: one block of all keys is full attention") {
   for (const bool causal : {false, true}) {
     const Problem p = problem(90, 16, causal);
-    const Arrays in = arrays(p);
+    const Qkv in = arrays(p);
     check_equal(run("blockwise:block=90,before=0,after=0", p, in), run("full", p, in));
     check_equal(run("blockwise:block=8,before=100,after=100", p, in), run("full", p, in));
   }
@@ -14,7 +14,7 @@ TEST_CASE("blockwise: one block of all keys is full attention") {
 
 TEST_CASE("blockwise: blocks do not wrap around the ends") {
   const Problem p = problem(40, 8, false, 1);
-  Arrays in = arrays(p);
+  Qkv in = arrays(p);
   std::vector<float> v(in.v.values().begin(), in.v.values().end());
   v[39 * 8] = std::nanf("");
   in.v = Tensor<float>(in.v.shape(), v);

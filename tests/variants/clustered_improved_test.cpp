@@ -8,7 +8,7 @@ TEST_CASE("clustered_improved: topk = N is full attention, whatever the clusters
   for (const index_t n : {1, 60, 129}) {
     for (const bool causal : {false, true}) {
       const Problem p = problem(n, 16, causal);
-      const Arrays in = arrays(p);
+      const Qkv in = arrays(p);
       for (const char* name : {"clustered_improved:clusters=4,topk=1000", "clustered_improved:clusters=1000,topk=129"}) {
         INFO(name << " at " << to_string(p));
         check_equal(run(name, p, in), run("full", p, in), 1e-5);
@@ -19,7 +19,7 @@ TEST_CASE("clustered_improved: topk = N is full attention, whatever the clusters
 
 TEST_CASE("clustered_improved: nearer to full attention than clustered, the nearer the more keys") {
   const Problem p = problem(300);
-  const Arrays in = arrays(p, 1.5);
+  const Qkv in = arrays(p, 1.5);
   const Tensor<float> exact = run("full", p, in);
   const double clustered = distance(run("clustered:clusters=16", p, in), exact);
   const double few = distance(run("clustered_improved:clusters=16,topk=16", p, in), exact);
@@ -30,14 +30,14 @@ TEST_CASE("clustered_improved: nearer to full attention than clustered, the near
 
 TEST_CASE("clustered_improved: values of one give one") {
   const Problem p = problem(200);
-  Arrays in = arrays(p);
+  Qkv in = arrays(p);
   in.v = ones<float>(in.v.shape());
   check_equal(run("clustered_improved:clusters=9", p, in), in.v, 1e-5);
 }
 
 TEST_CASE("clustered_improved: equal keys, zero queries and NaN are survived") {
   const Problem p = problem(100);
-  Arrays in = arrays(p);
+  Qkv in = arrays(p);
   in.q = zeros<float>(in.q.shape());
   in.k = ones<float>(in.k.shape());
   check_equal(run("clustered_improved:clusters=7", p, in), run("full", p, in));

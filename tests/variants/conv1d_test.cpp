@@ -11,7 +11,7 @@ TEST_CASE("conv1d: every set of options conforms") {
 TEST_CASE("conv1d: by hand") {
   for (const char* name : {"conv1d:width=2", "conv1d:width=2,depthwise=yes"}) {
     Problem p = problem(3, 1, false, 1);
-    Arrays in = arrays(p);
+    Qkv in = arrays(p);
     in.q = Tensor<float>({1, 1, 3, 1}, {1, 2, 4});
     ParameterSet<float> set = make_parameters(variant(name)->parameters(p), 1);
     set.set("W", reshape(Tensor<float>({2}, {10, 1}), set["W"].shape()));
@@ -29,7 +29,7 @@ TEST_CASE("conv1d: by hand") {
 TEST_CASE("conv1d: depthwise is the standard one with diagonal matrices") {
   for (const bool causal : {false, true}) {
     const Problem p = problem(90, 16, causal);
-    const Arrays in = arrays(p);
+    const Qkv in = arrays(p);
     ParameterSet<float> narrow = make_parameters(variant("conv1d:depthwise=yes")->parameters(p), 3), wide;
     wide.set("W", unsqueeze(narrow["W"], -1) * identity<float>(16));
     wide.set("b", narrow["b"]);

@@ -5,6 +5,6 @@ using namespace attn::test;
 
 TEST_CASE("copy_v: the output is V, bit for bit") {
   const Problem p = problem(1500, 24);
-  const Arrays in = arrays(p);
+  const Qkv in = arrays(p);
   check_equal(run("copy_v", p, in), in.v, 0);
 }

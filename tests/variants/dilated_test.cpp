@@ -6,14 +6,14 @@ using namespace attn::test;
 TEST_CASE("dilated: a step of one is a sliding window") {
   for (const bool causal : {false, true}) {
     const Problem p = problem(101, 16, causal);
-    const Arrays in = arrays(p);
+    const Qkv in = arrays(p);
     check_equal(run("dilated:window=6,step=1", p, in), run("local:left=6,right=6", p, in));
   }
 }
 
 TEST_CASE("dilated: a step beyond the sequence copies V") {
   const Problem p = problem(30);
-  const Arrays in = arrays(p);
+  const Qkv in = arrays(p);
   check_equal(run("dilated:window=9,step=30", p, in), in.v, 1e-6);
 }
 

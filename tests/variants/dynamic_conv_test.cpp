@@ -9,7 +9,7 @@ TEST_CASE("dynamic_conv: every set of options conforms") {
 
 TEST_CASE("dynamic_conv: by hand") {
   Problem p = problem(3, 1, false, 1);
-  Arrays in = arrays(p);
+  Qkv in = arrays(p);
   in.q = Tensor<float>({1, 1, 3, 1}, {1, 2, 4});
   ParameterSet<float> w;
   w.set("W", Tensor<float>({1, 1, 2}, {0, std::log(2.0f)}));  // token t weighs (1, 2^t-th value) : 2^x
@@ -22,7 +22,7 @@ TEST_CASE("dynamic_conv: by hand") {
 TEST_CASE("dynamic_conv: W = 0 is the mean of the window, as light_conv with w = 0") {
   for (const bool causal : {false, true}) {
     const Problem p = problem(100, 16, causal);
-    const Arrays in = arrays(p);
+    const Qkv in = arrays(p);
     ParameterSet<float> dynamic, light;
     dynamic.set("W", zeros<float>({2, 16, 5}));
     light.set("w", zeros<float>({2, 5}));

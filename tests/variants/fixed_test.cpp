@@ -6,7 +6,7 @@ using namespace attn::test;
 TEST_CASE("fixed: a block of all keys, or a summary of the whole block, is full attention") {
   for (const bool causal : {false, true}) {
     const Problem p = problem(83, 16, causal);
-    const Arrays in = arrays(p);
+    const Qkv in = arrays(p);
     check_equal(run("fixed:block=83,summary=4", p, in), run("full", p, in));
     check_equal(run("fixed:block=10,summary=10", p, in), run("full", p, in));
   }
@@ -14,7 +14,7 @@ TEST_CASE("fixed: a block of all keys, or a summary of the whole block, is full 
 
 TEST_CASE("fixed: no summary leaves blocks of their own") {
   const Problem p = problem(83);
-  const Arrays in = arrays(p);
+  const Qkv in = arrays(p);
   check_equal(run("fixed:block=20,summary=0", p, in), run("blockwise:block=20,before=0,after=0", p, in));
 }
 

@@ -10,7 +10,7 @@ TEST_CASE("fnet: every kind of length is its definition") {
     for (const index_t d : {1, 2, 3, 64}) {
       if (n > 1024 && d != 3) continue;  // the definition takes N^2 sines
       const Problem p = problem(n, d, false, 1);
-      const Arrays in = arrays(p);
+      const Qkv in = arrays(p);
       INFO("N=" << n << " D=" << d);
       const double size = std::sqrt(static_cast<double>(n * d));
       CHECK(largest_difference(run("fnet", p, in), cast<float>(real_dft2(cast<double>(in.q)))) < 4e-6 * size);
@@ -20,8 +20,8 @@ TEST_CASE("fnet: every kind of length is its definition") {
 
 TEST_CASE("fnet: is its own adjoint") {
   const Problem p = problem(90, 16, false, 1);
-  const Arrays in = arrays(p);
-  Arrays other = in;
+  const Qkv in = arrays(p);
+  Qkv other = in;
   other.q = in.v;
   const double left = sum(run("fnet", p, in) * in.v).item(), right = sum(in.q * run("fnet", p, other)).item();
   CHECK(left == Approx(right).epsilon(1e-5));
@@ -30,8 +30,8 @@ TEST_CASE("fnet: is its own adjoint") {
 TEST_CASE("fnet: twice is x and its mirror image, N D / 2 times") {
   for (const index_t n : {64, 65}) {
     const Problem p = problem(n, 16, false, 1);
-    const Arrays in = arrays(p);
-    Arrays again = in;
+    const Qkv in = arrays(p);
+    Qkv again = in;
     again.q = run("fnet", p, in);
     const auto mirrored = tabulate<float>(
         {1, 1, n, 16}, [&](index_t, index_t, index_t k, index_t l) { return in.q(0, 0, (n - k) % n, (16 - l) % 16); });
@@ -42,7 +42,7 @@ TEST_CASE("fnet: twice is x and its mirror image, N D / 2 times") {
 
 TEST_CASE("fnet: a constant becomes one spike") {
   const Problem p = problem(32, 8, false, 1);
-  Arrays in = arrays(p);
+  Qkv in = arrays(p);
   in.q = ones<float>(in.q.shape());
   const auto out = run("fnet", p, in);
   CHECK(out(0, 0, 0, 0) == Approx(32 * 8));

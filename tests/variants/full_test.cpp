@@ -5,22 +5,22 @@ using namespace attn::test;
 
 TEST_CASE("full: values of ones give ones") {
   const Problem p = problem(77);
-  Arrays in = arrays(p);
+  Qkv in = arrays(p);
   in.v = ones<float>({1, 2, 77, 16});
   check_equal(run("full", p, in), in.v, 1e-6);
 }
 
 TEST_CASE("full: equal keys give the mean of the values") {
   const Problem p = problem(50);
-  Arrays in = arrays(p);
+  Qkv in = arrays(p);
   in.k = zeros<float>({1, 2, 50, 16});
   check_equal(run("full", p, in), broadcast_to(mean(in.v, -2, Keep::yes), {1, 2, 50, 16}));
 }
 
 TEST_CASE("full: two keys by hand") {
   const Problem p = problem(2, 1, false, 1);
-  const Arrays in{Tensor<float>({1, 1, 2, 1}, {0.0f, 2.0f}), Tensor<float>({1, 1, 2, 1}, {1.0f, 0.0f}),
-                  Tensor<float>({1, 1, 2, 1}, {10.0f, 20.0f})};
+  const Qkv in{Tensor<float>({1, 1, 2, 1}, {0.0f, 2.0f}), Tensor<float>({1, 1, 2, 1}, {1.0f, 0.0f}),
+               Tensor<float>({1, 1, 2, 1}, {10.0f, 20.0f})};
   const Tensor<float> out = run("full", p, in);
   CHECK(out(0, 0, 0, 0) == Approx(15.0));
   CHECK(out(0, 0, 1, 0) == Approx((10 * std::exp(2.0) + 20) / (std::exp(2.0) + 1)));
@@ -28,7 +28,7 @@ TEST_CASE("full: two keys by hand") {
 
 TEST_CASE("full: a NaN in an allowed key reaches the rows that see it and no other") {
   const Problem p = problem(70, 16, true, 1);
-  Arrays in = arrays(p);
+  Qkv in = arrays(p);
   std::vector<float> k(in.k.values().begin(), in.k.values().end());
   k[40 * 16 + 3] = std::nanf("");
   in.k = Tensor<float>(in.k.shape(), k);
@@ -38,7 +38,7 @@ TEST_CASE("full: a NaN in an allowed key reaches the rows that see it and no oth
 
 TEST_CASE("full: logits of 80 neither overflow nor lose the largest key") {
   const Problem p = problem(64, 16, false, 1);
-  Arrays in = arrays(p, 4.5);
+  Qkv in = arrays(p, 4.5);
   const auto v = variant("full");
   const Tensor<float> out = run("full", p, in);
   const GateResult gate = [&] {

@@ -6,7 +6,7 @@ using namespace attn::test;
 TEST_CASE("full_unfused: is full attention") {
   for (const bool causal : {false, true}) {
     const Problem p = problem(300, 32, causal);
-    const Arrays in = arrays(p);
+    const Qkv in = arrays(p);
     check_equal(run("full_unfused", p, in), run("full", p, in));
   }
 }

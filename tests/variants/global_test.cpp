@@ -6,7 +6,7 @@ using namespace attn::test;
 TEST_CASE("global: when all tokens are global it is full attention") {
   for (const bool causal : {false, true}) {
     const Problem p = problem(66, 16, causal);
-    const Arrays in = arrays(p);
+    const Qkv in = arrays(p);
     check_equal(run("global:tokens=66", p, in), run("full", p, in));
   }
 }
@@ -18,7 +18,7 @@ TEST_CASE("global: without global tokens nobody sees anything and the output is 
 
 TEST_CASE("global: chosen positions count like leading ones, named twice or not") {
   const Problem p = problem(40);
-  const Arrays in = arrays(p);
+  const Qkv in = arrays(p);
   check_equal(run("global:tokens=3", p, in), run("global:tokens=1,positions=1/2/2/0", p, in), 0);
 }
 

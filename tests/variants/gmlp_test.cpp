@@ -9,14 +9,14 @@ TEST_CASE("gmlp: every set of options conforms") {
 
 TEST_CASE("gmlp: starts as v") {
   const Problem p = problem(100);
-  const Arrays in = arrays(p);
+  const Qkv in = arrays(p);
   check_equal(run("gmlp", p, in), in.v, 5e-3 * 4);
 }
 
 TEST_CASE("gmlp: W = I and b = 0 gate each token by its own normalised self") {
   for (const bool causal : {false, true}) {
     const Problem p = problem(100, 16, causal);
-    const Arrays in = arrays(p);
+    const Qkv in = arrays(p);
     ParameterSet<float> own;
     own.set("W", identity<float>(100));
     own.set("b", zeros<float>({100}));
@@ -26,7 +26,7 @@ TEST_CASE("gmlp: W = I and b = 0 gate each token by its own normalised self") {
 
 TEST_CASE("gmlp: by hand, and the upper triangle of W is no part of the causal unit") {
   Problem p = problem(2, 2, false, 1);
-  Arrays in = arrays(p);
+  Qkv in = arrays(p);
   in.q = Tensor<float>({1, 1, 2, 2}, {1e3f, -1e3f, -1e3f, 1e3f});  // norm: (1, -1) and (-1, 1)
   in.v = Tensor<float>({1, 1, 2, 2}, {1, 2, 3, 4});
   ParameterSet<float> learned;

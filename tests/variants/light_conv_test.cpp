@@ -9,7 +9,7 @@ TEST_CASE("light_conv: every set of options conforms") {
 
 TEST_CASE("light_conv: by hand") {
   Problem p = problem(4, 1, false, 1);
-  Arrays in = arrays(p);
+  Qkv in = arrays(p);
   in.q = Tensor<float>({1, 1, 4, 1}, {1, 2, 4, 8});
   ParameterSet<float> w;
   w.set("w", Tensor<float>({1, 3}, {std::log(1.0f), std::log(2.0f), std::log(5.0f)}));
@@ -25,6 +25,6 @@ TEST_CASE("light_conv: by hand") {
 
 TEST_CASE("light_conv: a window of one token is the token") {
   const Problem p = problem(77);
-  const Arrays in = arrays(p);
+  const Qkv in = arrays(p);
   CHECK(largest_difference(run("light_conv:width=1", p, in), in.q) == 0);
 }

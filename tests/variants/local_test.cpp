@@ -6,7 +6,7 @@ using namespace attn::test;
 TEST_CASE("local: a window as long as the keys is full attention") {
   for (const bool causal : {false, true}) {
     const Problem p = problem(100, 16, causal);
-    const Arrays in = arrays(p);
+    const Qkv in = arrays(p);
     check_equal(run("local:left=99,right=99", p, in), run("full", p, in));
     check_equal(run("local:left=100000,right=100000", p, in), run("full", p, in));
   }
@@ -14,13 +14,13 @@ TEST_CASE("local: a window as long as the keys is full attention") {
 
 TEST_CASE("local: a window of the query alone copies V") {
   const Problem p = problem(75);
-  const Arrays in = arrays(p);
+  const Qkv in = arrays(p);
   check_equal(run("local:left=0,right=0", p, in), in.v, 1e-6);
 }
 
 TEST_CASE("local: keys outside the window do not matter, not even as NaN") {
   const Problem p = problem(90, 16, false, 1);
-  Arrays in = arrays(p);
+  Qkv in = arrays(p);
   const Tensor<float> clean = run("local:left=5,right=3", p, in);
   std::vector<float> v(in.v.values().begin(), in.v.values().end());
   v[50 * 16] = std::nanf("");
@@ -35,7 +35,7 @@ TEST_CASE("local: keys outside the window do not matter, not even as NaN") {
 
 TEST_CASE("local: as many sinks as keys is full attention") {
   const Problem p = problem(60);
-  const Arrays in = arrays(p);
+  const Qkv in = arrays(p);
   check_equal(run("local:left=2,right=2,sinks=60", p, in), run("full", p, in));
 }
 

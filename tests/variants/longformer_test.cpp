@@ -6,20 +6,20 @@ using namespace attn::test;
 TEST_CASE("longformer: without global tokens and dilation it is a sliding window") {
   for (const bool causal : {false, true}) {
     const Problem p = problem(88, 16, causal);
-    const Arrays in = arrays(p);
+    const Qkv in = arrays(p);
     check_equal(run("longformer:window=9,tokens=0", p, in), run("local:left=9,right=9", p, in), 0);
   }
 }
 
 TEST_CASE("longformer: when all tokens are global it is full attention") {
   const Problem p = problem(50);
-  const Arrays in = arrays(p);
+  const Qkv in = arrays(p);
   check_equal(run("longformer:window=1,tokens=50", p, in), run("full", p, in));
 }
 
 TEST_CASE("longformer: the last heads are dilated, the first are not") {
   const Problem p = problem(64, 8, false, 3);
-  const Arrays in = arrays(p);
+  const Qkv in = arrays(p);
   const Tensor<float> mixed = run("longformer:window=4,dilation=3,dilated_heads=2,tokens=0", p, in);
   check_equal(slice(mixed, 1, 0, 1), slice(run("local:left=4,right=4", p, in), 1, 0, 1));
   check_equal(slice(mixed, 1, 1, 3), slice(run("dilated:window=4,step=3", p, in), 1, 1, 3));

@@ -7,7 +7,7 @@ TEST_CASE("lstm: conforms") { check_conforms("lstm"); }
 
 TEST_CASE("lstm: two steps by hand") {
   const Problem p = problem(2, 1, false, 1);
-  Arrays in = arrays(p);
+  Qkv in = arrays(p);
   in.q = Tensor<float>({1, 1, 2, 1}, {1, -2});
   ParameterSet<float> set;
   set.set("W", Tensor<float>({1, 1, 4}, {0.5f, -1, 2, 1}));

@@ -5,7 +5,7 @@ using namespace attn::test;
 
 TEST_CASE("mean_v: every query gets the mean, or the running mean when causal") {
   Problem p = problem(700, 4, false, 1);
-  Arrays in = arrays(p);
+  Qkv in = arrays(p);
   in.v = tabulate<float>({1, 1, 700, 4}, [](index_t, index_t, index_t i, index_t) { return static_cast<float>(i); });
   CHECK(run("mean_v", p, in)(0, 0, 3, 2) == Approx(349.5));
   p.causal = true;
@@ -15,7 +15,7 @@ TEST_CASE("mean_v: every query gets the mean, or the running mean when causal") 
 
 TEST_CASE("mean_v: is full attention with equal keys") {
   const Problem p = problem(300);
-  Arrays in = arrays(p);
+  Qkv in = arrays(p);
   in.k = zeros<float>({1, 2, 300, 16});
   check_equal(run("mean_v", p, in), run("full", p, in));
 }

@@ -22,7 +22,7 @@ TEST_CASE("mlp_mixer: every set of options conforms") {
 
 TEST_CASE("mlp_mixer: W1 = W2 = I is gelu, and x itself where gelu is linear") {
   const Problem p = problem(64);
-  Arrays in = arrays(p);
+  Qkv in = arrays(p);
   const auto same = matrices(identity<float>(64), identity<float>(64));
   check_equal(run("mlp_mixer:hidden=64", p, in, {.parameters = &same}), gelu(in.q));
   in.q = abs(in.q) + 6.0f;  // Phi(6) is 1 in float
@@ -31,7 +31,7 @@ TEST_CASE("mlp_mixer: W1 = W2 = I is gelu, and x itself where gelu is linear") {
 
 TEST_CASE("mlp_mixer: biases reach every channel, and W2 = 0 leaves b2") {
   const Problem p = problem(10);
-  const Arrays in = arrays(p);
+  const Qkv in = arrays(p);
   const auto zero = matrices(zeros<float>({5, 10}), ones<float>({10, 5}), 20, 3);
   check_equal(run("mlp_mixer:hidden=5", p, in, {.parameters = &zero}), full<float>(in.q.shape(), 5 * 20 + 3), 1e-5);
 }

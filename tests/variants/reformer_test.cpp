@@ -7,7 +7,7 @@ using namespace attn::test;
 namespace {
 
 // Full attention without the diagonal, keys x / |x|, logits not scaled; a row that sees nothing keeps its own value.
-Tensor<float> full_without_self(const Problem& p, const Arrays& in) {
+Tensor<float> full_without_self(const Problem& p, const Qkv& in) {
   const Tensor<double> x = cast<double>(in.q), v = cast<double>(in.v);
   const Mask others = mask({p.q_len, p.q_len}, [&](index_t i, index_t j) { return i != j && (!p.causal || j < i); });
   const Tensor<double> out = matmul(softmax(matmul_transposed(x, l2_normalize(x)), others), v);
@@ -21,7 +21,7 @@ TEST_CASE("reformer: one chunk is full attention without the diagonal, whatever 
   for (const index_t n : {1, 2, 50}) {
     for (const bool causal : {false, true}) {
       const Problem p = problem(n, 16, causal);
-      const Arrays in = arrays(p);
+      const Qkv in = arrays(p);
       for (const char* name : {"reformer:chunk=64,rounds=1", "reformer:chunk=64,rounds=3", "reformer:chunk=50,rounds=2,wrap=none",
                                "reformer:chunk=64,before=3,after=2"}) {
         INFO(name << " at " << n);
@@ -34,14 +34,14 @@ TEST_CASE("reformer: one chunk is full attention without the diagonal, whatever 
 TEST_CASE("reformer: keys of its own, in one chunk, are full attention") {
   for (const bool causal : {false, true}) {
     const Problem p = problem(50, 16, causal);
-    const Arrays in = arrays(p);
+    const Qkv in = arrays(p);
     check_equal(run("reformer:chunk=64,keys=own", p, in), run("full", p, in));
   }
 }
 
 TEST_CASE("reformer: bidirectional chunks that see all others are full attention without the diagonal") {
   const Problem p = problem(64);
-  const Arrays in = arrays(p);
+  const Qkv in = arrays(p);
   check_equal(run("reformer:chunk=16,rounds=1,before=2,after=1", p, in), full_without_self(p, in));
 }
 
@@ -49,7 +49,7 @@ TEST_CASE("reformer: tokens in separate directions find their own kind") {
   // Four directions, of which every token is one: equal tokens share every bucket, so a query sees its kind only when each kind
   // fills a chunk; values are the kind's number.
   const Problem p = problem(64, 16, false, 1);
-  Arrays in = arrays(p);
+  Qkv in = arrays(p);
   in.q = tabulate<float>({1, 1, 64, 16}, [](index_t, index_t, index_t i, index_t d) { return d == i % 4 ? 60.0f : 0.0f; });
   in.v = tabulate<float>({1, 1, 64, 16}, [](index_t, index_t, index_t i, index_t) { return static_cast<float>(i % 4); });
   const Tensor<float> out = run("reformer:chunk=16,rounds=4,buckets=64", p, in);
@@ -59,7 +59,7 @@ TEST_CASE("reformer: tokens in separate directions find their own kind") {
 TEST_CASE("reformer: same_bucket=yes sees the own bucket only") {
   // As above, in one chunk and with all logits equal: the answer is the mean over what is seen.
   const Problem p = problem(64, 16, false, 1);
-  Arrays in = arrays(p);
+  Qkv in = arrays(p);
   in.q = tabulate<float>({1, 1, 64, 16}, [](index_t, index_t, index_t i, index_t d) { return d == i % 4 ? 60.0f : 0.0f; });
   in.v = tabulate<float>({1, 1, 64, 16}, [](index_t, index_t, index_t i, index_t) { return static_cast<float>(i % 4); });
   const char* options = "reformer:chunk=64,rounds=1,buckets=64,factors=one,logit_scale=0";
@@ -75,7 +75,7 @@ TEST_CASE("reformer: unique=yes counts a pair once, however often it meets") {
   const index_t n = 128;
   Problem p = problem(n, 16, false, 1);
   p.value_dim = n;
-  Arrays in = arrays(p);
+  Qkv in = arrays(p);
   in.v = reshape(identity<float>(n), {1, 1, n, n});
   const std::string options = "reformer:chunk=16,rounds=4,wrap=none,logit_scale=0";
   const auto uneven_rows = [&](const Tensor<float>& out) {
@@ -97,7 +97,7 @@ TEST_CASE("reformer: unique=yes counts a pair once, however often it meets") {
 TEST_CASE("reformer: without a ring the neighbours of a chunk end with its round") {
   // The last chunk of 8 tokens has nothing after it, so that its rows alone do not care how far a query sees.
   const Problem p = problem(64, 16, false, 1);
-  const Arrays in = arrays(p);
+  const Qkv in = arrays(p);
   for (const char* rounds : {"1", "2"}) {
     const std::string options = std::string("reformer:chunk=8,before=0,keys=own,rounds=") + rounds + ",wrap=none,after=";
     const Tensor<float> near = run(options + "0", p, in), far = run(options + "15", p, in);
@@ -113,10 +113,10 @@ TEST_CASE("reformer: causal rows keep their bits while the table stands, however
   for (const char* name :
        {"reformer:chunk=16", "reformer:chunk=16,same_bucket=yes,rounds=3", "reformer:chunk=16,wrap=none,unique=yes"}) {
     const Problem p = problem(150, 16, true);
-    const Arrays in = arrays(p);
+    const Qkv in = arrays(p);
     const Tensor<float> before = run(name, p, in);
     for (const index_t t : {1, 60, 149}) {
-      Arrays changed = in;
+      Qkv changed = in;
       const Tensor<float> factor =
           tabulate<float>({1, 1, 150, 1}, [&](index_t, index_t, index_t i, index_t) { return i < t ? 1.0f : 2.0f; });
       changed.q = in.q * factor;
@@ -146,7 +146,7 @@ TEST_CASE("reformer: odd bucket counts are refused") {
 
 TEST_CASE("reformer: equal tokens, zero tokens and NaN are survived") {
   const Problem p = problem(200);
-  Arrays in = arrays(p);
+  Qkv in = arrays(p);
   in.v = ones<float>(in.v.shape());
   for (const double value : {0.0, 1.0, 1e-30, 1e18}) {
     INFO(value);

@@ -9,7 +9,7 @@ TEST_CASE("relu: every set of options conforms") {
 
 TEST_CASE("relu: by hand") {
   Problem p = problem(3, 1, false, 1);
-  Arrays in = arrays(p);
+  Qkv in = arrays(p);
   in.q = Tensor<float>({1, 1, 3, 1}, {1, -1, 2});
   in.k = Tensor<float>({1, 1, 3, 1}, {1, 2, -3});
   in.v = Tensor<float>({1, 1, 3, 1}, {1, 10, 100});
@@ -26,7 +26,7 @@ TEST_CASE("relu: by hand") {
 
 TEST_CASE("relu: is homogeneous in Q") {
   const Problem p = problem(70);
-  Arrays in = arrays(p);
+  Qkv in = arrays(p);
   const auto once = run("relu", p, in);
   in.q = in.q * 4.0f;
   CHECK(largest_difference(run("relu", p, in), once * 4.0f) == 0);

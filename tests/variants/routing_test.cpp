@@ -9,8 +9,8 @@ TEST_CASE("routing: one cluster of everybody is full attention on normalised inp
   for (const index_t n : {1, 50}) {
     for (const bool causal : {false, true}) {
       const Problem p = problem(n, 16, causal);
-      const Arrays in = arrays(p);
-      Arrays normal = in;
+      const Qkv in = arrays(p);
+      Qkv normal = in;
       normal.q = layer_norm(in.q, 1e-6);
       normal.k = causal ? normal.q : layer_norm(in.k, 1e-6);
       check_equal(run("routing:clusters=1", p, in), run("full", p, normal), 1e-5);
@@ -31,13 +31,13 @@ TEST_CASE("routing: centroids that have followed the keys bring it near to full 
   // Eight directions; queries and keys of one kind share theirs, values are the kind's.
   const index_t n = 256, kinds = 8, d = 32;
   const Problem p = problem(n, d, false, 1);
-  Arrays in = arrays(p, 0.3);
+  Qkv in = arrays(p, 0.3);
   const Tensor<float> centres = normal({kinds, d}, "centres", 3);
   const Indices kind = Indices::from({1, 1, n}, [&](index_t, index_t, index_t i) { return i % kinds; });
   in.q = in.q + gather_rows(reshape(centres, {1, 1, kinds, d}), kind);
   in.k = in.k + gather_rows(reshape(centres, {1, 1, kinds, d}), kind);
   in.v = in.v + gather_rows(reshape(normal({kinds, d}, "values", 3), {1, 1, kinds, d}), kind);
-  Arrays normalised = in;
+  Qkv normalised = in;
   normalised.q = layer_norm(in.q, 1e-6);
   normalised.k = layer_norm(in.k, 1e-6);
   const Tensor<float> exact = run("full", p, normalised);
@@ -67,7 +67,7 @@ TEST_CASE("routing: conforms with other options") {
 
 TEST_CASE("routing: equal tokens, zero tokens and NaN are survived") {
   const Problem p = problem(100);
-  Arrays in = arrays(p);
+  Qkv in = arrays(p);
   for (const double value : {0.0, 1.0}) {
     in.q = in.k = full<float>(in.q.shape(), static_cast<float>(value));
     CHECK(finite(run("routing", p, in)));

@@ -10,6 +10,7 @@
 #include "attn/core/rng.hpp"
 #include "attn/prove/conformance.hpp"
 #include "attn/prove/gate.hpp"
+#include "attn/variant/planned.hpp"
 #include "attn/variant/variant.hpp"
 #include "catch.hpp"
 
@@ -37,7 +38,7 @@ inline Problem problem(index_t n, index_t head_dim = 16, bool causal = false, in
       .heads = heads, .kv_heads = heads, .q_len = n, .kv_len = n, .head_dim = head_dim, .value_dim = head_dim, .causal = causal};
 }
 
-struct Arrays {
+struct Qkv {
   Tensor<float> q, k, v;
 };
 
@@ -46,7 +47,7 @@ inline Tensor<float> normal(const Shape& shape, std::string_view stream, double 
   return generate<float>(shape, [&](index_t i) { return static_cast<float>(std * rng.normal(i)); });
 }
 
-inline Arrays arrays(const Problem& p, double std = 1) {
+inline Qkv arrays(const Problem& p, double std = 1) {
   return {normal({p.batch, p.heads, p.q_len, p.head_dim}, "q", std), normal({p.batch, p.kv_heads, p.kv_len, p.head_dim}, "k", std),
           normal({p.batch, p.kv_heads, p.kv_len, p.value_dim}, "v")};
 }
@@ -61,23 +62,21 @@ struct RunOptions {
   const ParameterSet<float>* parameters = nullptr;  // drawn from the seed otherwise
 };
 
-inline Tensor<float> run(const Variant& variant, const Problem& p, const Arrays& in, const RunOptions& o = {}) {
+inline Tensor<float> run(const Variant& variant, const Problem& p, const Qkv& in, const RunOptions& o = {}) {
   const Status supported = variant.supports(p);
   INFO((supported ? std::string() : supported.reason()));
   REQUIRE(supported);
   const ParameterSet<float> drawn = o.parameters != nullptr ? *o.parameters : make_parameters(variant.parameters(p), o.seed);
-  WorkspacePlan booked(o.threads);
-  const auto plan = variant.plan(p, booked);
-  Workspace workspace(booked, Workspace::Mode::checked);
+  Planned planned(variant, p, o.threads);
+  planned.equip(drawn, Workspace::Mode::checked);
   std::vector<float> out(static_cast<std::size_t>(p.batch * p.heads * p.q_len * p.value_dim), std::nanf(""));
-  const Output output(out.data(), {p.batch, p.heads, p.q_len, p.value_dim});
-  const Arena arena(o.threads);
-  arena.execute([&] { plan->run({view(in.q), view(in.k), view(in.v)}, drawn, output, workspace); });
-  CHECK(workspace.gaps_intact());
+  const View<float, 4> output(out.data(), {p.batch, p.heads, p.q_len, p.value_dim});
+  planned.run(Arena(o.threads), {.q = view(in.q), .k = view(in.k), .v = view(in.v), .out = output});
+  CHECK(planned.workspace().gaps_intact());
   return Tensor<float>({p.batch, p.heads, p.q_len, p.value_dim}, out);
 }
 
-inline Tensor<float> run(std::string_view name, const Problem& p, const Arrays& in, const RunOptions& o = {}) {
+inline Tensor<float> run(std::string_view name, const Problem& p, const Qkv& in, const RunOptions& o = {}) {
   return run(*variant(name), p, in, o);
 }
 
@@ -113,7 +112,7 @@ inline double pairs_of_head(std::string_view name, const Problem& p) {
 inline double pairs_by_definition(std::string_view name, Problem p) {
   p.value_dim = p.kv_len;
   const auto v = variant(name);
-  Inputs<double> in{zeros<double>({p.batch, p.heads, p.q_len, p.head_dim}),
+  Values<double> in{zeros<double>({p.batch, p.heads, p.q_len, p.head_dim}),
                     zeros<double>({p.batch, p.kv_heads, p.kv_len, p.head_dim}),
                     broadcast_to(identity<double>(p.kv_len), {p.batch, p.kv_heads, p.kv_len, p.kv_len}),
                     {}};

@@ -7,14 +7,14 @@ TEST_CASE("sigmoid: conforms") { check_conforms("sigmoid"); }
 
 TEST_CASE("sigmoid: equal logits of 0 weigh 1 / (1 + M) each") {
   const Problem p = problem(49);
-  Arrays in = arrays(p);
+  Qkv in = arrays(p);
   in.q = zeros<float>(in.q.shape());
   check_equal(run("sigmoid", p, in), run("mean_v", p, in) * (49.0f / 50));
 }
 
 TEST_CASE("sigmoid: large logits are 0 or 1, and nothing overflows") {
   const Problem p = problem(3, 1, false, 1);
-  Arrays in = arrays(p);
+  Qkv in = arrays(p);
   in.q = Tensor<float>({1, 1, 3, 1}, {1e4f, -1e4f, 0});
   in.k = Tensor<float>({1, 1, 3, 1}, {1, 1, -1});
   in.v = Tensor<float>({1, 1, 3, 1}, {2, 3, 5});

@@ -7,7 +7,7 @@ using namespace attn::test;
 TEST_CASE("sinkhorn: one block is full attention, its keys counted twice") {
   for (const index_t n : {1, 5, 64}) {
     const Problem p = problem(n);
-    const Arrays in = arrays(p);
+    const Qkv in = arrays(p);
     for (const char* name : {"sinkhorn:block=64", "sinkhorn:block=64,sort_net=attention", "sinkhorn:block=100,sees=sorted"})
       check_equal(run(name, p, in), run("full", p, in));
     const Problem causal = problem(n, 16, true);
@@ -17,7 +17,7 @@ TEST_CASE("sinkhorn: one block is full attention, its keys counted twice") {
 
 TEST_CASE("sinkhorn: a sorting network that keeps blocks in place is blockwise attention") {
   const Problem p = problem(80);
-  const Arrays in = arrays(p);
+  const Qkv in = arrays(p);
   const auto v = variant("sinkhorn:block=16,noise=yes");
   ParameterSet<float> parameters = make_parameters(v->parameters(p), 1);
   for (const char* name : {"W1", "W2"}) parameters.set(name, zeros<float>(parameters[name].shape()));
@@ -27,14 +27,14 @@ TEST_CASE("sinkhorn: a sorting network that keeps blocks in place is blockwise a
 
 TEST_CASE("sinkhorn: a hard permutation shows each block another one, of the mixture or its largest entry") {
   const Problem p = problem(80, 16, false, 1);
-  const Arrays in = arrays(p);
+  const Qkv in = arrays(p);
   const auto v = variant(GENERATE("sinkhorn:block=16,noise=yes,sees=sorted", "sinkhorn:block=16,noise=yes,sees=sorted,pick=top1"));
   ParameterSet<float> parameters = make_parameters(v->parameters(p), 1);
   for (const char* name : {"W1", "W2"}) parameters.set(name, zeros<float>(parameters[name].shape()));
   const Tensor<float> rotated =
       tabulate<float>({1, 5, 5}, [](index_t, index_t u, index_t w) { return w == (u + 1) % 5 ? 100 : 0; });
   parameters.set("gumbel", rotated);
-  Arrays moved = in;
+  Qkv moved = in;
   const auto rotate = [](const Tensor<float>& x) { return concat<float>({slice(x, 2, 16, 80), slice(x, 2, 0, 16)}, 2); };
   moved.k = rotate(in.k);
   moved.v = rotate(in.v);
@@ -43,7 +43,7 @@ TEST_CASE("sinkhorn: a hard permutation shows each block another one, of the mix
 
 TEST_CASE("sinkhorn: all sorted blocks, in whatever order, are full attention") {
   const Problem p = problem(80, 16, false, 1);
-  const Arrays in = arrays(p);
+  const Qkv in = arrays(p);
   for (const char* name :
        {"sinkhorn:block=16,noise=yes,sees=sorted,cut=5", "sinkhorn:block=16,noise=yes,sees=sorted,cut=99,pick=top1"}) {
     const auto v = variant(name);
@@ -80,7 +80,7 @@ TEST_CASE("sinkhorn: conforms with other options") {
 
 TEST_CASE("sinkhorn: equal keys, zero keys and NaN are survived") {
   const Problem p = problem(100);
-  Arrays in = arrays(p);
+  Qkv in = arrays(p);
   for (const double value : {0.0, 1.0}) {
     in.k = full<float>(in.k.shape(), static_cast<float>(value));
     CHECK(finite(run("sinkhorn:block=16", p, in)));

@@ -6,7 +6,7 @@ using namespace attn::test;
 TEST_CASE("strided: a stride of one, or beyond the sequence, is full attention") {
   for (const bool causal : {false, true}) {
     const Problem p = problem(95, 16, causal);
-    const Arrays in = arrays(p);
+    const Qkv in = arrays(p);
     check_equal(run("strided:stride=1", p, in), run("full", p, in));
     check_equal(run("strided:stride=95", p, in), run("full", p, in));
   }
@@ -14,7 +14,7 @@ TEST_CASE("strided: a stride of one, or beyond the sequence, is full attention")
 
 TEST_CASE("strided: split over heads, even heads see the window and odd ones the columns") {
   const Problem p = problem(60, 8, true);
-  const Arrays in = arrays(p);
+  const Qkv in = arrays(p);
   const Tensor<float> split = run("strided:stride=6,heads=split", p, in);
   const Tensor<float> window = run("local:left=5,right=5", p, in);
   const Tensor<float> columns = run("dilated:window=60,step=6", p, in);

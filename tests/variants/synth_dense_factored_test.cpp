@@ -9,7 +9,7 @@ TEST_CASE("synth_dense_factored: every set of options conforms") {
 
 TEST_CASE("synth_dense_factored: by hand, over the outer product of (1, 2) and (0, ln 2)") {
   const Problem p = problem(4, 1, false, 1);
-  Arrays in = arrays(p);
+  Qkv in = arrays(p);
   in.q = ones<float>(in.q.shape());
   in.v = Tensor<float>({1, 1, 4, 1}, {1, 10, 100, 1000});
   ParameterSet<float> set;

@@ -10,7 +10,7 @@ TEST_CASE("synth_dense: every set of options conforms") {
 TEST_CASE("synth_dense: is full attention with static keys") {
   for (const bool causal : {false, true}) {
     const Problem p = problem(150, 16, causal);
-    Arrays in = arrays(p);
+    Qkv in = arrays(p);
     in.q = abs(in.q);  // so that relu(x I) = x
     const auto keys = normal({2, 150, 16}, "static keys");
     ParameterSet<float> learned;
@@ -24,7 +24,7 @@ TEST_CASE("synth_dense: is full attention with static keys") {
 
 TEST_CASE("synth_dense: negative features see every key alike") {
   const Problem p = problem(90);
-  Arrays in = arrays(p);
+  Qkv in = arrays(p);
   in.q = -abs(in.q);
   ParameterSet<float> learned = make_parameters(variant("synth_dense")->parameters(p), 1);
   learned.set("W1", broadcast_to(identity<float>(16), {2, 16, 16}));

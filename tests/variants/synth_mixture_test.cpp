@@ -5,7 +5,7 @@ using namespace attn::test;
 
 namespace {
 
-Tensor<float> with_alpha(const std::string& name, const Problem& p, const Arrays& in, float alpha) {
+Tensor<float> with_alpha(const std::string& name, const Problem& p, const Qkv& in, float alpha) {
   ParameterSet<float> set = make_parameters(variant(name)->parameters(p), 1);
   set.set("alpha", full<float>({1}, alpha));
   return run(name, p, in, {.parameters = &set});
@@ -20,7 +20,7 @@ TEST_CASE("synth_mixture: every set of options conforms") {
 TEST_CASE("synth_mixture: nothing mixed in is full attention, no dot product the Synthesizer") {
   for (const bool causal : {false, true}) {
     const Problem p = problem(120, 16, causal);
-    const Arrays in = arrays(p);
+    const Qkv in = arrays(p);
     check_equal(with_alpha("synth_mixture", p, in, -40), run("full", p, in));
     check_equal(with_alpha("synth_mixture:with=dense", p, in, -40), run("full", p, in));
     check_equal(with_alpha("synth_mixture", p, in, 40), run("synth_random:cached=no", p, in));  // the same stream fills R

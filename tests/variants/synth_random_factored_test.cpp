@@ -10,7 +10,7 @@ TEST_CASE("synth_random_factored: every set of options conforms") {
 TEST_CASE("synth_random_factored: k = N with R2 = I is the Random Synthesizer") {
   for (const bool causal : {false, true}) {
     const Problem p = problem(100, 16, causal);
-    const Arrays in = arrays(p);
+    const Qkv in = arrays(p);
     ParameterSet<float> set;
     set.set("R", normal({2, 100, 100}, "R"));
     set.set("R1", set["R"]);

@@ -19,7 +19,7 @@ TEST_CASE("synth_random: the cached table is the softmax that the other one take
   for (const bool causal : {false, true}) {
     Problem p = problem(211, 24, causal, 3);
     p.batch = 2;
-    const Arrays in = arrays(p);
+    const Qkv in = arrays(p);
     const auto logits = normal({3, 211, 211}, "logits");
     ParameterSet<float> trained, frozen;
     trained.set("R", logits);
@@ -41,7 +41,7 @@ TEST_CASE("synth_random: the frozen table's rows are weights") {
 TEST_CASE("synth_random: equal logits give the mean of V, whatever x is") {
   for (const bool causal : {false, true}) {
     const Problem p = problem(150, 16, causal);
-    const Arrays in = arrays(p);
+    const Qkv in = arrays(p);
     ParameterSet<float> flat;
     flat.set("R", zeros<float>({2, 150, 150}));
     check_equal(run("synth_random:cached=no", p, in, {.parameters = &flat}), run("mean_v", p, in));
@@ -50,7 +50,7 @@ TEST_CASE("synth_random: equal logits give the mean of V, whatever x is") {
 
 TEST_CASE("synth_random: one large logit picks one value") {
   const Problem p = problem(64, 16, false, 1);
-  const Arrays in = arrays(p);
+  const Qkv in = arrays(p);
   ParameterSet<float> one;
   one.set("R", tabulate<float>({1, 64, 64}, [](index_t, index_t i, index_t j) { return j == (i + 1) % 64 ? 1e4f : 0.0f; }));
   const auto out = run("synth_random:cached=no", p, in, {.parameters = &one});

@@ -9,6 +9,7 @@
 
 #include "attn/core/rng.hpp"
 #include "attn/exec/arena.hpp"
+#include "attn/variant/planned.hpp"
 #include "attn/variant/variant.hpp"
 #include "catch.hpp"
 
@@ -44,7 +45,7 @@ class Trial {
     INFO((status ? "" : status.reason()));
     REQUIRE(status);
     const Parameters specs = variant->parameters(p);
-    parameters = make_parameters(specs, seed, fit_parameters(specs, {view(q), view(k), view(v)}));
+    parameters = make_parameters(specs, seed, fit_parameters(specs, arrays()));
   }
 
   static Tensor<float> random(const Shape& shape, std::uint64_t seed, const char* stream) {
@@ -54,16 +55,14 @@ class Trial {
 
   // By the fast path, on `threads` threads.
   Tensor<float> run(int threads = 1) const {
-    WorkspacePlan booked(threads);
-    const auto plan = variant->plan(p, booked);
-    Workspace workspace(booked, Workspace::Mode::checked);
-    Array<float> out({p.batch, p.heads, p.q_len, p.value_dim});
+    Planned planned(*variant, p, threads);
+    planned.equip(parameters, Workspace::Mode::checked);
+    Elements<float> out({p.batch, p.heads, p.q_len, p.value_dim});
     std::fill_n(out.writable(), out.size(), std::nanf(""));
-    const FloatInputs in{view(q), view(k), view(v)};
-    Arena(threads).execute([&] {
-      plan->run(in, parameters, {out.writable(), {p.batch, p.heads, p.q_len, p.value_dim}}, workspace);
-    });
-    CHECK(workspace.gaps_intact());
+    Arrays given = arrays();
+    given.out = View<float, 4>(out.writable(), {p.batch, p.heads, p.q_len, p.value_dim});
+    planned.run(Arena(threads), given);
+    CHECK(planned.workspace().gaps_intact());
     return Tensor<float>(std::move(out));
   }
 
@@ -71,12 +70,12 @@ class Trial {
   Tensor<T> definition() const {
     ParameterSet<T> set;
     for (const auto& [name, tensor] : parameters.all()) set.set(name, cast<T>(tensor));
-    Inputs<T> in{cast<T>(q), cast<T>(k), cast<T>(v), {}};
+    Values<T> in{cast<T>(q), cast<T>(k), cast<T>(v), {}};
     for (index_t i = 0; i < p.q_len; ++i) in.position.push_back(p.query_position(i));
     return variant->definition(p, in, set);
   }
 
-  std::string note() const { return variant->note(p, {view(q), view(k), view(v)}); }
+  std::string note() const { return variant->note(p, arrays()); }
 
   Problem p;
   Tensor<float> q, k, v;
@@ -84,6 +83,7 @@ class Trial {
   ParameterSet<float> parameters;
 
  private:
+  Arrays arrays() const { return {.q = view(q), .k = view(k), .v = view(v)}; }
   static View<const float, 4> view(const Tensor<float>& t) {
     return {t.data(), {t.extent(0), t.extent(1), t.extent(2), t.extent(3)}};
   }

@@ -72,7 +72,7 @@ struct Aft {
   }
 
   template <class T>
-  static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>& parameters) {
+  static Tensor<T> definition(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>& parameters) {
     const Tensor<T> biases = bias(p, o, in, parameters);  // [rows,N] or, for conv, [H,rows,N]
     const Tensor<T> keys = o.form == Form::conv ? broadcast_to(slice(in.k, -1, 0, 1), in.k.shape()) : in.k;
     const Tensor<T> by_bias = where(allowed_pairs(p, in, every_key), exp(biases - max(biases, -1, Keep::yes)), T{0});
@@ -92,8 +92,8 @@ struct Aft {
                                                              : 0)),
         sums_(doubled(p), kernels::WeightedSum::Kind::weights, kernels::WeightedSum::Sharing::all, workspace) {}
 
-  void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
-    if (full()) return run_full(in, parameters.view<2>("w"), out, workspace);
+  void run(const FloatArrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
+    if (full()) return run_full(a, parameters.view<2>("w"), workspace);
     kernels::Into band{workspace.shared(band_).data(), taps()};
     if (o_.form != Form::simple) {
       const index_t rows = o_.form == Form::local ? p_.q_len : p_.heads;
@@ -101,7 +101,7 @@ struct Aft {
     }
     parallel_tasks(p_.batch * p_.heads, [&](index_t task, int worker) {
       const index_t b = task / p_.heads, h = task % p_.heads;
-      const Head head{in, b, h, reference(in, b, h), out};
+      const Head head{a, b, h, reference(a, b, h)};
       const kernels::Into sums{workspace.of(worker, mixed_).data(), 2 * p_.head_dim};  // row 0: of all keys so far
       std::fill_n(sums.data, sums.stride, 0.0f);
       if (o_.form == Form::simple) return run_simple(head, sums.data, {sums.data + sums.stride, sums.stride});
@@ -116,10 +116,9 @@ struct Aft {
   using Reference = std::array<float, 256>;  // of a head's channels
 
   struct Head {
-    const FloatInputs& in;
+    const FloatArrays& a;
     index_t b, h;
     Reference reference;
-    const Output& out;
   };
 
   template <class F>
@@ -142,8 +141,8 @@ struct Aft {
       kernels::add_column_sums(rows, 2 * d, own, before);
     });
     kernels::divide(1, d, {before, d}, {before + d, d}, std::numeric_limits<float>::min(), {before, d});
-    const auto q = head.in.q[head.b][head.h];
-    const auto o = head.out[head.b][head.h];
+    const auto q = head.a.q[head.b][head.h];
+    const auto o = head.a.out[head.b][head.h];
     each_panel([&](index_t first, index_t rows) {
       const kernels::Into to{o.row(first), o.stride(0)};
       kernels::sigmoid(rows, d, {q.row(first), q.stride(0)}, 1, 0, to);
@@ -171,12 +170,12 @@ struct Aft {
     });
   }
 
-  void run_full(const FloatInputs& in, View<const float, 2> w, Output out, Workspace& workspace) const {
+  void run_full(const FloatArrays& a, View<const float, 2> w, Workspace& workspace) const {
     const View<float, 4> values(workspace.shared(values_).data(), {p_.batch, p_.heads, p_.q_len, 2 * p_.head_dim});
     const View<float, 4> mixed(workspace.shared(mixed_).data(), {p_.batch, p_.heads, p_.q_len, 2 * p_.head_dim});
     parallel_tasks(p_.batch * p_.heads, [&](index_t task, int) {
       const index_t b = task / p_.heads, h = task % p_.heads;
-      const Head head{in, b, h, reference(in, b, h), out};
+      const Head head{a, b, h, reference(a, b, h)};
       each_panel([&](index_t first, index_t rows) { make_terms(head, first, rows, {values[b][h].row(first), 2 * p_.head_dim}); });
     });
     sums_.run(values, mixed, workspace, [&](const kernels::WeightBlock& block) -> kernels::Rows {
@@ -189,12 +188,12 @@ struct Aft {
     });
     parallel_tasks(p_.batch * p_.heads, [&](index_t task, int) {
       const index_t b = task / p_.heads, h = task % p_.heads;
-      finish({in, b, h, {}, out}, 0, p_.q_len, {mixed[b][h].data_handle(), 2 * p_.head_dim});
+      finish({a, b, h, {}}, 0, p_.q_len, {mixed[b][h].data_handle(), 2 * p_.head_dim});
     });
   }
 
-  Reference reference(const FloatInputs& in, index_t b, index_t h) const {
-    const auto k = in.k[b][h];
+  Reference reference(const FloatArrays& a, index_t b, index_t h) const {
+    const auto k = a.k[b][h];
     const index_t n = p_.causal ? 1 : p_.q_len, channels = o_.form == Form::conv ? 1 : p_.head_dim;
     Reference top;
     std::copy_n(k.data_handle(), channels, top.data());
@@ -206,7 +205,7 @@ struct Aft {
   // Row r: e^k_j v_j, then e^k_j, of token j = first + r.
   void make_terms(const Head& head, index_t first, index_t rows, kernels::Into to) const {
     const index_t d = p_.head_dim;
-    const auto k = head.in.k[head.b][head.h], v = head.in.v[head.b][head.h];
+    const auto k = head.a.k[head.b][head.h], v = head.a.v[head.b][head.h];
     const kernels::Into weights{to.data + d, to.stride};
     kernels::Rows keys{k.row(first), k.stride(0)};
     if (o_.form == Form::conv) {
@@ -227,15 +226,15 @@ struct Aft {
 
   void finish(const Head& head, index_t first, index_t rows, kernels::Into sums) const {
     const index_t d = p_.head_dim;
-    const auto q = head.in.q[head.b][head.h];
-    const auto o = head.out[head.b][head.h];
+    const auto q = head.a.q[head.b][head.h];
+    const auto o = head.a.out[head.b][head.h];
     const kernels::Into to{o.row(first), o.stride(0)};
     kernels::divide(rows, d, sums, {sums.data + d, sums.stride}, std::numeric_limits<float>::min(), to);
     kernels::sigmoid_gate(rows, d, to, {q.row(first), q.stride(0)}, to);
   }
 
   template <class T>
-  static Tensor<T> bias(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>& parameters) {
+  static Tensor<T> bias(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>& parameters) {
     const auto rows = static_cast<index_t>(in.position.size());
     if (o.form == Form::simple) return zeros<T>({rows, p.kv_len});
     const Indices positions({rows}, in.position);

@@ -47,7 +47,7 @@ struct DynamicConv {
   static index_t state_bytes(const Problem& p, const Options& o) { return head_bytes(p, std::min(o.width, p.kv_len) * p.head_dim); }
 
   template <class T>
-  static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>& parameters) {
+  static Tensor<T> definition(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>& parameters) {
     const Tensor<T> weights = softmax(matmul(in.x(), parameters["W"]));       // [B,H,N,width]
     const Tensor<T> near = windows(in.x(), o.width, 1, left(p, o), p.q_len);  // [B,H,N,width,D]
     return squeeze(matmul(unsqueeze(weights, -2), near), -2);
@@ -56,14 +56,14 @@ struct DynamicConv {
   DynamicConv(const Problem& p, const Options& o, WorkspacePlan& workspace)
       : p_(p), o_(o), weights_(workspace.per_worker<float>(tile_rows * o.width)) {}
 
-  void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
+  void run(const FloatArrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
     const auto w = parameters.view<3>("W");
     const index_t tiles = (p_.q_len + tile_rows - 1) / tile_rows;
     parallel_tasks(p_.batch * p_.heads * tiles, [&](index_t task, int worker) {
       const index_t first = task % tiles * tile_rows, head = task / tiles % p_.heads, batch = task / tiles / p_.heads;
       const index_t rows = std::min(tile_rows, p_.q_len - first);
-      const auto x = in.x()[batch][head];
-      const auto to = out[batch][head];
+      const auto x = a.x()[batch][head];
+      const auto to = a.out[batch][head];
       const kernels::Into weights{workspace.of(worker, weights_).data(), o_.width};
       kernels::gemm(rows, o_.width, p_.head_dim, {x.row(first), x.stride(0)}, {w[head].data_handle(), o_.width}, weights);
       kernels::softmax(rows, o_.width, weights, 1, weights);

@@ -40,7 +40,7 @@ struct Fnet {
   }
 
   template <class T>
-  static Tensor<T> definition(const Problem&, const NoOptions&, const Inputs<T>& in, const ParameterSet<T>&) {
+  static Tensor<T> definition(const Problem&, const NoOptions&, const Values<T>& in, const ParameterSet<T>&) {
     return real_dft2(in.x());
   }
 
@@ -65,16 +65,16 @@ struct Fnet {
     }
   }
 
-  void run(const FloatInputs& in, const ParameterSet<float>&, Output out, Workspace& workspace) const {
+  void run(const FloatArrays& a, const ParameterSet<float>&, Workspace& workspace) const {
     const index_t n = p_.q_len, d = p_.head_dim, groups = (columns_ + group - 1) / group;
     parallel_tasks(p_.batch * p_.heads * groups, [&](index_t task, int worker) {
       const index_t first = task % groups * group, width = std::min(group, columns_ - first);
       const index_t head = task / groups % p_.heads, batch = task / groups / p_.heads;
-      const auto x = in.x()[batch][head];
+      const auto x = a.x()[batch][head];
       float* block = workspace.of(worker, blocks_).data();
       kernels::gemm(n, 2 * width, d, {x.data_handle(), x.stride(0)}, {spectrum_.data() + 2 * d * first, 2 * width},
                     {block, 2 * width});
-      write(fft_.run(width, block, block + 2 * n * width), first, width, out[batch][head]);
+      write(fft_.run(width, block, block + 2 * n * width), first, width, a.out[batch][head]);
     });
   }
 

@@ -51,7 +51,7 @@ struct Gmlp {
   }
 
   template <class T>
-  static Tensor<T> definition(const Problem& p, const Options&, const Inputs<T>& in, const ParameterSet<T>& parameters) {
+  static Tensor<T> definition(const Problem& p, const Options&, const Values<T>& in, const ParameterSet<T>& parameters) {
     const Tensor<T> square = slice(slice(parameters["W"], 0, 0, p.q_len), 1, 0, p.q_len);
     const Tensor<T> bias = unsqueeze(slice(parameters["b"], 0, 0, p.q_len), 1);
     return in.v * (matmul(p.causal ? tril(square) : square, layer_norm(in.x())) + bias);
@@ -64,14 +64,14 @@ struct Gmlp {
         engine_(p, p.causal ? kernels::WeightedSum::Kind::weights : kernels::WeightedSum::Kind::table,
                 kernels::WeightedSum::Sharing::all, workspace) {}
 
-  void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
+  void run(const FloatArrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
     const auto w = parameters.view<2>("W");
     const float* bias = parameters["b"].data();
     const index_t n = p_.q_len, d = p_.head_dim, heads = p_.batch * p_.heads;
     const View<float, 4> normalised(workspace.shared(normalised_).data(), {p_.batch, p_.heads, n, d});
     const View<float, 4> mixed(workspace.shared(mixed_).data(), {p_.batch, p_.heads, n, d});
     parallel_tasks(heads, [&](index_t task, int) {
-      const auto x = in.x()[task / p_.heads][task % p_.heads];
+      const auto x = a.x()[task / p_.heads][task % p_.heads];
       kernels::layer_norm(n, d, {x.data_handle(), x.stride(0)}, 1e-5f,
                           {normalised[task / p_.heads][task % p_.heads].data_handle(), d});
     });
@@ -82,8 +82,8 @@ struct Gmlp {
       return block.to;
     });
     parallel_tasks(heads, [&](index_t task, int) {
-      const auto v = in.v[task / p_.heads][task % p_.heads];
-      const auto to = out[task / p_.heads][task % p_.heads];
+      const auto v = a.v[task / p_.heads][task % p_.heads];
+      const auto to = a.out[task / p_.heads][task % p_.heads];
       kernels::gate(n, d, {mixed[task / p_.heads][task % p_.heads].data_handle(), d}, bias, {v.data_handle(), v.stride(0)},
                     {to.data_handle(), to.stride(0)});
     });

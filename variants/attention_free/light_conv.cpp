@@ -46,21 +46,21 @@ struct LightConv {
   static index_t state_bytes(const Problem& p, const Options& o) { return head_bytes(p, std::min(o.width, p.kv_len) * p.head_dim); }
 
   template <class T>
-  static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>& parameters) {
+  static Tensor<T> definition(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>& parameters) {
     return depthwise_conv(in.x(), unsqueeze(softmax(parameters["w"]), -1), left(p, o));
   }
 
   LightConv(const Problem& p, const Options& o, WorkspacePlan& workspace)
       : p_(p), o_(o), weights_(workspace.shared<float>(p.heads * o.width)) {}
 
-  void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
+  void run(const FloatArrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
     const kernels::Into weights{workspace.shared(weights_).data(), o_.width};
     kernels::softmax(p_.heads, o_.width, {parameters["w"].data(), o_.width}, 1, weights);
     const index_t tiles = (p_.q_len + tile_rows - 1) / tile_rows;
     parallel_tasks(p_.batch * p_.heads * tiles, [&](index_t task, int) {
       const index_t first = task % tiles * tile_rows, head = task / tiles % p_.heads, batch = task / tiles / p_.heads;
-      const auto x = in.x()[batch][head];
-      const auto to = out[batch][head];
+      const auto x = a.x()[batch][head];
+      const auto to = a.out[batch][head];
       kernels::band(std::min(tile_rows, p_.q_len - first), p_.head_dim, {weights.data + head * o_.width, 0}, o_.width, first,
                     left(p_, o_), {{x.data_handle(), x.stride(0)}, p_.q_len}, false, {to.row(first), to.stride(0)});
     });

@@ -55,7 +55,7 @@ struct MlpMixer {
   }
 
   template <class T>
-  static Tensor<T> definition(const Problem& p, const Options&, const Inputs<T>& in, const ParameterSet<T>& parameters) {
+  static Tensor<T> definition(const Problem& p, const Options&, const Values<T>& in, const ParameterSet<T>& parameters) {
     const Tensor<T> w1 = slice(parameters["W1"], 1, 0, p.q_len), w2 = slice(parameters["W2"], 0, 0, p.q_len);
     const Tensor<T> b1 = unsqueeze(parameters["b1"], 1), b2 = unsqueeze(slice(parameters["b2"], 0, 0, p.q_len), 1);
     return matmul(w2, gelu(matmul(w1, in.x()) + b1)) + b2;
@@ -68,17 +68,17 @@ struct MlpMixer {
         gather_(product(p, o.hidden, p.q_len), kernels::WeightedSum::Kind::table, kernels::WeightedSum::Sharing::all, workspace),
         spread_(product(p, p.q_len, o.hidden), kernels::WeightedSum::Kind::table, kernels::WeightedSum::Sharing::all, workspace) {}
 
-  void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
+  void run(const FloatArrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
     const float *b1 = parameters["b1"].data(), *b2 = parameters["b2"].data();
     const auto w1 = parameters.view<2>("W1"), w2 = parameters.view<2>("W2");
     const auto table = [](const View<const float, 2>& w) {
       return [&w](const kernels::WeightBlock& block) { return kernels::Rows{w.row(block.first), w.stride(0)}; };
     };
     const View<float, 4> hidden(workspace.shared(hidden_).data(), {p_.batch, p_.heads, o_.hidden, p_.head_dim});
-    gather_.run(in.x(), hidden, workspace, table(w1));
+    gather_.run(a.x(), hidden, workspace, table(w1));
     each_head(hidden, [&](kernels::Into rows) { kernels::gelu(o_.hidden, p_.head_dim, rows, b1, rows); });
-    spread_.run(hidden, out, workspace, table(w2));
-    each_head(out, [&](kernels::Into rows) { kernels::add_to_rows(p_.q_len, p_.head_dim, rows, b2, rows); });
+    spread_.run(hidden, a.out, workspace, table(w2));
+    each_head(a.out, [&](kernels::Into rows) { kernels::add_to_rows(p_.q_len, p_.head_dim, rows, b2, rows); });
   }
 
  private:

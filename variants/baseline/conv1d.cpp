@@ -54,7 +54,7 @@ struct Conv1d {
   static index_t state_bytes(const Problem& p, const Options& o) { return head_bytes(p, std::min(o.width, p.kv_len) * p.head_dim); }
 
   template <class T>
-  static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>& parameters) {
+  static Tensor<T> definition(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>& parameters) {
     const Tensor<T>& w = parameters["W"];
     const Tensor<T> bias = unsqueeze(parameters["b"], 1);
     if (o.depthwise) return depthwise_conv(in.x(), w, left(p, o)) + bias;
@@ -64,15 +64,15 @@ struct Conv1d {
 
   Conv1d(const Problem& p, const Options& o, WorkspacePlan&) : p_(p), o_(o) {}
 
-  void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace&) const {
+  void run(const FloatArrays& a, const ParameterSet<float>& parameters, Workspace&) const {
     const index_t d = p_.head_dim, tiles = (p_.q_len + tile_rows - 1) / tile_rows;
     const auto bias = parameters.view<2>("b");
     const float* weights = parameters["W"].data();
     parallel_tasks(p_.batch * p_.heads * tiles, [&](index_t task, int) {
       const index_t first = task % tiles * tile_rows, head = task / tiles % p_.heads, batch = task / tiles / p_.heads;
       const index_t rows = std::min(tile_rows, p_.q_len - first);
-      const auto x = in.x()[batch][head];
-      const auto to = out[batch][head];
+      const auto x = a.x()[batch][head];
+      const auto to = a.out[batch][head];
       kernels::copy(rows, d, {bias.row(head), 0}, {to.row(first), to.stride(0)});
       if (o_.depthwise) {
         kernels::depthwise(rows, d, {weights + head * o_.width * d, d}, o_.width, first, left(p_, o_),

@@ -27,13 +27,13 @@ struct CopyV {
   }
 
   template <class T>
-  static Tensor<T> definition(const Problem&, const NoOptions&, const Inputs<T>& in, const ParameterSet<T>&) {
+  static Tensor<T> definition(const Problem&, const NoOptions&, const Values<T>& in, const ParameterSet<T>&) {
     return take(in.v, Indices({static_cast<index_t>(in.position.size())}, in.position), 2);
   }
 
   CopyV(const Problem& p, const NoOptions&, WorkspacePlan&) : p_(p) {}
 
-  void run(const FloatInputs& in, const ParameterSet<float>&, Output out, Workspace&) const {
+  void run(const FloatArrays& a, const ParameterSet<float>&, Workspace&) const {
     constexpr index_t rows_per_task = 512;
     const index_t tiles = (p_.q_len + rows_per_task - 1) / rows_per_task;
     parallel_tasks(p_.batch * p_.heads * tiles, [&](index_t task, int) {
@@ -41,8 +41,8 @@ struct CopyV {
       const index_t batch = task / tiles / p_.heads;
       const index_t first = task % tiles * rows_per_task;
       const index_t last = std::min(first + rows_per_task, p_.q_len);
-      const auto from = in.v[batch][head];
-      const auto to = out[batch][head];
+      const auto from = a.v[batch][head];
+      const auto to = a.out[batch][head];
       for (index_t i = first; i < last; ++i)
         std::memcpy(to.row(i), from.row(i), static_cast<std::size_t>(p_.value_dim) * sizeof(float));
     });

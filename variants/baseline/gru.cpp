@@ -47,7 +47,7 @@ struct Gru {
   static index_t state_bytes(const Problem& p, const NoOptions&) { return head_bytes(p, p.head_dim); }
 
   template <class T>
-  static Tensor<T> definition(const Problem& p, const NoOptions&, const Inputs<T>& in, const ParameterSet<T>& parameters) {
+  static Tensor<T> definition(const Problem& p, const NoOptions&, const Values<T>& in, const ParameterSet<T>& parameters) {
     const index_t d = p.head_dim;
     const Tensor<T> inputs = matmul(in.x(), parameters["W"]) + parameters["b"];  // [B,H,N,gates D]
     Tensor<T> h = zeros<T>({p.batch, p.heads, 1, d});
@@ -64,8 +64,8 @@ struct Gru {
 
   Gru(const Problem& p, const NoOptions&, WorkspacePlan& workspace) : d_(p.head_dim), layer_(p, gates, 1, workspace) {}
 
-  void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
-    layer_.run({in.x(), out, parameters.view<3>("W"), parameters.view<3>("U"), parameters["b"].data(), parameters["c"].data()},
+  void run(const FloatArrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
+    layer_.run({a.x(), a.out, parameters.view<3>("W"), parameters.view<3>("U"), parameters["b"].data(), parameters["c"].data()},
                workspace, [&](const float* x, float* own, float* state) { step(x, own, state); });
   }
 

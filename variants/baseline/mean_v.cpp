@@ -32,7 +32,7 @@ struct MeanV {
   static index_t state_bytes(const Problem& p, const NoOptions&) { return head_bytes(p, p.value_dim + 1); }
 
   template <class T>
-  static Tensor<T> definition(const Problem& p, const NoOptions&, const Inputs<T>& in, const ParameterSet<T>&) {
+  static Tensor<T> definition(const Problem& p, const NoOptions&, const Values<T>& in, const ParameterSet<T>&) {
     const Tensor<T> logits = zeros<T>({static_cast<index_t>(in.position.size()), p.kv_len});
     return matmul(softmax(logits, allowed_pairs(p, in, every_key)), per_query_head(p, in.v));
   }
@@ -43,11 +43,11 @@ struct MeanV {
         blocks_((p.kv_len + block_rows - 1) / block_rows),
         sums_(workspace.shared<float>(p.batch * p.kv_heads * blocks_ * p.value_dim)) {}
 
-  void run(const FloatInputs& in, const ParameterSet<float>&, Output out, Workspace& workspace) const {
+  void run(const FloatArrays& a, const ParameterSet<float>&, Workspace& workspace) const {
     const View<float, 4> sums(workspace.shared(sums_).data(), {p_.batch, p_.kv_heads, blocks_, p_.value_dim});
     parallel_tasks(p_.batch * p_.kv_heads * blocks_, [&](index_t task, int) {
       const index_t block = task % blocks_, head = task / blocks_ % p_.kv_heads, batch = task / blocks_ / p_.kv_heads;
-      const auto v = in.v[batch][head];
+      const auto v = a.v[batch][head];
       const index_t first = block * block_rows;
       float* sum = sums[batch][head].row(block);
       std::fill_n(sum, p_.value_dim, 0.0f);
@@ -57,7 +57,7 @@ struct MeanV {
     const index_t tiles = (p_.q_len + block_rows - 1) / block_rows;
     parallel_tasks(p_.batch * p_.heads * tiles, [&](index_t task, int) {
       const index_t tile = task % tiles, head = task / tiles % p_.heads, batch = task / tiles / p_.heads;
-      const auto v = in.v[batch][p_.kv_head(head)];
+      const auto v = a.v[batch][p_.kv_head(head)];
       const auto block_sums = sums[batch][p_.kv_head(head)];
       std::array<double, 256> sum{};
       index_t keys = 0;
@@ -71,9 +71,9 @@ struct MeanV {
       };
       const index_t first = tile * block_rows, last = std::min(p_.q_len, first + block_rows);
       for (index_t i = first; i < last; ++i) {
-        float* row = out[batch][head].row(i);
+        float* row = a.out[batch][head].row(i);
         if (!p_.causal && i > first) {
-          std::copy_n(out[batch][head].row(first), p_.value_dim, row);
+          std::copy_n(a.out[batch][head].row(first), p_.value_dim, row);
           continue;
         }
         advance_to(p_.causal ? std::clamp<index_t>(p_.query_position(i) + 1, 0, p_.kv_len) : p_.kv_len);

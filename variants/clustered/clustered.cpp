@@ -63,7 +63,7 @@ struct Clustered {
   static Cost backward_cost(const Problem& p, const Options& o) { return chosen_keys_backward_cost(p, cost(p, o)); }
 
   template <class T>
-  static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>& parameters) {
+  static Tensor<T> definition(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>& parameters) {
     const Tensor<float> q = cast<float>(in.q), planes = cast<float>(parameters["planes"]),
                         starts = cast<float>(parameters["starts"]);
     const index_t clusters = shape(p, o).clusters;
@@ -90,23 +90,23 @@ struct Clustered {
     d_means_ = workspace.shared<float>(p.batch * p.heads * shape_.clusters * p.head_dim);
   }
 
-  void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
-    clusters_.run(in.q, parameters.view<2>("planes"), parameters.view<2>("starts"), workspace);
-    const Output answers(workspace.shared(answers_).data(), {p_.batch, p_.heads, shape_.clusters, p_.value_dim});
-    engine_.run({clusters_.means(workspace), in.k, in.v, answers}, workspace, kernels::all_keys);
+  void run(const FloatArrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
+    clusters_.run(a.q, parameters.view<2>("planes"), parameters.view<2>("starts"), workspace);
+    const View<float, 4> answers(workspace.shared(answers_).data(), {p_.batch, p_.heads, shape_.clusters, p_.value_dim});
+    engine_.run({clusters_.means(workspace), a.k, a.v, answers}, workspace, kernels::all_keys);
     const index_t blocks = (p_.q_len + block - 1) / block;
     parallel_tasks(p_.batch * p_.heads * blocks, [&](index_t task, int) {
       const index_t b = task / blocks / p_.heads, h = task / blocks % p_.heads;
       const auto group = clusters_.table(workspace, b, h).group;
       const auto from = answers[b][h];
-      const auto to = out[b][h];
+      const auto to = a.out[b][h];
       for (index_t i = task % blocks * block; i < std::min(p_.q_len, (task % blocks + 1) * block); ++i)
         std::copy_n(from.row(group[static_cast<std::size_t>(i)]), p_.value_dim, to.row(i));
     });
   }
 
   // Clusters are held fixed: an answer has the sum of its members' gradients, a member its share of its mean's.
-  void backward(const FloatInputs& in, const ParameterSet<float>&, const BackwardArrays& b, Workspace& workspace) const {
+  void backward(const FloatArrays& a, const ParameterSet<float>&, const FloatGradients& g, Workspace& workspace) const {
     const index_t d = p_.head_dim, dv = p_.value_dim;
     const auto of_clusters = [&](const Booking<float>& booking, index_t width) {
       return View<float, 4>(workspace.shared(booking).data(), {p_.batch, p_.heads, shape_.clusters, width});
@@ -125,14 +125,14 @@ struct Clustered {
     for_each_cluster([&](index_t batch, index_t h, index_t cluster, std::span<const std::int32_t> members) {
       float* to = d_answers[batch][h].row(cluster);
       std::fill_n(to, dv, 0.0f);
-      for (const std::int32_t i : members) kernels::add(1, dv, {b.d_out[batch][h].row(i), dv}, {to, dv});
+      for (const std::int32_t i : members) kernels::add(1, dv, {g.d_out[batch][h].row(i), dv}, {to, dv});
     });
-    engine_.backward({clusters_.means(workspace), in.k, in.v}, {answers, d_answers, d_means, b.d_k, b.d_v}, workspace,
+    engine_.backward({clusters_.means(workspace), a.k, a.v}, {answers, d_answers, d_means, g.d_k, g.d_v}, workspace,
                      kernels::all_keys);
     for_each_cluster([&](index_t batch, index_t h, index_t cluster, std::span<const std::int32_t> members) {
       const float share = 1 / static_cast<float>(members.size());
       for (const std::int32_t i : members)
-        kernels::scale_rows(1, d, {d_means[batch][h].row(cluster), d}, &share, {b.d_q[batch][h].row(i), d});
+        kernels::scale_rows(1, d, {d_means[batch][h].row(cluster), d}, &share, {g.d_q[batch][h].row(i), d});
     });
   }
 

@@ -73,12 +73,12 @@ struct ClusteredImproved {
   static Cost backward_cost(const Problem& p, const Options& o) { return chosen_keys_backward_cost(p, cost(p, o)); }
 
   template <class T>
-  static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>& parameters) {
+  static Tensor<T> definition(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>& parameters) {
     const Tensor<float> q = cast<float>(in.q), k = cast<float>(in.k);
     const Tensor<float> planes = cast<float>(parameters["planes"]), starts = cast<float>(parameters["starts"]);
     const index_t clusters = shape(p, o).clusters, topk = std::min(o.topk, p.kv_len), d = p.head_dim;
     Indices group({p.batch, p.heads, p.q_len});
-    Array<T> chosen({p.batch, p.heads, clusters, p.kv_len});  // 1 for the keys of T_c
+    Elements<T> chosen({p.batch, p.heads, clusters, p.kv_len});  // 1 for the keys of T_c
     std::fill_n(chosen.writable(), chosen.size(), T{0});
     for (index_t head = 0; head < p.batch * p.heads; ++head) {
       const auto table =
@@ -116,43 +116,43 @@ struct ClusteredImproved {
         answers_(workspace.shared<float>(p.batch * p.heads * shape_.clusters * p.value_dim)),
         lse_(workspace.shared<float>(p.batch * p.heads * shape_.clusters)) {}
 
-  void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
-    clusters_.run(in.q, parameters.view<2>("planes"), parameters.view<2>("starts"), workspace);
+  void run(const FloatArrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
+    clusters_.run(a.q, parameters.view<2>("planes"), parameters.view<2>("starts"), workspace);
     std::int32_t* chosen = workspace.shared(chosen_).data();
     Piece* piece = workspace.shared(piece_).data();
     parallel_tasks(p_.batch * p_.heads, [&](index_t head, int worker) {
       const auto table = clusters_.table(workspace, head / p_.heads, head % p_.heads);
-      const auto k = in.k[head / p_.heads][p_.kv_head(head % p_.heads)];
+      const auto k = a.k[head / p_.heads][p_.kv_head(head % p_.heads)];
       top_({k.row(0), k.stride(0)}, table.mean, workspace, worker, chosen + head * shape_.clusters * topk_);
       cut_into_pieces(table, piece + head * pieces_);
     });
 
     // Each query by itself, to the keys of its cluster.
-    with_schedules(workspace, [&](auto rows, auto keys) { engine_.run({in.q, in.k, in.v, out}, workspace, rows, keys); });
+    with_schedules(workspace, [&](auto rows, auto keys) { engine_.run({a.q, a.k, a.v, a.out}, workspace, rows, keys); });
     if (p_.causal) return;
 
     // The mean of each cluster, to all keys; then without those of T_c.
-    const Output answers(workspace.shared(answers_).data(), {p_.batch, p_.heads, shape_.clusters, p_.value_dim});
+    const View<float, 4> answers(workspace.shared(answers_).data(), {p_.batch, p_.heads, shape_.clusters, p_.value_dim});
     const View<float, 3> lse(workspace.shared(lse_).data(), {p_.batch, p_.heads, shape_.clusters});
-    mean_engine_.run({clusters_.means(workspace), in.k, in.v, answers, lse}, workspace,
+    mean_engine_.run({clusters_.means(workspace), a.k, a.v, answers, lse}, workspace,
                      [](const kernels::QueryBlock&, kernels::KeyList& keys) { keys.all(); });
     parallel_tasks(p_.batch * p_.heads * shape_.clusters, [&](index_t task, int) {
       const index_t head = task / shape_.clusters, cluster = task % shape_.clusters, b = head / p_.heads, h = head % p_.heads;
       const auto table = clusters_.table(workspace, b, h);
       float* answer = answers[b][h].row(cluster);
-      const float mass = take_out(in, table.mean.data + cluster * table.mean.stride, lse(b, h, cluster), chosen + task * topk_, b,
+      const float mass = take_out(a, table.mean.data + cluster * table.mean.stride, lse(b, h, cluster), chosen + task * topk_, b,
                                   p_.kv_head(h), answer);
       for (auto i = table.begin[static_cast<std::size_t>(cluster)]; i < table.begin[static_cast<std::size_t>(cluster + 1)]; ++i) {
-        float* to = out[b][h].row(table.order[static_cast<std::size_t>(i)]);
+        float* to = a.out[b][h].row(table.order[static_cast<std::size_t>(i)]);
         for (index_t d = 0; d < p_.value_dim; ++d) to[d] = mass * to[d] + answer[d];
       }
     });
   }
 
   // Causal: of the queries by themselves, T_c held fixed.
-  void backward(const FloatInputs& in, const ParameterSet<float>&, const BackwardArrays& b, Workspace& workspace) const {
+  void backward(const FloatArrays& a, const ParameterSet<float>&, const FloatGradients& g, Workspace& workspace) const {
     with_schedules(workspace, [&](auto rows, auto keys) {
-      engine_.backward({in.q, in.k, in.v}, {b.out, b.d_out, b.d_q, b.d_k, b.d_v}, workspace, rows, keys);
+      engine_.backward({a.q, a.k, a.v}, {a.out, g.d_out, g.d_q, g.d_k, g.d_v}, workspace, rows, keys);
     });
   }
 
@@ -195,13 +195,13 @@ struct ClusteredImproved {
   }
 
   // Subtracts the share of the listed keys from a mean's answer; their mass.
-  float take_out(const FloatInputs& in, const float* mean, float lse, const std::int32_t* listed, index_t b, index_t kv_head,
+  float take_out(const FloatArrays& a, const float* mean, float lse, const std::int32_t* listed, index_t b, index_t kv_head,
                  float* answer) const {
     const auto scale = static_cast<float>(p_.scale());
     float mass = 0;
     for (index_t t = 0; t < topk_; ++t) {
-      const float* k = in.k[b][kv_head].row(listed[t]);
-      const float* v = in.v[b][kv_head].row(listed[t]);
+      const float* k = a.k[b][kv_head].row(listed[t]);
+      const float* v = a.v[b][kv_head].row(listed[t]);
       float dot = 0;
       for (index_t d = 0; d < p_.head_dim; ++d) dot += mean[d] * k[d];
       // No key has more than all of it: of logits of 1e4, which rounding moves, exp would make any number of it.

@@ -111,10 +111,10 @@ struct Reformer {
   static Cost backward_cost(const Problem& p, const Options& o) { return chosen_keys_backward_cost(p, cost(p, o)); }
 
   template <class T>
-  static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>& parameters) {
+  static Tensor<T> definition(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>& parameters) {
     const bool shared = o.keys == Keys::shared;
     const Tensor<float> x = cast<float>(in.q), k = shared ? x : cast<float>(in.k), rotations = cast<float>(parameters["rotations"]);
-    Array<T> counts({p.batch, p.heads, p.q_len, p.q_len});
+    Elements<T> counts({p.batch, p.heads, p.q_len, p.q_len});
     for (index_t head = 0; head < p.batch * p.heads; ++head) {
       T* c = counts.writable() + head * p.q_len * p.q_len;
       count_meetings(p, o, table_of(p, o, x, rotations, head), table_of(p, o, k, rotations, head), c);
@@ -146,14 +146,14 @@ struct Reformer {
 
   // Hash and sort all rounds (the ring leads from the first to the last), then attend round by round: within one the chunks
   // hold different rows.
-  void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
-    sort_tokens(in, parameters, workspace);
+  void run(const FloatArrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
+    sort_tokens(a, parameters, workspace);
     const index_t stretch = std::max<index_t>(1, 512 / o_.chunk), stretches = (chunks_.in_round + stretch - 1) / stretch;
     for (index_t round = 0; round < o_.rounds; ++round) {
       parallel_tasks(p_.batch * p_.heads * stretches, [&](index_t task, int worker) {
         const index_t first = task % stretches * stretch;
         for (index_t u = first; u < std::min(first + stretch, chunks_.in_round); ++u)
-          attend_chunk(in, out, workspace, task / stretches, round * chunks_.in_round + u, worker);
+          attend_chunk(a, workspace, task / stretches, round * chunks_.in_round + u, worker);
       });
     }
     if (o_.keys == Keys::own) return;
@@ -161,19 +161,20 @@ struct Reformer {
     parallel_tasks(p_.batch * p_.heads, [&](index_t head, int) {
       const index_t b = head / p_.heads, h = head % p_.heads;
       for (index_t i = 0; i < p_.q_len; ++i) {
-        if (lse(b, h, i) == -std::numeric_limits<float>::infinity()) std::copy_n(in.v[b][h].row(i), p_.value_dim, out[b][h].row(i));
+        if (lse(b, h, i) == -std::numeric_limits<float>::infinity())
+          std::copy_n(a.v[b][h].row(i), p_.value_dim, a.out[b][h].row(i));
       }
     });
   }
 
   // The chunks of the run, whose rounds are one softmax; those of a head write the same rows, so one thread takes them. Who attends
   // to whom is held fixed. k = x / |x| passes on what is across x.
-  void backward(const FloatInputs& in, const ParameterSet<float>&, const BackwardArrays& arrays, Workspace& workspace) const {
+  void backward(const FloatArrays& a, const ParameterSet<float>&, const FloatGradients& g, Workspace& workspace) const {
     const index_t n = p_.q_len, d = p_.head_dim;
     parallel_tasks(p_.batch * p_.heads, [&](index_t head, int worker) {
       const index_t b = head / p_.heads, h = head % p_.heads;
-      const auto d_q = arrays.d_q[b][h], d_k = arrays.d_k[b][h], d_v = arrays.d_v[b][h];
-      const auto out = arrays.out[b][h], d_out = arrays.d_out[b][h];
+      const auto d_q = g.d_q[b][h], d_k = g.d_k[b][h], d_v = g.d_v[b][h];
+      const View<const float, 2> out = a.out[b][h], d_out = g.d_out[b][h];
       const bool shared = o_.keys == Keys::shared;
       const View<float, 2> d_unit(workspace.shared(d_unit_keys_).data() + (shared ? head * n * d : 0), {n, d});
       for (const auto& rows : {d_q, d_k, d_v, shared ? d_unit : d_k}) {
@@ -181,7 +182,7 @@ struct Reformer {
       }
       const auto& keys_to = shared ? d_unit : d_k;
       for (index_t u = 0; u < chunks_.all(); ++u) {
-        with_chunk(in, workspace, head, u, worker, [&](const kernels::RowGroup& group) {
+        with_chunk(a, workspace, head, u, worker, [&](const kernels::RowGroup& group) {
           std::array<kernels::RowGroupGradients::Keys, 32> to;
           for (std::size_t i = 0; i < group.keys.size(); ++i) {
             const std::int32_t* tokens = group.keys[i].v.number;
@@ -198,7 +199,7 @@ struct Reformer {
       if (!shared) return;
       const float* lse = workspace.shared(lse_).data() + head * n;
       for (index_t i = 0; i < n; ++i) {
-        const kernels::Rows x{in.q[b][h].row(i), d};
+        const kernels::Rows x{a.q[b][h].row(i), d};
         float squares = 0, along = 0;
         kernels::row_squares(1, d, x, &squares);
         kernels::row_dots(1, d, x, d_unit.row(i), &along);
@@ -307,7 +308,7 @@ struct Reformer {
     }
   }
 
-  void sort_tokens(const FloatInputs& in, const ParameterSet<float>& parameters, const Workspace& workspace) const {
+  void sort_tokens(const FloatArrays& a, const ParameterSet<float>& parameters, const Workspace& workspace) const {
     constexpr index_t block = kernels::AngularHash::block;
     const index_t n = p_.q_len, d = p_.head_dim, heads = p_.batch * p_.heads, blocks = (n + block - 1) / block;
     const auto rotations = parameters.view<3>("rotations");
@@ -315,7 +316,7 @@ struct Reformer {
     parallel_tasks(sides_ * heads * blocks, [&](index_t task, int worker) {
       const index_t first = task % blocks * block, count = std::min(block, n - first);
       const index_t list = task / blocks, head = list % heads;
-      const auto x = (list < heads ? in.q : in.k)[head / p_.heads][head % p_.heads];
+      const auto x = (list < heads ? a.q : a.k)[head / p_.heads][head % p_.heads];
       const kernels::Rows rows{x.row(first), x.stride(0)};
       hash_(count, d, rows, rotations[head % p_.heads].row(0), workspace.of(worker, scratch_).data(),
             bucket.data() + list * o_.rounds * n + first, n);
@@ -353,18 +354,18 @@ struct Reformer {
     const index_t list = (side * p_.batch * p_.heads + head) * o_.rounds * p_.q_len;
     return chunks_.tokens(workspace.shared(order_).data() + list, u);
   }
-  kernels::ListedRows keys_of(const FloatInputs& in, const Workspace& workspace, index_t head, const std::int32_t* numbers) const {
-    if (o_.keys == Keys::own) return listed(in.k[head / p_.heads][head % p_.heads], numbers);
+  kernels::ListedRows keys_of(const FloatArrays& a, const Workspace& workspace, index_t head, const std::int32_t* numbers) const {
+    if (o_.keys == Keys::own) return listed(a.k[head / p_.heads][head % p_.heads], numbers);
     return {workspace.shared(unit_keys_).data() + head * p_.q_len * p_.head_dim, p_.head_dim, numbers};
   }
 
   // Calls use(group): the queries of chunk `own` of a head, among the keys of the chunks that it sees.
   template <class F>
-  void with_chunk(const FloatInputs& in, const Workspace& workspace, index_t head, index_t own, int worker, F use) const {
+  void with_chunk(const FloatArrays& a, const Workspace& workspace, index_t head, index_t own, int worker, F use) const {
     const bool shared = o_.keys == Keys::shared;
     const index_t n = p_.q_len, b = head / p_.heads, h = head % p_.heads, round = own / chunks_.in_round;
     const index_t key_list = ((sides_ - 1) * p_.batch * p_.heads + head) * o_.rounds * n, query_list = head * o_.rounds * n;
-    const auto q = in.q[b][h], v = in.v[b][h];
+    const auto q = a.q[b][h], v = a.v[b][h];
     const auto queries = tokens(workspace, 0, head, own);
     std::int32_t* free_numbers = workspace.of(worker, numbers_).data();
     // What a table says of each token.
@@ -399,7 +400,7 @@ struct Reformer {
                    static_cast<std::int32_t>(-o_.before), static_cast<std::int32_t>(o_.after), true};
       }
       seen[size++] = {
-          keys_of(in, workspace, head, keys.data()), listed(v, keys.data()), static_cast<index_t>(keys.size()), {first, rule}};
+          keys_of(a, workspace, head, keys.data()), listed(v, keys.data()), static_cast<index_t>(keys.size()), {first, rule}};
     });
 
     use(kernels::RowGroup{.q = listed(q, queries.data()),
@@ -409,10 +410,10 @@ struct Reformer {
                           .lse = {workspace.shared(lse_).data() + head * n, 1, queries.data()}});
   }
 
-  void attend_chunk(const FloatInputs& in, Output out, const Workspace& workspace, index_t head, index_t own, int worker) const {
+  void attend_chunk(const FloatArrays& a, const Workspace& workspace, index_t head, index_t own, int worker) const {
     const index_t b = head / p_.heads, h = head % p_.heads, round = own / chunks_.in_round;
-    const auto q = in.q[b][h], v = in.v[b][h];
-    const auto to = out[b][h];
+    const auto q = a.q[b][h], v = a.v[b][h];
+    const auto to = a.out[b][h];
     // Rows of the next chunk: read at random, they would be waited for.
     std::array<kernels::FetchRows, 2> soon_k = {}, soon_v = {};
     if ((own + 1) % chunks_.in_round != 0) {
@@ -421,11 +422,11 @@ struct Reformer {
       soon_v[0] = {{to.row(0), to.stride(0), next.data()}, static_cast<index_t>(next.size())};
       if (const index_t last = own + 1 + o_.after; last / chunks_.in_round == round) {
         const auto keys = tokens(workspace, sides_ - 1, head, last);
-        soon_k[1] = {keys_of(in, workspace, head, keys.data()), static_cast<index_t>(keys.size())};
+        soon_k[1] = {keys_of(a, workspace, head, keys.data()), static_cast<index_t>(keys.size())};
         soon_v[1] = {listed(v, keys.data()), static_cast<index_t>(keys.size())};
       }
     }
-    with_chunk(in, workspace, head, own, worker, [&](kernels::RowGroup group) {
+    with_chunk(a, workspace, head, own, worker, [&](kernels::RowGroup group) {
       group.out = {to.row(0), to.stride(0), group.q.number};
       group.resume = round > 0;
       group.soon_k = soon_k;

@@ -76,7 +76,7 @@ struct Routing {
   static Cost backward_cost(const Problem& p, const Options& o) { return chosen_keys_backward_cost(p, cost(p, o)); }
 
   template <class T>
-  static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>& parameters) {
+  static Tensor<T> definition(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>& parameters) {
     const index_t c = clusters(p, o), w = window(p, o);
     const Tensor<float> centroids = cast<float>(parameters["centroids"]);
     const auto taken = [&](const Tensor<T>& x) {
@@ -125,23 +125,23 @@ struct Routing {
 
   // Choose, attend cluster by cluster, and average for each token; as many heads at once as there are threads, while they are near.
   // Rows are normalised where they are used, twice: to write them and read them again takes longer.
-  void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
+  void run(const FloatArrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
     for (index_t first = 0; first < p_.batch * p_.heads; first += at_once_) {
       const index_t heads = std::min(at_once_, p_.batch * p_.heads - first);
-      choose(in, parameters, workspace, first, heads);
+      choose(a, parameters, workspace, first, heads);
       parallel_tasks(heads * c_,
-                     [&](index_t task, int worker) { attend_cluster(in, workspace, first, task / c_, task % c_, worker); });
-      average(out, workspace, first, heads);
+                     [&](index_t task, int worker) { attend_cluster(a, workspace, first, task / c_, task % c_, worker); });
+      average(a.out, workspace, first, heads);
     }
   }
 
   // What the centroids took is held fixed. A query's gradient goes in equal parts to its answers; those of normalised queries and
   // keys are summed over the clusters, which one thread takes, and then go through the norm.
-  void backward(const FloatInputs& in, const ParameterSet<float>&, const BackwardArrays& b, Workspace& workspace) const {
+  void backward(const FloatArrays& a, const ParameterSet<float>&, const FloatGradients& g, Workspace& workspace) const {
     parallel_tasks(p_.batch * p_.heads, [&](index_t head, int worker) {
       const index_t batch = head / p_.heads, h = head % p_.heads, d = p_.head_dim, dv = p_.value_dim, n = p_.q_len;
-      const auto d_q = b.d_q[batch][h], d_k = b.d_k[batch][h], d_v = b.d_v[batch][h];
-      const auto d_out = b.d_out[batch][h];
+      const auto d_q = g.d_q[batch][h], d_k = g.d_k[batch][h], d_v = g.d_v[batch][h];
+      const auto d_out = g.d_out[batch][h];
       for (const auto& rows : {d_q, d_k, d_v}) {
         for (index_t i = 0; i < n; ++i) std::fill_n(rows.row(i), rows.extent(1), 0.0f);
       }
@@ -157,7 +157,7 @@ struct Routing {
         }
         const kernels::RowGroupGradients::Keys to{{d_normal_k.row(0), d_normal_k.stride(0), keys},
                                                   {d_v.row(0), d_v.stride(0), keys}};
-        with_cluster(in, workspace, head, head, cluster, worker, [&](const kernels::RowGroup& group) {
+        with_cluster(a, workspace, head, head, cluster, worker, [&](const kernels::RowGroup& group) {
           gradient_(group,
                     {.out = {answers(workspace, head, cluster), dv},
                      .d_out = {d_answers.data, dv},
@@ -166,7 +166,7 @@ struct Routing {
                     workspace, worker);
         });
       }
-      const auto q = in.q[batch][h], k = in.k[batch][h];
+      const auto q = a.q[batch][h], k = a.k[batch][h];
       kernels::layer_norm_gradient(n, d, {q.row(0), q.stride(0)}, {d_q.row(0), d_q.stride(0)});
       if (sides_ > 1) kernels::layer_norm_gradient(n, d, {k.row(0), k.stride(0)}, {d_k.row(0), d_k.stride(0)});
     });
@@ -201,12 +201,12 @@ struct Routing {
     return workspace.shared(begin_).subspan(static_cast<std::size_t>(h * (p_.q_len + 1)), static_cast<std::size_t>(p_.q_len + 1));
   }
 
-  void choose(const FloatInputs& in, const ParameterSet<float>& parameters, const Workspace& workspace, index_t first,
+  void choose(const FloatArrays& a, const ParameterSet<float>& parameters, const Workspace& workspace, index_t first,
               index_t heads) const {
     const auto centroids = parameters.view<3>("centroids");
     parallel_tasks(sides_ * heads, [&](index_t task, int worker) {
       const index_t side = task / heads, h = task % heads, head = first + h;
-      const auto x = (side == 0 ? in.q : in.k)[head / p_.heads][head % p_.heads];
+      const auto x = (side == 0 ? a.q : a.k)[head / p_.heads][head % p_.heads];
       std::int32_t* own = list(workspace, side, h, 0);
       top_({x.row(0), x.stride(0)}, {centroids[head % p_.heads].row(0), p_.head_dim}, workspace, worker, own);
       if (side == 0) kernels::sort_by_group({own, static_cast<std::size_t>(c_ * w_)}, slots(workspace, h), begin(workspace, h));
@@ -215,10 +215,10 @@ struct Routing {
 
   // Calls use(group): what the cluster's centroid took of `head`, whose tables are the h-th.
   template <class F>
-  void with_cluster(const FloatInputs& in, const Workspace& workspace, index_t head, index_t h, index_t cluster, int worker,
+  void with_cluster(const FloatArrays& a, const Workspace& workspace, index_t head, index_t h, index_t cluster, int worker,
                     F use) const {
     const index_t d = p_.head_dim, b = head / p_.heads, own_head = head % p_.heads;
-    const auto q = in.q[b][own_head], k = in.k[b][own_head], v = in.v[b][own_head];
+    const auto q = a.q[b][own_head], k = a.k[b][own_head], v = a.v[b][own_head];
     const std::int32_t *queries = list(workspace, 0, h, cluster), *keys = list(workspace, sides_ - 1, h, cluster);
     float* normal_q = workspace.of(worker, normal_).data();
     float* normal_k = normal_q + (sides_ - 1) * w_ * d;
@@ -231,15 +231,15 @@ struct Routing {
     use(kernels::RowGroup{.q = {normal_q, d}, .out = {}, .count = w_, .keys = {&seen, 1}, .lse = {lse, 1}});
   }
 
-  void attend_cluster(const FloatInputs& in, const Workspace& workspace, index_t first, index_t h, index_t cluster,
+  void attend_cluster(const FloatArrays& a, const Workspace& workspace, index_t first, index_t h, index_t cluster,
                       int worker) const {
     const index_t b = (first + h) / p_.heads, own_head = (first + h) % p_.heads, next = std::min(cluster + 1, c_ - 1);
-    const auto q = in.q[b][own_head], k = in.k[b][own_head], v = in.v[b][own_head];
+    const auto q = a.q[b][own_head], k = a.k[b][own_head], v = a.v[b][own_head];
     const std::int32_t *queries = list(workspace, 0, h, next), *keys = list(workspace, sides_ - 1, h, next);
     const std::array soon_k{kernels::FetchRows{{q.row(0), q.stride(0), queries}, w_},
                             kernels::FetchRows{{k.row(0), k.stride(0), keys}, sides_ > 1 ? w_ : 0}};
     const std::array soon_v{kernels::FetchRows{{v.row(0), v.stride(0), keys}, w_}};
-    with_cluster(in, workspace, first + h, h, cluster, worker, [&](kernels::RowGroup group) {
+    with_cluster(a, workspace, first + h, h, cluster, worker, [&](kernels::RowGroup group) {
       group.out = {answers(workspace, h, cluster), p_.value_dim};
       group.soon_k = soon_k;
       group.soon_v = soon_v;
@@ -247,7 +247,7 @@ struct Routing {
     });
   }
 
-  void average(Output out, const Workspace& workspace, index_t first, index_t heads) const {
+  void average(const View<float, 4>& out, const Workspace& workspace, index_t first, index_t heads) const {
     const index_t n = p_.q_len, blocks = (n + block - 1) / block;
     parallel_tasks(heads * blocks, [&](index_t task, int) {
       const index_t h = task / blocks, row = task % blocks * block, count = std::min(n - row, block);

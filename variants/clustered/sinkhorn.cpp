@@ -110,7 +110,7 @@ struct Sinkhorn {
   }
 
   template <class T>
-  static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>& parameters) {
+  static Tensor<T> definition(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>& parameters) {
     const index_t b = block(p, o), nb = blocks(p, o), padding = nb * b - p.q_len, shown = sorted_in_sight(p, o) * b;
     Tensor<T> s = sorting_matrix(p, o, in, parameters);
     if (o.pick == Pick::top1) s = s * one_hot<T>(largest_entries(p, o, in, parameters), nb);
@@ -153,25 +153,25 @@ struct Sinkhorn {
   }
 
   // As many heads at once as there are threads, while they are near.
-  void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
+  void run(const FloatArrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
     const index_t stretch = std::max<index_t>(1, 512 / b_), stretches = (nb_ + stretch - 1) / stretch;
     for (index_t first = 0; first < p_.batch * p_.heads; first += at_once_) {
       const index_t heads = std::min(at_once_, p_.batch * p_.heads - first);
       parallel_tasks(heads, [&](index_t at, int worker) {
         const index_t head = first + at;
-        const auto q = in.q[head / p_.heads][head % p_.heads], k = in.k[head / p_.heads][head % p_.heads];
+        const auto q = a.q[head / p_.heads][head % p_.heads], k = a.k[head / p_.heads][head % p_.heads];
         const Net net{p_, o_, Weights(o_, parameters, head % p_.heads), workspace.of(worker, net_).data(),
                       workspace.of(worker, wide_).data()};
         net.sort({q.row(0), q.stride(0)}, {k.row(0), k.stride(0)}, matrix(workspace, head));
       });
       if (o_.pick == Pick::mixture)
-        mix_blocks(in, workspace, first, heads);
+        mix_blocks(a, workspace, first, heads);
       else
-        pick_blocks(in, workspace, first, heads);
+        pick_blocks(a, workspace, first, heads);
       parallel_tasks(heads * stretches, [&](index_t task, int worker) {
         const index_t from = task % stretches * stretch;
         for (index_t u = from; u < std::min(nb_, from + stretch); ++u)
-          attend_block(in, out, workspace, first + task / stretches, u, worker);
+          attend_block(a, workspace, first + task / stretches, u, worker);
       });
     }
   }
@@ -189,7 +189,7 @@ struct Sinkhorn {
   static index_t sorted_in_sight(const Problem& p, const Options& o) { return o.cut > 0 ? sorted_blocks(p, o) : 1; }
 
   template <class T>
-  static Tensor<T> sorting_matrix(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>& parameters) {
+  static Tensor<T> sorting_matrix(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>& parameters) {
     const index_t b = block(p, o), nb = blocks(p, o);
     const auto own = [&](index_t u, index_t i) { return i / b == u; };
     const auto seen = [&](index_t u, index_t i) { return p.causal ? i <= u * b : i / b == u; };
@@ -344,7 +344,7 @@ struct Sinkhorn {
   }
 
   template <class T>
-  static Indices largest_entries(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>& parameters) {
+  static Indices largest_entries(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>& parameters) {
     const index_t nb = blocks(p, o), rows = p.q_len * p.head_dim;
     const Tensor<float> q = cast<float>(in.q), k = cast<float>(in.k);
     ParameterSet<float> narrow;
@@ -363,15 +363,15 @@ struct Sinkhorn {
   static constexpr index_t slots = 4;  // 1 KB of each block at D = 64
 
   // K' and V': a matrix product for each place in a block.
-  void mix_blocks(const FloatInputs& in, const Workspace& workspace, index_t first, index_t heads) const {
+  void mix_blocks(const FloatArrays& a, const Workspace& workspace, index_t first, index_t heads) const {
     const index_t groups = (b_ + slots - 1) / slots;
     parallel_tasks(heads * groups, [&](index_t task, int worker) {
       const kernels::DenormalsAreZero fast;  // S has many
       const index_t head = first + task / groups, slot = task % groups * slots;
       float* slab = workspace.of(worker, slab_).data();
       const float* s = matrix(workspace, head);
-      mix(in.k[head / p_.heads][head % p_.heads], s, slot, slab, sorted_keys(workspace, head));
-      mix(in.v[head / p_.heads][head % p_.heads], s, slot, slab, sorted_values(workspace, head));
+      mix(a.k[head / p_.heads][head % p_.heads], s, slot, slab, sorted_keys(workspace, head));
+      mix(a.v[head / p_.heads][head % p_.heads], s, slot, slab, sorted_values(workspace, head));
     });
   }
 
@@ -391,7 +391,7 @@ struct Sinkhorn {
   }
 
   // The block of the largest entry, times this entry.
-  void pick_blocks(const FloatInputs& in, const Workspace& workspace, index_t first, index_t heads) const {
+  void pick_blocks(const FloatArrays& a, const Workspace& workspace, index_t first, index_t heads) const {
     parallel_tasks(heads * sorted_, [&](index_t task, int) {
       const index_t head = first + task / sorted_, u = task % sorted_;
       if (!sees_sorted(p_, u)) return;
@@ -405,16 +405,16 @@ struct Sinkhorn {
         }
         std::fill_n(to + rows * width, (b_ - rows) * width, 0.0f);
       };
-      scaled(in.k[head / p_.heads][head % p_.heads], sorted_keys(workspace, head) + u * b_ * p_.head_dim);
-      scaled(in.v[head / p_.heads][head % p_.heads], sorted_values(workspace, head) + u * b_ * p_.value_dim);
+      scaled(a.k[head / p_.heads][head % p_.heads], sorted_keys(workspace, head) + u * b_ * p_.head_dim);
+      scaled(a.v[head / p_.heads][head % p_.heads], sorted_values(workspace, head) + u * b_ * p_.value_dim);
     });
   }
 
-  void attend_block(const FloatInputs& in, Output out, const Workspace& workspace, index_t head, index_t u, int worker) const {
+  void attend_block(const FloatArrays& a, const Workspace& workspace, index_t head, index_t u, int worker) const {
     const index_t d = p_.head_dim, dv = p_.value_dim, shown = sorted_in_sight(p_, o_) * b_;
-    const auto q = in.q[head / p_.heads][head % p_.heads], k = in.k[head / p_.heads][head % p_.heads];
-    const auto v = in.v[head / p_.heads][head % p_.heads];
-    const auto to = out[head / p_.heads][head % p_.heads];
+    const auto q = a.q[head / p_.heads][head % p_.heads], k = a.k[head / p_.heads][head % p_.heads];
+    const auto v = a.v[head / p_.heads][head % p_.heads];
+    const auto to = a.out[head / p_.heads][head % p_.heads];
     const kernels::SightRule causal{slot_.data(), slot_.data(), kernels::SightRule::lowest, 0};
     const auto rows = [&](auto x, index_t w) { return kernels::ListedRows{x.row(w * b_), x.stride(0)}; };
     const auto sorted_k = [&](index_t w) {

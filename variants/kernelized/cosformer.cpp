@@ -34,7 +34,7 @@ struct Cosformer {
   static index_t state_bytes(const Problem& p, const NoOptions&) { return head_bytes(p, 2 * p.head_dim * (p.value_dim + 1)); }
 
   template <class T>
-  static Tensor<T> definition(const Problem& p, const NoOptions&, const Inputs<T>& in, const ParameterSet<T>&) {
+  static Tensor<T> definition(const Problem& p, const NoOptions&, const Values<T>& in, const ParameterSet<T>&) {
     const Tensor<T> near = tabulate<T>({static_cast<index_t>(in.position.size()), p.kv_len}, [&](index_t row, index_t j) {
       return std::cos(angle(p, in.position[static_cast<std::size_t>(row)] - j));
     });
@@ -51,14 +51,14 @@ struct Cosformer {
     }
   }
 
-  void run(const FloatInputs& in, const ParameterSet<float>&, Output out, Workspace& workspace) const {
+  void run(const Arrays& a, const ParameterSet<float>&, Workspace& workspace) const {
     const auto features = [&](const kernels::TokenPanel& t, index_t position) {
       const auto at = static_cast<std::size_t>(position - first_position());
       kernels::relu(t.count, p_.head_dim, t.from, &sin_[at], t.to);
       kernels::relu(t.count, p_.head_dim, t.from, &cos_[at], {t.to.data + p_.head_dim, t.to.stride});
     };
     engine_.run(
-        {in.q, in.k, in.v, out}, workspace, [&](const kernels::TokenPanel& t) { features(t, p_.query_position(t.first)); },
+        a, workspace, [&](const kernels::TokenPanel& t) { features(t, p_.query_position(t.first)); },
         [&](const kernels::TokenPanel& t) { features(t, t.first); });
   }
 

@@ -34,7 +34,7 @@ struct Efficient {
   static index_t state_bytes(const Problem& p, const NoOptions&) { return head_bytes(p, p.head_dim * p.value_dim); }
 
   template <class T>
-  static Tensor<T> definition(const Problem& p, const NoOptions&, const Inputs<T>& in, const ParameterSet<T>&) {
+  static Tensor<T> definition(const Problem& p, const NoOptions&, const Values<T>& in, const ParameterSet<T>&) {
     const Tensor<T> context = matmul(transpose(softmax(in.k, -2)), in.v);
     return matmul(softmax(in.q, -1), per_query_head(p, context));
   }
@@ -45,18 +45,18 @@ struct Efficient {
         top_(workspace.shared<float>(p.batch * p.kv_heads * p.head_dim)),
         share_(workspace.per_worker<float>(p.head_dim)) {}
 
-  void run(const FloatInputs& in, const ParameterSet<float>&, Output out, Workspace& workspace) const {
+  void run(const FloatArrays& a, const ParameterSet<float>&, Workspace& workspace) const {
     const auto top = [&](index_t batch, index_t head) {
       return workspace.shared(top_).data() + (batch * p_.kv_heads + head) * p_.head_dim;
     };
     parallel_tasks(p_.batch * p_.kv_heads, [&](index_t task, int) {
       const index_t batch = task / p_.kv_heads, head = task % p_.kv_heads;
-      const auto k = in.k[batch][head];
+      const auto k = a.k[batch][head];
       std::fill_n(top(batch, head), p_.head_dim, -std::numeric_limits<float>::infinity());
       kernels::raise_column_max(p_.kv_len, p_.head_dim, {k.row(0), k.stride(0)}, top(batch, head));
     });
     engine_.run(
-        {in.q, in.k, in.v, out}, workspace,
+        {a.q, a.k, a.v, a.out}, workspace,
         [&](const kernels::TokenPanel& t) {
           kernels::softmax(t.count, p_.head_dim, t.from, 1, t.to);
           float* const share = workspace.of(t.worker, share_).data();

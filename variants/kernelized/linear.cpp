@@ -32,7 +32,7 @@ struct Linear {
   static index_t state_bytes(const Problem& p, const NoOptions&) { return head_bytes(p, p.head_dim * (p.value_dim + 1)); }
 
   template <class T>
-  static Tensor<T> definition(const Problem& p, const NoOptions&, const Inputs<T>& in, const ParameterSet<T>&) {
+  static Tensor<T> definition(const Problem& p, const NoOptions&, const Values<T>& in, const ParameterSet<T>&) {
     const Tensor<T> products = matmul_transposed(phi(in.q), per_query_head(p, phi(in.k)));
     const Tensor<T> weights = where(allowed_pairs(p, in, every_key), products, T{0});
     return matmul(weights, per_query_head(p, in.v)) / (sum(weights, -1, Keep::yes) + static_cast<T>(1e-6));
@@ -46,16 +46,16 @@ struct Linear {
   auto features() const {
     return [this](const kernels::TokenPanel& t) { kernels::elu_plus_one(t.count, p_.head_dim, t.from, t.to); };
   }
-  void run(const FloatInputs& in, const ParameterSet<float>&, Output out, Workspace& workspace) const {
+  void run(const Arrays& a, const ParameterSet<float>&, Workspace& workspace) const {
     const auto phi = features();
-    engine_.run({in.q, in.k, in.v, out}, workspace, phi, phi);
+    engine_.run(a, workspace, phi, phi);
   }
-  void backward(const FloatInputs& in, const ParameterSet<float>&, const BackwardArrays& b, Workspace& workspace) const {
+  void backward(const Arrays& a, const ParameterSet<float>&, const Gradients& g, Workspace& workspace) const {
     const auto phi = features();
     const auto pull = [&](const kernels::FeaturePanel& t) {
       kernels::elu_plus_one_gradient(t.tokens.count, p_.head_dim, t.tokens.to, t.gradient, t.d_tokens);
     };
-    backward_.run({in.q, in.k, in.v, b.out, b.d_out, b.d_q, b.d_k, b.d_v}, workspace, phi, phi, pull, pull);
+    backward_.run({a, g}, workspace, phi, phi, pull, pull);
   }
 
  private:

@@ -68,7 +68,7 @@ struct Performer {
   static index_t state_bytes(const Problem& p, const Options& o) { return head_bytes(p, o.m * (p.value_dim + 1)); }
 
   template <class T>
-  static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>& parameters) {
+  static Tensor<T> definition(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>& parameters) {
     const Mask seen = allowed_pairs(p, in, every_key);
     const Tensor<T> k = per_query_head(p, in.k), v = per_query_head(p, in.v), &w = parameters["W"];
     Tensor<T> weights;
@@ -103,7 +103,7 @@ struct Performer {
         w_(workspace.shared<float>(p.head_dim * o.m)),
         rows_(workspace.per_worker<float>(2 * kernels::LinearAttention::max_panel)) {}
 
-  void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
+  void run(const Arrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
     float* const w = workspace.shared(w_).data();
     const float root = o_.kernel == Kernel::positive ? static_cast<float>(std::sqrt(p_.scale())) : 1.0f;
     kernels::transpose(o_.m, p_.head_dim, {parameters["W"].data(), p_.head_dim}, {w, o_.m});
@@ -118,7 +118,7 @@ struct Performer {
         project(t);
         kernels::relu_plus(t.count, o_.m, t.to, relu_plus, t.to);
       };
-      return engine_.run({in.q, in.k, in.v, out}, workspace, phi, phi);
+      return engine_.run(a, workspace, phi, phi);
     }
     const auto half_squares = [&](const kernels::TokenPanel& t, float* to) {
       kernels::row_squares(t.count, p_.head_dim, t.from, to);
@@ -148,7 +148,7 @@ struct Performer {
       }
       kernels::scale_rows(t.count, o_.m, t.to, other, t.to);
     };
-    engine_.run({in.q, in.k, in.v, out}, workspace, phi_q, phi_k);
+    engine_.run(a, workspace, phi_q, phi_k);
   }
 
  private:

@@ -66,7 +66,7 @@ struct Rfa {
   static index_t state_bytes(const Problem& p, const Options& o) { return head_bytes(p, 2 * o.m * (p.value_dim + 1)); }
 
   template <class T>
-  static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>& parameters) {
+  static Tensor<T> definition(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>& parameters) {
     const Tensor<T> w = parameters["w"] * unsqueeze(parameters["sigma"], 1) / static_cast<T>(o.tau);  // [H,m,D]
     const auto phi = [&](const Tensor<T>& x) {
       const Tensor<T> angle = matmul_transposed(x / (sqrt(sum(square(x), -1, Keep::yes)) + static_cast<T>(1e-3)), w);
@@ -92,7 +92,7 @@ struct Rfa {
         w_(workspace.shared<float>(p.heads * p.head_dim * o.m)),
         inverse_(workspace.per_worker<float>(kernels::LinearAttention::max_panel)) {}
 
-  void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
+  void run(const Arrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
     const index_t size = p_.head_dim * o_.m;
     parallel_tasks(p_.heads, [&](index_t head, int) {
       float* const w = workspace.shared(w_).data() + head * size;
@@ -115,7 +115,7 @@ struct Rfa {
       for (index_t i = 0; i < count; ++i) to[i] = 1 / (1 + std::exp(-(to[i] + parameters["gate_b"](head))));
     };
     const kernels::LinearAttention::GateMap gate(gates);
-    engine_.run({in.q, in.k, in.v, out}, workspace, phi, phi, o_.gate ? &gate : nullptr);
+    engine_.run(a, workspace, phi, phi, o_.gate ? &gate : nullptr);
   }
 
  private:

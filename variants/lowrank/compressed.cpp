@@ -62,7 +62,7 @@ struct Compressed {
   static index_t state_bytes(const Problem& p, const Options& o) { return key_bytes(p, (p.kv_len + o.r - 1) / o.r); }
 
   template <class T>
-  static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>& parameters) {
+  static Tensor<T> definition(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>& parameters) {
     const auto compress = [&](const Tensor<T>& x, const char* weights, const char* null) {
       const index_t d = x.extent(3);
       const Tensor<T> tokens = windows(x, o.r, o.r, 0, blocks(p, o));  // [B,Hk,blocks,r,D]
@@ -91,7 +91,7 @@ struct Compressed {
         v_(workspace.shared<float>(p.batch * p.kv_heads * keys_ * p.value_dim)),
         engine_(compressed(p, keys_), {}, workspace) {}
 
-  void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
+  void run(const FloatArrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
     const auto view = [&](const Booking<float>& made, index_t d) {
       return View<float, 4>(workspace.shared(made).data(), {p_.batch, p_.kv_heads, keys_, d});
     };
@@ -99,11 +99,11 @@ struct Compressed {
     const index_t tasks = (blocks(p_, o_) + block_rows - 1) / block_rows;
     parallel_tasks(p_.batch * p_.kv_heads * tasks, [&](index_t task, int) {
       const index_t head = task / tasks % p_.kv_heads, batch = task / tasks / p_.kv_heads, first = task % tasks * block_rows;
-      compress(in.k[batch][head], parameters, "W_k", "null_k", head, first, k[batch][head]);
-      compress(in.v[batch][head], parameters, "W_v", "null_v", head, first, v[batch][head]);
+      compress(a.k[batch][head], parameters, "W_k", "null_k", head, first, k[batch][head]);
+      compress(a.v[batch][head], parameters, "W_v", "null_v", head, first, v[batch][head]);
     });
     const auto within = [this](index_t row, index_t key) { return key < visible(p_, o_, row); };
-    engine_.run({in.q, k, v, out}, workspace, [&](const kernels::QueryBlock& q, kernels::KeyList& keys) {
+    engine_.run({a.q, k, v, a.out}, workspace, [&](const kernels::QueryBlock& q, kernels::KeyList& keys) {
       // All queries of the block see what its first one sees; up to what its last one sees, it depends.
       const index_t all = visible(p_, o_, q.row(0)), some = visible(p_, o_, q.row(q.count - 1));
       keys.range(0, all);

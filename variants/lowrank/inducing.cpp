@@ -46,7 +46,7 @@ struct Inducing {
   static index_t state_bytes(const Problem& p, const Options& o) { return key_bytes(p, o.m); }
 
   template <class T>
-  static Tensor<T> definition(const Problem& p, const Options&, const Inputs<T>& in, const ParameterSet<T>& parameters) {
+  static Tensor<T> definition(const Problem& p, const Options&, const Values<T>& in, const ParameterSet<T>& parameters) {
     const auto attend = [&](const Tensor<T>& q, const Tensor<T>& k, const Tensor<T>& v) {
       return matmul(softmax(matmul_transposed(q, k) * static_cast<T>(p.scale())), v);
     };
@@ -63,7 +63,7 @@ struct Inducing {
         gather_(gathering(p, o), {}, workspace),
         spread_(spreading(p, o), {}, workspace) {}
 
-  void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
+  void run(const FloatArrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
     const auto view = [&](const Booking<float>& b, index_t d) {
       return View<float, 4>(workspace.shared(b).data(), {p_.batch, p_.heads, m_, d});
     };
@@ -71,7 +71,7 @@ struct Inducing {
     const auto all = [](const kernels::QueryBlock&, kernels::KeyList& keys) { keys.all(); };
     const View<const float, 4> points(parameters["I"].data(), {p_.batch, p_.heads, m_, p_.head_dim},
                                       {0, m_ * p_.head_dim, p_.head_dim, 1});
-    gather_.run({points, in.k, in.v, h}, workspace, all);
+    gather_.run({points, a.k, a.v, h}, workspace, all);
     parallel_tasks(p_.batch * p_.heads, [&](index_t task, int) {
       const index_t batch = task / p_.heads, head = task % p_.heads;
       const auto multiply = [&](const char* weights, const View<float, 2>& to) {
@@ -82,7 +82,7 @@ struct Inducing {
       multiply("W_k", k[batch][head]);
       multiply("W_v", v[batch][head]);
     });
-    spread_.run({in.q, k, v, out}, workspace, all);
+    spread_.run({a.q, k, v, a.out}, workspace, all);
   }
 
  private:

@@ -71,7 +71,7 @@ struct Linformer {
     Parameters list{{.name = "E", .shape = shape, .init = init}};
     if (o.sharing != Sharing::kv) list.push_back({.name = "F", .shape = shape, .init = init});
     if (o.weights == Weights::lstsq) {
-      list.back().fit = [p](std::span<float> values, const Shape& s, const FloatInputs& in) { least_squares(p, values, s, in); };
+      list.back().fit = [p](std::span<float> values, const Shape& s, const FloatArrays& a) { least_squares(p, values, s, a); };
     }
     return list;
   }
@@ -101,7 +101,7 @@ struct Linformer {
     return refuse("weights=lstsq is fitted to its inputs, which no gradient flows through");
   }
 
-  static std::string note(const Problem& p, const Options& o, const FloatInputs&) {
+  static std::string note(const Problem& p, const Options& o, const FloatArrays&) {
     if (o.weights != Weights::lstsq) return "";
     return "F is fitted to " + std::to_string((p.q_len + fit_step(p) - 1) / fit_step(p)) + " of " + std::to_string(p.q_len) +
            " queries of this input";
@@ -120,7 +120,7 @@ struct Linformer {
   static index_t state_bytes(const Problem& p, const Options& o) { return key_bytes(p, o.k); }
 
   template <class T>
-  static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>& parameters) {
+  static Tensor<T> definition(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>& parameters) {
     const auto project = [&](const char* name, const Tensor<T>& x) {
       return per_query_head(p, matmul(slice(parameters[name], -1, 0, p.kv_len), x));
     };
@@ -145,10 +145,10 @@ struct Linformer {
     d_block_ = workspace.per_worker<float>((o.k + std::max(p.head_dim, p.value_dim)) * block);
   }
 
-  void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
+  void run(const FloatArrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
     const Side sides[] = {
-        {in.k, parameters.view<3>("E"), workspace.shared(keys_).data(), p_.head_dim},
-        {in.v, parameters.view<3>(o_.sharing == Sharing::kv ? "E" : "F"), workspace.shared(values_).data(), p_.value_dim}};
+        {a.k, parameters.view<3>("E"), workspace.shared(keys_).data(), p_.head_dim},
+        {a.v, parameters.view<3>(o_.sharing == Sharing::kv ? "E" : "F"), workspace.shared(values_).data(), p_.value_dim}};
     parallel_tasks(groups_ * segments_, [&](index_t task, int worker) {
       project(sides, task / segments_, task % segments_, workspace.of(worker, block_).data());
     });
@@ -158,19 +158,19 @@ struct Linformer {
           kernels::add(o_.k, side.width, side.partial(*this, s, head), side.partial(*this, 0, head));
       }
     });
-    engine_.run({in.q, mixtures(keys_, p_.head_dim, workspace), mixtures(values_, p_.value_dim, workspace), out}, workspace,
+    engine_.run({a.q, mixtures(keys_, p_.head_dim, workspace), mixtures(values_, p_.value_dim, workspace), a.out}, workspace,
                 kernels::all_keys);
   }
 
   // The engine gives the gradients dK' and dV' of the mixtures; then dK = E^T dK', dE = dK' K^T, and so for F and V.
-  void backward(const FloatInputs& in, const ParameterSet<float>& parameters, const BackwardArrays& b, Workspace& workspace) const {
+  void backward(const FloatArrays& a, const ParameterSet<float>& parameters, const FloatGradients& g, Workspace& workspace) const {
     const auto d_keys = mixtures(d_keys_, p_.head_dim, workspace), d_values = mixtures(d_values_, p_.value_dim, workspace);
-    engine_.backward({in.q, mixtures(keys_, p_.head_dim, workspace), mixtures(values_, p_.value_dim, workspace)},
-                     {b.out, b.d_out, b.d_q, d_keys, d_values}, workspace, kernels::all_keys);
+    engine_.backward({a.q, mixtures(keys_, p_.head_dim, workspace), mixtures(values_, p_.value_dim, workspace)},
+                     {a.out, g.d_out, g.d_q, d_keys, d_values}, workspace, kernels::all_keys);
     const bool shared = o_.sharing == Sharing::kv;
-    const auto d_e = b.d_parameters.view<3>("E"), d_f = b.d_parameters.view<3>(shared ? "E" : "F");
-    const BackSide sides[] = {{in.k, parameters.view<3>("E"), d_keys, b.d_k, d_e, false},
-                              {in.v, parameters.view<3>(shared ? "E" : "F"), d_values, b.d_v, d_f, shared}};
+    const auto d_e = g.d_parameters.view<3>("E"), d_f = g.d_parameters.view<3>(shared ? "E" : "F");
+    const BackSide sides[] = {{a.k, parameters.view<3>("E"), d_keys, g.d_k, d_e, false},
+                              {a.v, parameters.view<3>(shared ? "E" : "F"), d_values, g.d_v, d_f, shared}};
     const index_t matrices = d_e.extent(0), blocks = (columns(p_, o_) + block - 1) / block;
     parallel_tasks(matrices * blocks, [&](index_t task, int worker) {
       for (const BackSide& side : sides) project_back(side, task / blocks, task % blocks * block, workspace, worker);
@@ -233,7 +233,7 @@ struct Linformer {
   // The ridge r is a millionth of the trace of C^T C: it leaves F at E in the directions that C hardly has, and changes
   // the error of other queries by less than 1 % (N = 1024, k = 64; cluster, iid, local, lowrank), for the better. With k = M,
   // C is P and F stays E = I.
-  static void least_squares(const Problem& p, std::span<float> values, const Shape& shape, const FloatInputs& in) {
+  static void least_squares(const Problem& p, std::span<float> values, const Shape& shape, const FloatArrays& a) {
     segment_means(values, shape);
     const index_t matrices = shape[0], k = shape[1], m = shape[2], group = p.heads / p.kv_heads, step = fit_step(p);
     const index_t queries = (p.q_len + step - 1) / step;
@@ -243,8 +243,8 @@ struct Linformer {
       for (index_t head = 0; head < p.batch * p.heads; ++head) {
         const index_t b = head / p.heads, h = head % p.heads;
         if (matrices > 1 && h / group != matrix) continue;
-        const Tensor<double> keys = Tensor<double>::from(in.k[b][h / group]), pooled = matmul(e, keys);
-        const View<const float, 2> all = in.q[b][h];
+        const Tensor<double> keys = Tensor<double>::from(a.k[b][h / group]), pooled = matmul(e, keys);
+        const View<const float, 2> all = a.q[b][h];
         for (index_t first = 0; first < queries; first += block) {
           const Tensor<double> q = Tensor<double>::from(View<const float, 2>(
               all.row(first * step), {std::min(block, queries - first), p.head_dim}, {all.stride(0) * step, all.stride(1)}));

@@ -73,7 +73,7 @@ struct Nystrom {
   static index_t state_bytes(const Problem& p, const Options& o) { return key_bytes(p, o.landmarks); }
 
   template <class T>
-  static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>& parameters) {
+  static Tensor<T> definition(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>& parameters) {
     const auto weights = [&](const Tensor<T>& q, const Tensor<T>& k) {
       return softmax(matmul_transposed(q, k) * static_cast<T>(p.scale()));
     };
@@ -97,7 +97,7 @@ struct Nystrom {
   }
 
   // How far the iteration came: it is what bounds the method where A is nearly singular, and the output does not tell.
-  static std::string note(const Problem& p, const Options& o, const FloatInputs& in) {
+  static std::string note(const Problem& p, const Options& o, const FloatArrays& a) {
     if (exact(p, o)) return "full attention: no more queries or keys than landmarks";
     double residual = 0;
     for (index_t head = 0; head < p.batch * p.heads; ++head) {
@@ -109,9 +109,9 @@ struct Nystrom {
           return sum / static_cast<double>(segment.count);
         });
       };
-      const Tensor<double> q = means(in.q[head / p.heads][head % p.heads]), k = means(in.k[head / p.heads][head % p.heads]);
-      const Tensor<double> a = softmax(matmul_transposed(q, k) * p.scale());
-      const Tensor<double> missed = abs(matmul(a, matmul(pseudo_inverse(a, o.iterations), a)) - a);
+      const Tensor<double> q = means(a.q[head / p.heads][head % p.heads]), k = means(a.k[head / p.heads][head % p.heads]);
+      const Tensor<double> middle = softmax(matmul_transposed(q, k) * p.scale());
+      const Tensor<double> missed = abs(matmul(middle, matmul(pseudo_inverse(middle, o.iterations), middle)) - middle);
       residual = std::max(residual, *std::max_element(missed.values().begin(), missed.values().end()));
     }
     char digits[16];
@@ -138,10 +138,10 @@ struct Nystrom {
     spread_.emplace(spreading, kernels::EngineOptions{}, workspace);
   }
 
-  void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
+  void run(const FloatArrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
     const auto all = [](const kernels::QueryBlock&, kernels::KeyList& keys) { keys.all(); };
     if (exact(p_, o_)) {
-      spread_->run({in.q, in.k, in.v, out}, workspace, all);
+      spread_->run({a.q, a.k, a.v, a.out}, workspace, all);
     } else {
       const auto view = [&](const Booking<float>& b, index_t d) {
         return View<float, 4>(workspace.shared(b).data(), {p_.batch, p_.heads, o_.landmarks, d});
@@ -150,17 +150,17 @@ struct Nystrom {
       const auto gathered = view(gathered_, p_.value_dim), solved = view(solved_, p_.value_dim);
       parallel_tasks(heads_ * 2, [&](index_t task, int) {
         const index_t batch = task / 2 / p_.heads, head = task / 2 % p_.heads;
-        task % 2 == 0 ? means(in.q[batch][head], q[batch][head]) : means(in.k[batch][head], k[batch][head]);
+        task % 2 == 0 ? means(a.q[batch][head], q[batch][head]) : means(a.k[batch][head], k[batch][head]);
       });
-      gather_->run({q, in.k, in.v, gathered}, workspace, all);
+      gather_->run({q, a.k, a.v, gathered}, workspace, all);
       parallel_tasks(heads_, [&](index_t task, int worker) {
         const index_t batch = task / p_.heads, head = task % p_.heads;
         solve(q[batch][head], k[batch][head], gathered[batch][head], workspace.of(worker, turned_).data(),
               workspace.of(worker, squares_).data(), solved[batch][head]);
       });
-      spread_->run({in.q, k, solved, out}, workspace, all);
+      spread_->run({a.q, k, solved, a.out}, workspace, all);
     }
-    if (o_.conv > 0) convolve(in.v, parameters["conv"].data(), out);
+    if (o_.conv > 0) convolve(a.v, parameters["conv"].data(), a.out);
   }
 
  private:
@@ -244,7 +244,7 @@ struct Nystrom {
     std::transform(x, x + m * width, to.row(0), [](double sum) { return static_cast<float>(sum); });
   }
 
-  void convolve(const View<const float, 4>& v, const float* filters, const Output& out) const {
+  void convolve(const View<const float, 4>& v, const float* filters, const View<float, 4>& out) const {
     constexpr index_t rows = 64;  // 16 KB of output stay in L1 while the taps pass
     const index_t tiles = (p_.q_len + rows - 1) / rows;
     parallel_tasks(heads_ * tiles, [&](index_t task, int) {

@@ -50,7 +50,7 @@ struct Additive {
   }
 
   template <class T>
-  static Tensor<T> definition(const Problem& p, const Options&, const Inputs<T>& in, const ParameterSet<T>& parameters) {
+  static Tensor<T> definition(const Problem& p, const Options&, const Values<T>& in, const ParameterSet<T>& parameters) {
     const Tensor<T> queries = matmul(in.q, parameters["W"]), keys = matmul(per_query_head(p, in.k), parameters["U"]);
     const Tensor<T> weights = unsqueeze(parameters["v"], -1);  // [H,size,1]
     std::vector<Tensor<T>> logits;                             // a row of pairs at a time: [B,H,M,size] is enough memory
@@ -61,8 +61,8 @@ struct Additive {
 
   Additive(const Problem& p, const Options& o, WorkspacePlan& workspace) : engine_(p, o.size, workspace) {}
 
-  void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
-    engine_.run({in.q, in.k, in.v, out, parameters.view<3>("W"), parameters.view<3>("U"), parameters.view<2>("v")}, workspace);
+  void run(const Arrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
+    engine_.run({a, parameters.view<3>("W"), parameters.view<3>("U"), parameters.view<2>("v")}, workspace);
   }
 
  private:

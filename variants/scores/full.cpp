@@ -23,17 +23,17 @@ struct Full {
   }
 
   template <class T>
-  static Tensor<T> definition(const Problem& p, const NoOptions&, const Inputs<T>& in, const ParameterSet<T>&) {
+  static Tensor<T> definition(const Problem& p, const NoOptions&, const Values<T>& in, const ParameterSet<T>&) {
     return softmax_attention(p, in, every_key);
   }
 
   Full(const Problem& p, const NoOptions&, WorkspacePlan& workspace) : engine_(p, {}, workspace) {}
 
-  void run(const FloatInputs& in, const ParameterSet<float>&, Output out, Workspace& workspace) const {
-    engine_.run({in.q, in.k, in.v, out}, workspace, kernels::all_keys);
+  void run(const Arrays& a, const ParameterSet<float>&, Workspace& workspace) const {
+    engine_.run(a, workspace, kernels::all_keys);
   }
-  void backward(const FloatInputs& in, const ParameterSet<float>&, const BackwardArrays& b, Workspace& workspace) const {
-    engine_.backward({in.q, in.k, in.v}, {b.out, b.d_out, b.d_q, b.d_k, b.d_v}, workspace, kernels::all_keys);
+  void backward(const Arrays& a, const ParameterSet<float>&, const Gradients& g, Workspace& workspace) const {
+    engine_.backward(a, {a, g}, workspace, kernels::all_keys);
   }
 
  private:

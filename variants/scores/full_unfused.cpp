@@ -25,7 +25,7 @@ struct FullUnfused {
   }
 
   template <class T>
-  static Tensor<T> definition(const Problem& p, const NoOptions&, const Inputs<T>& in, const ParameterSet<T>&) {
+  static Tensor<T> definition(const Problem& p, const NoOptions&, const Values<T>& in, const ParameterSet<T>&) {
     return softmax_attention(p, in, every_key);
   }
 
@@ -34,11 +34,11 @@ struct FullUnfused {
     kernels::prepare_sgemm();
   }
 
-  void run(const FloatInputs& in, const ParameterSet<float>&, Output out, Workspace& workspace) const {
+  void run(const FloatArrays& a, const ParameterSet<float>&, Workspace& workspace) const {
     const auto scale = static_cast<float>(p_.scale());
     const View<float, 4> weights(workspace.shared(weights_).data(), {p_.batch, p_.heads, p_.q_len, p_.kv_len});
     each_tile([&](index_t b, index_t h, index_t first, index_t rows) {
-      const auto q = in.q[b][h], k = in.k[b][p_.kv_head(h)];
+      const auto q = a.q[b][h], k = a.k[b][p_.kv_head(h)];
       kernels::sgemm(kernels::Transposed::no, kernels::Transposed::yes, rows, p_.kv_len, p_.head_dim, scale, q.row(first),
                      q.stride(0), k.data_handle(), k.stride(0), 0, weights[b][h].row(first), p_.kv_len);
     });
@@ -51,8 +51,8 @@ struct FullUnfused {
       }
     });
     each_tile([&](index_t b, index_t h, index_t first, index_t rows) {
-      const auto v = in.v[b][p_.kv_head(h)];
-      const auto o = out[b][h];
+      const auto v = a.v[b][p_.kv_head(h)];
+      const auto o = a.out[b][h];
       kernels::sgemm(kernels::Transposed::no, kernels::Transposed::no, rows, p_.value_dim, p_.kv_len, 1, weights[b][h].row(first),
                      p_.kv_len, v.data_handle(), v.stride(0), 0, o.row(first), o.stride(0));
     });

@@ -45,7 +45,7 @@ struct LuongConcat {
   }
 
   template <class T>
-  static Tensor<T> definition(const Problem& p, const Options&, const Inputs<T>& in, const ParameterSet<T>& parameters) {
+  static Tensor<T> definition(const Problem& p, const Options&, const Values<T>& in, const ParameterSet<T>& parameters) {
     const std::vector<Tensor<T>> w = split_at(parameters["W"], 1, {p.head_dim, p.head_dim});
     const Tensor<T> queries = matmul(in.q, w[0]), keys = matmul(per_query_head(p, in.k), w[1]);
     const Tensor<T> weights = unsqueeze(parameters["v"], -1);  // [H,size,1]
@@ -57,12 +57,12 @@ struct LuongConcat {
 
   LuongConcat(const Problem& p, const Options& o, WorkspacePlan& workspace) : d_(p.head_dim), engine_(p, o.size, workspace) {}
 
-  void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
+  void run(const Arrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
     const auto w = parameters.view<3>("W");
     const auto half = [&](index_t first) {
       return View<const float, 3>(w[0].row(first), {w.extent(0), d_, w.extent(2)}, w.strides());
     };
-    engine_.run({in.q, in.k, in.v, out, half(0), half(d_), parameters.view<2>("v")}, workspace);
+    engine_.run({a, half(0), half(d_), parameters.view<2>("v")}, workspace);
   }
 
  private:

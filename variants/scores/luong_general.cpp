@@ -34,7 +34,7 @@ struct LuongGeneral {
   }
 
   template <class T>
-  static Tensor<T> definition(const Problem& p, const NoOptions&, const Inputs<T>& in, const ParameterSet<T>& parameters) {
+  static Tensor<T> definition(const Problem& p, const NoOptions&, const Values<T>& in, const ParameterSet<T>& parameters) {
     const Tensor<T> logits = matmul_transposed(matmul(in.q, parameters["W"]), per_query_head(p, in.k));
     return matmul(softmax(logits, allowed_pairs(p, in, every_key)), per_query_head(p, in.v));
   }
@@ -42,18 +42,18 @@ struct LuongGeneral {
   LuongGeneral(const Problem& p, const NoOptions&, WorkspacePlan& workspace)
       : p_(p), queries_(workspace.shared<float>(p.batch * p.heads * p.q_len * p.head_dim)), engine_(p, {.scale = 1.0}, workspace) {}
 
-  void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
+  void run(const FloatArrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
     const auto w = parameters.view<3>("W");
     const View<float, 4> queries(workspace.shared(queries_).data(), {p_.batch, p_.heads, p_.q_len, p_.head_dim});
     const index_t tiles = (p_.q_len + tile_rows - 1) / tile_rows;
     parallel_tasks(p_.batch * p_.heads * tiles, [&](index_t task, int) {
       const index_t first = task % tiles * tile_rows, rows = std::min(tile_rows, p_.q_len - first);
       const index_t h = task / tiles % p_.heads, b = task / tiles / p_.heads;
-      const auto q = in.q[b][h];
+      const auto q = a.q[b][h];
       kernels::gemm(rows, p_.head_dim, p_.head_dim, {q.row(first), q.stride(0)}, {w[h].data_handle(), p_.head_dim},
                     {queries[b][h].row(first), p_.head_dim});
     });
-    engine_.run({queries, in.k, in.v, out}, workspace, [](const kernels::QueryBlock&, kernels::KeyList& keys) { keys.all(); });
+    engine_.run({queries, a.k, a.v, a.out}, workspace, [](const kernels::QueryBlock&, kernels::KeyList& keys) { keys.all(); });
   }
 
  private:

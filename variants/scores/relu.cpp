@@ -35,7 +35,7 @@ struct Relu {
   }
 
   template <class T>
-  static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>&) {
+  static Tensor<T> definition(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>&) {
     const Tensor<T> products = attn::relu(matmul_transposed(in.q, per_query_head(p, in.k)));
     const Tensor<T> weights = where(allowed_pairs(p, in, every_key), products, T{0});
     const Tensor<T> factors = tabulate<T>({static_cast<index_t>(in.position.size()), 1}, [&](index_t row, index_t) {
@@ -50,11 +50,11 @@ struct Relu {
         keys_(workspace.shared<float>(p.batch * p.kv_heads * p.head_dim * p.kv_len)),
         engine_(p, kernels::WeightedSum::Kind::weights, kernels::WeightedSum::Sharing::none, workspace) {}
 
-  void run(const FloatInputs& in, const ParameterSet<float>&, Output out, Workspace& workspace) const {
+  void run(const FloatArrays& a, const ParameterSet<float>&, Workspace& workspace) const {
     const View<float, 4> keys(workspace.shared(keys_).data(), {p_.batch, p_.kv_heads, p_.head_dim, p_.kv_len});
-    kernels::transpose_heads(in.k, keys);
-    engine_.run(in.v, out, workspace, [&](const kernels::WeightBlock& block) -> kernels::Rows {
-      const auto q = in.q[block.batch][block.head];
+    kernels::transpose_heads(a.k, keys);
+    engine_.run(a.v, a.out, workspace, [&](const kernels::WeightBlock& block) -> kernels::Rows {
+      const auto q = a.q[block.batch][block.head];
       kernels::gemm(block.rows, block.keys, p_.head_dim, {q.row(block.first), q.stride(0)},
                     {keys[block.batch][p_.kv_head(block.head)].data_handle(), p_.kv_len}, block.to);
       std::array<float, kernels::WeightedSum::max_rows> factors;

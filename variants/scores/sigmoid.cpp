@@ -26,7 +26,7 @@ struct Sigmoid {
   }
 
   template <class T>
-  static Tensor<T> definition(const Problem& p, const NoOptions&, const Inputs<T>& in, const ParameterSet<T>&) {
+  static Tensor<T> definition(const Problem& p, const NoOptions&, const Values<T>& in, const ParameterSet<T>&) {
     const Tensor<T> logits = matmul_transposed(in.q, per_query_head(p, in.k)) * static_cast<T>(p.scale()) + static_cast<T>(bias(p));
     const Tensor<T> weights = where(allowed_pairs(p, in, every_key), attn::sigmoid(logits), T{0});
     return matmul(weights, per_query_head(p, in.v));
@@ -37,12 +37,12 @@ struct Sigmoid {
         keys_(workspace.shared<float>(p.batch * p.kv_heads * p.head_dim * p.kv_len)),
         engine_(p, kernels::WeightedSum::Kind::weights, kernels::WeightedSum::Sharing::none, workspace) {}
 
-  void run(const FloatInputs& in, const ParameterSet<float>&, Output out, Workspace& workspace) const {
+  void run(const FloatArrays& a, const ParameterSet<float>&, Workspace& workspace) const {
     const auto scale = static_cast<float>(p_.scale()), plus = static_cast<float>(bias(p_));
     const View<float, 4> keys(workspace.shared(keys_).data(), {p_.batch, p_.kv_heads, p_.head_dim, p_.kv_len});
-    kernels::transpose_heads(in.k, keys);
-    engine_.run(in.v, out, workspace, [&](const kernels::WeightBlock& block) -> kernels::Rows {
-      const auto q = in.q[block.batch][block.head];
+    kernels::transpose_heads(a.k, keys);
+    engine_.run(a.v, a.out, workspace, [&](const kernels::WeightBlock& block) -> kernels::Rows {
+      const auto q = a.q[block.batch][block.head];
       kernels::gemm(block.rows, block.keys, p_.head_dim, {q.row(block.first), q.stride(0)},
                     {keys[block.batch][p_.kv_head(block.head)].data_handle(), p_.kv_len}, block.to);
       kernels::sigmoid(block.rows, block.keys, block.to, scale, plus, block.to);

@@ -26,7 +26,7 @@ struct Softmax1 {
   }
 
   template <class T>
-  static Tensor<T> definition(const Problem& p, const NoOptions&, const Inputs<T>& in, const ParameterSet<T>&) {
+  static Tensor<T> definition(const Problem& p, const NoOptions&, const Values<T>& in, const ParameterSet<T>&) {
     const Tensor<T> logits = matmul_transposed(in.q, per_query_head(p, in.k)) * static_cast<T>(p.scale());
     const auto with_zero = [](const Tensor<T>& x, index_t axis) { return pad(x, axis, 0, 1); };
     const Mask allowed = mask({static_cast<index_t>(in.position.size()), p.kv_len + 1}, [&](index_t row, index_t j) {
@@ -39,23 +39,22 @@ struct Softmax1 {
       : p_(p), lse_(workspace.shared<float>(p.batch * p.heads * p.q_len)), engine_(p, {}, workspace) {}
 
   // The zero key makes lse' = ln(1 + e^lse) of each row's lse, and the output e^(lse - lse') of the softmax.
-  void run(const FloatInputs& in, const ParameterSet<float>&, Output out, Workspace& workspace) const {
+  void run(const FloatArrays& a, const ParameterSet<float>&, Workspace& workspace) const {
     const View<float, 3> lse = lse_in(workspace);
-    engine_.run({in.q, in.k, in.v, out, lse}, workspace, kernels::all_keys);
+    engine_.run({a.q, a.k, a.v, a.out, lse}, workspace, kernels::all_keys);
     parallel_tasks(p_.batch * p_.heads, [&](index_t task, int) {
       const index_t b = task / p_.heads, h = task % p_.heads;
       for (index_t i = 0; i < p_.q_len; ++i) {
         const float without = lse(b, h, i), factor = 1 / (1 + std::exp(-without));
-        const kernels::Into row{out[b][h].row(i), p_.value_dim};
+        const kernels::Into row{a.out[b][h].row(i), p_.value_dim};
         kernels::scale_rows(1, p_.value_dim, row, &factor, row);
         lse(b, h, i) = std::max(without, 0.0f) + std::log1p(std::exp(-std::abs(without)));
       }
     });
   }
   // Weights e^(x - lse') and values, the zero key's being 0: softmax's own gradient.
-  void backward(const FloatInputs& in, const ParameterSet<float>&, const BackwardArrays& b, Workspace& workspace) const {
-    engine_.backward({in.q, in.k, in.v, {}, lse_in(workspace)}, {b.out, b.d_out, b.d_q, b.d_k, b.d_v}, workspace,
-                     kernels::all_keys);
+  void backward(const FloatArrays& a, const ParameterSet<float>&, const FloatGradients& g, Workspace& workspace) const {
+    engine_.backward({a.q, a.k, a.v, {}, lse_in(workspace)}, {a.out, g.d_out, g.d_q, g.d_k, g.d_v}, workspace, kernels::all_keys);
   }
 
  private:

@@ -77,7 +77,7 @@ struct BigBird {
   }
 
   template <class T>
-  static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>& parameters) {
+  static Tensor<T> definition(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>& parameters) {
     const index_t nb = blocks(p, o);
     return softmax_attention(p, in, [&](index_t head, index_t i, index_t j) {
       const index_t u = i / o.block, v = j / o.block;
@@ -105,15 +105,15 @@ struct BigBird {
       }
     };
   }
-  void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
+  void run(const Arrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
     const View<std::int32_t, 3> lists = lists_in(workspace);
     for (index_t head = 0; head < p_.heads; ++head) {
       for (index_t u = 0; u < nb_; ++u) fill_list(parameters, head, u, lists[head].row(u));
     }
-    engine_.run({in.q, in.k, in.v, out}, workspace, keys(lists));
+    engine_.run(a, workspace, keys(lists));
   }
-  void backward(const FloatInputs& in, const ParameterSet<float>&, const BackwardArrays& b, Workspace& workspace) const {
-    engine_.backward({in.q, in.k, in.v}, {b.out, b.d_out, b.d_q, b.d_k, b.d_v}, workspace, keys(lists_in(workspace)));
+  void backward(const Arrays& a, const ParameterSet<float>&, const Gradients& g, Workspace& workspace) const {
+    engine_.backward(a, {a, g}, workspace, keys(lists_in(workspace)));
   }
 
  private:

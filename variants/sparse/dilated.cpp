@@ -45,7 +45,7 @@ struct Dilated {
   }
 
   template <class T>
-  static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>&) {
+  static Tensor<T> definition(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>&) {
     return softmax_attention(p, in, [&](index_t i, index_t j) {
       const index_t distance = std::abs(i - j);
       return distance % o.step == 0 && distance / o.step <= o.window;
@@ -61,11 +61,9 @@ struct Dilated {
       keys.strided(queries.first % o_.step, o_.step, keys.kv_len()).band(o_.window * o_.step, o_.window * o_.step);
     };
   }
-  void run(const FloatInputs& in, const ParameterSet<float>&, Output out, Workspace& workspace) const {
-    engine_.run({in.q, in.k, in.v, out}, workspace, keys());
-  }
-  void backward(const FloatInputs& in, const ParameterSet<float>&, const BackwardArrays& b, Workspace& workspace) const {
-    engine_.backward({in.q, in.k, in.v}, {b.out, b.d_out, b.d_q, b.d_k, b.d_v}, workspace, keys());
+  void run(const Arrays& a, const ParameterSet<float>&, Workspace& workspace) const { engine_.run(a, workspace, keys()); }
+  void backward(const Arrays& a, const ParameterSet<float>&, const Gradients& g, Workspace& workspace) const {
+    engine_.backward(a, {a, g}, workspace, keys());
   }
 
  private:

@@ -46,7 +46,7 @@ struct Fixed {
   }
 
   template <class T>
-  static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>&) {
+  static Tensor<T> definition(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>&) {
     return softmax_attention(
         p, in, [&](index_t i, index_t j) { return i / o.block == j / o.block || j % o.block >= o.block - o.summary; });
   }
@@ -63,11 +63,9 @@ struct Fixed {
       keys.blocks((own + 2) * o_.block - o_.summary, o_.block, after, o_.summary);
     };
   }
-  void run(const FloatInputs& in, const ParameterSet<float>&, Output out, Workspace& workspace) const {
-    engine_.run({in.q, in.k, in.v, out}, workspace, keys());
-  }
-  void backward(const FloatInputs& in, const ParameterSet<float>&, const BackwardArrays& b, Workspace& workspace) const {
-    engine_.backward({in.q, in.k, in.v}, {b.out, b.d_out, b.d_q, b.d_k, b.d_v}, workspace, keys());
+  void run(const Arrays& a, const ParameterSet<float>&, Workspace& workspace) const { engine_.run(a, workspace, keys()); }
+  void backward(const Arrays& a, const ParameterSet<float>&, const Gradients& g, Workspace& workspace) const {
+    engine_.backward(a, {a, g}, workspace, keys());
   }
 
  private:

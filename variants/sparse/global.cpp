@@ -43,7 +43,7 @@ struct Global {
   }
 
   template <class T>
-  static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>&) {
+  static Tensor<T> definition(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>&) {
     const std::vector<bool> global = is_global(p, o);
     return softmax_attention(
         p, in, [&](index_t i, index_t j) { return global[static_cast<std::size_t>(i)] || global[static_cast<std::size_t>(j)]; });
@@ -63,16 +63,16 @@ struct Global {
     return [this](index_t, index_t, index_t) { return std::span<const std::int32_t>(keys_); };
   }
   // Every row sees the global keys; the few global rows are then done again, with all keys.
-  void run(const FloatInputs& in, const ParameterSet<float>&, Output out, Workspace& workspace) const {
-    columns_.run({in.q, in.k, in.v, out}, workspace, global_columns());
-    if (!keys_.empty()) rows_.run({in.q, in.k, in.v, out}, workspace, global_rows(), kernels::all_keys);
+  void run(const Arrays& a, const ParameterSet<float>&, Workspace& workspace) const {
+    columns_.run(a, workspace, global_columns());
+    if (!keys_.empty()) rows_.run(a, workspace, global_rows(), kernels::all_keys);
   }
-  void backward(const FloatInputs& in, const ParameterSet<float>&, const BackwardArrays& b, Workspace& workspace) const {
-    kernels::EngineGradients gradients{b.out, b.d_out, b.d_q, b.d_k, b.d_v};
+  void backward(const Arrays& a, const ParameterSet<float>&, const Gradients& g, Workspace& workspace) const {
+    kernels::EngineGradients gradients{a, g};
     columns_.leave_out(keys_, workspace);
-    columns_.backward({in.q, in.k, in.v}, gradients, workspace, global_columns());
+    columns_.backward(a, gradients, workspace, global_columns());
     gradients.add = true;
-    if (!keys_.empty()) rows_.backward({in.q, in.k, in.v}, gradients, workspace, global_rows(), kernels::all_keys);
+    if (!keys_.empty()) rows_.backward(a, gradients, workspace, global_rows(), kernels::all_keys);
   }
 
  private:

@@ -45,7 +45,7 @@ struct Local {
   }
 
   template <class T>
-  static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>&) {
+  static Tensor<T> definition(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>&) {
     return softmax_attention(p, in, [&](index_t i, index_t j) { return (i - j <= o.left && j - i <= o.right) || j < o.sinks; });
   }
 
@@ -58,11 +58,9 @@ struct Local {
       if (o_.sinks > 0) keys.range(0, o_.sinks).outside(o_.left, o_.right);
     };
   }
-  void run(const FloatInputs& in, const ParameterSet<float>&, Output out, Workspace& workspace) const {
-    engine_.run({in.q, in.k, in.v, out}, workspace, keys());
-  }
-  void backward(const FloatInputs& in, const ParameterSet<float>&, const BackwardArrays& b, Workspace& workspace) const {
-    engine_.backward({in.q, in.k, in.v}, {b.out, b.d_out, b.d_q, b.d_k, b.d_v}, workspace, keys());
+  void run(const Arrays& a, const ParameterSet<float>&, Workspace& workspace) const { engine_.run(a, workspace, keys()); }
+  void backward(const Arrays& a, const ParameterSet<float>&, const Gradients& g, Workspace& workspace) const {
+    engine_.backward(a, {a, g}, workspace, keys());
   }
 
  private:

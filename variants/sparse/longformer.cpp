@@ -54,7 +54,7 @@ struct Longformer {
   }
 
   template <class T>
-  static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>&) {
+  static Tensor<T> definition(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>&) {
     const std::vector<bool> global = is_global(p, o);
     return softmax_attention(p, in, [&](index_t head, index_t i, index_t j) {
       return in_window(o, step_of(p, o, head), i, j) || global[static_cast<std::size_t>(i)] || global[static_cast<std::size_t>(j)];
@@ -90,26 +90,26 @@ struct Longformer {
     return [this](index_t, index_t, index_t) { return std::span<const std::int32_t>(globals_); };
   }
   // Windows first; the few global rows are then done again, with all keys.
-  void run(const FloatInputs& in, const ParameterSet<float>&, Output out, Workspace& workspace) const {
+  void run(const FloatArrays& a, const ParameterSet<float>&, Workspace& workspace) const {
     const auto of_heads = [&](index_t first, index_t count) {
-      return kernels::EngineArrays{heads_of(in.q, first, count), heads_of(in.k, first, count), heads_of(in.v, first, count),
-                                   heads_of(out, first, count)};
+      return kernels::EngineArrays{heads_of(a.q, first, count), heads_of(a.k, first, count), heads_of(a.v, first, count),
+                                   heads_of(a.out, first, count)};
     };
     if (dense_heads_ > 0) window_.run(of_heads(0, dense_heads_), workspace, window_keys());
     if (dense_heads_ < p_.heads) dilated_.run(of_heads(dense_heads_, p_.heads - dense_heads_), workspace, dilated_keys());
-    if (!globals_.empty()) rows_.run({in.q, in.k, in.v, out}, workspace, global_rows(), kernels::all_keys);
+    if (!globals_.empty()) rows_.run({a.q, a.k, a.v, a.out}, workspace, global_rows(), kernels::all_keys);
   }
-  void backward(const FloatInputs& in, const ParameterSet<float>&, const BackwardArrays& b, Workspace& workspace) const {
+  void backward(const FloatArrays& a, const ParameterSet<float>&, const FloatGradients& g, Workspace& workspace) const {
     const auto back = [&](const kernels::SoftmaxEngine& engine, index_t first, index_t count, kernels::KeySchedule keys) {
       if (count == 0) return;
       const auto of = [&](const auto& view) { return heads_of(view, first, count); };
       engine.leave_out(globals_, workspace);
-      engine.backward({of(in.q), of(in.k), of(in.v)}, {of(b.out), of(b.d_out), of(b.d_q), of(b.d_k), of(b.d_v)}, workspace, keys);
+      engine.backward({of(a.q), of(a.k), of(a.v)}, {of(a.out), of(g.d_out), of(g.d_q), of(g.d_k), of(g.d_v)}, workspace, keys);
     };
     back(window_, 0, dense_heads_, window_keys());
     back(dilated_, dense_heads_, p_.heads - dense_heads_, dilated_keys());
     if (globals_.empty()) return;
-    rows_.backward({in.q, in.k, in.v}, {b.out, b.d_out, b.d_q, b.d_k, b.d_v, true}, workspace, global_rows(), kernels::all_keys);
+    rows_.backward({a.q, a.k, a.v}, {a.out, g.d_out, g.d_q, g.d_k, g.d_v, true}, workspace, global_rows(), kernels::all_keys);
   }
 
  private:

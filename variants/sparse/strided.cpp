@@ -44,7 +44,7 @@ struct Strided {
   }
 
   template <class T>
-  static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>&) {
+  static Tensor<T> definition(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>&) {
     return softmax_attention(p, in, [&](index_t head, index_t i, index_t j) {
       return (sees_window(o, head) && std::abs(i - j) < o.stride) || (sees_columns(o, head) && (i - j) % o.stride == 0);
     });
@@ -75,17 +75,17 @@ struct Strided {
         run.outside(o_.stride - 1, o_.stride - 1);
     };
   }
-  void run(const FloatInputs& in, const ParameterSet<float>&, Output out, Workspace& workspace) const {
+  void run(const Arrays& a, const ParameterSet<float>&, Workspace& workspace) const {
     const View<float, 3> lse(workspace.shared(lse_).data(), {p_.batch, p_.heads, p_.q_len});
-    columns_.run({in.q, in.k, in.v, out, lse}, workspace, column_keys());
-    window_.run({in.q, in.k, in.v, out, lse, true}, workspace, window_keys());
+    columns_.run({a, lse}, workspace, column_keys());
+    window_.run({a, lse, true}, workspace, window_keys());
   }
-  void backward(const FloatInputs& in, const ParameterSet<float>&, const BackwardArrays& b, Workspace& workspace) const {
+  void backward(const Arrays& a, const ParameterSet<float>&, const Gradients& g, Workspace& workspace) const {
     const View<float, 3> lse(workspace.shared(lse_).data(), {p_.batch, p_.heads, p_.q_len});
-    kernels::EngineGradients gradients{b.out, b.d_out, b.d_q, b.d_k, b.d_v};
-    window_.backward({in.q, in.k, in.v, {}, lse}, gradients, workspace, window_keys());
+    kernels::EngineGradients gradients{a, g};
+    window_.backward({a, lse}, gradients, workspace, window_keys());
     gradients.add = true;
-    columns_.backward({in.q, in.k, in.v, {}, lse}, gradients, workspace, column_keys());
+    columns_.backward({a, lse}, gradients, workspace, column_keys());
   }
 
  private:

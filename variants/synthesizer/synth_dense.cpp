@@ -46,7 +46,7 @@ struct SynthDense {
   }
 
   template <class T>
-  static Tensor<T> definition(const Problem& p, const Options&, const Inputs<T>& in, const ParameterSet<T>& parameters) {
+  static Tensor<T> definition(const Problem& p, const Options&, const Values<T>& in, const ParameterSet<T>& parameters) {
     const Tensor<T> keys = slice(parameters["W2"], 1, 0, p.kv_len);
     const Tensor<T> logits = matmul_transposed(relu(matmul(in.x(), parameters["W1"])), keys);
     return matmul(softmax(logits, allowed_pairs(p, in, every_key)), in.v);
@@ -60,37 +60,37 @@ struct SynthDense {
     transposed_ = workspace.per_worker<float>(p.head_dim * p.head_dim);
   }
 
-  void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
+  void run(const FloatArrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
     const auto w1 = parameters.view<3>("W1");
     const View<float, 4> hidden = of_tokens(hidden_, workspace);
     const index_t tiles = (p_.q_len + tile_rows - 1) / tile_rows;
     parallel_tasks(p_.batch * p_.heads * tiles, [&](index_t task, int) {
       const index_t first = task % tiles * tile_rows, rows = std::min(tile_rows, p_.q_len - first);
       const index_t h = task / tiles % p_.heads, b = task / tiles / p_.heads;
-      const auto x = in.x()[b][h];
+      const auto x = a.x()[b][h];
       const kernels::Into to{hidden[b][h].row(first), p_.head_dim};
       kernels::gemm(rows, p_.head_dim, p_.head_dim, {x.row(first), x.stride(0)}, {w1[h].data_handle(), p_.head_dim}, to);
       kernels::relu_plus(rows, p_.head_dim, to, 0, to);
     });
-    engine_.run({hidden, keys(parameters), in.v, out}, workspace, kernels::all_keys);
+    engine_.run({hidden, keys(parameters), a.v, a.out}, workspace, kernels::all_keys);
   }
 
   // The engine gives the gradients of H and of each batch item's keys; those of the keys are summed over the batch, that of H goes
   // through the rectifier to x and W1.
-  void backward(const FloatInputs& in, const ParameterSet<float>& parameters, const BackwardArrays& b, Workspace& workspace) const {
+  void backward(const FloatArrays& a, const ParameterSet<float>& parameters, const FloatGradients& g, Workspace& workspace) const {
     const auto w1 = parameters.view<3>("W1");
-    const auto d_w1 = b.d_parameters.view<3>("W1"), d_w2 = b.d_parameters.view<3>("W2");
+    const auto d_w1 = g.d_parameters.view<3>("W1"), d_w2 = g.d_parameters.view<3>("W2");
     const View<float, 4> hidden = of_tokens(hidden_, workspace), d_hidden = of_tokens(d_hidden_, workspace);
     const View<float, 4> d_keys = of_tokens(d_keys_, workspace);
-    engine_.backward({hidden, keys(parameters), in.v}, {b.out, b.d_out, d_hidden, d_keys, b.d_v}, workspace, kernels::all_keys);
+    engine_.backward({hidden, keys(parameters), a.v}, {a.out, g.d_out, d_hidden, d_keys, g.d_v}, workspace, kernels::all_keys);
     const index_t n = p_.q_len, d = p_.head_dim;
     parallel_tasks(p_.heads, [&](index_t h, int worker) {
       const kernels::Into w1_transposed{workspace.of(worker, transposed_).data(), d};
       kernels::transpose(d, d, {w1[h].data_handle(), d}, w1_transposed);
       std::fill_n(d_w2[h].row(0), d_w2.extent(1) * d, 0.0f);
       for (index_t batch = 0; batch < p_.batch; ++batch) {
-        const auto x = in.x()[batch][h];
-        const auto d_x = b.d_q[batch][h], d_k = b.d_k[batch][h];
+        const auto x = a.x()[batch][h];
+        const auto d_x = g.d_q[batch][h], d_k = g.d_k[batch][h];
         const kernels::Into d_h{d_hidden[batch][h].row(0), d};
         kernels::relu_gradient(n, d, {hidden[batch][h].row(0), d}, d_h);
         kernels::gemm(n, d, d, {d_h.data, d}, w1_transposed, {d_x.row(0), d_x.stride(0)});

@@ -61,7 +61,7 @@ struct SynthDenseFactored {
   }
 
   template <class T>
-  static Tensor<T> definition(const Problem& p, const Options&, const Inputs<T>& in, const ParameterSet<T>& parameters) {
+  static Tensor<T> definition(const Problem& p, const Options&, const Values<T>& in, const ParameterSet<T>& parameters) {
     const Tensor<T> hidden = relu(matmul(in.x(), parameters["W"]));
     const Tensor<T> a = matmul(hidden, parameters["Wa"]), c = matmul(hidden, parameters["Wc"]);
     const Tensor<T> logits = flatten(unsqueeze(a, -1) * unsqueeze(c, -2), -2, -1);
@@ -78,14 +78,14 @@ struct SynthDenseFactored {
     transposed_ = workspace.shared<float>(p.heads * d_ * (d_ + f_.a + f_.c));
   }
 
-  void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
-    engine_.run(in.v, out, workspace, [&](const kernels::WeightBlock& block) { return logits(in, parameters, block, workspace); });
+  void run(const FloatArrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
+    engine_.run(a.v, a.out, workspace, [&](const kernels::WeightBlock& block) { return logits(a, parameters, block, workspace); });
   }
 
   // Each key's gradient goes to the factors it was made of, A_i,j/c and C_i,j%c; theirs through the layers to x.
-  void backward(const FloatInputs& in, const ParameterSet<float>& parameters, const BackwardArrays& b, Workspace& workspace) const {
+  void backward(const FloatArrays& a, const ParameterSet<float>& parameters, const FloatGradients& g, Workspace& workspace) const {
     const auto w = parameters.view<3>("W"), wa = parameters.view<3>("Wa"), wc = parameters.view<3>("Wc");
-    const auto d_w = b.d_parameters.view<3>("W"), d_wa = b.d_parameters.view<3>("Wa"), d_wc = b.d_parameters.view<3>("Wc");
+    const auto d_w = g.d_parameters.view<3>("W"), d_wa = g.d_parameters.view<3>("Wa"), d_wc = g.d_parameters.view<3>("Wc");
     const auto transposed = [&](index_t h) {
       return Layers(workspace.shared(transposed_).data() + h * d_ * (d_ + f_.a + f_.c), d_, d_, f_);
     };
@@ -96,12 +96,12 @@ struct SynthDenseFactored {
       kernels::transpose(d_, f_.c, {wc[h].row(0), f_.c}, {to.c.data, d_});
       for (const auto& gradient : {d_w, d_wa, d_wc}) std::fill_n(gradient[h].row(0), d_ * gradient.extent(2), 0.0f);
     });
-    kernels::clear_heads(b.d_k);
-    const auto weights = [&](const kernels::WeightBlock& block) { return logits(in, parameters, block, workspace); };
-    engine_.backward(in.v, b.d_out, b.d_v, workspace, weights, [&](const kernels::WeightBlock& block, kernels::Rows d_logits) {
+    kernels::clear_heads(g.d_k);
+    const auto weights = [&](const kernels::WeightBlock& block) { return logits(a, parameters, block, workspace); };
+    engine_.backward(a.v, g.d_out, g.d_v, workspace, weights, [&](const kernels::WeightBlock& block, kernels::Rows d_logits) {
       const index_t h = block.head, rows = block.rows, whole = block.keys / f_.c, rest = block.keys % f_.c;
-      const auto x = in.x()[block.batch][h];
-      const auto d_x = b.d_q[block.batch][h];
+      const auto x = a.x()[block.batch][h];
+      const auto d_x = g.d_q[block.batch][h];
       const Layers made(workspace.of(block.worker, scratch_).data(), rows, d_, f_), back = transposed(h);
       const Layers d(workspace.of(block.worker, gradients_).data(), rows, d_, f_);
       std::fill_n(d.a.data, rows * (f_.a + f_.c), 0.0f);
@@ -145,11 +145,11 @@ struct SynthDenseFactored {
   index_t scratch_floats() const { return kernels::WeightedSum::max_rows * (d_ + f_.a + f_.c); }
 
   // Leaves the layers of the block in the worker's scratch.
-  kernels::Rows logits(const FloatInputs& in, const ParameterSet<float>& parameters, const kernels::WeightBlock& block,
+  kernels::Rows logits(const FloatArrays& a, const ParameterSet<float>& parameters, const kernels::WeightBlock& block,
                        const Workspace& workspace) const {
     const auto w = parameters.view<3>("W")[block.head], wa = parameters.view<3>("Wa")[block.head],
                wc = parameters.view<3>("Wc")[block.head];
-    const auto x = in.x()[block.batch][block.head];
+    const auto x = a.x()[block.batch][block.head];
     const index_t rows = block.rows, whole = block.keys / f_.c, rest = block.keys % f_.c;
     const Layers to(workspace.of(block.worker, scratch_).data(), rows, d_, f_);
     kernels::gemm(rows, d_, d_, {x.row(block.first), x.stride(0)}, {w.row(0), d_}, to.hidden);

@@ -67,7 +67,7 @@ struct SynthMixture {
   }
 
   template <class T>
-  static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>& parameters) {
+  static Tensor<T> definition(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>& parameters) {
     const Tensor<T> share = sigmoid(parameters["alpha"]);
     const Tensor<T> products = matmul_transposed(in.q, in.k) * static_cast<T>(p.scale());
     const Indices rows({static_cast<index_t>(in.position.size())}, in.position);
@@ -91,17 +91,17 @@ struct SynthMixture {
     transposed_ = workspace.shared<float>(p.heads * p.head_dim * (p.head_dim + p.kv_len));
   }
 
-  void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
+  void run(const FloatArrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
     const View<float, 4> keys(workspace.shared(keys_).data(), {p_.batch, p_.heads, p_.head_dim, p_.kv_len});
-    kernels::transpose_heads(in.k, keys);
+    kernels::transpose_heads(a.k, keys);
     const Shares shares(parameters, p_);
-    engine_.run(in.v, out, workspace,
-                [&](const kernels::WeightBlock& block) { return logits(in, parameters, shares, block, workspace); });
+    engine_.run(a.v, a.out, workspace,
+                [&](const kernels::WeightBlock& block) { return logits(a, parameters, shares, block, workspace); });
   }
 
   // dQ = (1 - s) dS K / sqrt(D) and so on; dB = s dS. As s' = s (1 - s), d alpha = (1 - s) sum dB B - s sum dQ Q, the sums over dQ
   // of the products alone.
-  void backward(const FloatInputs& in, const ParameterSet<float>& parameters, const BackwardArrays& b, Workspace& workspace) const {
+  void backward(const FloatArrays& a, const ParameterSet<float>& parameters, const FloatGradients& g, Workspace& workspace) const {
     const Shares shares(parameters, p_);
     const float share = shares.of_other[0];
     const index_t d = p_.head_dim, n = p_.q_len;
@@ -109,14 +109,14 @@ struct SynthMixture {
     std::fill(d_alpha.begin(), d_alpha.end(), 0.0);
     if (o_.with == With::dense) transpose_layers(parameters, workspace);
     for (const std::string_view name : learned_tensors()) {
-      const auto gradient = b.d_parameters.view<3>(name);
+      const auto gradient = g.d_parameters.view<3>(name);
       parallel_tasks(p_.heads, [&](index_t h, int) { std::fill_n(gradient[h].row(0), gradient.stride(0), 0.0f); });
     }
-    const auto weights = [&](const kernels::WeightBlock& block) { return logits(in, parameters, shares, block, workspace); };
-    engine_.backward(in.v, b.d_out, b.d_v, workspace, weights, [&](const kernels::WeightBlock& block, kernels::Rows d_logits) {
+    const auto weights = [&](const kernels::WeightBlock& block) { return logits(a, parameters, shares, block, workspace); };
+    engine_.backward(a.v, g.d_out, g.d_v, workspace, weights, [&](const kernels::WeightBlock& block, kernels::Rows d_logits) {
       const index_t rows = block.rows, first = block.first, keys = block.keys, h = block.head;
-      const auto k = in.k[block.batch][h], q = in.q[block.batch][h];
-      const auto d_q = b.d_q[block.batch][h], d_k = b.d_k[block.batch][h];
+      const auto k = a.k[block.batch][h], q = a.q[block.batch][h];
+      const auto d_q = g.d_q[block.batch][h], d_k = g.d_k[block.batch][h];
       const kernels::Into d_queries{d_q.row(first), d_q.stride(0)}, scaled{workspace.of(block.worker, scratch_).data(), d};
       const kernels::Left d_scores{d_logits.data, d_logits.stride}, turned{d_logits.data, 1, d_logits.stride};
       kernels::gemm(rows, d, keys, d_scores, {k.row(0), k.stride(0)}, d_queries);
@@ -132,13 +132,13 @@ struct SynthMixture {
       };
       add_dots(of_products, d, {q.row(first), q.stride(0)}, d_queries);
       if (o_.with == With::random) {
-        const kernels::Into d_table{b.d_parameters.view<3>("R")[h].row(first), b.d_parameters.view<3>("R").stride(1)};
+        const kernels::Into d_table{g.d_parameters.view<3>("R")[h].row(first), g.d_parameters.view<3>("R").stride(1)};
         const auto table = parameters.view<3>("R")[h];
         kernels::add(rows, keys, d_logits, d_table, share);
         add_dots(of_other, keys, {table.row(first), table.stride(0)}, d_logits);
         of_other *= static_cast<double>(share);
       } else {
-        const auto d_w1 = b.d_parameters.view<3>("W1")[h], d_w2 = b.d_parameters.view<3>("W2")[h];
+        const auto d_w1 = g.d_parameters.view<3>("W1")[h], d_w2 = g.d_parameters.view<3>("W2")[h];
         const kernels::Into hidden{workspace.of(block.worker, hidden_).data(), d};  // times s
         const kernels::Into d_hidden{workspace.of(block.worker, d_hidden_).data(), d};
         const float* transposed = workspace.shared(transposed_).data() + h * d * (d + n);
@@ -152,7 +152,7 @@ struct SynthMixture {
       }
       d_alpha[static_cast<std::size_t>(h)] += static_cast<double>(1 - share) * of_other - static_cast<double>(share) * of_products;
     });
-    *b.d_parameters.view<1>("alpha").data_handle() = static_cast<float>(std::accumulate(d_alpha.begin(), d_alpha.end(), 0.0));
+    *g.d_parameters.view<1>("alpha").data_handle() = static_cast<float>(std::accumulate(d_alpha.begin(), d_alpha.end(), 0.0));
   }
 
  private:
@@ -173,10 +173,10 @@ struct SynthMixture {
   };
 
   // Leaves the scaled queries and hidden layer of the block in the worker's scratch.
-  kernels::Rows logits(const FloatInputs& in, const ParameterSet<float>& parameters, const Shares& shares,
+  kernels::Rows logits(const FloatArrays& a, const ParameterSet<float>& parameters, const Shares& shares,
                        const kernels::WeightBlock& block, const Workspace& workspace) const {
     const index_t rows = block.rows, d = p_.head_dim, h = block.head;
-    const auto x = in.q[block.batch][h];
+    const auto x = a.q[block.batch][h];
     const kernels::Rows queries{x.row(block.first), x.stride(0)};
     const kernels::Into scaled{workspace.of(block.worker, scratch_).data(), d};
     if (o_.with == With::random) {

@@ -62,7 +62,7 @@ struct SynthRandom {
   }
 
   template <class T>
-  static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>& parameters) {
+  static Tensor<T> definition(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>& parameters) {
     const Indices rows({static_cast<index_t>(in.position.size())}, in.position);
     const Tensor<T> table = slice(take(parameters[o.cached ? "P" : "R"], rows, 1), -1, 0, p.kv_len);
     return matmul(o.cached ? table : softmax(table, allowed_pairs(p, in, every_key)), in.v);
@@ -76,20 +76,20 @@ struct SynthRandom {
     if (workspace.training() && cached_) scratch_ = workspace.per_worker<float>(block * block);
   }
 
-  void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
-    engine_.run(in.v, out, workspace, [&](const kernels::WeightBlock& rows) { return table(parameters, rows); });
+  void run(const FloatArrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
+    engine_.run(a.v, a.out, workspace, [&](const kernels::WeightBlock& rows) { return table(parameters, rows); });
   }
 
   // dV = P^T dO of each batch item. With R trained, dP = sum over the batch of dO V^T and dR = P (dP - sum of P dP along the row).
-  void backward(const FloatInputs& in, const ParameterSet<float>& parameters, const BackwardArrays& b, Workspace& workspace) const {
-    kernels::clear_heads(b.d_q);
-    kernels::clear_heads(b.d_k);
-    if (cached_) return pull_values(parameters.view<3>("P"), b, workspace);
-    const auto d_r = b.d_parameters.view<3>("R");
+  void backward(const FloatArrays& a, const ParameterSet<float>& parameters, const FloatGradients& g, Workspace& workspace) const {
+    kernels::clear_heads(g.d_q);
+    kernels::clear_heads(g.d_k);
+    if (cached_) return pull_values(parameters.view<3>("P"), g, workspace);
+    const auto d_r = g.d_parameters.view<3>("R");
     const index_t length = d_r.extent(1);
     parallel_tasks(p_.heads, [&](index_t h, int) { std::fill_n(d_r[h].row(0), length * length, 0.0f); });
     const auto weights = [&](const kernels::WeightBlock& rows) { return table(parameters, rows); };
-    engine_.backward(in.v, b.d_out, b.d_v, workspace, weights, [&](const kernels::WeightBlock& rows, kernels::Rows d_logits) {
+    engine_.backward(a.v, g.d_out, g.d_v, workspace, weights, [&](const kernels::WeightBlock& rows, kernels::Rows d_logits) {
       kernels::copy(rows.rows, rows.keys, d_logits, {d_r[rows.head].row(rows.first), length});
     });
   }
@@ -105,7 +105,7 @@ struct SynthRandom {
   }
 
   // A task makes some rows of dV for the whole batch: columns of P, which are copied to lie together.
-  void pull_values(const View<const float, 3>& weights, const BackwardArrays& b, const Workspace& workspace) const {
+  void pull_values(const View<const float, 3>& weights, const FloatGradients& g, const Workspace& workspace) const {
     parallel_tasks(p_.heads * blocks(), [&](index_t task, int worker) {
       const index_t h = task / blocks(), j = task % blocks() * block, keys = std::min(block, p_.q_len - j);
       const kernels::Into packed{workspace.of(worker, scratch_).data(), block};
@@ -114,8 +114,8 @@ struct SynthRandom {
         const index_t rows = std::min(block, p_.q_len - i);
         kernels::copy(rows, keys, {weights[h].row(i) + j, weights.stride(1)}, packed);
         for (index_t batch = 0; batch < p_.batch; ++batch) {
-          const auto d_out = b.d_out[batch][h];
-          const auto d_v = b.d_v[batch][h];
+          const auto d_out = g.d_out[batch][h];
+          const auto d_v = g.d_v[batch][h];
           kernels::gemm(keys, p_.value_dim, rows, {packed.data, 1, block}, {d_out.row(i), d_out.stride(0)},
                         {d_v.row(j), d_v.stride(0)}, {.add = i > begin});
         }

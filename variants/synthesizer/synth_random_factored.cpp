@@ -55,7 +55,7 @@ struct SynthRandomFactored {
   }
 
   template <class T>
-  static Tensor<T> definition(const Problem& p, const Options&, const Inputs<T>& in, const ParameterSet<T>& parameters) {
+  static Tensor<T> definition(const Problem& p, const Options&, const Values<T>& in, const ParameterSet<T>& parameters) {
     const Indices rows({static_cast<index_t>(in.position.size())}, in.position);
     const Tensor<T> logits = matmul(take(parameters["R1"], rows, 1), slice(parameters["R2"], -1, 0, p.kv_len));
     return matmul(softmax(logits, allowed_pairs(p, in, every_key)), in.v);
@@ -66,25 +66,25 @@ struct SynthRandomFactored {
     if (workspace.training()) transposed_ = workspace.shared<float>(p.heads * p.kv_len * o.k);
   }
 
-  void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const {
-    engine_.run(in.v, out, workspace, [&](const kernels::WeightBlock& block) { return logits(parameters, block); });
+  void run(const FloatArrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
+    engine_.run(a.v, a.out, workspace, [&](const kernels::WeightBlock& block) { return logits(parameters, block); });
   }
 
   // dR1 = dS R2^T, dR2 = R1^T dS.
-  void backward(const FloatInputs& in, const ParameterSet<float>& parameters, const BackwardArrays& b, Workspace& workspace) const {
+  void backward(const FloatArrays& a, const ParameterSet<float>& parameters, const FloatGradients& g, Workspace& workspace) const {
     const auto r1 = parameters.view<3>("R1"), r2 = parameters.view<3>("R2");
-    const auto d_r1 = b.d_parameters.view<3>("R1"), d_r2 = b.d_parameters.view<3>("R2");
-    const index_t length = r1.extent(1), n = in.v.extent(2);
+    const auto d_r1 = g.d_parameters.view<3>("R1"), d_r2 = g.d_parameters.view<3>("R2");
+    const index_t length = r1.extent(1), n = a.v.extent(2);
     const View<float, 3> transposed(workspace.shared(transposed_).data(), {r1.extent(0), n, o_.k});
     parallel_tasks(r1.extent(0), [&](index_t h, int) {
       kernels::transpose(o_.k, n, {r2[h].row(0), length}, {transposed[h].row(0), o_.k});
       std::fill_n(d_r1[h].row(0), length * o_.k, 0.0f);
       std::fill_n(d_r2[h].row(0), length * o_.k, 0.0f);
     });
-    kernels::clear_heads(b.d_q);
-    kernels::clear_heads(b.d_k);
+    kernels::clear_heads(g.d_q);
+    kernels::clear_heads(g.d_k);
     const auto weights = [&](const kernels::WeightBlock& block) { return logits(parameters, block); };
-    engine_.backward(in.v, b.d_out, b.d_v, workspace, weights, [&](const kernels::WeightBlock& block, kernels::Rows d_logits) {
+    engine_.backward(a.v, g.d_out, g.d_v, workspace, weights, [&](const kernels::WeightBlock& block, kernels::Rows d_logits) {
       const index_t h = block.head;
       kernels::gemm(block.rows, o_.k, block.keys, {d_logits.data, d_logits.stride}, {transposed[h].row(0), o_.k},
                     {d_r1[h].row(block.first), o_.k});

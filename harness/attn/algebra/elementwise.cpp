@@ -19,7 +19,7 @@ namespace {
 // y = value(x), dy/dx = slope(x, y).
 template <class T, class Value, class Slope>
 Tensor<T> unary(const Tensor<T>& x, Value value, Slope slope) {
-  const Array<T> y = map<T>(value, x.array());
+  const Elements<T> y = map<T>(value, x.array());
   return record(y, {edge(x, [in = x.array(), y, slope](const Tensor<T>& gradient) {
                   return Tensor<T>(map<T>([slope](T g, T at, T out) { return g * slope(at, out); }, gradient.array(), in, y));
                 })});

@@ -43,7 +43,7 @@ void scatter_blocks(const T* x, const Indices& target, index_t block, T* out) {
 
 template <class T>
 Tensor<T> gather_tensor(const Tensor<T>& x, const Indices& source, index_t block, Shape shape) {
-  Array<T> out(std::move(shape));
+  Elements<T> out(std::move(shape));
   gather_blocks(x.data(), source, block, out.writable());
   return record(
       std::move(out),
@@ -120,7 +120,7 @@ Tensor<T> scatter_add_rows(const Tensor<T>& x, const Indices& rows, index_t row_
   const index_t width = x.extent(-1);
   const Tensor<T> wide = broadcast_to(x, joined(lead, {n, width}));
   const Indices target = absolute(broadcast_to(rows, joined(lead, {n})), row_count);
-  Array<T> out = zeros<T>(joined(lead, {row_count, width})).array();
+  Elements<T> out = zeros<T>(joined(lead, {row_count, width})).array();
   scatter_blocks(wide.data(), target, width, out.writable());
   return record(
       std::move(out),

@@ -34,7 +34,7 @@ void Adjoint<T>::add(const Tensor<T>& gradient) {
 template <class T>
 T* Adjoint<T>::sum() {
   if (empty_ || shared_) {
-    Array<T> own(shape_);
+    Elements<T> own(shape_);
     if (empty_) {
       std::fill_n(own.writable(), own.size(), T{0});
     } else {
@@ -63,7 +63,7 @@ Node<T>::~Node() {
 }
 
 template <class T>
-Tensor<T> record(Array<T> value, std::vector<Edge<T>> edges) {
+Tensor<T> record(Elements<T> value, std::vector<Edge<T>> edges) {
   std::erase_if(edges, [](const Edge<T>& edge) { return edge.parent == nullptr; });
   if (edges.empty()) return Tensor<T>(std::move(value));
   auto node = std::make_shared<Node<T>>(value.shape(), std::move(edges));
@@ -74,8 +74,8 @@ template class Adjoint<float>;
 template class Adjoint<double>;
 template struct Node<float>;
 template struct Node<double>;
-template Tensor<float> record(Array<float>, std::vector<Edge<float>>);
-template Tensor<double> record(Array<double>, std::vector<Edge<double>>);
+template Tensor<float> record(Elements<float>, std::vector<Edge<float>>);
+template Tensor<double> record(Elements<double>, std::vector<Edge<double>>);
 
 }  // namespace detail
 

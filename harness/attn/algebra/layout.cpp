@@ -34,13 +34,13 @@ Window window(const Shape& shape, index_t axis, index_t begin, index_t count, in
 }
 
 template <class E>
-Array<E> read(const Array<E>& from, const Window& w) {
+Elements<E> read(const Elements<E>& from, const Window& w) {
   return detail::copy_strided(w.extents, from.data() + w.offset, w.strides);
 }
 
 // f(element of the window, element of values) for every element.
 template <class E, class F>
-void write(E* to, const Window& w, const Array<E>& values, F f) {
+void write(E* to, const Window& w, const Elements<E>& values, F f) {
   ATTN_ASSERT(values.shape() == w.extents);
   const E* in = values.data();
   detail::for_each_run<1>(w.extents, {w.strides}, [&](const auto& offsets, const auto& steps, index_t count) {
@@ -187,7 +187,7 @@ Tensor<T> concat(const std::vector<Tensor<T>>& parts, index_t axis) {
   ATTN_ASSERT(!parts.empty());
   index_t total = 0;
   for (const Tensor<T>& part : parts) total += part.extent(axis);
-  Array<T> out(with_extent(parts[0].shape(), axis, total));
+  Elements<T> out(with_extent(parts[0].shape(), axis, total));
   std::vector<Edge<T>> edges;
   index_t begin = 0;
   for (const Tensor<T>& part : parts) {

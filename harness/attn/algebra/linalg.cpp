@@ -20,7 +20,7 @@ Matrix to_eigen(const Tensor<T>& a) {
 
 template <class T>
 Tensor<T> from_eigen(const Matrix& matrix) {
-  Array<double> out(Shape{matrix.rows(), matrix.cols()});
+  Elements<double> out(Shape{matrix.rows(), matrix.cols()});
   Eigen::Map<Rows>(out.writable(), matrix.rows(), matrix.cols()) = matrix;
   return cast<T>(out);
 }

@@ -31,7 +31,7 @@ Shape batch_of(const Shape& shape) {
 }
 
 template <class T>
-Array<T> product(const Array<T>& a, Op op_a, const Array<T>& b, Op op_b) {
+Elements<T> product(const Elements<T>& a, Op op_a, const Elements<T>& b, Op op_b) {
   static detail::Product<T>* const multiply = best_product<T>();
   const Shape batch_a = batch_of(a.shape());
   const Shape batch_b = batch_of(b.shape());
@@ -45,7 +45,7 @@ Array<T> product(const Array<T>& a, Op op_a, const Array<T>& b, Op op_b) {
   Shape shape = batch;
   shape.push_back(left.outer());
   shape.push_back(right.inner());
-  Array<T> c(std::move(shape));
+  Elements<T> c(std::move(shape));
   if (c.size() == 0) return c;
 
   // One weight for the whole batch: one tall product.
@@ -70,8 +70,8 @@ Array<T> product(const Array<T>& a, Op op_a, const Array<T>& b, Op op_b) {
 
 template <class T>
 Tensor<T> matmul(const Tensor<T>& a, const Tensor<T>& b) {
-  const Array<T>& x = a.array();
-  const Array<T>& y = b.array();
+  const Elements<T>& x = a.array();
+  const Elements<T>& y = b.array();
   return record(
       product(x, Op::plain, y, Op::plain),
       {edge(a, [=](const Tensor<T>& g) { return sum_to(Tensor<T>(product(g.array(), Op::plain, y, Op::transposed)), x.shape()); }),
@@ -81,8 +81,8 @@ Tensor<T> matmul(const Tensor<T>& a, const Tensor<T>& b) {
 
 template <class T>
 Tensor<T> matmul_transposed(const Tensor<T>& a, const Tensor<T>& b) {
-  const Array<T>& x = a.array();
-  const Array<T>& y = b.array();
+  const Elements<T>& x = a.array();
+  const Elements<T>& y = b.array();
   return record(
       product(x, Op::plain, y, Op::transposed),
       {edge(a, [=](const Tensor<T>& g) { return sum_to(Tensor<T>(product(g.array(), Op::plain, y, Op::plain)), x.shape()); }),

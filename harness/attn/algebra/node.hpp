@@ -25,7 +25,7 @@ class Adjoint {
 
  private:
   Shape shape_;
-  Array<T> sum_;
+  Elements<T> sum_;
   bool empty_ = true;
   bool shared_ = false;  // sum_ is the only gradient added so far, which others may hold
 };
@@ -59,7 +59,7 @@ Edge<T> edge(const Tensor<T>& parent, F pull) {
 }
 
 template <class T>
-Tensor<T> record(Array<T> value, std::vector<Edge<T>> edges);
+Tensor<T> record(Elements<T> value, std::vector<Edge<T>> edges);
 
 extern template class Adjoint<float>;
 extern template class Adjoint<double>;

@@ -36,9 +36,9 @@ T ordered_sum(const T* x, index_t count, index_t step) {
 }
 
 template <class T>
-Array<T> sum_array_to(const Array<T>& x, const Shape& shape) {
+Elements<T> sum_array_to(const Elements<T>& x, const Shape& shape) {
   if (x.shape() == shape) return x;
-  Array<T> result(shape);
+  Elements<T> result(shape);
   std::fill_n(result.writable(), result.size(), T{0});
   detail::for_each_run<2>(x.shape(), {row_major_strides(x.shape()), broadcast_strides(shape, x.shape())},
                           [&](const auto& offsets, const auto& steps, index_t count) {
@@ -61,12 +61,12 @@ Tensor<T> along_last(const Tensor<T>& x, index_t axis, F f) {
 }
 
 template <class E>
-index_t row_length(const Array<E>& x) {
+index_t row_length(const Elements<E>& x) {
   return x.extent(-1);
 }
 
 template <class E>
-index_t row_count(const Array<E>& x) {
+index_t row_count(const Elements<E>& x) {
   return row_length(x) == 0 ? 0 : x.size() / row_length(x);
 }
 
@@ -78,7 +78,7 @@ Tensor<T> drop(const Tensor<T>& x, index_t axis, Keep keep) {
 // y = exp(x - max) / sum over the elements that allowed(row, i).
 template <class T, class F>
 Tensor<T> softmax_rows(const Tensor<T>& x, F allowed) {
-  Array<T> y(x.shape());
+  Elements<T> y(x.shape());
   const index_t n = row_length(y);
   for (index_t row = 0; row < row_count(y); ++row) {
     const T* in = x.data() + row * n;
@@ -95,7 +95,7 @@ Tensor<T> softmax_rows(const Tensor<T>& x, F allowed) {
     for (index_t i = 0; i < n; ++i) out[i] *= factor;
   }
   return record(y, {edge(x, [y](const Tensor<T>& gradient) {
-                  Array<T> dx(y.shape());
+                  Elements<T> dx(y.shape());
                   const index_t length = row_length(y);
                   for (index_t row = 0; row < row_count(y); ++row) {
                     const T* g = gradient.data() + row * length;
@@ -110,8 +110,8 @@ Tensor<T> softmax_rows(const Tensor<T>& x, F allowed) {
 }
 
 template <class T>
-Array<T> scan(const Array<T>& x, index_t axis, bool backwards) {
-  Array<T> y(x.shape());
+Elements<T> scan(const Elements<T>& x, index_t axis, bool backwards) {
+  Elements<T> y(x.shape());
   const std::size_t a = axis_of(axis, x.shape().size());
   const index_t inner = row_major_strides(x.shape())[a];
   const index_t n = x.shape()[a];
@@ -130,7 +130,7 @@ Array<T> scan(const Array<T>& x, index_t axis, bool backwards) {
 
 // The first k entries of every row's permutation that sorts by `before`.
 template <class E, class Before>
-Indices sort_rows(const Array<E>& x, index_t k, Before before) {
+Indices sort_rows(const Elements<E>& x, index_t k, Before before) {
   const index_t n = row_length(x);
   ATTN_ASSERT(0 <= k && k <= n);
   Indices result(with_extent(x.shape(), -1, k));

@@ -5,7 +5,7 @@
 #include <tuple>
 #include <utility>
 
-#include "attn/algebra/array.hpp"
+#include "attn/algebra/elements.hpp"
 
 namespace attn::detail {
 
@@ -60,9 +60,9 @@ Shape broadcast_all(const Shape& first, const S&... rest) {
 
 // f over the elements of the inputs, broadcast against each other.
 template <class R, class F, class... E>
-Array<R> map(F f, const Array<E>&... inputs) {
+Elements<R> map(F f, const Elements<E>&... inputs) {
   constexpr std::size_t count_inputs = sizeof...(E);
-  Array<R> result(broadcast_all(inputs.shape()...));
+  Elements<R> result(broadcast_all(inputs.shape()...));
   const std::array<Shape, count_inputs> strides{broadcast_strides(inputs.shape(), result.shape())...};
   const std::tuple<const E*...> data{inputs.data()...};
   R* out = result.writable();
@@ -83,8 +83,8 @@ Array<R> map(F f, const Array<E>&... inputs) {
 
 // The elements data[offset + i.strides], copied into a fresh array of this shape.
 template <class E>
-Array<E> copy_strided(Shape shape, const E* data, Shape strides) {
-  Array<E> result(std::move(shape));
+Elements<E> copy_strided(Shape shape, const E* data, Shape strides) {
+  Elements<E> result(std::move(shape));
   E* out = result.writable();
   for_each_run<1>(result.shape(), {std::move(strides)}, [&](const auto& offsets, const auto& steps, index_t count) {
     const E* in = data + offsets[0];
@@ -99,12 +99,12 @@ Array<E> copy_strided(Shape shape, const E* data, Shape strides) {
 }
 
 template <class E>
-Array<E> broadcast_array(const Array<E>& a, const Shape& shape) {
+Elements<E> broadcast_array(const Elements<E>& a, const Shape& shape) {
   return a.shape() == shape ? a : copy_strided(shape, a.data(), broadcast_strides(a.shape(), shape));
 }
 
 template <class E>
-Array<E> permute_array(const Array<E>& a, const std::vector<std::size_t>& order) {
+Elements<E> permute_array(const Elements<E>& a, const std::vector<std::size_t>& order) {
   const Shape own = row_major_strides(a.shape());
   Shape shape;
   Shape strides;

@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "attn/algebra/array.hpp"
+#include "attn/algebra/elements.hpp"
 #include "attn/core/view.hpp"
 
 namespace attn {
@@ -39,7 +39,7 @@ class Tensor {
     *array_.writable() = static_cast<T>(value);
   }
   Tensor(Shape shape, const std::vector<T>& values) : array_(std::move(shape), std::span<const T>(values)) {}
-  explicit Tensor(Array<T> array, std::shared_ptr<detail::Node<T>> node = nullptr)
+  explicit Tensor(Elements<T> array, std::shared_ptr<detail::Node<T>> node = nullptr)
       : array_(std::move(array)), node_(std::move(node)) {}
 
   // Copies a view, whatever its strides and number type.
@@ -53,7 +53,7 @@ class Tensor {
   const T* data() const { return array_.data(); }
   std::span<const T> values() const& { return array_.values(); }
   std::vector<T> values() && { return {data(), data() + size()}; }  // a span would dangle: for (T v : (a + b).values())
-  const Array<T>& array() const { return array_; }
+  const Elements<T>& array() const { return array_; }
 
   template <class... I>
   T operator()(I... indices) const {
@@ -78,13 +78,13 @@ class Tensor {
   friend Mask operator>=(const Tensor& a, const Tensor& b) { return less_equal(b, a); }
 
  private:
-  Array<T> array_;
+  Elements<T> array_;
   std::shared_ptr<detail::Node<T>> node_;
 };
 
 template <class T>
 Tensor<T> full(Shape shape, std::type_identity_t<T> value) {
-  Array<T> out(std::move(shape));
+  Elements<T> out(std::move(shape));
   std::fill_n(out.writable(), out.size(), value);
   return Tensor<T>(std::move(out));
 }
@@ -102,13 +102,13 @@ Tensor<T> ones(Shape shape) {
 // The tensor of f(i, j, ...), one index an axis.
 template <class T, class F>
 Tensor<T> tabulate(Shape shape, F f) {
-  return Tensor<T>(Array<T>::from(std::move(shape), std::move(f)));
+  return Tensor<T>(Elements<T>::from(std::move(shape), std::move(f)));
 }
 
 // The tensor of f(0), f(1), ... in row-major order: for random numbers.
 template <class T, class F>
 Tensor<T> generate(const Shape& shape, F f) {
-  return Tensor<T>(Array<T>::from({volume(shape)}, std::move(f)).reshaped(shape));
+  return Tensor<T>(Elements<T>::from({volume(shape)}, std::move(f)).reshaped(shape));
 }
 
 template <class T>
@@ -123,8 +123,8 @@ Tensor<T> identity(index_t n) {
 
 // The same values in another number type, or from a table. No gradient flows through.
 template <class T, class U>
-Tensor<T> cast(const Array<U>& from) {
-  Array<T> out(from.shape());
+Tensor<T> cast(const Elements<U>& from) {
+  Elements<T> out(from.shape());
   std::transform(from.data(), from.data() + from.size(), out.writable(), [](U value) { return static_cast<T>(value); });
   return Tensor<T>(std::move(out));
 }
@@ -152,7 +152,7 @@ void for_each_element(const View<U, R>& view, F f) {
 template <class T>
 template <class U, std::size_t R>
 Tensor<T> Tensor<T>::from(const View<U, R>& view) {
-  Array<T> out(Shape(view.extents().begin(), view.extents().end()));
+  Elements<T> out(Shape(view.extents().begin(), view.extents().end()));
   T* next = out.writable();
   detail::for_each_element(view, [&](const U& element) { *next++ = static_cast<T>(element); });
   return Tensor(std::move(out));

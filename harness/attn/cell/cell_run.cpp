@@ -27,19 +27,13 @@ Result<std::unique_ptr<Variant>> configured(const Registry& registry, const std:
   return variant;
 }
 
-Buffer floats(index_t count) { return Buffer(static_cast<std::size_t>(count) * sizeof(float)); }
+constexpr float nan = std::numeric_limits<float>::quiet_NaN();
+
+// Room for as many floats as the array has elements, and a dense array of its shape there.
+Buffer floats(const Array& array) { return Buffer(static_cast<std::size_t>(bytes_of(DType::f32, array.size()))); }
+Array like(const Array& array, const Buffer& memory) { return {DType::f32, memory.data(), array.extents()}; }
 
 }  // namespace
-
-void PlannedVariant::equip(ParameterSet<float> parameters) {
-  ATTN_ASSERT(!workspace_);
-  parameters_ = std::move(parameters);
-  workspace_.emplace(booked_);
-}
-
-void PlannedVariant::run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out) const {
-  plan_->run(in, parameters, out, *workspace_);
-}
 
 Result<std::unique_ptr<CellRun>> CellRun::open(const Registry& registry, const Cell& cell, bool pin) {
   if (!cell.isa.empty()) {
@@ -74,67 +68,57 @@ Result<std::unique_ptr<CellRun>> CellRun::beside(const Registry& registry, const
 }
 
 void CellRun::plan(std::unique_ptr<Variant> variant) {
+  variant_ = std::move(variant);
   output_memory_ = output_buffer(cell_.problem);
-  output_ = output_view(cell_.problem, output_memory_);
-  std::fill_n(output_.data_handle(), output_.size(), std::numeric_limits<float>::quiet_NaN());
-  const bool trains = cell_.problem.pass == Pass::forward_backward;
-  planned_.emplace(std::move(variant), cell_.problem, cell_.threads, trains ? Purpose::training : Purpose::inference);
-  if (trains) gradients_ = std::make_unique<Gradients>(*this, planned_->variant().parameters(cell_.problem));
+  const View<float, 4> output = output_view(cell_.problem, output_memory_);
+  std::fill_n(output.data_handle(), output.size(), nan);
+  arrays_ = {.q = tensors_->q, .k = tensors_->k, .v = tensors_->v, .out = output};
+  planned_.emplace(*variant_, cell_.problem, cell_.threads);
+  if (cell_.problem.pass == Pass::forward_backward)
+    gradients_ = std::make_unique<GivenGradients>(*this, variant_->parameters(cell_.problem));
 }
 
-CellRun::Gradients::Gradients(const CellRun& run, const Parameters& specs)
-    : d_out(floats(run.output_.size())),
-      d_q(floats(run.tensors_->q.size())),
-      d_k(floats(run.tensors_->k.size())),
-      d_v(floats(run.tensors_->v.size())),
+CellRun::GivenGradients::GivenGradients(const CellRun& run, const Parameters& specs)
+    : d_out(floats(run.arrays_.out)),
+      d_q(floats(run.arrays_.q)),
+      d_k(floats(run.arrays_.k)),
+      d_v(floats(run.arrays_.v)),
       d_parameters(specs),
-      arrays{run.output_,
-             View<float, 4>(d_out.as<float>(), run.output_.extents()),
-             {d_q.as<float>(), run.tensors_->q.extents()},
-             {d_k.as<float>(), run.tensors_->k.extents()},
-             {d_v.as<float>(), run.tensors_->v.extents()},
+      arrays{{.d_out = like(run.arrays_.out, d_out),
+              .d_q = like(run.arrays_.q, d_q),
+              .d_k = like(run.arrays_.k, d_k),
+              .d_v = like(run.arrays_.v, d_v)},
              d_parameters} {
-  Rng(run.cell_.seed, "gradient of the output").normals({d_out.as<float>(), static_cast<std::size_t>(run.output_.size())});
-  const auto fill = [](const View<float, 4>& x) {
-    std::fill_n(x.data_handle(), x.size(), std::numeric_limits<float>::quiet_NaN());
-  };
-  for (const auto& gradient : {arrays.d_q, arrays.d_k, arrays.d_v}) fill(gradient);
+  Rng(run.cell_.seed, "gradient of the output").normals({d_out.as<float>(), static_cast<std::size_t>(run.arrays_.out.size())});
+  for (const Array& gradient : {arrays.d_q, arrays.d_k, arrays.d_v})
+    std::fill_n(gradient.f32_out().data_handle(), gradient.size(), nan);
 }
 
 ParameterSet<float> CellRun::fitted() const {
   ParameterSet<float> set;
-  arena_->execute([&] { set = fit_parameters(variant().parameters(problem()), inputs()); });
+  arena_->execute([&] { set = fit_parameters(variant().parameters(problem()), arrays_); });
   return set;
 }
 
 void CellRun::run() const {
   arena_->execute([&] {
-    planned_->run(inputs(), output_);
-    if (gradients_) planned_->backward(inputs(), gradients_->arrays);
+    planned_->run(arrays_);
+    if (gradients_) planned_->backward(arrays_, gradients_->arrays);
   });
 }
 
 Cost CellRun::cost() const {
-  const Variant& variant = planned_->variant();
-  Cost cost = variant.cost(cell_.problem);
+  Cost cost = variant_->cost(cell_.problem);
   if (!gradients_) return cost;
-  const Cost back = variant.backward_cost(cell_.problem);
+  const Cost back = variant_->backward_cost(cell_.problem);
   cost.flops += back.flops;
   cost.bytes += back.bytes;
   cost.exps += back.exps;
   return cost;
 }
 
-void CellRun::run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out) const {
-  arena_->execute([&] { planned_->run(in, parameters, out); });
-}
-
-Buffer output_buffer(const Problem& p) {
-  return Buffer(static_cast<std::size_t>(p.batch * p.heads * p.q_len * p.value_dim) * sizeof(float));
-}
-
-Output output_view(const Problem& p, const Buffer& memory) {
-  return {memory.as<float>(), {p.batch, p.heads, p.q_len, p.value_dim}};
+void CellRun::run(const Arrays& arrays, const ParameterSet<float>& parameters) const {
+  arena_->execute([&] { planned_->run(arrays, parameters); });
 }
 
 }  // namespace attn

@@ -8,37 +8,10 @@
 #include "attn/exec/arena.hpp"
 #include "attn/inputs/input.hpp"
 #include "attn/layer/layer_variant.hpp"
+#include "attn/variant/planned.hpp"
 #include "attn/variant/variant.hpp"
 
 namespace attn {
-
-// A variant planned for a problem, with what it needs to run.
-class PlannedVariant {
- public:
-  PlannedVariant(std::unique_ptr<Variant> variant, const Problem& p, int threads, Purpose purpose = Purpose::inference)
-      : variant_(std::move(variant)), booked_(threads, purpose), plan_(variant_->plan(p, booked_)) {}
-
-  // Hands over the parameters and grants the workspace. Before run(), once.
-  void equip(ParameterSet<float> parameters);
-  // Inside the arena of as many threads.
-  void run(const FloatInputs& in, Output out) const { run(in, parameters_, out); }
-  void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out) const;
-  // After run(), planned for training.
-  void backward(const FloatInputs& in, const BackwardArrays& arrays) const {
-    plan_->backward(in, parameters_, arrays, *workspace_);
-  }
-
-  const Variant& variant() const { return *variant_; }
-  const ParameterSet<float>& parameters() const { return parameters_; }
-  index_t workspace_bytes() const { return booked_.bytes(); }
-
- private:
-  std::unique_ptr<Variant> variant_;
-  ParameterSet<float> parameters_;
-  WorkspacePlan booked_;
-  std::unique_ptr<Plan> plan_;
-  mutable std::optional<Workspace> workspace_;  // scratch: what it holds between runs is nobody's
-};
 
 class CellRun {
  public:
@@ -57,18 +30,18 @@ class CellRun {
   // The fast path into output(), by the parameters handed over; with Pass::forward_backward, gradients() too.
   void run() const;
   // The same plan on other tensors of the same shapes.
-  void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out) const;
+  void run(const Arrays& arrays, const ParameterSet<float>& parameters) const;
 
-  const Variant& variant() const { return planned_->variant(); }
+  const Variant& variant() const { return *variant_; }
   const Problem& problem() const { return cell_.problem; }
   std::uint64_t seed() const { return cell_.seed; }
   const std::string& note() const { return note_; }
   const Tensors& tensors() const { return *tensors_; }
-  FloatInputs inputs() const { return {tensors_->q, tensors_->k, tensors_->v}; }
+  const Arrays& arrays() const { return arrays_; }  // of the tensors and of output()
   const ParameterSet<float>& parameters() const { return planned_->parameters(); }
-  Output output() const { return output_; }
+  View<float, 4> output() const { return arrays_.out.f32_out(); }
   // With Pass::forward_backward: of normally distributed gradients of the output.
-  const BackwardArrays& gradients() const { return gradients_->arrays; }
+  const Gradients& gradients() const { return gradients_->arrays; }
   bool trains() const { return gradients_ != nullptr; }
   // Of the runs so far; null unless the scope is the layer.
   const LayerClock* layer_clock() const { return layer_clock_.get(); }
@@ -87,20 +60,17 @@ class CellRun {
   std::shared_ptr<const Tensors> tensors_;
   std::shared_ptr<const Arena> arena_;
   Buffer output_memory_;
-  Output output_;
-  struct Gradients {
+  Arrays arrays_;
+  struct GivenGradients {
     Buffer d_out, d_q, d_k, d_v;
     ParameterGradients d_parameters;
-    BackwardArrays arrays;
-    Gradients(const CellRun& run, const Parameters& specs);
+    Gradients arrays;
+    GivenGradients(const CellRun& run, const Parameters& specs);
   };
 
-  std::optional<PlannedVariant> planned_;
-  std::unique_ptr<Gradients> gradients_;
+  std::unique_ptr<Variant> variant_;
+  std::optional<Planned> planned_;
+  std::unique_ptr<GivenGradients> gradients_;
 };
-
-// Memory for an output of this problem.
-Buffer output_buffer(const Problem& p);
-Output output_view(const Problem& p, const Buffer& memory);
 
 }  // namespace attn

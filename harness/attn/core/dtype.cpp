@@ -12,8 +12,9 @@ struct Entry {
   DType dtype;
   std::string_view name;
   index_t elements, bytes;  // so many elements take so many bytes
+  double epsilon, least_normal;
 };
-constexpr std::array entries = {Entry{DType::f32, "f32", 1, 4}};
+constexpr std::array entries = {Entry{DType::f32, "f32", 1, 4, 0x1p-23, 0x1p-126}};
 
 const Entry& entry_of(DType dtype) {
   for (const Entry& entry : entries) {
@@ -35,6 +36,9 @@ Result<DType> parse_dtype(std::string_view name) {
   }
   return refuse("'" + std::string(name) + "' is no dtype; accepted: " + accepted);
 }
+
+double epsilon_of(DType dtype) { return entry_of(dtype).epsilon; }
+double least_normal_of(DType dtype) { return entry_of(dtype).least_normal; }
 
 index_t bytes_of(DType dtype, index_t count) {
   const Entry& entry = entry_of(dtype);

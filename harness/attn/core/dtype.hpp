@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <type_traits>
 
 #include "attn/core/result.hpp"
 
@@ -19,5 +20,16 @@ Result<DType> parse_dtype(std::string_view name);
 
 // Of so many elements in a row.
 index_t bytes_of(DType dtype, index_t count);
+
+// Twice the largest relative error of rounding to this type, and the least number that has all its digits.
+double epsilon_of(DType dtype);
+double least_normal_of(DType dtype);
+
+// The type of an element in memory.
+template <class T>
+inline constexpr DType dtype_of = [] {
+  static_assert(std::is_same_v<T, float>, "no dtype is stored as this type");
+  return DType::f32;
+}();
 
 }  // namespace attn

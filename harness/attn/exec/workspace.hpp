@@ -20,16 +20,15 @@ struct Booking {
   bool per_worker = false;
 };
 
-// Training: `run` keeps what `backward` will read, so the plan books room for that and for what `backward` needs itself.
-enum class Purpose { inference, training };
-
 class WorkspacePlan {
  public:
-  explicit WorkspacePlan(int threads, Purpose purpose = Purpose::inference) : threads_(threads), purpose_(purpose) {}
+  // Pass::forward_backward: `run` keeps what `backward` will read, so the plan books room for that and for what `backward` needs
+  // itself.
+  explicit WorkspacePlan(int threads, Pass pass = Pass::forward) : threads_(threads), pass_(pass) {}
 
   // Workers that `run` may use: plans choose their splits from this, so results depend on it and on nothing else.
   int threads() const { return threads_; }
-  bool training() const { return purpose_ == Purpose::training; }
+  bool training() const { return pass_ == Pass::forward_backward; }
 
   // One array for the whole run.
   template <class T>
@@ -54,7 +53,7 @@ class WorkspacePlan {
     bool per_worker;
   };
   int threads_;
-  Purpose purpose_;
+  Pass pass_;
   index_t shared_bytes_ = 0;
   index_t worker_bytes_ = 0;
   std::vector<Range> ranges_;

@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "attn/core/array.hpp"
 #include "attn/core/problem.hpp"
 #include "attn/core/result.hpp"
 #include "attn/core/view.hpp"
@@ -17,6 +18,8 @@ struct Tensors {
   View<float, 4> q;  // [batch, heads, q_len, head_dim]
   View<float, 4> k;  // [batch, kv_heads, kv_len, head_dim]
   View<float, 4> v;  // [batch, kv_heads, kv_len, value_dim]
+
+  Arrays arrays() const { return {.q = q, .k = k, .v = v}; }
 
   // Throws std::bad_alloc when the system refuses.
   static Tensors allocate(const Problem& p);

@@ -64,23 +64,25 @@ class LayerPlan final : public Plan {
     kernels::prepare_sgemm();
   }
 
-  void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const override {
+  void run(const Arrays& arrays, const ParameterSet<float>& parameters, Workspace& workspace) const override {
     const double begin = now_s();
-    each_block([&](const Block& block) { project(block, in.x(), parameters, workspace); });
+    const View<const float, 4> x = arrays.x().f32();
+    each_block([&](const Block& block) { project(block, x, parameters, workspace); });
     const double from = now_s();
     const auto heads = [&](const Booking<float>& tokens) {
       return View<float, 4>(workspace.shared(tokens).data(), {p_.batch, p_.heads, p_.q_len, p_.head_dim},
                             {p_.q_len * width_, p_.head_dim, width_, 1});
     };
     const auto q = heads(q_);
-    mixer_->run({q, projects_q_ ? heads(k_) : q, projects_v_ ? heads(v_) : q}, parameters, heads(mixed_), workspace);
+    mixer_->run({.q = q, .k = projects_q_ ? heads(k_) : q, .v = projects_v_ ? heads(v_) : q, .out = heads(mixed_)}, parameters,
+                workspace);
     const double to = now_s();
-    each_block([&](const Block& block) { finish(block, in.x(), parameters, out, workspace); });
+    each_block([&](const Block& block) { finish(block, x, parameters, arrays.out.f32_out(), workspace); });
     clock_->mixer_s += to - from;
     clock_->layer_s += now_s() - begin;
   }
 
-  void backward(const FloatInputs&, const ParameterSet<float>&, const BackwardArrays&, Workspace&) const override {
+  void backward(const Arrays&, const ParameterSet<float>&, const Gradients&, Workspace&) const override {
     ATTN_ASSERT(false && "supports_backward() refuses");
   }
 
@@ -113,7 +115,7 @@ class LayerPlan final : public Plan {
     if (projects_v_) multiply(block.rows, y, parameters["layer.Wv"], 0, rows_of(v_, block, workspace));
   }
 
-  void finish(const Block& block, const View<const float, 4>& x, const ParameterSet<float>& parameters, const Output& out,
+  void finish(const Block& block, const View<const float, 4>& x, const ParameterSet<float>& parameters, const View<float, 4>& out,
               const Workspace& workspace) const {
     float* const sum = workspace.of(block.worker, residual_).data();
     float* const y = workspace.of(block.worker, normed_).data();
@@ -193,7 +195,8 @@ class LayerVariant final : public Variant {
     const double projections = 1 + (reads_queries(*mixer_) ? 2 : 0) + (reads_values(*mixer_) ? 1 : 0);
     Cost cost = mixer_->cost(p);
     cost.flops += 2 * tokens * width * (projections * width + 2 * static_cast<double>(shape.mlp));
-    cost.bytes = 2 * tokens * width * sizeof(float) + static_cast<double>(parameter_bytes(parameters(p)));
+    cost.bytes = 2 * static_cast<double>(bytes_of(p.dtype, p.batch * p.q_len * shape.width)) +
+                 static_cast<double>(parameter_bytes(parameters(p)));
     return cost;
   }
   Status supports_backward(const Problem&) const override { return refuse("has no backward pass of its own"); }
@@ -204,13 +207,14 @@ class LayerVariant final : public Variant {
     return std::make_unique<LayerPlan>(*mixer_, p, workspace, clock_);
   }
 
-  Tensor<double> definition(const Problem& p, const Inputs<double>& in, const ParameterSet<double>& set) const override {
+  Tensor<double> definition(const Problem& p, const Values<double>& in, const ParameterSet<double>& set) const override {
     return define(p, in, set);
   }
-  Tensor<float> definition(const Problem& p, const Inputs<float>& in, const ParameterSet<float>& set) const override {
+  Tensor<float> definition(const Problem& p, const Values<float>& in, const ParameterSet<float>& set) const override {
     return define(p, in, set);
   }
-  std::string note(const Problem&, const FloatInputs&) const override { return {}; }  // of inputs that the mixer does not see
+  std::span<const DType> dtypes() const override { return floats_only; }
+  std::string note(const Problem&, const Arrays&) const override { return {}; }  // of inputs that the mixer does not see
 
  protected:
   Status supports_options(const Problem& p) const override {
@@ -220,7 +224,7 @@ class LayerVariant final : public Variant {
 
  private:
   template <class T>
-  Tensor<T> define(const Problem& p, const Inputs<T>& in, const ParameterSet<T>& set) const {
+  Tensor<T> define(const Problem& p, const Values<T>& in, const ParameterSet<T>& set) const {
     ParameterSet<T> renamed;
     for (const auto& [name, tensor] : set.all()) renamed.set(name_in_layer(name), tensor);
     const Tensor<T> x = from_heads(in.x());

@@ -4,6 +4,7 @@
 
 #include "attn/algebra/given_gradient.hpp"
 #include "attn/exec/arena.hpp"
+#include "attn/variant/planned.hpp"
 
 namespace attn {
 
@@ -12,7 +13,7 @@ namespace {
 template <class T>
 Tensor<T> by_definition(const Variant& variant, const Problem& p, const Tensor<T>& q, const Tensor<T>& k, const Tensor<T>& v,
                         const ParameterSet<T>& parameters) {
-  Inputs<T> in{q, k, v, {}};
+  Values<T> in{q, k, v, {}};
   for (index_t row = 0; row < p.q_len; ++row) in.position.push_back(p.query_position(row));
   return variant.definition(p, in, parameters);
 }
@@ -21,7 +22,7 @@ View<const float, 4> view(const Tensor<float>& x) { return {x.data(), {x.extent(
 
 // An array to be filled, and the view to fill it through.
 struct Filled {
-  Array<float> array;
+  Elements<float> array;
   View<float, 4> view;
 
   explicit Filled(const Shape& shape) : array(shape), view(array.writable(), {shape[0], shape[1], shape[2], shape[3]}) {}
@@ -29,25 +30,20 @@ struct Filled {
 
 // One forward pass by the fast path, and what its backward pass needs.
 struct FastPass {
-  WorkspacePlan booked;
-  std::unique_ptr<Plan> plan;
-  Workspace workspace;
+  Planned planned;
   Tensor<float> q, k, v, out;
-  ParameterSet<float> parameters;
+  Arrays arrays;
   Parameters specs;
 
   FastPass(const Variant& variant, const Problem& p, const Tensor<float>& q_, const Tensor<float>& k_, const Tensor<float>& v_,
            const ParameterSet<float>& given)
-      : booked(arena_threads(), Purpose::training),
-        plan(variant.plan(p, booked)),
-        workspace(booked),
-        q(detach(q_)),
-        k(detach(k_)),
-        v(detach(v_)),
-        specs(variant.parameters(p)) {
+      : planned(variant, p, arena_threads()), q(detach(q_)), k(detach(k_)), v(detach(v_)), specs(variant.parameters(p)) {
+    ParameterSet<float> parameters;
     for (const auto& [name, tensor] : given.all()) parameters.set(name, detach(tensor));
+    planned.equip(std::move(parameters));
     const Filled made({p.batch, p.heads, p.q_len, p.value_dim});
-    plan->run({view(q), view(k), view(v)}, parameters, made.view, workspace);
+    arrays = {.q = view(q), .k = view(k), .v = view(v), .out = made.view};
+    planned.run(arrays);
     out = Tensor<float>(made.array);
   }
 
@@ -55,8 +51,7 @@ struct FastPass {
   std::vector<Tensor<float>> pull(const Tensor<float>& d_out) {
     const Filled d_q(q.shape()), d_k(k.shape()), d_v(v.shape());
     const ParameterGradients d_parameters(specs);
-    plan->backward({view(q), view(k), view(v)}, parameters, {view(out), view(d_out), d_q.view, d_k.view, d_v.view, d_parameters},
-                   workspace);
+    planned.backward(arrays, {{.d_out = view(d_out), .d_q = d_q.view, .d_k = d_k.view, .d_v = d_v.view}, d_parameters});
     std::vector<Tensor<float>> list;
     for (const Filled* filled : {&d_q, &d_k, &d_v}) list.emplace_back(filled->array);
     for (const auto& spec : specs) {
@@ -71,7 +66,9 @@ struct FastPass {
 Tensor<float> mix(const Variant& variant, const Problem& p, const Tensor<float>& q, const Tensor<float>& k, const Tensor<float>& v,
                   const ParameterSet<float>& parameters, Mixing mixing) {
   if (mixing == Mixing::definition || !variant.supports_backward(p)) return by_definition(variant, p, q, k, v, parameters);
-  const auto pass = std::make_shared<FastPass>(variant, p, q, k, v, parameters);
+  Problem both = p;
+  both.pass = Pass::forward_backward;
+  const auto pass = std::make_shared<FastPass>(variant, both, q, k, v, parameters);
   std::vector<Tensor<float>> from = {q, k, v};
   for (const auto& spec : pass->specs) {
     if (spec.trainable) from.push_back(parameters[spec.name]);

@@ -43,10 +43,10 @@ double finite(double x) { return std::isfinite(x) ? x : std::numeric_limits<doub
 namespace {
 
 // One head as a problem of its own, with the keys and values that it reads and some of its queries.
-Inputs<double> one_head(const Problem& p, const FloatInputs& in, index_t head, std::span<const index_t> rows) {
+Values<double> one_head(const Problem& p, const FloatArrays& in, index_t head, std::span<const index_t> rows) {
   const index_t b = head / p.heads, h = head % p.heads;
   const auto q = in.q[b][h];
-  Inputs<double> inputs{tabulate<double>({std::ssize(rows), p.head_dim},
+  Values<double> inputs{tabulate<double>({std::ssize(rows), p.head_dim},
                                          [&](index_t r, index_t d) { return q(rows[static_cast<std::size_t>(r)], d); }),
                         Tensor<double>::from(in.k[b][p.kv_head(h)]),
                         Tensor<double>::from(in.v[b][p.kv_head(h)]),
@@ -62,11 +62,12 @@ Problem of_one_head(Problem p) {
 
 }  // namespace
 
-RowComparison::RowComparison(const Problem& p, const FloatInputs& in)
+RowComparison::RowComparison(const Problem& p, const Arrays& arrays)
     : rows_(sampled_rows(p.q_len, std::max(compared_pairs / (p.batch * p.heads * p.kv_len), least_rows))),
       heads_(p.batch * p.heads),
       dim_(p.value_dim),
       exact_(static_cast<std::size_t>(heads_ * std::ssize(rows_) * dim_)) {
+  const FloatArrays in(arrays);
   const index_t rows = std::ssize(rows_);
   const index_t chunk = std::clamp<index_t>(chunk_pairs / p.kv_len, 1, rows), chunks = (rows + chunk - 1) / chunk;
   parallel_tasks(heads_ * chunks, [&](index_t task, int) {
@@ -247,14 +248,16 @@ void add_head(Weights& w, MatrixFidelity& sum) {
 }
 
 // P' of all heads, [batch, heads, q_len, kv_len].
-Array<float> implicit_matrix(const CellRun& cell) {
+Elements<float> implicit_matrix(const CellRun& cell) {
   const Problem& p = cell.problem();
-  const FloatInputs in = cell.inputs();
-  const Buffer v_memory(static_cast<std::size_t>(in.v.size()) * sizeof(float));
+  Arrays arrays = cell.arrays();
+  const Buffer v_memory(static_cast<std::size_t>(arrays.v.bytes()));
   const View<float, 4> v(v_memory.as<float>(), {p.batch, p.kv_heads, p.kv_len, p.value_dim});
   const Buffer out_memory = output_buffer(p);
-  const Output out = output_view(p, out_memory);
-  Array<float> matrix({p.batch, p.heads, p.q_len, p.kv_len});
+  const View<float, 4> out = output_view(p, out_memory);
+  arrays.v = v;
+  arrays.out = out;
+  Elements<float> matrix({p.batch, p.heads, p.q_len, p.kv_len});
   const View<float, 4> columns(matrix.writable(), {p.batch, p.heads, p.q_len, p.kv_len});
   const auto set_block = [&](index_t first, index_t count, float value) {
     for (index_t head = 0; head < p.batch * p.kv_heads; ++head) {
@@ -264,7 +267,7 @@ Array<float> implicit_matrix(const CellRun& cell) {
   for (index_t first = 0; first < p.kv_len; first += p.value_dim) {
     const index_t count = std::min(p.value_dim, p.kv_len - first);
     set_block(first, count, 1);
-    cell.run({in.q, in.k, v}, cell.parameters(), out);
+    cell.run(arrays, cell.parameters());
     set_block(first, count, 0);
     for (index_t head = 0; head < p.batch * p.heads; ++head) {
       const auto from = out[head / p.heads][head % p.heads];
@@ -281,15 +284,15 @@ MatrixFidelity compare_matrices(const CellRun& cell) {
   const Problem& p = cell.problem();
   if (p.q_len > longest_matrix || p.kv_len > longest_matrix)
     return {.reason = "matrices are compared up to " + std::to_string(longest_matrix) + " queries and keys"};
-  const Array<float> all = implicit_matrix(cell);
-  const FloatInputs in = cell.inputs();
+  const Elements<float> all = implicit_matrix(cell);
+  const FloatArrays in(cell.arrays());
   const Problem one = of_one_head(p);
   const std::vector<index_t> rows = all_rows(p.q_len);
   MatrixFidelity sum{.done = true};
   double missed2 = 0, output2 = 0;
   for (index_t head = 0; head < p.batch * p.heads; ++head) {
     const index_t b = head / p.heads, h = head % p.heads;
-    const Inputs<double> inputs = one_head(p, in, head, rows);
+    const Values<double> inputs = one_head(p, in, head, rows);
     const Tensor<double> exact =
         softmax(matmul_transposed(inputs.q, inputs.k) * one.scale(), allowed_pairs(one, inputs, every_key));
     const float* first = all.data() + head * p.q_len * p.kv_len;
@@ -326,16 +329,17 @@ Fidelity measure_fidelity(const CellRun& cell, Comparison level, int seeds) {
   const Problem& p = cell.problem();
   if (const std::string why = incomparable(cell.variant().info()); !why.empty()) return {.reason = why};
   std::optional<RowComparison> rows;
-  cell.arena().execute([&] { rows.emplace(p, cell.inputs()); });
+  cell.arena().execute([&] { rows.emplace(p, cell.arrays()); });
   rows->add(cell.output());
   if (cell.variant().info().randomised && seeds > 1) {
     const Buffer memory = output_buffer(p);
-    const Output out = output_view(p, memory);
+    Arrays arrays = cell.arrays();
+    arrays.out = output_view(p, memory);
     const Parameters specs = cell.variant().parameters(p);
     const ParameterSet<float> fitted = cell.fitted();
     for (int s = 1; s < seeds; ++s) {
-      cell.run(cell.inputs(), make_parameters(specs, cell.seed() + static_cast<std::uint64_t>(s), fitted), out);
-      rows->add(out);
+      cell.run(arrays, make_parameters(specs, cell.seed() + static_cast<std::uint64_t>(s), fitted));
+      rows->add(arrays.out.f32());
     }
   }
   Fidelity f = rows->result();

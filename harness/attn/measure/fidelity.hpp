@@ -22,7 +22,7 @@ Fidelity measure_fidelity(const CellRun& cell, Comparison level, int seeds);
 // N = 4096, 2 s of one core), beyond that at as many sampled rows of every head, at least 64. Runs in the caller's arena.
 class RowComparison {
  public:
-  RowComparison(const Problem& p, const FloatInputs& in);
+  RowComparison(const Problem& p, const Arrays& arrays);
   void add(View<const float, 4> output);  // one for each seed
   Fidelity result() const;
   index_t rows() const { return std::ssize(rows_); }  // compared, of each head

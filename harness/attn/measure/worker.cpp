@@ -35,7 +35,7 @@ std::string missed(const GateResult& gate) {
 }
 
 GateResult gate_of(const CellRun& run) {
-  return check_against_definition(run.variant(), run.problem(), run.inputs(), run.parameters(), run.seed(), run.output(),
+  return check_against_definition(run.variant(), run.problem(), run.arrays(), run.parameters(), run.seed(), run.output(),
                                   run.arena());
 }
 
@@ -47,7 +47,7 @@ std::string backward_on_twin(const CellRun& run) {
   p.batch = 1;
   p.q_len = std::min(p.q_len, backward_twin);
   p.kv_len = std::min(p.kv_len, backward_twin);
-  for (const auto& [argument, error, size, allowed] : check_backward(run.variant(), p, run.inputs(), run.seed(), run.arena())) {
+  for (const auto& [argument, error, size, allowed] : check_backward(run.variant(), p, run.arrays(), run.seed(), run.arena())) {
     if (error <= allowed) continue;
     return "the backward pass misses the gradient of " + argument + " by " + format_number(error) + ", allowed " +
            format_number(allowed) + " (at " + to_string(p) + ")";
@@ -129,14 +129,14 @@ Measurement measure(const Registry& registry, const Cell& cell, const Settings& 
 }  // namespace
 
 Status save_output(const CellRun& run, const std::string& path) {
-  const Output out = run.output();
+  const View<float, 4> out = run.output();
   return write_npy(path, out.extents(), {out.data_handle(), static_cast<std::size_t>(out.size())});
 }
 
 void check_cell(const CellRun& run, const Settings& settings, Measurement& m) {
   if (settings.gate) {
     m.note = run.note();
-    m.variant_note = run.variant().note(run.problem(), run.inputs());
+    m.variant_note = run.variant().note(run.problem(), run.arrays());
     if (run.layer_clock() == nullptr) {  // a layer's mixer sees projections of the input
       m.placement = place(run.problem(), run.tensors());
       m.placed = true;

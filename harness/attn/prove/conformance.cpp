@@ -61,7 +61,7 @@ const Reference& Checker::reference(const Problem& p) {
   const auto [at, fresh] = references_.try_emplace(attn::to_string(p));
   if (fresh) {
     const Case c(p);
-    at->second = evaluate_definition(variant_, p, c.inputs(), parameters_for(variant_, p));
+    at->second = evaluate_definition(variant_, p, c.arrays(), parameters_for(variant_, p));
   }
   return at->second;
 }

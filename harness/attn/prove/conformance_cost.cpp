@@ -75,14 +75,14 @@ void Checker::cost() {
 
   const Arena arena(1);
   const Case few_case(few), many_case(many);
-  Planned few_plan(variant_, few, 1), many_plan(variant_, many, 1);
+  const Planned few_plan = plan_trial(variant_, few, 1), many_plan = plan_trial(variant_, many, 1);
   double few_s = infinity, many_s = infinity, flops_per_s = 0, measured = 0, reached = 0;
-  const auto time = [&](const Case& c, Planned& planned, double& least_s) {
-    planned.run(arena, c);
-    least_s = std::min(least_s, least_cpu_s(0.05, [&] { planned.run(arena, c); }));
+  const auto time = [&](const Case& c, const Planned& planned, double& least_s) {
+    planned.run(arena, c.arrays());
+    least_s = std::min(least_s, least_cpu_s(0.05, [&] { planned.run(arena, c.arrays()); }));
   };
   begin(few);
-  few_plan.run(arena, few_case);
+  few_plan.run(arena, few_case.arrays());
   begin(many);
   const auto agrees = [&] { return std::abs(measured - declared) <= growth_slack && reached <= 1.1 * flops_per_s; };
   for (index_t turn = 0; turn < 3 || (turn < turns && !agrees()); ++turn) {

@@ -48,30 +48,31 @@ void Checker::gradient() {
 void Checker::backward() {
   const Arena arena(options_.threads);
   start_threads(arena);
-  for_each_supported([&](const Problem& p) {
+  for_each_supported([&](Problem p) {
     if (!variant_.supports_backward(p)) return;
+    p.pass = Pass::forward_backward;
     for (const Layout layout : {Layout::dense, Layout::interleaved}) {
       begin(p, to_string(layout));
       const Case c(p, layout);
-      Planned planned(variant_, p, options_.threads, Workspace::Mode::checked, Purpose::training);
-      planned.run(arena, c);
-      const bool gaps_were_intact = planned.workspace.gaps_intact();
+      const Planned planned = plan_trial(variant_, p, options_.threads, Workspace::Mode::checked);
+      planned.run(arena, c.arrays());
+      const bool gaps_were_intact = planned.workspace().gaps_intact();
       c.make_inputs_read_only();
 
       const Case gradients(p, layout, Border::guard_after);
       ParameterGradients of_parameters(variant_.parameters(p));
-      const BackwardArrays arrays{c.out, gradients.out, gradients.q, gradients.k, gradients.v, of_parameters};
+      const Gradients arrays{{.d_out = gradients.out, .d_q = gradients.q, .d_k = gradients.k, .d_v = gradients.v}, of_parameters};
       fill_normal(gradients.out);
       const auto pass = [&] {
         for (const auto* view : {&gradients.q, &gradients.k, &gradients.v})
           for_each_element(*view, 0, 0, 0, [](float& x) { x = nan; });
         if (options_.meter != nullptr) options_.meter->start();
-        arena.execute([&] { planned.plan->backward(c.inputs(), planned.parameters, arrays, planned.workspace); });
+        arena.execute([&] { planned.backward(c.arrays(), arrays); });
         return options_.meter != nullptr ? options_.meter->stop() : OutsideCalls{};
       };
       pass();
       for (const auto& [argument, error, norm, allowed] :
-           compare_backward_with_tape(variant_, p, c.inputs(), planned.parameters, arrays)) {
+           compare_backward_with_tape(variant_, p, c.arrays(), planned.parameters(), arrays)) {
         if (!(error <= allowed)) fail(p, "the gradient of " + argument + " is off by " + brief(error) + " of " + brief(norm));
       }
       const auto written = [&] {
@@ -89,7 +90,7 @@ void Checker::backward() {
       for (std::size_t i = 0; i < first.size(); ++i) {
         if (!same_bits(first[i], second[i])) fail(p, "a second backward pass gave other bits");
       }
-      if (gaps_were_intact && !planned.workspace.gaps_intact()) fail(p, "a booked array was overrun in a backward pass");
+      if (gaps_were_intact && !planned.workspace().gaps_intact()) fail(p, "a booked array was overrun in a backward pass");
     }
   });
   if (finding_.cases == 0) none("has no backward pass");

@@ -71,7 +71,7 @@ index_t Checker::groups_of(const Problem& p) const { return p.batch * (variant_.
 bool Checker::linear_in_v(const Problem& p) const {
   const Case c(p);
   const ParameterSet<double> parameters = widen(parameters_for(variant_, p));
-  Inputs<double> in{Tensor<double>::from(c.q), Tensor<double>::from(c.k), Tensor<double>::from(c.v), {}};
+  Values<double> in{Tensor<double>::from(c.q), Tensor<double>::from(c.k), Tensor<double>::from(c.v), {}};
   for (index_t row = 0; row < p.q_len; ++row) in.position.push_back(p.query_position(row));
   const Tensor<double> v = in.v, w = flip(v, 2);
   const auto of = [&](const Tensor<double>& values) {
@@ -91,7 +91,7 @@ bool Checker::linear_in_v(const Problem& p) const {
 // its weight by some 1e-5, and the definition in float is one draw of that, of six binary orders: hence the thousandth of
 // the largest output. Below the smallest normal number nothing is asked but that it is finite.
 void Checker::compare_where_defined(const Problem& p, const Case& c, const Planned& planned, const std::string& words) {
-  const Reference truth = evaluate_definition(variant_, p, c.inputs(), planned.parameters);
+  const Reference truth = evaluate_definition(variant_, p, c.arrays(), planned.parameters());
   double largest = 0;
   for (const double x : truth.exact.values()) largest = std::isfinite(x) ? std::max(largest, std::abs(x)) : largest;
   const double allowed = std::max(compare_with_reference(truth, c.out).allowance_abs, 1e-3 * largest) + FLT_MIN;
@@ -108,7 +108,7 @@ void Checker::compare_where_defined(const Problem& p, const Case& c, const Plann
 void Checker::nan_shows(const Problem& p, const Arena& arena) {
   begin(p, "V of NaN");
   const Case c(p);
-  Planned planned(variant_, p, options_.threads);
+  const Planned planned = plan_trial(variant_, p, options_.threads);
   for_each_element(c.v, 0, 0, 0, [](float& x) { x = 1; });
   const std::vector<float> weight = output_of_run(planned, arena, c);
   for_each_element(c.v, 0, 0, 0, [](float& x) { x = nan; });
@@ -124,9 +124,9 @@ void Checker::agreement() {
     for (const Layout layout : {Layout::dense, Layout::interleaved, Layout::padded}) {
       begin(p, to_string(layout));
       const Case c(p, layout);
-      Planned planned(variant_, p, options_.threads);
+      const Planned planned = plan_trial(variant_, p, options_.threads);
       c.fill_output(0);
-      planned.run(arena, c);
+      planned.run(arena, c.arrays());
       judge(p, compare_with_reference(reference(p), c.out), std::string(to_string(layout)));
     }
   });
@@ -141,7 +141,7 @@ void Checker::causality() {
   for_each_supported([&](const Problem& p) {
     if (!p.causal) return;
     const Case c(p);
-    Planned planned(variant_, p, options_.threads);
+    const Planned planned = plan_trial(variant_, p, options_.threads);
     std::vector<float> before;
     for (const index_t t : {p.q_len - 1, p.q_len / 2, p.q_len / 3}) {  // from the end: earlier rows are still as they were
       const index_t position = p.query_position(t);
@@ -173,7 +173,7 @@ void Checker::heads() {
     if (groups_of(p) < 2) return;
     begin(p);
     const Case c(p);
-    Planned planned(variant_, p, options_.threads);
+    const Planned planned = plan_trial(variant_, p, options_.threads);
     const std::vector<float> before = output_of_run(planned, arena, c);
     for (const auto* tensor : {&c.q, &c.k, &c.v}) for_each_in_last_group(p, *tensor, [](float& x) { x = 0.5f - x; });
     const std::vector<float> after = output_of_run(planned, arena, c);
@@ -194,12 +194,12 @@ void Checker::linearity() {
     begin(p);
     constexpr float a = 256, b = -2;
     Case c(p);
-    Planned planned(variant_, p, options_.threads);
+    const Planned planned = plan_trial(variant_, p, options_.threads);
     const Tensor<float> first = multiples(Tensor<float>::from(c.v)), second = flip(first, 2);
     const auto run_with = [&](const Tensor<float>& v, double& allowed) {
       v.copy_to(c.v);
       std::vector<float> out = output_of_run(planned, arena, c);
-      allowed = compare_with_reference(evaluate_definition(variant_, p, c.inputs(), planned.parameters), c.out).allowance_abs;
+      allowed = compare_with_reference(evaluate_definition(variant_, p, c.arrays(), planned.parameters()), c.out).allowance_abs;
       return out;
     };
     double of_first = 0, of_second = 0, of_both = 0;
@@ -228,9 +228,9 @@ void Checker::supports() {
     begin(p);
     try {
       const Case c(p);
-      Planned planned(variant_, p, options_.threads);
+      const Planned planned = plan_trial(variant_, p, options_.threads);
       c.fill_output(0);
-      planned.run(arena, c);
+      planned.run(arena, c.arrays());
       judge(p, compare_with_reference(reference(p), c.out), "not refused, yet");
     } catch (const std::exception& e) {
       fail(p, std::string("not refused, yet: ") + e.what());
@@ -254,10 +254,10 @@ void Checker::values() {
       scale(c.q, qk);
       scale(c.k, qk);
       scale(c.v, v);
-      Planned planned(variant_, p, options_.threads);
+      const Planned planned = plan_trial(variant_, p, options_.threads);
       const FloatingPoint mode;
       c.fill_output(0);
-      planned.run(arena, c);
+      planned.run(arena, c.arrays());
       if (!(mode == FloatingPoint())) fail(p, "the run leaves another rounding mode, or flushes denormals");
       compare_where_defined(p, c, planned, words);
     }
@@ -268,7 +268,7 @@ void Checker::values() {
         const Case c(p);
         const auto& tensor = which == 0 ? c.q : which == 1 ? c.k : c.v;
         for_each_in_last_group(p, tensor, [n = 0, poison = poison](float& x) mutable { x = n++ % 7 == 3 ? poison : x; });
-        Planned planned(variant_, p, options_.threads);
+        const Planned planned = plan_trial(variant_, p, options_.threads);
         const std::vector<float> out = output_of_run(planned, arena, c);
         const std::size_t others = out.size() - out.size() / static_cast<std::size_t>(groups_of(p));
         if (!std::all_of(out.begin(), out.begin() + static_cast<std::ptrdiff_t>(others), [](float x) { return std::isfinite(x); }))

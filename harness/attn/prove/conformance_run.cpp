@@ -26,7 +26,8 @@ long faults_of_children() {
 
 ParameterSet<float> copy_of(const ParameterSet<float>& parameters) {
   ParameterSet<float> copy;
-  for (const auto& [name, tensor] : parameters.all()) copy.set(name, Tensor<float>(Array<float>(tensor.shape(), tensor.values())));
+  for (const auto& [name, tensor] : parameters.all())
+    copy.set(name, Tensor<float>(Elements<float>(tensor.shape(), tensor.values())));
   return copy;
 }
 
@@ -42,10 +43,10 @@ void Checker::output() {
     for (const Layout layout : {Layout::dense, Layout::interleaved}) {
       begin(p, to_string(layout));
       const Case c(p, layout);
-      Planned planned(variant_, p, options_.threads);
+      const Planned planned = plan_trial(variant_, p, options_.threads);
       const std::vector<float> on_zeros = output_of_run(planned, arena, c);
       c.fill_output(nan);
-      planned.run(arena, c);
+      planned.run(arena, c.arrays());
       if (!same_bits(on_zeros, c.output())) fail(p, "what the output held before is seen in it afterwards");
     }
   });
@@ -59,11 +60,11 @@ void Checker::bounds() {
       begin(p, words);
       const Case c(p, Layout::dense, border);
       c.make_inputs_read_only();
-      Planned planned(variant_, p, options_.threads, Workspace::Mode::checked);
-      const ParameterSet<float> before = copy_of(planned.parameters);
-      planned.run(arena, c);
-      if (!planned.workspace.gaps_intact()) fail(p, "a booked scratch array was overrun");
-      for (const auto& [name, tensor] : planned.parameters.all()) {
+      const Planned planned = plan_trial(variant_, p, options_.threads, Workspace::Mode::checked);
+      const ParameterSet<float> before = copy_of(planned.parameters());
+      planned.run(arena, c.arrays());
+      if (!planned.workspace().gaps_intact()) fail(p, "a booked scratch array was overrun");
+      for (const auto& [name, tensor] : planned.parameters().all()) {
         if (!same_bits(tensor.values(), before[name].values())) fail(p, "parameter '" + name + "' was written to");
       }
     }
@@ -75,12 +76,12 @@ void Checker::repeat() {
   for_each_supported([&](const Problem& p) {
     begin(p);
     const Case c(p);
-    Planned planned(variant_, p, options_.threads);
+    const Planned planned = plan_trial(variant_, p, options_.threads);
     const std::vector<float> first = output_of_run(planned, arena, c);
     for (int again = 0; again < 3; ++again) {
       if (!same_bits(first, output_of_run(planned, arena, c))) fail(p, "a second run of a plan gave other bits");
     }
-    Planned second(variant_, p, options_.threads);
+    const Planned second = plan_trial(variant_, p, options_.threads);
     if (!same_bits(first, output_of_run(second, arena, c))) fail(p, "a second plan gave other bits");
   });
 }
@@ -92,7 +93,7 @@ void Checker::threads() {
     for_each_supported([&](const Problem& p) {
       begin(p, "threads=" + std::to_string(count));
       const Case c(p);
-      Planned planned(variant_, p, count);
+      const Planned planned = plan_trial(variant_, p, count);
       const std::vector<float> here = output_of_run(planned, arena, c);
       if (count == 1) {
         alone[attn::to_string(p)] = here;
@@ -118,9 +119,9 @@ void Checker::scratch() {
   for_each_supported([&](const Problem& p) {
     begin(p);
     const Case c(p);
-    Planned planned(variant_, p, options_.threads);
+    Planned planned = plan_trial(variant_, p, options_.threads);
     const std::vector<float> on_zeros = output_of_run(planned, arena, c);
-    planned.workspace = Workspace(planned.booked, Workspace::Mode::checked);
+    planned.grant(Workspace::Mode::checked);
     if (!same_bits(on_zeros, output_of_run(planned, arena, c))) fail(p, "scratch full of NaN changes the output");
   });
 }
@@ -132,13 +133,13 @@ void Checker::allocations() {
   for_each_supported([&](const Problem& p) {
     begin(p);
     const Case c(p);
-    Planned planned(variant_, p, options_.threads);
+    const Planned planned = plan_trial(variant_, p, options_.threads);
     // What a library sets up at its first call, once on each thread, is not the run's: the least of three runs counts.
-    planned.run(arena, c);
+    planned.run(arena, c.arrays());
     OutsideCalls calls;
     for (int run = 0; run == 0 || (run < 3 && calls.allocations != 0); ++run) {
       options_.meter->start();
-      planned.run(arena, c);
+      planned.run(arena, c.arrays());
       calls = options_.meter->stop();
     }
     if (calls.allocations != 0)
@@ -156,9 +157,9 @@ void Checker::arena() {
     begin(p);
     const Case c(p);
     options_.meter->start();
-    Planned planned(variant_, p, options_.threads);
-    planned.run(arena, c);
-    planned.run(arena, c);
+    const Planned planned = plan_trial(variant_, p, options_.threads);
+    planned.run(arena, c.arrays());
+    planned.run(arena, c.arrays());
     const OutsideCalls calls = options_.meter->stop();
     if (calls.threads != 0) fail(p, std::to_string(calls.threads) + " threads started, the first by " + calls.first_thread_by);
     if (!children_before && has_children()) fail(p, "a process was started");

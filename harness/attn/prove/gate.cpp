@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "attn/prove/sampled_rows.hpp"
+#include "attn/variant/planned.hpp"
 #include "attn/variant/variant.hpp"
 
 namespace attn {
@@ -14,11 +15,14 @@ namespace {
 constexpr index_t whole_up_to = 1024;  // queries and keys
 constexpr index_t gate_rows = 64;
 
-Reference evaluate_rows(const Variant& variant, const Problem& p, const FloatInputs& in, const ParameterSet<float>& parameters,
+Reference evaluate_rows(const Variant& variant, const Problem& p, const Arrays& in, const ParameterSet<float>& parameters,
                         const std::vector<index_t>& rows) {
-  return {variant.definition(p, take_inputs<double>(p, in, rows), widen(parameters)),
-          variant.definition(p, take_inputs<float>(p, in, rows), parameters)};
+  return {variant.definition(p, take_values<double>(p, in, rows), widen(parameters)),
+          variant.definition(p, take_values<float>(p, in, rows), parameters)};
 }
+
+// What is allowed beyond the rounding of a definition whose arithmetic is done in this type, for a largest value.
+double floor_of(DType arithmetic, double largest) { return 16 * epsilon_of(arithmetic) * largest + least_normal_of(arithmetic); }
 
 GateResult compare_rows(const Reference& reference, View<const float, 4> output, const std::vector<index_t>& rows) {
   const Tensor<double>& truth = reference.exact;
@@ -45,41 +49,34 @@ GateResult compare_rows(const Reference& reference, View<const float, 4> output,
     truth2 += expected * expected;
   }
   gate.relative = truth2 > 0 ? std::sqrt(difference2 / truth2) : std::sqrt(difference2);
-  gate.allowance_abs = 2 * rounding + 16 * static_cast<double>(std::numeric_limits<float>::epsilon()) * largest +
-                       static_cast<double>(std::numeric_limits<float>::min());
+  gate.allowance_abs = 2 * rounding + floor_of(DType::f32, largest);
   return gate;
 }
 
-GateResult check_rows(const Variant& variant, const Problem& p, const FloatInputs& in, const ParameterSet<float>& parameters,
+GateResult check_rows(const Variant& variant, const Problem& p, const Arrays& in, const ParameterSet<float>& parameters,
                       View<const float, 4> output, const std::vector<index_t>& rows) {
   return compare_rows(evaluate_rows(variant, p, in, parameters, rows), output, rows);
 }
 
-View<const float, 4> first_rows(View<const float, 4> view, index_t rows) {
-  auto extents = view.extents();
-  extents[2] = std::min(extents[2], rows);
-  return {view.data_handle(), extents, view.strides()};
-}
-
-GateResult check_twin(const Variant& variant, Problem p, const FloatInputs& in, std::uint64_t parameter_seed, const Arena& arena) {
+GateResult check_twin(const Variant& variant, Problem p, const Arrays& in, std::uint64_t parameter_seed, const Arena& arena) {
   p.q_len = std::min(p.q_len, whole_up_to);
   p.kv_len = std::min(p.kv_len, whole_up_to);
-  const FloatInputs twin{first_rows(in.q, p.q_len), first_rows(in.k, p.kv_len), first_rows(in.v, p.kv_len)};
+  p.pass = Pass::forward;
+  const Buffer memory = output_buffer(p);
+  const View<float, 4> output = output_view(p, memory);
+  const Arrays twin{.q = in.q.first(2, p.q_len), .k = in.k.first(2, p.kv_len), .v = in.v.first(2, p.kv_len), .out = output};
   const Parameters specs = variant.parameters(p);
   ParameterSet<float> parameters;
   arena.execute([&] { parameters = make_parameters(specs, parameter_seed, fit_parameters(specs, twin)); });
-  Buffer memory(static_cast<std::size_t>(p.batch * p.heads * p.q_len * p.value_dim) * sizeof(float));
-  const Output output(memory.as<float>(), {p.batch, p.heads, p.q_len, p.value_dim});
-  WorkspacePlan booked(arena.threads());
-  const auto plan = variant.plan(p, booked);
-  Workspace workspace(booked);
-  arena.execute([&] { plan->run(twin, parameters, output, workspace); });
-  return check_rows(variant, p, twin, parameters, output, all_rows(p.q_len));
+  Planned planned(variant, p, arena.threads());
+  planned.equip(std::move(parameters));
+  planned.run(arena, twin);
+  return check_rows(variant, p, twin, planned.parameters(), output, all_rows(p.q_len));
 }
 
 }  // namespace
 
-GateResult check_against_definition(const Variant& variant, const Problem& p, const FloatInputs& in,
+GateResult check_against_definition(const Variant& variant, const Problem& p, const Arrays& in,
                                     const ParameterSet<float>& parameters, std::uint64_t parameter_seed,
                                     View<const float, 4> output, const Arena& arena) {
   GateResult gate;
@@ -96,8 +93,7 @@ GateResult check_against_definition(const Variant& variant, const Problem& p, co
   return gate;
 }
 
-Reference evaluate_definition(const Variant& variant, const Problem& p, const FloatInputs& in,
-                              const ParameterSet<float>& parameters) {
+Reference evaluate_definition(const Variant& variant, const Problem& p, const Arrays& in, const ParameterSet<float>& parameters) {
   return evaluate_rows(variant, p, in, parameters, all_rows(p.q_len));
 }
 

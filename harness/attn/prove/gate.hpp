@@ -17,7 +17,7 @@ namespace attn {
 // what rounding an exponent of 16 does to a weight, which a definition of few elements may happen to escape; and the least
 // normal float, below which the kernels flush to zero.
 // Call outside an arena: the definition is serial, the twin runs in `arena`.
-GateResult check_against_definition(const Variant& variant, const Problem& p, const FloatInputs& in,
+GateResult check_against_definition(const Variant& variant, const Problem& p, const Arrays& in,
                                     const ParameterSet<float>& parameters, std::uint64_t parameter_seed,
                                     View<const float, 4> output, const Arena& arena);
 
@@ -26,8 +26,7 @@ struct Reference {
   Tensor<double> exact;   // the definition in double
   Tensor<float> rounded;  // and in float: the yardstick of rounding
 };
-Reference evaluate_definition(const Variant& variant, const Problem& p, const FloatInputs& in,
-                              const ParameterSet<float>& parameters);
+Reference evaluate_definition(const Variant& variant, const Problem& p, const Arrays& in, const ParameterSet<float>& parameters);
 GateResult compare_with_reference(const Reference& reference, View<const float, 4> output);
 
 inline bool passed(const GateResult& gate) { return gate.max_abs <= gate.allowance_abs; }

@@ -5,6 +5,7 @@
 
 #include "attn/core/rng.hpp"
 #include "attn/core/text.hpp"
+#include "attn/variant/planned.hpp"
 
 namespace attn {
 
@@ -36,7 +37,7 @@ Tensor<double> DefinitionFunction::operator()(const std::vector<Tensor<double>>&
   ATTN_ASSERT(values.size() == names_.size());
   ParameterSet<double> parameters = parameters_;
   for (std::size_t i = 3; i < values.size(); ++i) parameters.set(names_[i], values[i]);
-  return variant_.definition(problem_, Inputs<double>{values[0], values[1], values[2], position_}, parameters);
+  return variant_.definition(problem_, Values<double>{values[0], values[1], values[2], position_}, parameters);
 }
 
 std::vector<Tensor<double>> tape_gradients(const DefinitionFunction& f, const std::vector<Tensor<double>>& at,
@@ -98,17 +99,18 @@ std::string compare_tape_with_differences(const Variant& variant, const Problem&
   return "";
 }
 
-std::vector<GradientError> compare_backward_with_tape(const Variant& variant, const Problem& p, const FloatInputs& in,
-                                                      const ParameterSet<float>& parameters, const BackwardArrays& arrays) {
+std::vector<GradientError> compare_backward_with_tape(const Variant& variant, const Problem& p, const Arrays& in,
+                                                      const ParameterSet<float>& parameters, const Gradients& gradients) {
   const DefinitionFunction f(variant, p, parameters);
-  std::vector<Tensor<double>> at = {Tensor<double>::from(in.q), Tensor<double>::from(in.k), Tensor<double>::from(in.v)};
-  std::vector<Tensor<double>> given = {Tensor<double>::from(arrays.d_q), Tensor<double>::from(arrays.d_k),
-                                       Tensor<double>::from(arrays.d_v)};
+  std::vector<Tensor<double>> at = {Tensor<double>::from(in.q.f32()), Tensor<double>::from(in.k.f32()),
+                                    Tensor<double>::from(in.v.f32())};
+  std::vector<Tensor<double>> given = {Tensor<double>::from(gradients.d_q.f32()), Tensor<double>::from(gradients.d_k.f32()),
+                                       Tensor<double>::from(gradients.d_v.f32())};
   for (std::size_t i = 3; i < f.arguments().size(); ++i) {
     at.push_back(cast<double>(parameters[f.arguments()[i]]));
-    given.push_back(cast<double>(arrays.d_parameters[f.arguments()[i]]));
+    given.push_back(cast<double>(gradients.d_parameters[f.arguments()[i]]));
   }
-  const std::vector<Tensor<double>> tape = tape_gradients(f, at, Tensor<double>::from(arrays.d_out));
+  const std::vector<Tensor<double>> tape = tape_gradients(f, at, Tensor<double>::from(gradients.d_out.f32()));
   double largest = 0;
   for (const auto& gradient : tape) largest = std::max(largest, norm(gradient));
   std::vector<GradientError> errors;
@@ -118,40 +120,40 @@ std::vector<GradientError> compare_backward_with_tape(const Variant& variant, co
   return errors;
 }
 
-std::vector<GradientError> check_backward(const Variant& variant, const Problem& p, const FloatInputs& in, std::uint64_t seed,
+std::vector<GradientError> check_backward(const Variant& variant, const Problem& given, const Arrays& in, std::uint64_t seed,
                                           const Arena& arena) {
-  const auto share = [&](const View<const float, 4>& x, index_t rows) {
-    auto extents = x.extents();
-    extents[0] = p.batch;
-    extents[2] = rows;
-    return View<const float, 4>(x.data_handle(), extents, x.strides());
-  };
-  const FloatInputs inputs{share(in.q, p.q_len), share(in.k, p.kv_len), share(in.v, p.kv_len)};
-  const Shape queries{p.batch, p.heads, p.q_len, p.value_dim};
+  Problem p = given;
+  p.pass = Pass::forward_backward;
+  const auto share = [&](const Array& x, index_t rows) { return x.first(0, p.batch).first(2, rows); };
+  const Buffer out = output_buffer(p);
+  const Arrays arrays{
+      .q = share(in.q, p.q_len), .k = share(in.k, p.kv_len), .v = share(in.v, p.kv_len), .out = output_view(p, out)};
   const Rng rng(seed, "gradient of the output");
-  const Tensor<float> d_out = generate<float>(queries, [&](index_t i) { return static_cast<float>(rng.normal(i)); });
-  const auto unwritten = [](const auto& x) {
-    Array<float> array(Shape(x.extents().begin(), x.extents().end()));
-    std::fill_n(array.writable(), array.size(), std::numeric_limits<float>::quiet_NaN());
-    return array;
+  const Tensor<float> d_out =
+      generate<float>({p.batch, p.heads, p.q_len, p.value_dim}, [&](index_t i) { return static_cast<float>(rng.normal(i)); });
+  const auto unwritten = [](const Array& x) {
+    Elements<float> elements(Shape(x.extents().begin(), x.extents().end()));
+    std::fill_n(elements.writable(), elements.size(), std::numeric_limits<float>::quiet_NaN());
+    return elements;
   };
-  const auto view = [](Array<float>& array) {
-    return View<float, 4>(array.writable(), {array.extent(0), array.extent(1), array.extent(2), array.extent(3)});
+  const auto view = [](Elements<float>& x) {
+    return View<float, 4>(x.writable(), {x.extent(0), x.extent(1), x.extent(2), x.extent(3)});
   };
-  Array<float> out(queries), d_q = unwritten(inputs.q), d_k = unwritten(inputs.k), d_v = unwritten(inputs.v);
+  Elements<float> d_q = unwritten(arrays.q), d_k = unwritten(arrays.k), d_v = unwritten(arrays.v);
   const Parameters specs = variant.parameters(p);
-  const ParameterSet<float> parameters = make_parameters(specs, seed);
   const ParameterGradients d_parameters(specs);
-  const BackwardArrays arrays{view(out),   View<const float, 4>(d_out.data(), view(out).extents()), view(d_q), view(d_k), view(d_v),
-                              d_parameters};
-  WorkspacePlan booked(arena.threads(), Purpose::training);
-  const auto plan = variant.plan(p, booked);
-  Workspace workspace(booked);
+  const Gradients gradients{{.d_out = View<const float, 4>(d_out.data(), {p.batch, p.heads, p.q_len, p.value_dim}),
+                             .d_q = view(d_q),
+                             .d_k = view(d_k),
+                             .d_v = view(d_v)},
+                            d_parameters};
+  Planned planned(variant, p, arena.threads());
+  planned.equip(make_parameters(specs, seed));
   arena.execute([&] {
-    plan->run(inputs, parameters, view(out), workspace);
-    plan->backward(inputs, parameters, arrays, workspace);
+    planned.run(arrays);
+    planned.backward(arrays, gradients);
   });
-  return compare_backward_with_tape(variant, p, inputs, parameters, arrays);
+  return compare_backward_with_tape(variant, p, arrays, planned.parameters(), gradients);
 }
 
 }  // namespace attn

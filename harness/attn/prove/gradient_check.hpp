@@ -45,12 +45,12 @@ struct GradientError {
 };
 // Allowed is 1e-4 of the argument's own gradient, and 1e-5 of the largest one: a gradient that cancels to nothing, as that of a
 // lone key's score, keeps the rounding of the others.
-std::vector<GradientError> compare_backward_with_tape(const Variant& variant, const Problem& p, const FloatInputs& in,
-                                                      const ParameterSet<float>& parameters, const BackwardArrays& arrays);
+std::vector<GradientError> compare_backward_with_tape(const Variant& variant, const Problem& p, const Arrays& in,
+                                                      const ParameterSet<float>& parameters, const Gradients& gradients);
 
 // Plans `p`, runs both passes on its share of the inputs (the first rows of the first batch items) and compares. The variant has a
 // backward pass for it. Call outside an arena.
-std::vector<GradientError> check_backward(const Variant& variant, const Problem& p, const FloatInputs& in, std::uint64_t seed,
+std::vector<GradientError> check_backward(const Variant& variant, const Problem& p, const Arrays& in, std::uint64_t seed,
                                           const Arena& arena);
 
 }  // namespace attn

@@ -19,8 +19,8 @@ Tensor<T> take_rows(View<const float, 4> view, const std::vector<index_t>& rows)
 }
 
 template <class T>
-Inputs<T> take_inputs(const Problem& p, const FloatInputs& in, const std::vector<index_t>& rows) {
-  Inputs<T> taken{take_rows<T>(in.q, rows), Tensor<T>::from(in.k), Tensor<T>::from(in.v), {}};
+Values<T> take_values(const Problem& p, const Arrays& in, const std::vector<index_t>& rows) {
+  Values<T> taken{take_rows<T>(in.q.f32(), rows), Tensor<T>::from(in.k.f32()), Tensor<T>::from(in.v.f32()), {}};
   for (const index_t row : rows) taken.position.push_back(p.query_position(row));
   return taken;
 }

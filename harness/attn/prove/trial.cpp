@@ -83,7 +83,8 @@ Case::Case(const Problem& problem, Layout layout, Border border)
       q(view_of(q_memory_, p.batch, p.heads, p.q_len, p.head_dim, layout)),
       k(view_of(k_memory_, p.batch, p.kv_heads, p.kv_len, p.head_dim, layout)),
       v(view_of(v_memory_, p.batch, p.kv_heads, p.kv_len, p.value_dim, layout)),
-      out(view_of(out_memory_, p.batch, p.heads, p.q_len, p.value_dim, layout)) {
+      out(view_of(out_memory_, p.batch, p.heads, p.q_len, p.value_dim, layout)),
+      arrays_{.q = View<const float, 4>(q), .k = View<const float, 4>(k), .v = View<const float, 4>(v), .out = out} {
   const Rng rng(7, "conformance " + to_string(p));
   fill_normal(q, rng.substream(0));
   fill_normal(k, rng.substream(1));
@@ -105,19 +106,18 @@ std::vector<float> Case::output() const {
 ParameterSet<float> parameters_for(const Variant& variant, const Problem& p) {
   const Parameters specs = variant.parameters(p);
   const bool fits = std::ranges::any_of(specs, [](const ParameterSpec& spec) { return spec.fit != nullptr; });
-  return make_parameters(specs, parameter_seed, fits ? fit_parameters(specs, Case(p).inputs()) : ParameterSet<float>{});
+  return make_parameters(specs, parameter_seed, fits ? fit_parameters(specs, Case(p).arrays()) : ParameterSet<float>{});
 }
 
-Planned::Planned(const Variant& variant, const Problem& p, int threads, Workspace::Mode mode, Purpose purpose)
-    : parameters(parameters_for(variant, p)), booked(threads, purpose), plan(variant.plan(p, booked)), workspace(booked, mode) {}
-
-void Planned::run(const Arena& arena, const Case& c) {
-  arena.execute([&] { plan->run(c.inputs(), parameters, c.out, workspace); });
+Planned plan_trial(const Variant& variant, const Problem& p, int threads, Workspace::Mode mode) {
+  Planned planned(variant, p, threads);
+  planned.equip(parameters_for(variant, p), mode);
+  return planned;
 }
 
-std::vector<float> output_of_run(Planned& planned, const Arena& arena, const Case& c) {
+std::vector<float> output_of_run(const Planned& planned, const Arena& arena, const Case& c) {
   c.fill_output(0);
-  planned.run(arena, c);
+  planned.run(arena, c.arrays());
   return c.output();
 }
 

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "attn/exec/arena.hpp"
-#include "attn/variant/registry.hpp"
+#include "attn/variant/planned.hpp"
 
 namespace attn::trial {
 
@@ -48,7 +48,7 @@ class Case {
  public:
   explicit Case(const Problem& problem, Layout layout = Layout::dense, Border border = Border::soft);
 
-  FloatInputs inputs() const { return {q, k, v}; }
+  const Arrays& arrays() const { return arrays_; }  // of q, k, v and out
   void make_inputs_read_only() const;
   void fill_output(float value) const;
   std::vector<float> output() const;  // row-major, whatever the layout
@@ -59,7 +59,10 @@ class Case {
   Floats q_memory_, k_memory_, v_memory_, out_memory_;
 
  public:
-  View<float, 4> q, k, v, out;
+  const View<float, 4> q, k, v, out;
+
+ private:
+  const Arrays arrays_;
 };
 
 inline constexpr std::uint64_t parameter_seed = 11;
@@ -67,20 +70,11 @@ inline constexpr std::uint64_t parameter_seed = 11;
 // From that seed; what is fitted, to the values of Case(p), which are the same in every layout.
 ParameterSet<float> parameters_for(const Variant& variant, const Problem& p);
 
-// A variant planned for a problem. A fresh workspace is zeros (plain) or NaN with patterned gaps (checked).
-struct Planned {
-  ParameterSet<float> parameters;
-  WorkspacePlan booked;
-  std::unique_ptr<Plan> plan;
-  Workspace workspace;
-
-  Planned(const Variant& variant, const Problem& p, int threads, Workspace::Mode mode = Workspace::Mode::plain,
-          Purpose purpose = Purpose::inference);
-  void run(const Arena& arena, const Case& c);
-};
+// Planned, with these parameters. A fresh workspace is zeros (plain) or NaN with patterned gaps (checked).
+Planned plan_trial(const Variant& variant, const Problem& p, int threads, Workspace::Mode mode = Workspace::Mode::plain);
 
 // Output of a run on an output of zeros.
-std::vector<float> output_of_run(Planned& planned, const Arena& arena, const Case& c);
+std::vector<float> output_of_run(const Planned& planned, const Arena& arena, const Case& c);
 
 bool same_bits(std::span<const float> a, std::span<const float> b);
 

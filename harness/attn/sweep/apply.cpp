@@ -141,7 +141,7 @@ int failed(int code, const std::string& reason) {
 int usage(const std::string& reason) { return failed(exit_usage, reason); }
 
 // Of finite inputs: others are refused.
-void warn_unless_finite(const Output& out, bool unchecked) {
+void warn_unless_finite(const View<float, 4>& out, bool unchecked) {
   const std::span values(out.data_handle(), static_cast<std::size_t>(out.size()));
   const auto count = std::ranges::count_if(values, [](float x) { return !std::isfinite(x); });
   if (count == 0) return;

@@ -32,7 +32,7 @@ double AdamW::step(std::vector<Tensor<float>>& parameters, const std::vector<Ten
     float* m = mean_[i].data();
     float* s = square_[i].data();
     const auto keep = static_cast<float>(1 - rate * (p.rank() >= 2 ? settings_.decay : 0));
-    Array<float> next(p.shape());
+    Elements<float> next(p.shape());
     float* out = next.writable();
     for (index_t j = 0; j < p.size(); ++j) {
       const float gradient = scale * g[j];

@@ -1,17 +1,22 @@
 // Type erasure of a variant's page (variant.hpp) and the line that ends it. Included by registry.hpp.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <type_traits>
 #include <utility>
 
 #include "attn/core/sanitizer.hpp"
+#include "attn/kernels/machine/dtypes.hpp"
 #include "attn/variant/registry.hpp"
 
 namespace attn {
 
 struct NoOptions {};
+
+inline constexpr std::array floats_only = {DType::f32};
 
 namespace erase {
 
@@ -28,23 +33,34 @@ struct OptionsOf<V> {
   static OptionTable<type> table() { return V::options(); }
 };
 
+// A page whose run takes FloatArrays reads or writes elements itself, as floats. One that hands its Arrays whole to an engine takes what
+// the engine takes.
 template <class V>
-concept HasBackward = requires(const V v, const FloatInputs in, const ParameterSet<float> parameters, const BackwardArrays arrays,
+concept ReadsFloats = requires(const V v, const FloatArrays arrays, const ParameterSet<float> parameters, Workspace workspace) {
+  v.run(arrays, parameters, workspace);
+};
+template <class V>
+using ArraysOf = std::conditional_t<ReadsFloats<V>, FloatArrays, const Arrays&>;
+template <class V>
+using GradientsOf = std::conditional_t<ReadsFloats<V>, FloatGradients, const Gradients&>;
+
+template <class V>
+concept HasBackward = requires(const V v, ArraysOf<V> arrays, const ParameterSet<float> parameters, GradientsOf<V> gradients,
                                Workspace workspace) {
-  v.backward(in, parameters, arrays, workspace);
+  v.backward(arrays, parameters, gradients, workspace);
 };
 
 template <class V>
 class PlanOf final : public Plan {
  public:
   PlanOf(const Problem& p, const typename OptionsOf<V>::type& o, WorkspacePlan& w) : variant_(p, o, w) {}
-  void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const override {
-    variant_.run(in, parameters, out, workspace);
+  void run(const Arrays& arrays, const ParameterSet<float>& parameters, Workspace& workspace) const override {
+    variant_.run(ArraysOf<V>(arrays), parameters, workspace);
   }
-  void backward(const FloatInputs& in, const ParameterSet<float>& parameters, const BackwardArrays& arrays,
+  void backward(const Arrays& arrays, const ParameterSet<float>& parameters, const Gradients& gradients,
                 Workspace& workspace) const override {
     if constexpr (HasBackward<V>) {
-      variant_.backward(in, parameters, arrays, workspace);
+      variant_.backward(ArraysOf<V>(arrays), parameters, GradientsOf<V>(gradients), workspace);
     } else {
       ATTN_ASSERT(false && "supports_backward() refuses");
     }
@@ -99,15 +115,22 @@ class VariantOf final : public Variant {
   std::unique_ptr<Plan> plan(const Problem& p, WorkspacePlan& w) const override {
     return std::make_unique<PlanOf<V>>(p, options_, w);
   }
-  Tensor<double> definition(const Problem& p, const Inputs<double>& in, const ParameterSet<double>& parameters) const override {
+  Tensor<double> definition(const Problem& p, const Values<double>& in, const ParameterSet<double>& parameters) const override {
     return V::definition(p, options_, in, parameters);
   }
-  Tensor<float> definition(const Problem& p, const Inputs<float>& in, const ParameterSet<float>& parameters) const override {
+  Tensor<float> definition(const Problem& p, const Values<float>& in, const ParameterSet<float>& parameters) const override {
     return V::definition(p, options_, in, parameters);
   }
-  std::string note(const Problem& p, const FloatInputs& in) const override {
-    if constexpr (requires { V::note(p, options_, in); }) {
-      return V::note(p, options_, in);
+  std::span<const DType> dtypes() const override {
+    if constexpr (ReadsFloats<V>) {
+      return floats_only;
+    } else {
+      return kernels::engine_dtypes;
+    }
+  }
+  std::string note(const Problem& p, const Arrays& arrays) const override {
+    if constexpr (requires { V::note(p, options_, FloatArrays(arrays)); }) {
+      return V::note(p, options_, FloatArrays(arrays));
     } else {
       return {};
     }
@@ -156,7 +179,7 @@ struct PluginEntry {
 };
 
 // Grows when anything in the headers that a variant's page sees changes its layout or meaning.
-inline constexpr std::uint32_t abi_version = 5;
+inline constexpr std::uint32_t abi_version = 6;
 
 // Pages and harness exchange C++ objects, so they must come from the same release and compiler.
 const char* build_tag();

@@ -52,7 +52,7 @@ Init identity() {
 ParameterGradients::ParameterGradients(const Parameters& specs) {
   for (const auto& spec : specs) {
     if (!spec.trainable) continue;
-    Array<float> array(spec.shape);
+    Elements<float> array(spec.shape);
     float* const data = array.writable();
     std::fill_n(data, array.size(), std::numeric_limits<float>::quiet_NaN());  // what a pass forgets to write shows
     arrays_.emplace(spec.name, Entry{std::move(array), data});
@@ -65,12 +65,12 @@ Tensor<float> ParameterGradients::operator[](std::string_view name) const {
   return Tensor<float>(found->second.array);
 }
 
-ParameterSet<float> fit_parameters(const Parameters& specs, const FloatInputs& in) {
+ParameterSet<float> fit_parameters(const Parameters& specs, const Arrays& in) {
   ParameterSet<float> set;
   for (const auto& spec : specs) {
     if (!spec.fit) continue;
-    Array<float> values(spec.shape);
-    spec.fit({values.writable(), static_cast<std::size_t>(values.size())}, spec.shape, in);
+    Elements<float> values(spec.shape);
+    spec.fit({values.writable(), static_cast<std::size_t>(values.size())}, spec.shape, FloatArrays(in));
     set.set(spec.name, Tensor<float>(std::move(values)));
   }
   return set;
@@ -79,7 +79,7 @@ ParameterSet<float> fit_parameters(const Parameters& specs, const FloatInputs& i
 ParameterSet<float> make_parameters(const Parameters& specs, std::uint64_t seed, const ParameterSet<float>& fitted) {
   ParameterSet<float> set;
   for (const auto& spec : specs) {
-    Array<float> values(spec.shape);
+    Elements<float> values(spec.shape);
     const std::span<float> to(values.writable(), static_cast<std::size_t>(values.size()));
     if (const auto found = fitted.all().find(spec.name); found != fitted.all().end()) {
       std::ranges::copy(found->second.values(), to.begin());
@@ -99,7 +99,7 @@ ParameterSet<double> widen(const ParameterSet<float>& parameters) {
 
 index_t parameter_bytes(const Parameters& specs) {
   index_t bytes = 0;
-  for (const auto& spec : specs) bytes += volume(spec.shape) * static_cast<index_t>(sizeof(float));
+  for (const auto& spec : specs) bytes += bytes_of(DType::f32, volume(spec.shape));
   return bytes;
 }
 

@@ -12,17 +12,16 @@
 #include <vector>
 
 #include "attn/algebra/algebra.hpp"
+#include "attn/core/array.hpp"
 #include "attn/core/rng.hpp"
 #include "attn/core/view.hpp"
 
 namespace attn {
 
-struct FloatInputs;
-
 // Fills a row-major tensor of the declared shape. Index tables hold whole numbers, exact in float up to 2^24.
 using Init = std::function<void(std::span<float> values, const Shape& shape, const Rng& rng)>;
 // Likewise, from the Q, K and V that a run is about to read. The same values for any number of threads.
-using Fit = std::function<void(std::span<float> values, const Shape& shape, const FloatInputs& in)>;
+using Fit = std::function<void(std::span<float> values, const Shape& shape, const FloatArrays& in)>;
 
 namespace init {
 Init zeros();
@@ -86,7 +85,7 @@ class ParameterGradients {
 
  private:
   struct Entry {
-    Array<float> array;
+    Elements<float> array;
     float* data;
     const Shape& shape() const { return array.shape(); }
   };
@@ -95,7 +94,7 @@ class ParameterGradients {
 
 // The tensors that a variant fits, and only those, fitted to `in`, on the threads of the caller's arena. Takes seconds on long
 // sequences.
-ParameterSet<float> fit_parameters(const Parameters& specs, const FloatInputs& in);
+ParameterSet<float> fit_parameters(const Parameters& specs, const Arrays& in);
 // Each tensor draws from its own stream of `seed`, named after it; those in `fitted` are copied from there.
 ParameterSet<float> make_parameters(const Parameters& specs, std::uint64_t seed, const ParameterSet<float>& fitted = {});
 ParameterSet<double> widen(const ParameterSet<float>& parameters);

@@ -8,9 +8,9 @@
 namespace attn {
 
 double tensor_bytes(const Problem& p) {
-  const auto q_and_out = p.batch * p.heads * p.q_len * (p.head_dim + p.value_dim);
-  const auto k_and_v = p.batch * p.kv_heads * p.kv_len * (p.head_dim + p.value_dim);
-  return static_cast<double>(q_and_out + k_and_v) * sizeof(float);
+  const index_t queries = p.batch * p.heads * p.q_len, keys = p.batch * p.kv_heads * p.kv_len;
+  return static_cast<double>(queries * bytes_of(p.dtype, p.head_dim) + queries * bytes_of(DType::f32, p.value_dim) +
+                             keys * (bytes_of(p.kv_dtype, p.head_dim) + bytes_of(p.kv_dtype, p.value_dim)));
 }
 
 Cost softmax_backward_cost(const Cost& forward) {
@@ -18,8 +18,10 @@ Cost softmax_backward_cost(const Cost& forward) {
 }
 
 index_t token_bytes(const Problem& p, Reads reads) {
-  const index_t width = reads == Reads::qkv ? p.head_dim + p.value_dim : reads == Reads::xv ? p.value_dim : p.head_dim;
-  return p.kv_heads * p.kv_len * width * static_cast<index_t>(sizeof(float));
+  const index_t row = reads == Reads::x    ? bytes_of(p.dtype, p.head_dim)
+                      : reads == Reads::xv ? bytes_of(p.kv_dtype, p.value_dim)
+                                           : bytes_of(p.kv_dtype, p.head_dim) + bytes_of(p.kv_dtype, p.value_dim);
+  return p.kv_heads * p.kv_len * row;
 }
 
 std::string_view to_string(Exactness e) {
@@ -51,6 +53,16 @@ std::string_view to_string(Reads r) {
   return "";
 }
 
+namespace {
+
+std::string names_of(std::span<const DType> dtypes) {
+  std::vector<std::string> names;
+  for (const DType dtype : dtypes) names.emplace_back(to_string(dtype));
+  return join(names, ", ");
+}
+
+}  // namespace
+
 std::string Variant::name() const {
   const std::string options = options_text();
   return options.empty() ? id() : id() + ":" + options;
@@ -70,6 +82,10 @@ Status Variant::supports(const Problem& p) const {
   }
   if (p.head_dim > widest_head || p.value_dim > widest_head)
     return no("takes head_dim and value_dim from 1 to " + std::to_string(widest_head));
+  for (const auto& [dtype, name] : {std::pair{p.dtype, "dtype"}, {p.kv_dtype, "kv_dtype"}}) {
+    if (std::ranges::find(dtypes(), dtype) == dtypes().end())
+      return no("takes " + names_of(dtypes()) + ", not " + name + "=" + std::string(to_string(dtype)));
+  }
   if (p.heads % p.kv_heads != 0) return no("needs heads to be a multiple of kv_heads");
   if (p.kv_heads != p.heads && !i.grouped_heads) return no("has one kv head for each query head");
   if (p.causal && i.causality == Causality::never) return no("has no causal form");

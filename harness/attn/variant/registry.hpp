@@ -3,11 +3,13 @@
 
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "attn/algebra/algebra.hpp"
+#include "attn/core/array.hpp"
 #include "attn/core/problem.hpp"
 #include "attn/core/result.hpp"
 #include "attn/core/view.hpp"
@@ -18,21 +20,22 @@
 namespace attn {
 
 template <class T>
-struct Inputs;
+struct Values;
 
-// The inputs of a fast path. The last stride is 1, the others are free.
-struct FloatInputs {
-  View<const float, 4> q, k, v;  // [B,H,N,D], [B,Hk,M,D], [B,Hk,M,Dv]
-  const View<const float, 4>& x() const { return q; }
-};
-using Output = View<float, 4>;  // [B,H,N,Dv], last stride 1
-
-// A backward pass: what the forward wrote, the gradient of some number with respect to it, and where the gradients with respect
-// to the inputs go. Every element of those is written, zeros for an input that the variant does not read.
-struct BackwardArrays {
-  View<const float, 4> out, d_out;         // [B,H,N,Dv]
-  View<float, 4> d_q, d_k, d_v;            // as q, k, v
+// What a backward pass is given beside the arrays of the forward pass. Every element of the gradients is written, zeros for an input
+// that the variant does not read.
+struct Gradients : InputGradients {
   const ParameterGradients& d_parameters;  // of the trainable ones
+};
+
+// The same for a page that reads and writes elements as floats.
+struct FloatGradients {
+  View<const float, 4> d_out;
+  View<float, 4> d_q, d_k, d_v;
+  const ParameterGradients& d_parameters;
+
+  explicit FloatGradients(const Gradients& g)
+      : d_out(g.d_out.f32()), d_q(g.d_q.f32_out()), d_k(g.d_k.f32_out()), d_v(g.d_v.f32_out()), d_parameters(g.d_parameters) {}
 };
 
 // Useful work of a problem, independent of how it is done; the harness adds the roof.
@@ -62,7 +65,7 @@ enum class Reads { qkv, xv, x };
 // The rows of a sequence that a variant reads, kept whole: K and V, V, or x.
 index_t token_bytes(const Problem& p, Reads reads);
 // So many numbers for each kv head.
-inline index_t head_bytes(const Problem& p, index_t numbers) { return p.kv_heads * numbers * static_cast<index_t>(sizeof(float)); }
+inline index_t head_bytes(const Problem& p, index_t numbers) { return p.kv_heads * bytes_of(p.kv_dtype, numbers); }
 
 struct VariantInfo {
   std::string title;
@@ -91,10 +94,10 @@ class Plan {
  public:
   virtual ~Plan() = default;
   // Inside an arena of the planned number of threads. Writes every element of the output.
-  virtual void run(const FloatInputs& in, const ParameterSet<float>& parameters, Output out, Workspace& workspace) const = 0;
-  // After `run` with the same inputs, parameters and workspace, when the plan was made for training and the variant's
+  virtual void run(const Arrays& arrays, const ParameterSet<float>& parameters, Workspace& workspace) const = 0;
+  // After `run` with the same arrays, parameters and workspace, when the plan was made for training and the variant's
   // supports_backward() is fine.
-  virtual void backward(const FloatInputs& in, const ParameterSet<float>& parameters, const BackwardArrays& arrays,
+  virtual void backward(const Arrays& arrays, const ParameterSet<float>& parameters, const Gradients& gradients,
                         Workspace& workspace) const = 0;
 };
 
@@ -109,6 +112,8 @@ class Variant {
 
   // What info() declares and what the variant's own supports() adds.
   Status supports(const Problem& p) const;
+  // Number types of q, k and v that its fast path takes.
+  virtual std::span<const DType> dtypes() const = 0;
   virtual Parameters parameters(const Problem& p) const = 0;
   virtual Cost cost(const Problem& p) const = 0;
   // Whether plans have a backward pass of their own. Without one, gradients come from the definition, on the algebra's tape.
@@ -121,10 +126,10 @@ class Variant {
   virtual std::unique_ptr<Plan> plan(const Problem& p, WorkspacePlan& workspace) const = 0;
   // What is a variable among the inputs and parameters has a gradient (attn/algebra/gradient.hpp): the definition is the tape.
   // Choices by number (hashes, the largest k, clusters) are constants to it.
-  virtual Tensor<double> definition(const Problem&, const Inputs<double>&, const ParameterSet<double>&) const = 0;
-  virtual Tensor<float> definition(const Problem&, const Inputs<float>&, const ParameterSet<float>&) const = 0;
+  virtual Tensor<double> definition(const Problem&, const Values<double>&, const ParameterSet<double>&) const = 0;
+  virtual Tensor<float> definition(const Problem&, const Values<float>&, const ParameterSet<float>&) const = 0;
   // What there is to know of it on these inputs, such as how far an iteration came; mostly nothing.
-  virtual std::string note(const Problem& p, const FloatInputs& in) const = 0;
+  virtual std::string note(const Problem& p, const Arrays& arrays) const = 0;
 
  protected:
   virtual Status supports_options(const Problem& p) const = 0;

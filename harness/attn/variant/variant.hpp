@@ -1,4 +1,4 @@
-// What a variant's page includes. A variant is a plain struct; VariantOf (registry.hpp) erases its type.
+// What a variant's page includes. A variant is a plain struct; VariantOf (erase.hpp) erases its type.
 //
 //   struct Local {
 //     struct Options { index_t left = 128; };                                          optional
@@ -9,16 +9,19 @@
 //     static Cost cost(const Problem&, const Options&);
 //     static index_t state_bytes(const Problem&, const Options&);                      optional: default K and V, V, or x whole
 //     template <class T>
-//     static Tensor<T> definition(const Problem&, const Options&, const Inputs<T>&, const ParameterSet<T>&);
-//     static std::string note(const Problem&, const Options&, const FloatInputs&);     optional: of a run's inputs, for the reader
+//     static Tensor<T> definition(const Problem&, const Options&, const Values<T>&, const ParameterSet<T>&);
+//     static std::string note(const Problem&, const Options&, const FloatArrays&);     optional: of a run's inputs, for the reader
 //     Local(const Problem&, const Options&, WorkspacePlan&);                           plan: choose, book, may throw
-//     void run(const FloatInputs&, const ParameterSet<float>&, Output, Workspace&) const;   no allocation, no throw
-//     void backward(const FloatInputs&, const ParameterSet<float>&, const BackwardArrays&, Workspace&) const;   optional: after a
-//                                                                       run of a plan for training (WorkspacePlan::training)
+//     void run(const Arrays&, const ParameterSet<float>&, Workspace&) const;           no allocation, no throw
+//     void backward(const Arrays&, const ParameterSet<float>&, const Gradients&, Workspace&) const;   optional: after a run of a
+//                                                                       plan for training (WorkspacePlan::training)
 //     static Status supports_backward(const Problem&, const Options&);                 optional, with backward
 //     static Cost backward_cost(const Problem&, const Options&);                       optional, with backward
 //   };
 //   ATTN_VARIANT(local, Local)
+//
+// A page that reads elements itself takes FloatArrays and FloatGradients in the place of Arrays and Gradients; it is then refused other
+// number types.
 #pragma once
 
 #include <algorithm>
@@ -38,10 +41,10 @@
 
 namespace attn {
 
-// The inputs of a definition. q may hold only some rows of the problem's Q: position[r] is where row r stands among
+// What a definition reads. q may hold only some rows of the problem's Q: position[r] is where row r stands among
 // the keys (Problem::query_position), so a definition that asks for it can be evaluated at sampled rows.
 template <class T>
-struct Inputs {
+struct Values {
   Tensor<T> q, k, v;  // [B,H,rows,D], [B,Hk,M,D], [B,Hk,M,Dv]
   std::vector<index_t> position;
 
@@ -51,7 +54,7 @@ struct Inputs {
 // The mask of a definition: true where allowed(i, j), or allowed(head, i, j), and, for causal problems, j <= i.
 // [rows, kv_len] or [heads, rows, kv_len].
 template <class T, class F>
-Mask allowed_pairs(const Problem& p, const Inputs<T>& in, F allowed) {
+Mask allowed_pairs(const Problem& p, const Values<T>& in, F allowed) {
   const auto rows = static_cast<index_t>(in.position.size());
   const auto position = [&](index_t row) { return in.position[static_cast<std::size_t>(row)]; };
   const auto visible = [&](index_t i, index_t j) { return !p.causal || j <= i; };
@@ -71,7 +74,7 @@ Tensor<T> per_query_head(const Problem& p, const Tensor<T>& kv) {
 
 // out_i = sum_j softmax_j(scale q_i.k_j) v_j over the keys j that allowed(i, j) and causality permit; zeros if none.
 template <class T, class F>
-Tensor<T> softmax_attention(const Problem& p, const Inputs<T>& in, F allowed) {
+Tensor<T> softmax_attention(const Problem& p, const Values<T>& in, F allowed) {
   const Tensor<T> logits = matmul(in.q, transpose(per_query_head(p, in.k))) * static_cast<T>(p.scale());
   return matmul(softmax(logits, allowed_pairs(p, in, allowed)), per_query_head(p, in.v));
 }

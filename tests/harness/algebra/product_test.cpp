@@ -19,7 +19,7 @@ TEST_CASE("The products of all instruction sets agree, transposed or not", "[alg
       const auto stored_b = right ? transpose(b) : b;
       const auto expected = sum(unsqueeze(a, -1) * b, 1);
       for (const auto product : products) {
-        Array<double> c(Shape{n, m});
+        Elements<double> c(Shape{n, m});
         product(c.writable(), stored_a.data(), {stored_a.extent(0), stored_a.extent(1), left}, stored_b.data(),
                 {stored_b.extent(0), stored_b.extent(1), right});
         CHECK(largest_difference(Tensor<double>(c), expected) < 1e-12);

@@ -32,7 +32,7 @@ inline double largest_difference(const Tensor<double>& a, const Tensor<double>& 
 }
 
 template <class E>
-std::vector<E> list(const Array<E>& a) {
+std::vector<E> list(const Elements<E>& a) {
   return {a.values().begin(), a.values().end()};
 }
 

@@ -2,6 +2,7 @@
 
 #include "attn/exec/arena.hpp"
 #include "attn/layer/layer.hpp"
+#include "attn/variant/planned.hpp"
 #include "harness/algebra/samples.hpp"
 
 using namespace attn;
@@ -23,16 +24,14 @@ View<const float, 4> view(const Tensor<float>& x) { return {x.data(), {x.extent(
 double error_of(const Variant& layer, const Problem& p, int threads) {
   const Tensor<float> x = cast<float>(random({p.batch, p.heads, p.q_len, p.head_dim}, "x"));
   const auto parameters = make_parameters(layer.parameters(p), 3);
-  const auto exact = layer.definition(p, Inputs<double>{cast<double>(x), {}, {}, {}}, widen(parameters));
+  const auto exact = layer.definition(p, Values<double>{cast<double>(x), {}, {}, {}}, widen(parameters));
 
-  WorkspacePlan booked(threads);
-  const auto plan = layer.plan(p, booked);
-  Workspace workspace(booked, Workspace::Mode::checked);
-  Array<float> out(x.shape());
+  Planned planned(layer, p, threads);
+  planned.equip(parameters, Workspace::Mode::checked);
+  Elements<float> out(x.shape());
   const View<float, 4> to(out.writable(), {p.batch, p.heads, p.q_len, p.head_dim});
-  const FloatInputs in{view(x), {}, {}};  // k and v are not read
-  Arena(threads).execute([&] { plan->run(in, parameters, to, workspace); });
-  CHECK(workspace.gaps_intact());
+  planned.run(Arena(threads), {.q = view(x), .out = to});  // k and v are not read
+  CHECK(planned.workspace().gaps_intact());
   return largest_difference(cast<double>(Tensor<float>(out)), exact) / std::sqrt(mean(square(exact)).item());
 }
 

@@ -16,11 +16,11 @@ struct Chosen {
   static VariantInfo info() { return {.title = "test", .formula = "factor(q) v", .cross = false}; }
   static Cost cost(const Problem&, const NoOptions&) { return {}; }
   template <class T>
-  static Tensor<T> definition(const Problem&, const NoOptions&, const Inputs<T>& in, const ParameterSet<T>&) {
+  static Tensor<T> definition(const Problem&, const NoOptions&, const Values<T>& in, const ParameterSet<T>&) {
     return in.v * Choice::factor(in.q);
   }
   Chosen(const Problem&, const NoOptions&, WorkspacePlan&) {}
-  void run(const FloatInputs&, const ParameterSet<float>&, Output, Workspace&) const {}
+  void run(const Arrays&, const ParameterSet<float>&, Workspace&) const {}
 };
 
 template <class T>

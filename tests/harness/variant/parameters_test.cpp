@@ -8,7 +8,7 @@ using namespace attn;
 namespace {
 
 // Every element the first of Q.
-void first_query(std::span<float> values, const Shape&, const FloatInputs& in) {
+void first_query(std::span<float> values, const Shape&, const FloatArrays& in) {
   std::fill(values.begin(), values.end(), in.q(0, 0, 0, 0));
 }
 
@@ -19,7 +19,7 @@ const Parameters specs{{.name = "drawn", .shape = {3}, .init = init::normal(1)},
 
 TEST_CASE("What a variant fits comes from the inputs, all else from the seed", "[variant]") {
   const float seven = 7;
-  const FloatInputs in{{&seven, {1, 1, 1, 1}}, {}, {}};
+  const Arrays in{.q = View<const float, 4>(&seven, {1, 1, 1, 1})};
   const ParameterSet<float> fitted = fit_parameters(specs, in);
   CHECK(fitted.all().size() == 1);
 

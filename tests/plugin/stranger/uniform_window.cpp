@@ -32,11 +32,11 @@ struct UniformWindow {
   static Cost cost(const Problem& p, const Options&) {
     const auto values = static_cast<double>(p.batch * p.heads * p.kv_len * p.value_dim);
     const auto outputs = static_cast<double>(p.batch * p.heads * p.q_len * p.value_dim);
-    return {.flops = 2 * values, .bytes = (values + outputs) * sizeof(float), .exps = 0};
+    return {.flops = 2 * values, .bytes = sizeof(float) * (values + outputs), .exps = 0};
   }
 
   template <class T>
-  static Tensor<T> definition(const Problem& p, const Options& o, const Inputs<T>& in, const ParameterSet<T>&) {
+  static Tensor<T> definition(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>&) {
     const Mask window = allowed_pairs(p, in, [&](index_t i, index_t j) { return i - j <= o.left && j - i <= o.right; });
     return matmul(softmax(zeros<T>(window.shape()), window), in.v);
   }
@@ -44,11 +44,11 @@ struct UniformWindow {
   UniformWindow(const Problem& p, const Options& o, WorkspacePlan& plan)
       : p_(p), o_(o), sums_(plan.per_worker<double>(p.value_dim)) {}
 
-  void run(const FloatInputs& in, const ParameterSet<float>&, Output out, Workspace& workspace) const {
+  void run(const FloatArrays& a, const ParameterSet<float>&, Workspace& workspace) const {
     parallel_tasks(p_.batch * p_.heads, [&](index_t task, int worker) {
       const index_t b = task / p_.heads;
       const index_t h = task % p_.heads;
-      slide(in.v[b][h], out[b][h], workspace.of(worker, sums_));
+      slide(a.v[b][h], a.out[b][h], workspace.of(worker, sums_));
     });
   }
 

@@ -53,7 +53,7 @@ LinearAttention::LinearAttention(const Problem& p, index_t features, Denominator
 
 class LinearAttention::Run {
  public:
-  Run(const LinearAttention& plan, const Arrays& x, const Workspace& workspace, FeatureMap query, FeatureMap key,
+  Run(const LinearAttention& plan, const Views& x, const Workspace& workspace, FeatureMap query, FeatureMap key,
       const GateMap* gate)
       : plan_(plan), p_(plan.p_), x_(x), workspace_(workspace), query_(query), key_(key), gate_(gate) {}
 
@@ -292,13 +292,13 @@ class LinearAttention::Run {
 
   const LinearAttention& plan_;
   const Problem& p_;
-  const Arrays& x_;
+  const Views& x_;
   const Workspace& workspace_;
   FeatureMap query_, key_;
   const GateMap* gate_;
 };
 
-void LinearAttention::run(const Arrays& arrays, const Workspace& workspace, FeatureMap query, FeatureMap key,
+void LinearAttention::run(const Views& arrays, const Workspace& workspace, FeatureMap query, FeatureMap key,
                           const GateMap* gate) const {
   Run(*this, arrays, workspace, query, key, gate).all();
 }

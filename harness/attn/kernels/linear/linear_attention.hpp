@@ -3,7 +3,8 @@
 // Features live only as panels of some tokens, which the caller's maps fill.
 #pragma once
 
-#include "attn/core/view.hpp"
+#include "attn/core/array.hpp"
+#include "attn/core/problem.hpp"
 #include "attn/exec/arena.hpp"
 #include "attn/exec/workspace.hpp"
 #include "attn/kernels/dense/gemm.hpp"
@@ -35,11 +36,17 @@ class LinearAttention {
   // No denominators: null. `peaks`: the maps use TokenPanel::peak.
   LinearAttention(const Problem& p, index_t features, Denominators denominators, WorkspacePlan& workspace, bool peaks = false);
 
-  struct Arrays {
+  struct Views {
     View<const float, 4> q, k, v;
     View<float, 4> out;
+
+    Views(const View<const float, 4>& q_, const View<const float, 4>& k_, const View<const float, 4>& v_,
+          const View<float, 4>& out_)
+        : q(q_), k(k_), v(v_), out(out_) {}
+    // NOLINTNEXTLINE(google-explicit-constructor): the engine's door
+    Views(const Arrays& a) : Views(a.q.f32(), a.k.f32(), a.v.f32(), a.out.f32_out()) {}
   };
-  void run(const Arrays& arrays, const Workspace& workspace, FeatureMap query, FeatureMap key, const GateMap* gate = nullptr) const;
+  void run(const Views& arrays, const Workspace& workspace, FeatureMap query, FeatureMap key, const GateMap* gate = nullptr) const;
 
  private:
   // S [features, value_dim], z [features], the peak and the product of gates of some keys.

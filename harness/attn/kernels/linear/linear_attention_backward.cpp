@@ -64,7 +64,7 @@ LinearAttentionBackward::LinearAttentionBackward(const Problem& p, index_t featu
 
 class LinearAttentionBackward::Run {
  public:
-  Run(const LinearAttentionBackward& plan, const Arrays& x, const Workspace& workspace, FeatureMap query, FeatureMap key,
+  Run(const LinearAttentionBackward& plan, const Views& x, const Workspace& workspace, FeatureMap query, FeatureMap key,
       FeaturePull query_pull, FeaturePull key_pull)
       : plan_(plan),
         p_(plan.p_),
@@ -274,13 +274,13 @@ class LinearAttentionBackward::Run {
   const LinearAttentionBackward& plan_;
   const Problem& p_;
   const index_t panel_;
-  const Arrays& x_;
+  const Views& x_;
   const Workspace& workspace_;
   FeatureMap query_, key_;
   FeaturePull query_pull_, key_pull_;
 };
 
-void LinearAttentionBackward::run(const Arrays& x, const Workspace& workspace, FeatureMap query, FeatureMap key,
+void LinearAttentionBackward::run(const Views& x, const Workspace& workspace, FeatureMap query, FeatureMap key,
                                   FeaturePull query_pull, FeaturePull key_pull) const {
   const Run run(*this, x, workspace, query, key, query_pull, key_pull);
   p_.causal ? run.causal() : run.bidirectional();

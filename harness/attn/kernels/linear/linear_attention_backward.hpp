@@ -27,11 +27,21 @@ class LinearAttentionBackward {
   // Books nothing unless the plan is for training.
   LinearAttentionBackward(const Problem& p, index_t features, Denominators denominators, WorkspacePlan& workspace);
 
-  struct Arrays {
+  struct Views {
     View<const float, 4> q, k, v, out, d_out;
     View<float, 4> d_q, d_k, d_v;
+
+    Views(const Arrays& a, const InputGradients& g)
+        : q(a.q.f32()),
+          k(a.k.f32()),
+          v(a.v.f32()),
+          out(a.out.f32()),
+          d_out(g.d_out.f32()),
+          d_q(g.d_q.f32_out()),
+          d_k(g.d_k.f32_out()),
+          d_v(g.d_v.f32_out()) {}
   };
-  void run(const Arrays&, const Workspace&, FeatureMap query, FeatureMap key, FeaturePull query_pull, FeaturePull key_pull) const;
+  void run(const Views&, const Workspace&, FeatureMap query, FeatureMap key, FeaturePull query_pull, FeaturePull key_pull) const;
 
  private:
   class Run;

@@ -93,7 +93,7 @@ void AdditiveAttention::project(View<const float, 4> x, View<const float, 3> wei
   });
 }
 
-void AdditiveAttention::run(const Arrays& arrays, const Workspace& workspace) const {
+void AdditiveAttention::run(const Views& arrays, const Workspace& workspace) const {
   float *queries = workspace.shared(queries_).data(), *keys = workspace.shared(keys_).data();
   project(arrays.q, arrays.query_weights, false, queries, workspace);
   project(arrays.k, arrays.key_weights, true, keys, workspace);

@@ -2,7 +2,8 @@
 // tanh(a + b) = 1 - 2 / (1 + e^2a e^2b): exponentials once for each token, none for pairs, and one division for four tanh.
 #pragma once
 
-#include "attn/core/view.hpp"
+#include "attn/core/array.hpp"
+#include "attn/core/problem.hpp"
 #include "attn/exec/workspace.hpp"
 #include "attn/kernels/dense/weighted_sum.hpp"
 
@@ -15,13 +16,23 @@ class AdditiveAttention {
   // Where |a_ic| and |b_jc| are both above 40 and of opposite sign, their sum is wrong: they are held to 40.
   AdditiveAttention(const Problem& p, index_t size, WorkspacePlan& workspace);
 
-  struct Arrays {
+  struct Views {
     View<const float, 4> q, k, v;
     View<float, 4> out;
     View<const float, 3> query_weights, key_weights;  // [H,D,size]
     View<const float, 2> weights;                     // [H,size]
+
+    Views(const Arrays& a, const View<const float, 3>& query_weights_, const View<const float, 3>& key_weights_,
+          const View<const float, 2>& weights_)
+        : q(a.q.f32()),
+          k(a.k.f32()),
+          v(a.v.f32()),
+          out(a.out.f32_out()),
+          query_weights(query_weights_),
+          key_weights(key_weights_),
+          weights(weights_) {}
   };
-  void run(const Arrays& arrays, const Workspace& workspace) const;
+  void run(const Views& arrays, const Workspace& workspace) const;
 
  private:
   void project(View<const float, 4> x, View<const float, 3> weights, bool keys, float* to, const Workspace& workspace) const;

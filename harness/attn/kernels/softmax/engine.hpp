@@ -1,7 +1,7 @@
 // Softmax attention over any set of keys, at the speed of the tile kernel (tile.hpp). A variant plans one engine, then runs it
 // with a schedule of about ten lines (keys.hpp):
 //
-//   engine.run({in.q, in.k, in.v, out}, workspace, [&](const QueryBlock&, KeyList& keys) { keys.all().band(left, right); });
+//   engine.run(arrays, workspace, [&](const QueryBlock&, KeyList& keys) { keys.all().band(left, right); });
 //
 // Results depend on the plan (problem, options, threads, instruction set) and on nothing else: same plan, same bits.
 // Denormal numbers count as zero inside (they cost 250 times a multiplication on the machines at hand). Logits beyond 1e9 in size
@@ -12,6 +12,7 @@
 #include <optional>
 #include <span>
 
+#include "attn/core/array.hpp"
 #include "attn/core/problem.hpp"
 #include "attn/core/view.hpp"
 #include "attn/exec/arena.hpp"
@@ -47,6 +48,13 @@ struct EngineArrays {
   View<float, 4> out;       // [B,H,N,Dv]   zeros for a query that sees no key
   View<float, 3> lse = {};  // [B,H,N]      optional: ln sum exp(logit), -inf for a query that sees no key
   bool resume = false;      // out and lse hold what earlier runs found among other keys: go on from there
+
+  EngineArrays(const View<const float, 4>& q_, const View<const float, 4>& k_, const View<const float, 4>& v_,
+               const View<float, 4>& out_ = {}, const View<float, 3>& lse_ = {}, bool resume_ = false)
+      : q(q_), k(k_), v(v_), out(out_), lse(lse_), resume(resume_) {}
+  // NOLINTNEXTLINE(google-explicit-constructor): the engine's door
+  EngineArrays(const Arrays& a, const View<float, 3>& lse_ = {}, bool resume_ = false)
+      : EngineArrays(a.q.f32(), a.k.f32(), a.v.f32(), a.out.f32_out(), lse_, resume_) {}
 };
 
 using KeySchedule = FunctionRef<void(const QueryBlock&, KeyList&)>;
@@ -60,6 +68,12 @@ struct EngineGradients {
   View<float, 4> d_k;          // [B,Hk,M,D]
   View<float, 4> d_v;          // [B,Hk,M,Dv]
   bool add = false;            // to what d_q, d_k and d_v hold: for an engine after another
+
+  EngineGradients(const View<const float, 4>& out_, const View<const float, 4>& d_out_, const View<float, 4>& d_q_,
+                  const View<float, 4>& d_k_, const View<float, 4>& d_v_, bool add_ = false)
+      : out(out_), d_out(d_out_), d_q(d_q_), d_k(d_k_), d_v(d_v_), add(add_) {}
+  EngineGradients(const Arrays& a, const InputGradients& g)
+      : EngineGradients(a.out.f32(), g.d_out.f32(), g.d_q.f32_out(), g.d_k.f32_out(), g.d_v.f32_out()) {}
 };
 
 // How the queries of a problem are cut into blocks that share a list of keys.

@@ -150,7 +150,11 @@ TEST_CASE("additive: softmax of w.tanh(q W + k U), whatever the size of the laye
         const AdditiveAttention engine(p, size, booked);
         const Workspace workspace(booked, Workspace::Mode::checked);
         Arena(2).execute([&] {
-          engine.run({q.view(), k.view(), v.view(), out.writable(), w.view()[0], u.view()[0], weights.view()[0][0]}, workspace);
+          engine.run({{.q = q.view(), .k = k.view(), .v = v.view(), .out = out.writable()},
+                      w.view()[0],
+                      u.view()[0],
+                      weights.view()[0][0]},
+                     workspace);
         });
         CHECK(workspace.gaps_intact());
         const auto project = [&](const Heads& x, const Heads& by, index_t b, index_t head, index_t h, index_t i, index_t c) {

@@ -19,11 +19,11 @@ namespace {
 using Times = std::function<int(index_t row, index_t position, index_t key)>;  // how often the query sees the key
 using Schedule = std::function<void(const QueryBlock&, KeyList&)>;
 
-struct Arrays {
+struct Sample {
   Problem p;
   std::vector<float> q, k, v, d_out, out, d_q, d_k, d_v;
 
-  explicit Arrays(const Problem& problem) : p(problem) {
+  explicit Sample(const Problem& problem) : p(problem) {
     const index_t queries = p.batch * p.heads * p.q_len, keys = p.batch * p.kv_heads * p.kv_len;
     q = normals(queries * p.head_dim, 1);
     k = normals(keys * p.head_dim, 2);
@@ -53,7 +53,7 @@ struct Expected {
   std::vector<double> d_q, d_k, d_v;
 };
 
-Expected expected(const Arrays& a, const Times& times) {
+Expected expected(const Sample& a, const Times& times) {
   const Problem& p = a.p;
   Expected e{std::vector<double>(a.q.size()), std::vector<double>(a.k.size()), std::vector<double>(a.v.size())};
   const auto at = [](index_t row, index_t width, index_t x) { return static_cast<std::size_t>(row * width + x); };
@@ -111,8 +111,8 @@ void check(const Problem& p, const EngineOptions& options, const Schedule& sched
   for (const auto& [isa, threads] : isas_and_threads()) {
     REQUIRE(force_isa(isa));
     INFO(to_string(p) << " isa=" << active_isa() << " threads=" << threads);
-    Arrays a(p);
-    WorkspacePlan plan(threads, Purpose::training);
+    Sample a(p);
+    WorkspacePlan plan(threads, Pass::forward_backward);
     const SoftmaxEngine engine(p, options, plan);
     const Workspace workspace(plan, Workspace::Mode::checked);
     Arena(threads).execute([&] {
@@ -174,8 +174,8 @@ TEST_CASE("Rows left out give no gradient, and what follows is added", "[kernels
   const std::vector<std::int32_t> others = {0, 7, 50, 99};
   const auto few = [](const QueryBlock&, KeyList& keys) { keys.range(20, 30); };
   const auto list = [&](index_t, index_t, index_t) { return std::span<const std::int32_t>(others); };
-  Arrays a(p);
-  WorkspacePlan plan(2, Purpose::training);
+  Sample a(p);
+  WorkspacePlan plan(2, Pass::forward_backward);
   const SoftmaxEngine most(p, {}, plan), rest(p, {.queries = QueryBlocks::listed(1, 4)}, plan);
   const Workspace workspace(plan, Workspace::Mode::checked);
   Arena(2).execute([&] {
@@ -198,7 +198,7 @@ TEST_CASE("Rows left out give no gradient, and what follows is added", "[kernels
 
 TEST_CASE("The backward pass books memory that grows with the length, not with its square", "[kernels]") {
   const auto booked = [](index_t n) {
-    WorkspacePlan plan(2, Purpose::training);
+    WorkspacePlan plan(2, Pass::forward_backward);
     const SoftmaxEngine engine({.batch = 1, .heads = 1, .kv_heads = 1, .q_len = n, .kv_len = n}, {}, plan);
     return plan.bytes();
   };

@@ -55,11 +55,10 @@ Output run_passes(const Case& c, const std::vector<EngineOptions>& passes, const
   const Problem& p = c.p;
   const auto size = static_cast<std::size_t>(p.batch * p.heads * p.q_len);
   Output result{std::vector<float>(size * static_cast<std::size_t>(p.value_dim), nan_value), std::vector<float>(size, nan_value)};
-  EngineArrays arrays{.q = {c.q.data(), {p.batch, p.heads, p.q_len, p.head_dim}},
-                      .k = {c.k.data(), {p.batch, p.kv_heads, p.kv_len, p.head_dim}},
-                      .v = {c.v.data(), {p.batch, p.kv_heads, p.kv_len, p.value_dim}},
-                      .out = {result.out.data(), {p.batch, p.heads, p.q_len, p.value_dim}},
-                      .lse = {result.lse.data(), {p.batch, p.heads, p.q_len}}};
+  EngineArrays arrays(
+      {c.q.data(), {p.batch, p.heads, p.q_len, p.head_dim}}, {c.k.data(), {p.batch, p.kv_heads, p.kv_len, p.head_dim}},
+      {c.v.data(), {p.batch, p.kv_heads, p.kv_len, p.value_dim}}, {result.out.data(), {p.batch, p.heads, p.q_len, p.value_dim}},
+      {result.lse.data(), {p.batch, p.heads, p.q_len}});
   for (const EngineOptions& options : passes) {
     WorkspacePlan plan(c.threads);
     const SoftmaxEngine engine(p, options, plan);
@@ -502,11 +501,9 @@ TEST_CASE("strided views are read and written in place") {
   const SoftmaxEngine engine(p, {}, plan);
   const Workspace workspace(plan, Workspace::Mode::checked);
   Arena(1).execute([&] {
-    engine.run({.q = {q.data(), extents, strides},
-                .k = {k.data(), extents, strides},
-                .v = {v.data(), extents, strides},
-                .out = {out.data(), extents, strides}},
-               workspace, all_keys);
+    engine.run(
+        {{q.data(), extents, strides}, {k.data(), extents, strides}, {v.data(), extents, strides}, {out.data(), extents, strides}},
+        workspace, all_keys);
   });
   std::vector<float> want = spread(run(c, all_keys).out);
   for (std::size_t i = 0; i < out.size(); ++i) CHECK(out[i] == (std::isnan(want[i]) ? 42.0f : want[i]));

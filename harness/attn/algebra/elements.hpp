@@ -1,4 +1,4 @@
-// Array<E>: the elements of a tensor, a mask or an index table. Row-major, immutable once handed out, cheap to copy.
+// Elements<E>: the elements of a tensor, a mask or an index table. Row-major, immutable once handed out, cheap to copy.
 #pragma once
 
 #include <algorithm>
@@ -14,17 +14,17 @@
 namespace attn {
 
 template <class E>
-class Array {
+class Elements {
  public:
-  Array() : Array(Shape{0}) {}
+  Elements() : Elements(Shape{0}) {}
 
   // Not initialised: for the function that fills the array through writable() before anybody else sees it.
-  explicit Array(Shape shape)
+  explicit Elements(Shape shape)
       : shape_(std::move(shape)),
         size_(volume(shape_)),
         elements_(std::make_shared_for_overwrite<E[]>(static_cast<std::size_t>(size_))) {}
 
-  Array(Shape shape, std::span<const E> values) : Array(std::move(shape)) {
+  Elements(Shape shape, std::span<const E> values) : Elements(std::move(shape)) {
     ATTN_ASSERT(static_cast<index_t>(values.size()) == size_);
     std::copy(values.begin(), values.end(), elements_.get());
   }
@@ -50,11 +50,11 @@ class Array {
 
   // The array of f(i, j, ...), one index an axis.
   template <class F>
-  static Array from(Shape shape, F f);
+  static Elements from(Shape shape, F f);
 
   // Shares the elements. One extent may be -1.
-  Array reshaped(Shape shape) const {
-    Array other = *this;
+  Elements reshaped(Shape shape) const {
+    Elements other = *this;
     other.shape_ = resolve(std::move(shape), size_);
     return other;
   }
@@ -65,8 +65,8 @@ class Array {
   std::shared_ptr<E[]> elements_;
 };
 
-using Mask = Array<bool>;        // true: allowed
-using Indices = Array<index_t>;  // row numbers
+using Mask = Elements<bool>;        // true: allowed
+using Indices = Elements<index_t>;  // row numbers
 
 namespace detail {
 
@@ -93,9 +93,9 @@ void tabulate(E*& out, const Shape& shape, F& f, I... indices) {
 
 template <class E>
 template <class F>
-Array<E> Array<E>::from(Shape shape, F f) {
+Elements<E> Elements<E>::from(Shape shape, F f) {
   ATTN_ASSERT((shape.size() == detail::arity<F>()));
-  Array out(std::move(shape));
+  Elements out(std::move(shape));
   E* next = out.writable();
   detail::tabulate(next, out.shape(), f);
   return out;

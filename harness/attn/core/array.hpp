@@ -1,0 +1,149 @@
+// Tensors as they cross a door: number type, extents and strides at run time, without ownership. Who reads or writes elements asks
+// for a View of the type that they have.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <span>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "attn/core/assert.hpp"
+#include "attn/core/dtype.hpp"
+#include "attn/core/view.hpp"
+
+namespace attn {
+
+class Array {
+ public:
+  static constexpr std::size_t most_axes = 6;
+
+  // Nothing: as() gives empty views of it.
+  Array() = default;
+
+  // NOLINTNEXTLINE(google-explicit-constructor): a view knows all that an array does, and more
+  template <class T, std::size_t R>
+  requires(R <= most_axes) Array(const View<T, R>& view)
+      : data_(const_cast<std::remove_const_t<T>*>(view.data_handle())),
+        dtype_(dtype_of<std::remove_const_t<T>>),
+        writable_(!std::is_const_v<T>),
+        rank_(R) {
+    std::ranges::copy(view.extents(), extents_.begin());
+    std::ranges::copy(view.strides(), strides_.begin());
+  }
+
+  // Row-major, in memory of bytes_of(dtype, product of the extents).
+  Array(DType dtype, std::byte* data, std::span<const index_t> extents) : data_(data), dtype_(dtype), rank_(extents.size()) {
+    ATTN_ASSERT(rank_ <= most_axes);
+    std::ranges::copy(extents, extents_.begin());
+    index_t stride = 1;
+    for (std::size_t r = rank_; r-- > 0; stride *= extents_[r]) strides_[r] = stride;
+  }
+
+  bool empty() const { return data_ == nullptr; }
+  DType dtype() const { return dtype_; }
+  std::size_t rank() const { return rank_; }
+  std::span<const index_t> extents() const { return {extents_.data(), rank_}; }
+  std::span<const index_t> strides() const { return {strides_.data(), rank_}; }  // in elements
+  index_t extent(std::size_t axis) const { return extents_[axis]; }
+  index_t stride(std::size_t axis) const { return strides_[axis]; }
+  index_t size() const {
+    index_t count = empty() ? 0 : 1;
+    for (const index_t extent : extents()) count *= extent;
+    return count;
+  }
+  index_t bytes() const { return bytes_of(dtype_, size()); }  // of the elements, were they dense
+
+  // The elements. Their type and the number of axes must be the array's; who writes needs an array made of a View<T>.
+  template <class T, std::size_t R>
+  View<T, R> as() const {
+    if (empty()) return {};
+    ATTN_ASSERT((dtype_ == dtype_of<std::remove_const_t<T>> && rank_ == R && (std::is_const_v<T> || writable_)));
+    std::array<index_t, R> extents, strides;
+    std::copy_n(extents_.begin(), R, extents.begin());
+    std::copy_n(strides_.begin(), R, strides.begin());
+    return {static_cast<T*>(data_), extents, strides};
+  }
+  template <std::size_t R = 4>
+  View<const float, R> f32() const {
+    return as<const float, R>();
+  }
+  template <std::size_t R = 4>
+  View<float, R> f32_out() const {
+    return as<float, R>();
+  }
+
+  // The same elements from the origin, fewer of them.
+  Array first(std::size_t axis, index_t extent) const {
+    ATTN_ASSERT(axis < rank_ && extent <= extents_[axis]);
+    Array part = *this;
+    part.extents_[axis] = extent;
+    return part;
+  }
+
+ private:
+  void* data_ = nullptr;
+  DType dtype_ = DType::f32;
+  bool writable_ = true;
+  std::size_t rank_ = 0;
+  std::array<index_t, most_axes> extents_{}, strides_{};
+};
+
+// A few arrays by name.
+class NamedArrays {
+ public:
+  void set(std::string name, Array array) {
+    const auto at = std::ranges::find(entries_, name, &Entry::first);
+    if (at != entries_.end()) {
+      at->second = array;
+    } else {
+      entries_.emplace_back(std::move(name), array);
+    }
+  }
+  const Array* find(std::string_view name) const {
+    const auto at = std::ranges::find(entries_, name, &Entry::first);
+    return at != entries_.end() ? &at->second : nullptr;
+  }
+  // It must be there.
+  const Array& operator[](std::string_view name) const {
+    const Array* array = find(name);
+    ATTN_ASSERT(array != nullptr);
+    return *array;
+  }
+  auto begin() const { return entries_.begin(); }
+  auto end() const { return entries_.end(); }
+
+ private:
+  using Entry = std::pair<std::string, Array>;
+  std::vector<Entry> entries_;
+};
+
+// What a run reads and writes. The last stride is 1, the others are free.
+struct Arrays {
+  Array q, k, v;     // [B,H,N,D], [B,Hk,M,D], [B,Hk,M,Dv]
+  Array out;         // [B,H,N,Dv] of f32; empty for who only looks at the inputs
+  NamedArrays more;  // what the variant declares beside q, k, v
+
+  const Array& x() const { return q; }  // what a mixer without queries and keys reads
+};
+
+// Of a backward pass: the gradient of some number with respect to the output, and where the gradients with respect to the inputs go.
+struct InputGradients {
+  Array d_out;          // [B,H,N,Dv]
+  Array d_q, d_k, d_v;  // as q, k, v
+};
+
+// The same for who reads elements as floats.
+struct FloatArrays {
+  View<const float, 4> q, k, v;
+  View<float, 4> out;
+
+  FloatArrays() = default;
+  explicit FloatArrays(const Arrays& a) : q(a.q.f32()), k(a.k.f32()), v(a.v.f32()), out(a.out.f32_out()) {}
+  const View<const float, 4>& x() const { return q; }
+};
+
+}  // namespace attn

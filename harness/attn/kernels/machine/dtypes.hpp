@@ -1,0 +1,12 @@
+// What the engines take at their doors.
+#pragma once
+
+#include <array>
+
+#include "attn/core/dtype.hpp"
+
+namespace attn::kernels {
+
+inline constexpr std::array engine_dtypes = {DType::f32};
+
+}  // namespace attn::kernels
