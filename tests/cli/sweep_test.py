@@ -27,6 +27,11 @@ def rows_of(path):
         return list(csv.DictReader(file))
 
 
+def as_lines(columns):
+    """JSON that a diff shows column by column."""
+    return "[\n" + ",\n".join("  " + json.dumps(column) for column in columns) + "\n]\n"
+
+
 class Case(unittest.TestCase):
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
@@ -496,6 +501,10 @@ class Output(Case):
         self.sweep("--variants", "copy_v", "--n", "64")
         header = pathlib.Path(self.out).read_text().splitlines(keepends=True)[0]
         self.golden("header.csv", header)
+        context = json.loads((self.folder / "a.context.json").read_text())
+        self.assertEqual(context["csv_schema"], 2)
+        self.golden("columns.json", as_lines(context["columns"]))
+        self.assertEqual([column["name"] for column in context["columns"]], header.strip().split(","))
         self.assertEqual(header.strip().split(","), [line.split()[0] for line in run("--columns").stdout.splitlines()])
 
     def test_the_family_table_is_the_readme(self):
