@@ -183,6 +183,17 @@ class Interruption(Case):
         key = lambda row: (row["variant"], int(row["seed"]), row["accuracy"], row["loss"])
         self.assertEqual(sorted(map(key, rows_of(self.out))), sorted(map(key, rows_of(whole))))
 
+    def test_a_resumed_training_tells_of_all_its_rows(self):
+        self.trained(*self.LONG, "--seed", "1")
+        done = self.train(*self.LONG[:-1], "--seed", "1..3", "--resume")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        (line,) = [line for line in done.stdout.splitlines() if line.startswith("linear")]
+        rows = [row for row in rows_of(self.out) if row["variant"] == "linear"]
+        self.assertEqual(len(rows), 3)
+        mean = sum(float(row["accuracy"]) for row in rows) / 3
+        self.assertIn(f"{mean:.4f}", line)
+        self.assertIn("4 new, 2 from before", done.stdout.splitlines())
+
     def test_closed_and_full_streams_do_not_end_the_training(self):
         for streams in (">&- 2>&-", "<&- >&- 2>&-", ">/dev/full 2>/dev/full"):
             command = f"exec {TRAIN} {' '.join(self.LONG[:-1])} --out {self.out} --force {streams}"
