@@ -27,6 +27,11 @@ def rows_of(path):
         return list(csv.DictReader(file))
 
 
+def as_lines(columns):
+    """JSON that a diff shows column by column."""
+    return "[\n" + ",\n".join("  " + json.dumps(column) for column in columns) + "\n]\n"
+
+
 class Case(unittest.TestCase):
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
@@ -205,6 +210,28 @@ class Statuses(Case):
                                 (["--variants", "linformer", "--causal", "yes"], 5), (["--variants", "copy_v"], 0)):
             for mode in ("--force", "--resume"):
                 self.assertEqual(self.sweep(*arguments, "--n", "64", mode).returncode, code, (arguments, mode))
+
+    def test_a_resumed_sweep_tells_of_all_its_rows(self):
+        self.assertEqual(self.sweep("--variants", "copy_v", "--n", "64").returncode, 0)
+        self.assertEqual(self.sweep("--plugin", FAULTY, "--variants", "faulty:how=crash", "--n", "64", "--resume").returncode, 1)
+        done = self.sweep("--variants", "copy_v,mean_v", "--n", "64", "--resume")
+        self.assertEqual(done.returncode, 1, done.stderr)  # as the file says, not as this call alone would
+        table = done.stdout.splitlines()
+        for name in ("copy_v", "mean_v", "faulty"):
+            self.assertEqual(sum(name in line for line in table), 1, done.stdout)
+        self.assertIn("1 new, 2 from before", table)
+        (kept,) = [line for line in table if line.lstrip().startswith("copy_v")]
+        row = next(row for row in rows_of(self.out) if row["variant"] == "copy_v")
+        self.assertIn(f"{float(row['roof_fraction']):.2f} {row['roof_binds']}", kept)
+
+    def test_a_csv_that_another_program_saved_is_gone_on_with(self):
+        self.assertEqual(self.sweep("--variants", "copy_v", "--n", "64").returncode, 0)
+        text = pathlib.Path(self.out).read_bytes()
+        pathlib.Path(self.out).write_bytes(b"\xef\xbb\xbf" + text.replace(b"\n", b"\r\n"))
+        done = self.sweep("--variants", "copy_v,mean_v", "--n", "64", "--resume")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        with open(self.out, newline="", encoding="utf-8-sig") as file:
+            self.assertEqual([row["variant"] for row in csv.DictReader(file)], ["copy_v", "mean_v"])
 
     def test_the_budget_ends_the_search_for_an_error_too(self):
         done = self.sweep("--variants", "local", "--n", "64", "--iso-error", "0.5", "--input", "iid:0.1", "--budget", "0.0001")
@@ -496,6 +523,10 @@ class Output(Case):
         self.sweep("--variants", "copy_v", "--n", "64")
         header = pathlib.Path(self.out).read_text().splitlines(keepends=True)[0]
         self.golden("header.csv", header)
+        context = json.loads((self.folder / "a.context.json").read_text())
+        self.assertEqual(context["csv_schema"], 2)
+        self.golden("columns.json", as_lines(context["columns"]))
+        self.assertEqual([column["name"] for column in context["columns"]], header.strip().split(","))
         self.assertEqual(header.strip().split(","), [line.split()[0] for line in run("--columns").stdout.splitlines()])
 
     def test_the_family_table_is_the_readme(self):

@@ -164,13 +164,13 @@ TEST_CASE("a row read back is the row that was written") {
       rows.back().measurement.outcome = outcome;
     }
   }
-  for (const std::size_t samples : {0, 1, 2, 5, 6, 9, 10}) {  // even and odd: a median of two is rounded once more
+  for (const int samples : {0, 1, 2, 5, 6, 9, 10}) {  // even and odd: a median of two is rounded once more
     Measurement m = full_row().measurement;
     m.samples_s.clear();
     m.against_s.clear();
-    for (std::size_t i = 0; i < samples; ++i) {
-      m.samples_s.push_back(1 / (3.0 + static_cast<double>(i * i)));
-      m.against_s.push_back(1 / (7.0 + static_cast<double>(i)));
+    for (int i = 0; i < samples; ++i) {
+      m.samples_s.push_back(1 / (3.0 + i * i));
+      m.against_s.push_back(1 / (7.0 + i));
     }
     rows.push_back(make_row(full_row().cell, m, {.fma_gflops = 4, .read_gbs = 1}));
   }

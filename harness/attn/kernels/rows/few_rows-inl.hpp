@@ -5,8 +5,6 @@
 #else
 #define ATTN_KERNELS_FEW_ROWS_INL
 #endif
-#include <hwy/cache_control.h>
-
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -43,19 +41,25 @@ HWY_INLINE V held(V x) {
   return x;
 }
 
-// Rows on their way into the first cache, a few lines at a time, in the order of addresses: a burst, or rows out of order, costs
-// 10 to 30 points of the bandwidth (prototype on Zen 5).
+// Rows on their way into the caches, a few lines at a time, in the order of addresses: a burst, or rows out of order, costs 10 to
+// 30 points of the bandwidth (Zen 5). `near` comes into the first cache, and with each row one of `far` into the second: the first
+// alone has too few lines under way for DRAM (Zen 4, 256 MB: 0.40 of the bandwidth at 4 and 8 rows, so 0.61 to 0.70). A single
+// query row does not use a first cache's worth before it is overtaken: there both go to the second (0.76, else 0.68).
 class Fetch {
  public:
-  Fetch(const std::byte* const* rows, index_t count, index_t row_bytes) : row_(rows), end_(rows + count), bytes_(row_bytes) {
-    const index_t row_lines = (row_bytes + 63) / 64;
+  Fetch(const std::byte* const* near, index_t count, const std::byte* const* far, index_t far_count, index_t row_bytes)
+      : row_(near), end_(near + count), far_(far), far_end_(near + std::min(count, far_count)), bytes_(row_bytes) {
     if (count == 0) return;
-    lines_ = count * row_lines;
+    lines_ = count * ((row_bytes + 63) / 64);
     // Rows that lie one after another are one long row.
-    together_ = rows[count - 1] - rows[0] == (count - 1) * row_bytes;
-    if (together_) end_ = row_ + 1, bytes_ *= count;
-    at_ = *row_;
-    stop_ = at_ + bytes_;
+    const auto lie_together = [&](const std::byte* const* rows) { return rows[count - 1] - rows[0] == (count - 1) * row_bytes; };
+    together_ = lie_together(near) && (far_count < count || lie_together(far));
+    if (together_) {
+      end_ = near + 1;
+      bytes_ *= count;
+      if (far_count < count) far_end_ = near;
+    }
+    enter_row();
   }
 
   // All of them in so many steps.
@@ -67,26 +71,38 @@ class Fetch {
     return rate_ > 0 && rate <= most && (together_ || bytes_ % (64 * rate) == 0) ? rate : 0;
   }
 
-  // A step. kRate: `rate`.
-  template <int kRate>
+  // A step. kRate: `rate`. kSingle: for one query row.
+  template <int kRate, bool kSingle>
   HWY_INLINE void bring() {
     constexpr int together = kRate > 0 ? kRate : 1;
     for (index_t left = kRate > 0 ? kRate : rate_; left > 0; left -= together) {
       if (HWY_UNLIKELY(at_ >= stop_)) {
         if (row_ == end_ || ++row_ == end_) return;
-        at_ = *row_;
-        stop_ = at_ + bytes_;
+        ++far_;
+        enter_row();
       }
-      ATTN_UNROLL for (int i = 0; i < together; ++i) hwy::Prefetch(at_ + 64 * i);
+      ATTN_UNROLL for (int i = 0; i < together; ++i) {
+        __builtin_prefetch(at_ + 64 * i, 0, kSingle ? 2 : 3);
+        __builtin_prefetch(at_ + to_far_ + 64 * i, 0, 2);
+      }
       at_ += 64 * together;
     }
   }
 
  private:
+  HWY_INLINE void enter_row() {
+    at_ = *row_;
+    stop_ = at_ + bytes_;
+    to_far_ = row_ < far_end_ ? *far_ - at_ : 0;
+  }
+
   const std::byte* at_ = nullptr;
   const std::byte* stop_ = nullptr;
+  index_t to_far_ = 0;
   const std::byte* const* row_;
   const std::byte* const* end_;
+  const std::byte* const* far_;
+  const std::byte* const* far_end_;
   index_t bytes_, lines_ = 0, rate_ = 0;
   bool together_ = false;
 };
@@ -146,12 +162,12 @@ HWY_INLINE void score(const std::byte* const* k, const float* q, index_t head_di
     V x[step];
     for (index_t at = 0; at < whole; at += kLanes) {
       ATTN_UNROLL for (int g = 0; g < step; ++g) x[g] = R == 1 ? S::load(row[g], at) : held(S::load(row[g], at));
-      fetch.bring<kRate>();
+      fetch.template bring<kRate, R == 1>();
       multiply(x, at);
     }
     if (whole < head_dim) {
       ATTN_UNROLL for (int g = 0; g < step; ++g) x[g] = S::load_first(row[g], whole, head_dim - whole);
-      fetch.bring<kRate>();
+      fetch.template bring<kRate, R == 1>();
       multiply(x, whole);
     }
   }
@@ -227,7 +243,7 @@ HWY_INLINE void add_columns(const std::byte* const* v, index_t n, const float* p
     }
   }
   const auto add = [&](V(&to)[R][C], index_t j, const float* weight) HWY_ATTR {
-    fetch.bring<kRate>();
+    fetch.template bring<kRate, R == 1>();
     const std::byte* row = v[j];
     V x[C];
     if (C == 1 && tail > 0) {
@@ -319,6 +335,7 @@ struct Block {
   const float* queries;
   const KeyBlock& now;
   const KeyBlock& next;
+  const KeyBlock& later;
   const std::uint64_t* seen;
   FewRowsState state;
   float* weights;
@@ -373,7 +390,8 @@ struct Block {
   // While keys are read their values are fetched, and while these are read the keys of the next block.
   void attend() const {
     const index_t k_bytes = shape.head_dim * S::element_bytes, v_bytes = shape.value_dim * S::element_bytes;
-    Fetch values_soon(now.v.data(), now.count, v_bytes), keys_soon(next.k.data(), next.count, k_bytes);
+    Fetch values_soon(now.v.data(), now.count, next.v.data(), next.count, v_bytes);
+    Fetch keys_soon(next.k.data(), next.count, later.k.data(), later.count, k_bytes);
     index_t steps = 0, visits = 0;  // of score tiles along head_dim; of keys by passes over the values
     const index_t vectors = (shape.head_dim + kLanes - 1) / kLanes;
     for_groups([&](index_t, index_t, index_t count) HWY_ATTR {
@@ -419,13 +437,13 @@ struct Block {
 };
 
 template <class S>
-void attend(const GroupShape& shape, const float* queries, const KeyBlock& now, const KeyBlock& next, const std::uint64_t* seen,
-            float* state, float* weights) {
+void attend(const GroupShape& shape, const float* queries, const KeyBlocks& keys, const std::uint64_t* seen, float* state,
+            float* weights) {
   const FewRowsState to(shape, state);
   for (index_t r = 0; r < shape.rows; ++r) {
     if (seen == nullptr || seen[r] != 0) *to.met |= std::uint64_t{1} << r;
   }
-  Block<S>{shape, queries, now, next, seen, to, weights}.attend();
+  Block<S>{shape, queries, keys.now, keys.next, keys.later, seen, to, weights}.attend();
 }
 
 // ---- The ends
