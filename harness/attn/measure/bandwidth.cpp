@@ -8,9 +8,9 @@
 #include "attn/core/assert.hpp"
 #include "attn/core/time.hpp"
 #include "attn/exec/buffer.hpp"
+#include "attn/exec/limits.hpp"
 #include "attn/exec/topology.hpp"
 #include "attn/kernels/machine/probes.hpp"
-#include "attn/measure/memory.hpp"
 
 namespace attn {
 
