@@ -88,7 +88,7 @@ Status fits_memory(const CellRun& run) {
   if (!limits.memory_bytes || parameters + workspace <= static_cast<std::size_t>(*limits.memory_bytes)) return {};
   return refuse(
       fmt::format("--variant: {} takes {} bytes of parameters and {} of workspace, {} bytes of memory are available, by {}",
-                  run.variant().name(), parameters, workspace, *limits.memory_bytes, limits.memory_by));
+                  run.variant().name().text(), parameters, workspace, *limits.memory_bytes, limits.memory_by));
 }
 
 Status writable(const ApplyOptions& o) {
@@ -113,7 +113,7 @@ Result<std::unique_ptr<CellRun>> prepare(const ApplyOptions& o, const Registry& 
   auto shape = (*input)->shape();
   if (!shape) return refuse("input " + *name + " has no shape of its own; accepted: npy:, npz: and safetensors:");
   shape->causal = o.causal;
-  const Cell cell{(*variant)->name(), *shape, *name, static_cast<std::uint64_t>(o.seed), o.threads, o.isa};
+  const Cell cell{(*variant)->name().text(), *shape, *name, static_cast<std::uint64_t>(o.seed), o.threads, o.isa};
   auto run = CellRun::open(registry, cell, o.pin);
   if (!run) return run.refusal();
   if (Status fits = fits_memory(**run); !fits) return fits.refusal();

@@ -30,7 +30,7 @@ Result<double> error_of(const Worker& worker, const SweepOptions& o, Cell cell, 
 
 // Leaves the cell with its smallest budget, or as it is and refused.
 Status fit(Cell& cell, const Worker& worker, const SweepOptions& o, const Registry& registry) {
-  const auto budget = budget_of(*registry.find(cell.variant.substr(0, cell.variant.find(':'))));
+  const auto budget = budget_of(*registry.find(VariantName::parse(cell.variant).value().id));
   if (budget) {
     // A budget of all keys costs what full attention costs.
     const index_t most = std::min(budget->high, cell.problem.kv_len);
@@ -60,7 +60,9 @@ std::map<std::string, std::string> fit_budgets(std::vector<Block>& blocks, const
       const std::string why = fitted ? "" : fitted.reason();
       if (!fitted) out_of_reach[cell_key(cell)] = why;
       if (o.quiet) continue;
-      tell(stderr, fmt::format("iso-error {}: {}{}\n", format_number(o.iso_error), title(cell), why.empty() ? "" : ": " + why));
+      tell(stderr,
+           fmt::format("iso-error {}: {}{}\n", format_number(o.iso_error),
+                       title(cell, registry.short_text(VariantName::parse(cell.variant).value())), why.empty() ? "" : ": " + why));
     }
   }
   return out_of_reach;

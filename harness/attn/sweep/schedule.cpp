@@ -17,7 +17,8 @@ namespace {
 // A name that no other cell has, in --save-output's folder.
 std::string output_file(const std::string& folder, const Cell& cell) {
   if (folder.empty()) return "";
-  const std::string name = fmt::format("{}-{:016x}.npy", cell.variant.substr(0, cell.variant.find(':')), hash_name(cell_key(cell)));
+  const std::string name =
+      fmt::format("{}-{:016x}.npy", VariantName::parse(cell.variant).value().label(), hash_name(cell_key(cell)));
   return (std::filesystem::path(folder) / name).string();
 }
 

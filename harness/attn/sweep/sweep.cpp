@@ -92,8 +92,11 @@ int run(SweepOptions o, const Registry& registry, const std::vector<std::string>
   o.rounds = std::min(o.rounds, o.samples);
   auto blocks = make_grid(o, registry);
   if (!blocks) return usage(blocks.reason());
+  std::vector<std::string> named = o.axes["variant"];
+  named.push_back(o.against);
+  if (const std::string note = registry.renamed(join(named, ",")); !note.empty()) tell(stderr, "attn_sweep: " + note + "\n");
   if (o.dry_run) return dry_run(*blocks);
-  if (!o.against.empty()) o.against = (*registry.configure(o.against))->name();
+  if (!o.against.empty()) o.against = (*registry.configure(o.against))->name().text();
   const auto memory_limit_bytes = read_memory_limit(o.memory_limit);
   if (!memory_limit_bytes) return usage(memory_limit_bytes.reason());
   if (o.out.empty()) o.out = "results/sweep-" + utc_stamp() + ".csv";

@@ -60,14 +60,18 @@ Finding finding_of(const ProcessEnd& end, const std::string& property, double ti
 }
 
 // The variants asked for; with plugins and no --variants, those that the plugins brought.
-Result<std::vector<std::unique_ptr<Variant>>> chosen(const VerifyOptions& o, const Registry& registry) {
+Result<VariantList> chosen(const VerifyOptions& o, const Registry& registry) {
   if (o.variants && *o.variants != axis_of("variant").usual) return registry.configure_list(*o.variants);
-  if (o.plugins.empty()) return registry.configure_list("all");
+  if (o.plugins.empty()) return registry.configure_list("*@*");
   Registry builtin;
   register_builtin_variants(builtin);
   std::vector<std::string> brought;
   for (const auto& type : registry.all()) {
     if (builtin.find(type->id) == nullptr) brought.push_back(type->id);
+  }
+  for (const auto& other : registry.all_implementations()) {
+    if (builtin.find(other->id, other->name) == nullptr)
+      brought.push_back(VariantName{.id = other->id, .implementation = other->name}.text());
   }
   return registry.configure_list(join(brought, ","));
 }
@@ -90,7 +94,7 @@ int verify(const VerifyOptions& o, const Registry& registry) {
   catch_interrupts();
   std::vector<VariantFindings> found;
   for (const auto& variant : *variants) {
-    VariantFindings one{variant->name(), registry.find(variant->id())->family, {}};
+    VariantFindings one{variant->name().text(), variant->short_name(), registry.find(variant->name().id)->family, {}};
     for (const Property& property : *tried) {
       const json question = {{"variant", one.variant}, {"property", property.id}, {"threads", threads->front()}};
       const ProcessEnd end =
