@@ -547,7 +547,9 @@ class Output(Case):
         self.assertEqual({row["variant"]: row["status"] for row in rows_of(self.out)}, {"full": "ok", "fresh_idea": "ok"})
 
     def test_the_list_is_json_on_request(self):
-        ids = [entry["id"] for entry in json.loads(run("--list=json").stdout)]
+        entries = json.loads(run("--list=json").stdout)
+        ids = [entry["id"] for entry in entries]
+        ids += [f"{entry['id']}@{other['name']}" for entry in entries for other in entry["implementations"]]
         self.assertEqual(len(ids), len(set(ids)))
         self.assertEqual(sorted(ids), sorted(path.stem for path in (ROOT / "variants").glob("*/*.cpp")))
 

@@ -127,6 +127,7 @@ Row full_row() {
   row.cell.seed = std::uint64_t{1} << 62;
   row.cell.threads = 17;
   row.implementation = "unfused";
+  row.cell.variant = "local@unfused:left=3,right=4";
   row.name = "local";
   row.family = "sparse";
   row.exactness = "pattern";
@@ -185,7 +186,8 @@ TEST_CASE("a row read back is the row that was written") {
     const Row again = read_back(row);
     CHECK(row_schema().record(again) == row_schema().record(row));
     CHECK(row_schema().key(again) == row_schema().key(row));
-    CHECK(again.cell.variant == (row.options.empty() ? row.id : row.id + ":" + row.options));
+    const std::string label = row.implementation == "native" ? row.id : row.id + "@" + row.implementation;
+    CHECK(again.cell.variant == (row.options.empty() ? label : label + ":" + row.options));
     CHECK(again.measurement.outcome == row.measurement.outcome);
   }
 }
