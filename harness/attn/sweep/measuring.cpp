@@ -91,7 +91,7 @@ Status Measuring::measure_round(Course& course, std::size_t round) {
   Measurement m = measured(course, round);
   if (interrupted) return {};
   if (Status status = outputs_.note(course.key, m); !status) return status;
-  progress_->end(title(course.cell, registry_.short_text(VariantName::parse(course.cell.variant).value())), 1, outcome_text(m));
+  progress_->end(title(course.cell, registry_.short_text(course.cell.variant)), 1, outcome_text(m));
   course.rounds.push_back(std::move(m));
   return {};
 }
@@ -111,10 +111,7 @@ Measurement Measuring::measured(const Course& course, std::size_t round) const {
 
 Row Measuring::row_of(const Course& course) const {
   Row row = make_row(course.cell, merged(course.rounds), worker_.peak_of(course.cell));
-  const VariantType* type = registry_.find(row.id);
-  row.family = type->family;
-  row.exactness = to_string(type->info.exactness);
-  row.name = registry_.short_text(VariantName::parse(course.cell.variant).value());
+  row.describe(registry_);
   row.started = utc_now();
   row.commit = source_commit();
   row.command = repeat_command(course.cell, options_);

@@ -60,9 +60,8 @@ std::map<std::string, std::string> fit_budgets(std::vector<Block>& blocks, const
       const std::string why = fitted ? "" : fitted.reason();
       if (!fitted) out_of_reach[cell_key(cell)] = why;
       if (o.quiet) continue;
-      tell(stderr,
-           fmt::format("iso-error {}: {}{}\n", format_number(o.iso_error),
-                       title(cell, registry.short_text(VariantName::parse(cell.variant).value())), why.empty() ? "" : ": " + why));
+      tell(stderr, fmt::format("iso-error {}: {}{}\n", format_number(o.iso_error), title(cell, registry.short_text(cell.variant)),
+                               why.empty() ? "" : ": " + why));
     }
   }
   return out_of_reach;

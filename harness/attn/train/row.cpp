@@ -52,13 +52,6 @@ bool read_levels(TrainRow& r, const std::string& field) {
   return true;
 }
 
-// The variant's part of the job follows its three columns.
-bool name_variant(TrainRow& r) {
-  const auto options = OptionValues::parse(r.options);
-  if (options) r.job.variant = VariantName{r.id, r.implementation, *options}.text();
-  return static_cast<bool>(options);
-}
-
 void variant_columns(Columns& c) {
   c.add(
       {"schema", "version of this list of columns", "", Role::context},
@@ -69,28 +62,7 @@ void variant_columns(Columns& c) {
       [](auto& r) -> auto& { return r.job.task; });
   c.number(
       {"n", "tokens of a sequence", "tokens", Role::key}, [](auto& r) -> auto& { return r.job.length; });
-  c.add(
-      {"variant", "id of the variant", "", Role::key, neither, Holds::text}, [](const TrainRow& r) { return r.id; },
-      [](TrainRow& r, const std::string& field) { return r.id = field, name_variant(r); });
-  c.add(
-      {"options", "its options, canonical: name=value,...", "", Role::key, neither, Holds::text},
-      [](const TrainRow& r) { return r.options; },
-      [](TrainRow& r, const std::string& field) { return r.options = field, name_variant(r); });
-  c.add(
-      {.name = "implementation",
-       .doc = "who computed it: native is the variant's own page",
-       .role = Role::key,
-       .holds = Holds::text,
-       .usual = std::string(native)},
-      [](const TrainRow& r) { return r.implementation; },
-      [](TrainRow& r, const std::string& field) { return r.implementation = field, name_variant(r); });
-  c.text(
-      {"name", "variant, implementation and the options that differ from the defaults, as tables show them", "", Role::context},
-      [](auto& r) -> auto& { return r.name; });
-  c.text(
-      {"family", "its folder"}, [](auto& r) -> auto& { return r.family; });
-  c.text(
-      {"exactness", "exact, pattern, approximation or different operator"}, [](auto& r) -> auto& { return r.exactness; });
+  add_variant_columns(c, [](TrainRow& r) -> std::string& { return r.job.variant; });
 }
 
 void run_columns(Columns& c) {
@@ -209,11 +181,7 @@ Result<Verdict> parse_verdict(std::string_view name) {
 TrainRow make_train_row(const Job& job) {
   TrainRow row;
   row.job = job;
-  const VariantName name = VariantName::parse(job.variant).value();
-  row.id = name.id;
-  row.options = name.options.text();
-  row.implementation = name.implementation;
-  row.name = job.variant;
+  row.take_name(job.variant);
   return row;
 }
 

@@ -197,6 +197,8 @@ std::string Registry::short_text(const VariantName& name) const {
   return VariantName{name.id, name.implementation, without_defaults(name.options, type->options)}.text();
 }
 
+std::string Registry::short_text(std::string_view canonical) const { return short_text(VariantName::parse(canonical).value()); }
+
 std::string Registry::renamed(std::string_view names) const {
   const auto asked = parse_variant_names(names);
   if (!asked) return "";

@@ -194,6 +194,7 @@ class Registry {
 
   // For people: without the options that have their default. A variant that is not known has all of them.
   std::string short_text(const VariantName& name) const;
+  std::string short_text(std::string_view canonical) const;
 
   // A sentence for who asks for a variant by an id that it no longer has; mostly none.
   std::string renamed(std::string_view names) const;
