@@ -251,6 +251,11 @@ class BadInput(Case):
         self.assertEqual(done.returncode, 0)
         self.assertIn("8 runs", done.stdout)
 
+    def test_an_id_of_before_is_taken_and_its_name_of_today_said(self):
+        done = run("--dry-run", "--task", "mqar:kv=4", "--n", "16", "--variants", "full_unfused")
+        self.assertEqual((done.returncode, done.stderr), (0, "attn_train: full_unfused is now called full@unfused\n"))
+        self.assertIn("full@unfused", done.stdout)
+
     def test_a_task_or_a_rate_that_is_given_twice_is_trained_once(self):
         done = run("--dry-run", *2 * ["--task", "mqar:kv=4"], "--n", "16", "--variants", "linear", "--rate", "0.1,0.1")
         self.assertEqual(done.returncode, 0)

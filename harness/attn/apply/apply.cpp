@@ -13,6 +13,7 @@
 #include "attn/inputs/npy.hpp"
 #include "attn/measure/worker.hpp"
 #include "attn/program/exit.hpp"
+#include "attn/program/renamed.hpp"
 #include "attn/record/row.hpp"
 #include "attn/record/sink.hpp"
 #include "attn/variant/plugin.hpp"
@@ -108,6 +109,7 @@ Result<std::unique_ptr<CellRun>> prepare(const ApplyOptions& o, const Registry& 
   if (!name) return name.refusal();
   const auto variant = registry.configure(o.variant);
   if (!variant) return refuse("--variant: " + variant.reason());
+  tell_of_renamed(registry, {o.variant}, "attn_apply");
   const auto input = parse_input(*name);
   if (!input) return input.refusal();
   auto shape = (*input)->shape();

@@ -16,6 +16,7 @@
 #include "attn/program/flags.hpp"
 #include "attn/program/interrupt.hpp"
 #include "attn/program/progress.hpp"
+#include "attn/program/renamed.hpp"
 #include "attn/record/context.hpp"
 #include "attn/record/sink.hpp"
 #include "attn/record/table.hpp"
@@ -94,7 +95,7 @@ int run(SweepOptions o, const Registry& registry, const std::vector<std::string>
   if (!blocks) return usage(blocks.reason());
   std::vector<std::string> named = o.axes["variant"];
   named.push_back(o.against);
-  if (const std::string note = registry.renamed(join(named, ",")); !note.empty()) tell(stderr, "attn_sweep: " + note + "\n");
+  tell_of_renamed(registry, named, "attn_sweep");
   if (o.dry_run) return dry_run(*blocks);
   if (!o.against.empty()) o.against = (*registry.configure(o.against))->name().text();
   const auto memory_limit_bytes = read_memory_limit(o.memory_limit);

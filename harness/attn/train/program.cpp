@@ -18,6 +18,7 @@
 #include "attn/program/interrupt.hpp"
 #include "attn/program/process.hpp"
 #include "attn/program/progress.hpp"
+#include "attn/program/renamed.hpp"
 #include "attn/program/worker_end.hpp"
 #include "attn/record/context.hpp"
 #include "attn/record/sink.hpp"
@@ -32,8 +33,8 @@ namespace {
 int usage(const std::string& reason) { return fail(exit_usage, "attn_train", reason); }
 
 std::string title(const Registry& registry, const Job& job) {
-  return fmt::format("{} N={} {} seed={} rate={:.3g}", job.task, job.length,
-                     registry.short_text(VariantName::parse(job.variant).value()), job.settings.seed, job.settings.rate);
+  return fmt::format("{} N={} {} seed={} rate={:.3g}", job.task, job.length, registry.short_text(job.variant), job.settings.seed,
+                     job.settings.rate);
 }
 
 // A run's work as far as the time left goes.
@@ -65,10 +66,7 @@ struct Training {
 
 TrainRow row_of(const Training& t, const PlannedRun& run) {
   TrainRow row = make_train_row(run.job);
-  const VariantType* type = t.registry.find(row.id);
-  row.family = type->family;
-  row.exactness = to_string(type->info.exactness);
-  row.name = t.registry.short_text(VariantName::parse(run.job.variant).value());
+  row.describe(t.registry);
   if (run.refusal.empty()) {
     const auto variant = t.registry.configure(run.job.variant);
     row.state_bytes = (*variant)->state_bytes(mixer_problem(run.job.settings.layer, 1, run.job.length));
@@ -317,6 +315,7 @@ int run(Training& t, const std::vector<std::string>& command_line) {
   TrainOptions& o = t.options;
   auto plan = plan_training(o, t.registry);
   if (!plan) return usage(plan.reason());
+  tell_of_renamed(t.registry, {o.variants}, "attn_train");
   t.plan = *std::move(plan);
   if (o.dry_run) return dry_run(t);
 

@@ -13,6 +13,7 @@
 #include "attn/program/flags.hpp"
 #include "attn/program/interrupt.hpp"
 #include "attn/program/process.hpp"
+#include "attn/program/renamed.hpp"
 #include "attn/program/worker_end.hpp"
 #include "attn/record/sink.hpp"
 #include "attn/verify/findings.hpp"
@@ -85,6 +86,7 @@ int verify(const VerifyOptions& o, const Registry& registry) {
   if (!tried) return refused("--property: " + tried.reason());
   const auto variants = chosen(o, registry);
   if (!variants) return refused("--variants: " + variants.reason());
+  tell_of_renamed(registry, {o.variants.value_or("")}, "attn_sweep");
   const auto threads = parse_axis(o.threads.value_or("2"), 1, 256);
   if (!threads || threads->size() != 1)
     return refused("--threads: --verify takes one number, 1..256" + (threads ? std::string() : "; " + threads.reason()));
