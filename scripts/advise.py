@@ -131,7 +131,7 @@ def main():
     part, axes = select(rows, args)
     records = [r for r in candidates(part, args) if r["family"] != "baseline"]
     answers, others = [r for r in records if not r["why_not"]], [r for r in records if r["why_not"]]
-    short = labels(rows["name"])
+    short = labels(rows)
     full = next((r["time_s"] for r in records if r["name"] == "full"), np.nan)
 
     if args.format == "json":

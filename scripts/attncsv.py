@@ -16,23 +16,9 @@ except ImportError as missing:
     sys.exit(f"{Path(sys.argv[0]).name}: {missing.name} is missing for {sys.executable}; "
              "scripts/setup.sh installs it for /usr/bin/python3")
 
-SCHEMA = 2  # the newest that these scripts read: csv_schema in harness/attn/record/row.hpp
+import attncolumns
+from attncolumns import ASKED, KEYS, NAMING, SCHEMA, TRAIN
 
-TEXT = {"variant", "options", "family", "exactness", "dtype", "input", "isa", "status", "reason", "note", "roof_binds",
-        "err_scope", "fid_reason", "in_note", "output_file", "samples_s", "against", "against_s", "started", "finished", "commit",
-        "command", "pass", "scope", "task", "verdict", "levels", "positions", "implementation", "name", "kv_dtype"}
-NEEDED = ["variant", "options", "family", "exactness", "batch", "heads", "kv_heads", "q_len", "kv_len", "head_dim", "value_dim",
-          "causal", "dtype", "input", "seed", "threads", "isa", "status", "reason", "time_median_s", "samples", "unstable",
-          "roof_fraction", "workspace_bytes", "parameter_bytes", "peak_rss_bytes", "meters_agree", "fid_skill", "samples_s",
-          "started", "command"]
-# What makes two cells comparable, beside the variant and its length.
-AXES = ["batch", "heads", "kv_heads", "kv", "head_dim", "value_dim", "causal", "dtype", "input", "seed", "threads", "isa",
-        "pass", "scope"]
-# Of CSVs from before there was a choice.
-USUAL = {"pass": "forward", "scope": "mixer"}
-# What the reports read of a training CSV, by the names used here and in the file (`attn_train --columns`).
-TRAIN = {"n": "n", "accuracy": "accuracy", "low": "accuracy_ci_low", "high": "accuracy_ci_high", "floor": "floor", "skill": "skill",
-         "verdict": "verdict"}
 PAGE = 4096  # bytes: memory smaller than a page is drawn as one, since a logarithm has no zero
 
 
@@ -65,8 +51,8 @@ def script(main):
 class Run:
     """One CSV: its rows, its context ({} where the file is missing) and what a reader of its figures must know."""
 
-    def __init__(self, path, rows, context, notes):
-        self.path, self.rows, self.context, self.notes = path, rows, context, notes
+    def __init__(self, path, rows, context, columns, notes):
+        self.path, self.rows, self.context, self.columns, self.notes = path, rows, context, columns, notes
 
     @property
     def trains(self):
@@ -113,24 +99,24 @@ def read_text_table(path):
         data = data[:data.rindex(b"\n") + 1]
     try:
         from io import BytesIO
-        table = pd.read_csv(BytesIO(data), dtype=str, keep_default_na=False, na_filter=False, encoding="utf-8",
+        table = pd.read_csv(BytesIO(data), dtype=str, keep_default_na=False, na_filter=False, encoding="utf-8-sig",
                             encoding_errors="replace")
     except (ValueError, pd.errors.ParserError) as error:
         raise Refusal(f"'{path}' is not a CSV: {' '.join(str(error).split())}") from None
     return table, torn
 
 
-def typed(table, notes):
+def typed(table, columns, notes):
     """Numbers where the column holds numbers. Infinities and words are not figures, so they count as not measured."""
     wrong = []
     for column in table:
-        if column in TEXT:
+        text = columns.is_text(column)
+        if text or (text is None and column in ASKED and ASKED[column] is str):
             continue
         figures = pd.to_numeric(table[column], errors="coerce").replace([np.inf, -np.inf], np.nan)
         lost = (table[column] != "") & figures.isna()
-        known = column in NEEDED or column in TRAIN.values() or figures.notna().any()
-        if lost.any() and not known:
-            continue  # a text column of a later attnbench
+        if lost.any() and text is None and not figures.notna().any():
+            continue  # a text column that nobody told of
         if lost.any():
             wrong.append(f"{int(lost.sum())} of {column}")
         table[column] = figures
@@ -139,50 +125,84 @@ def typed(table, notes):
     return table
 
 
+def columns_of(path, table, context, notes):
+    """What the columns are; a table of schema 1 becomes one of today."""
+    name = Path(path).name
+    newest = pd.to_numeric(table["schema"], errors="coerce").max() if "schema" in table else np.nan
+    if newest > SCHEMA:
+        raise Refusal(f"'{path}' has schema {newest:g}, these scripts read schema {SCHEMA}: "
+                      "use those of the attnbench that wrote it")
+    columns = attncolumns.of_context(context)
+    if columns is None and not newest > 1:
+        table = attncolumns.modern(table, notes, name)
+        columns = attncolumns.of_schema1(table)
+    if columns is None:
+        notes.append(f"what the columns of {name} are is not told beside it: keys are those before the status, numbers what looks like them")
+        columns = attncolumns.guessed(table)
+    for key, usual in columns.usual().items():
+        table[key] = table[key].replace("", usual) if key in table else usual
+    return table, columns
+
+
+def canonical(table):
+    """The variant's name with its implementation, where it is not the variant's own, and all options."""
+    name = table["variant"].copy()
+    if "implementation" in table:
+        name += table["implementation"].map(lambda by: "" if by in ("", "native") else "@" + by)
+    return name + table["options"].map(lambda options: ":" + options if options else "")
+
+
+def id_of(name):
+    """'full' of 'full@unfused:...'"""
+    return name.partition(":")[0].partition("@")[0]
+
+
 def read(path):
     """A sweep's or a training's CSV."""
     notes = []
     table, torn = read_text_table(path)
     if torn:
         notes.append(f"the last line of {Path(path).name} is torn (the sweep was interrupted) and left out")
-    if "schema" in table:
-        newest = pd.to_numeric(table["schema"], errors="coerce").max()
-        if newest > SCHEMA:
-            raise Refusal(f"'{path}' has schema {newest:g}, these scripts read schema {SCHEMA}: "
-                          "use those of the attnbench that wrote it")
-    needed = ["variant", "task"] if "task" in table else NEEDED
+    needed = ["variant", "task"] if "task" in table else list(ASKED)
     missing = [column for column in needed if column not in table]
     if missing:
         raise Refusal(f"'{path}' lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}: is it a CSV of attn_sweep?")
     if table.empty:
         raise Refusal(f"'{path}' has a header and no rows", 5)
-    table = typed(table, notes)
+    context = read_context(path, notes)
+    table, columns = columns_of(path, table, context, notes)
+    table = typed(table, columns, notes)
     for column in ("options", "family"):
         if column not in table:
             table[column] = ""
-    table["name"] = np.where(table["options"] == "", table["variant"], table["variant"] + ":" + table["options"])
+    table["short"] = table["name"] if "name" in table else ""
+    table["name"] = canonical(table)
     table["file"] = Path(path).name
-    rows = train_rows(path, table) if "task" in table else sweep_rows(path, table, notes)
-    return Run(str(path), rows, read_context(path, notes), notes)
+    rows = train_rows(path, table, columns) if "task" in table else sweep_rows(path, table, notes)
+    return Run(str(path), rows, context, columns, notes)
 
 
-def train_rows(path, table):
+# Of one model: how it was trained, and how long it was tested.
+TRIED = ("rate", "seed", "steps_budget", "test_samples")
+
+
+def train_rows(path, table, columns):
     missing = [column for column in TRAIN.values() if column not in table]
     if missing:
         raise Refusal(f"'{path}' lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}: is it a CSV of attn_train?")
     for name, column in TRAIN.items():
         table[name] = table[column]
     # Models of several shapes are tasks apart; what all runs of a task share goes without saying.
-    shapes = [c for c in ("width", "heads", "layers", "mlp", "conv", "positions", "causal", "batch") if c in table]
+    shapes = [key for key in columns.keys() if key in table and key not in (*NAMING, *TRIED)]
     for shape in [c for c in shapes if table.groupby("task")[c].nunique().max() > 1]:
         table["task"] += table[shape].map(lambda value: f", {shape} {plain(value)}")
-    return one_row_a_model(table) if {"rate", "train_accuracy"} <= set(table) else table
+    return one_row_a_model(table, shapes) if {"rate", "train_accuracy"} <= set(table) else table
 
 
-def one_row_a_model(table):
+def one_row_a_model(table, shapes):
     """Of several learning rates the one that learned best, judged on training batches and not on the test; then the mean over
     seeds, with the range of their intervals, and the verdict of most concern."""
-    model = [key for key in ["task", "n", "name", "width", "heads", "layers", "mlp", "conv", "positions", "causal"] if key in table]
+    model = ["task", "n", "name", *shapes]
     learned = table.groupby(model + ["rate"])["train_accuracy"].transform("mean").fillna(-1)
     best = learned == learned.groupby([table[key] for key in model]).transform("max")
     table = table[best]
@@ -209,8 +229,6 @@ def sweep_rows(path, table, notes):
         raise Refusal(f"no row of '{path}' says its q_len, threads and head_dim", 5)
     table = table.rename(columns={"q_len": "n"})
     table["n"] = table["n"].astype(int)
-    for axis, usual in USUAL.items():
-        table[axis] = table[axis].replace("", usual) if axis in table else usual
     same_length = table["kv_len"] == table["n"]
     table["kv"] = np.where(same_length, "N", table["kv_len"].map(lambda v: f"{v:g}"))
 
@@ -239,12 +257,25 @@ def sweep_rows(path, table, notes):
 
 
 def axes_of(rows):
-    return [axis for axis in AXES if axis in rows]
+    """What makes two cells comparable, beside the variant and its length."""
+    return [axis for axis in ("kv" if key == "kv_len" else key for key in KEYS if key not in NAMING) if axis in rows]
+
+
+def complete(runs):
+    """Keys that some of the files have and others not: these hold the usual value, where there is one."""
+    for kind in (False, True):
+        alike = [run for run in runs if run.trains == kind]
+        usual = {key: value if run.columns.is_text(key) else float(value)
+                 for run in alike for key, value in run.columns.usual().items()}
+        for run in alike:
+            for key in usual.keys() - set(run.rows):
+                run.rows[key] = usual[key]
+    return runs
 
 
 def read_all(paths, any_machine=False):
     """(sweep rows, training rows or None, runs); refuses when the sweeps come from several machines."""
-    runs = [read(path) for path in paths]
+    runs = complete([read(path) for path in paths])
     sweeps = [run for run in runs if not run.trains]
     if not sweeps:
         raise Refusal("none of the files is a CSV of attn_sweep")
@@ -323,22 +354,25 @@ def plain(value):
     return f"{value:g}" if isinstance(value, (int, float, np.number)) else str(value)
 
 
-def labels(names):
-    """Short labels: the id alone where a file has it with one set of options, else with those options that differ."""
-    by_id = {}
-    for name in sorted(set(names)):
-        by_id.setdefault(name.split(":")[0], []).append(name)
-    short_names = {}
-    for variant, full_names in by_id.items():
-        if len(full_names) == 1:
-            short_names[full_names[0]] = variant
-            continue
+def labels(*tables):
+    """{name: short name} of the variants of these tables: as the CSV tells it, with the options that differ from the defaults. Of
+    files that do not, the id alone where it has one set of options, else with those options that differ."""
+    short_names, by_stem = {}, {}
+    for table in tables:
+        for name, short in zip(table["name"], table["short"]):
+            if short:
+                short_names[name] = short
+    for name in sorted({name for table in tables for name in table["name"]} - set(short_names)):
+        by_stem.setdefault(name.partition(":")[0], []).append(name)
+    for stem, full_names in by_stem.items():
         sets = [set(filter(None, name.partition(":")[2].split(","))) for name in full_names]
         common = set.intersection(*sets)
         for name in full_names:
             rest = [option for option in name.partition(":")[2].split(",") if option and option not in common]
-            short_names[name] = variant + (":" + ",".join(rest) if rest else "")
-    return short_names
+            short_names[name] = stem + (":" + ",".join(rest) if rest else "")
+    # Two that would look alike, such as defaults of two builds, are told in full.
+    twice = [short for short in short_names.values() if list(short_names.values()).count(short) > 1]
+    return {name: name if short in twice else short for name, short in short_names.items()}
 
 
 def samples(row):

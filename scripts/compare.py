@@ -13,7 +13,7 @@ import json
 import sys
 from pathlib import Path
 
-from attncsv import (Refusal, axes_of, jsonable, labels, parse_percent, plain, read, render, rounds, samples, script,
+from attncsv import (Refusal, axes_of, complete, jsonable, labels, parse_percent, plain, read, render, rounds, samples, script,
                      machine_difference, seconds)
 import attnstats as stats
 import numpy as np
@@ -165,7 +165,7 @@ def notes(base, new, records, factor, min_effect, floor):
     return lines
 
 
-def print_report(args, records, lost, keys, facts):
+def print_report(args, base, new, records, lost, keys, facts):
     tally = {v: sum(r["verdict"] == v for r in records) for v in ("slower", "faster", "same", "ambiguous")}
     if args.format == "json":
         clean = [{k: jsonable(v) for k, v in r.items()} for r in records]
@@ -176,7 +176,7 @@ def print_report(args, records, lost, keys, facts):
         print(render(records, keys + ["verdict", "ratio", "low", "high", "p", "base_s", "new_s", "base_memory_bytes",
                                       "new_memory_bytes", "claimable"], "csv"), end="")
         return
-    title, short = titles(records, keys), labels([r["name"] for r in records])
+    title, short = titles(records, keys), labels(base.rows, new.rows)
     order = {"slower": 0, "ambiguous": 1, "faster": 2, "same": 3}
     shown = [r for r in records if args.all or r["verdict"] != "same"]
     table = []
@@ -211,7 +211,7 @@ def write_floor(path, records, run):
 def main():
     args = arguments()
     min_effect, fail_on = parse_percent(args.min_effect), parse_fail_on(args.fail_on)
-    base, new = read(args.base), read(args.new)
+    base, new = complete([read(args.base), read(args.new)])
     for run in (base, new):
         if run.trains:
             raise Refusal(f"'{run.path}' is a training CSV; compare.py compares sweeps")
@@ -225,7 +225,7 @@ def main():
         raise Refusal(f"no cell was measured in both '{args.base}' ({int(base.rows['ok'].sum())} measured) and "
                       f"'{args.new}' ({int(new.rows['ok'].sum())} measured)", 5)
     facts = notes(base, new, records, factor, max(min_effect, floor), floor) if records else []
-    print_report(args, records, lost, keys, facts)
+    print_report(args, base, new, records, lost, keys, facts)
     if args.write_noise and records:
         write_floor(args.write_noise, records, new)
     return exit_code(records, lost, fail_on)

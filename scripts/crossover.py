@@ -20,11 +20,11 @@ from pathlib import Path
 
 import numpy as np
 
-from attncsv import (PAGE, Refusal, group_title, groups, in_group, jsonable, labels, measured, read, read_all, render, rounds, samples,
+from attncsv import (PAGE, Refusal, group_title, groups, id_of, in_group, jsonable, labels, measured, read, read_all, render, rounds, samples,
                      script)
 import attnstats as stats
 
-REFERENCES = ["full", "full_unfused"]
+REFERENCES = ["full", "full@unfused"]
 TAIL = 4  # lengths an exponent is fitted to: the longest, since overheads bend the curve at short ones
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -150,7 +150,7 @@ def contracts(rows, declared, tolerance):
         curves = Curves(part, 0, 1.0)
         for name in sorted(curves.time):
             slope, low, high = curves.exponent(name)
-            power = declared.get(name.split(":")[0])
+            power = declared.get(id_of(name))
             if not np.isfinite(slope):
                 verdict = "too few lengths"
             elif power is None:
@@ -221,7 +221,7 @@ def measure(rows, binary, records, n, extra):
 def arguments():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("csv", nargs="+")
-    p.add_argument("--reference", action="append", help="variant to beat (default: full and full_unfused)")
+    p.add_argument("--reference", action="append", help="variant to beat (default: full and full@unfused)")
     p.add_argument("--metric", choices=["time", "memory", "both"], default="both")
     p.add_argument("--draws", type=int, default=1000, help="bootstrap draws")
     p.add_argument("--tolerance", type=float, default=0.25,
@@ -270,7 +270,7 @@ def main():
                    for k, v in r.items()} for r in kept]
         print(json.dumps({"crossovers": flat, "exponents": fitted, "notes": notes}, indent=2))
         return 0
-    short = labels(rows["name"])
+    short = labels(rows)
     if args.format == "csv":
         print(render([{**r["axes"], **r} for r in found], [*found[0]["axes"], "name", "reference", "metric", "n_star", "low", "high",
                                                            "shortest", "longest"], "csv") if found else "", end="")

@@ -9,9 +9,8 @@ from matplotlib.ticker import FuncFormatter, NullFormatter  # noqa: E402
 import numpy as np  # noqa: E402
 
 from attncsv import PAGE, axes_of, groups, labels, plain, seconds, size  # noqa: E402
+from families import colours  # noqa: E402
 
-HUES = {"scores": "#16181d", "sparse": "#1f6fd0", "clustered": "#7b3fbf", "lowrank": "#1a8a4a", "kernelized": "#d2600a",
-        "synthesizer": "#c2185b", "attention_free": "#8a6d00", "baseline": "#8a8f98"}
 MARKS = "o^sD*XPv"
 DASHES = ["-", "--", ":", "-."]
 
@@ -20,16 +19,17 @@ class Looks:
     """A family's colour, and marks and dashes that tell its members apart."""
 
     def __init__(self, rows):
-        self.labels = labels(rows["name"])
+        self.labels = labels(rows)
         self.family = dict(zip(rows["name"], rows["family"]))
-        self.order = sorted(self.family, key=lambda n: (list(HUES).index(self.family[n]) if self.family[n] in HUES else 99, n))
+        self.hues = {family: light for family, (light, _) in colours(self.family.values()).items()}
+        self.order = sorted(self.family, key=lambda n: (list(self.hues).index(self.family[n]), n))
         self.place = {}
         for name in self.order:
             self.place[name] = sum(self.family[other] == self.family[name] for other in self.place)
 
     def of(self, name):
         i = self.place[name]
-        return {"color": HUES.get(self.family[name], "#008b8b"), "marker": MARKS[i % len(MARKS)], "linestyle": DASHES[i % len(DASHES)],
+        return {"color": self.hues[self.family[name]], "marker": MARKS[i % len(MARKS)], "linestyle": DASHES[i % len(DASHES)],
                 "label": self.labels[name], "linewidth": 1.2, "markersize": 4}
 
 
@@ -66,7 +66,7 @@ def bubbles(rows, looks):
     figure, ax = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
     largest = max(part["memory_bytes"].max(), 1)
     for row in part.sort_values("memory_bytes", ascending=False).to_dict("records"):
-        colour = HUES.get(row["family"], "#008b8b")
+        colour = looks.hues[row["family"]]
         point = row["speed"], max(-1, row["fid_skill"])
         ax.scatter(*point, s=20 + 900 * np.nan_to_num(row["memory_bytes"]) / largest, color=colour, alpha=0.5)
         ax.annotate(looks.labels[row["name"]], point, fontsize=7, color=colour, xytext=(4, 4), textcoords="offset points")

@@ -28,7 +28,7 @@ softmax-engine() {
 }
 
 softmax-engine-isa() {
-  local patterns=full,full_unfused,local,blockwise,dilated,strided,fixed,global,longformer,bigbird
+  local patterns=full,full@unfused,local,blockwise,dilated,strided,fixed,global,longformer,bigbird
   local isa
   for isa in avx512 avx2; do
     rows "softmax-engine-$isa" --isa $isa --variants $patterns --n '512..8192*2' --causal both --threads 1 --fidelity none --timeout 100

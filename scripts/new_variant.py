@@ -99,13 +99,13 @@ def fail(sentence):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("id", help="such as local or full_unfused: the file's name and the CSV's")
+    parser.add_argument("id", help="such as local or mean_v: the file's name and the CSV's")
     parser.add_argument("family", help="folder under variants/: exact, sparse, lowrank, ..., or a new one")
     parser.add_argument("--root", type=Path, default=Path(__file__).parents[1], help="tree to write to (default: this one)")
     given = parser.parse_args()
     for what, name in ("ID", given.id), ("FAMILY", given.family):
         if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name):
-            fail(f"{what} '{name}' is not lower case letters, digits and single underscores, such as full_unfused")
+            fail(f"{what} '{name}' is not lower case letters, digits and single underscores, such as mean_v")
 
     page = given.root / "variants" / given.family / f"{given.id}.cpp"
     test = given.root / "tests/variants" / f"{given.id}_test.cpp"

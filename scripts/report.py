@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from attncsv import AXES, Refusal, group_title, groups, in_group, jsonable, labels, main_group, measured, plain, read_all, script, size
-from crossover import contracts, crossovers, describe, find_sweep, listing, undecided
+from attncsv import Refusal, axes_of, group_title, groups, in_group, jsonable, labels, main_group, measured, plain, read_all, script, size
+from crossover import REFERENCES, contracts, crossovers, describe, find_sweep, listing, undecided
+from families import colours
 
 PAGE = Path(__file__).resolve().parent / "page"
 CHARTJS = ["/usr/share/javascript/chart.js/chart.min.js", "/usr/share/nodejs/chart.js/dist/chart.min.js"]
@@ -37,7 +38,7 @@ def encoded(column):
 
 def page_columns(rows):
     """The columns of the page, and the stem that most commands share, written once."""
-    table = rows[[c for c in dict.fromkeys([*SHOWN, *AXES]) if c in rows]].copy()
+    table = rows[[c for c in dict.fromkeys([*SHOWN, *axes_of(rows)]) if c in rows]].copy()
     # A cell that ended badly in a late round still has samples: its time is not to be trusted, so it is not drawn.
     table.loc[~rows["ok"] & (rows["status"] == "ok"), "status"] = "no time"
     for column in ("time_median_s", "roof_fraction", "memory_bytes"):
@@ -64,7 +65,7 @@ def spans(pairs):
 
 def summary(rows, found):
     """At most ten lines: who wins at each N, crossovers, what was unstable, what was refused."""
-    ok, short = rows[rows["ok"]], labels(rows["name"])
+    ok, short = rows[rows["ok"]], labels(rows)
     axes = main_group(rows[rows["ok"]])
     here = in_group(ok, axes)
     lines = [f"{len(ok)} of {len(rows)} cells measured: {ok['name'].nunique()} variants, N={ok['n'].min()}..{ok['n'].max()}"
@@ -115,7 +116,7 @@ def unstable_records(rows):
     if shaky.empty or "time_ci_low_s" not in shaky:
         return []
     shaky["width"] = interval_width(shaky)
-    varying = [axis for axis in AXES if axis in rows and rows[axis].nunique() > 1]
+    varying = [axis for axis in axes_of(rows) if rows[axis].nunique() > 1]
     return [{"name": r["name"], "n": r["n"], "where": ", ".join(f"{a} {plain(r[a])}" for a in varying), "width": jsonable(r["width"]),
              "command": r["command"], "status": "ok", "reason": "", "time_median_s": r["time_median_s"], "unstable": 1,
              "time_ci_low_s": jsonable(r["time_ci_low_s"]), "time_ci_high_s": jsonable(r["time_ci_high_s"])}
@@ -145,7 +146,7 @@ def caveats(rows, runs, train):
         except (TypeError, ValueError):
             pass
     if "commit" in rows and rows["commit"].nunique() > 1:
-        lines.append(f"The rows come from {rows['commit'].nunique()} commits: {', '.join(sorted(set(rows['commit'])))}.")
+        lines.append(f"The rows come from {rows['commit'].nunique()} commits: {', '.join(sorted(map(str, set(rows['commit']))))}.")
     if REFERENCE not in set(ok["name"]):
         lines.append(f"'{REFERENCE}' was not measured: there are no times relative to it and no crossovers.")
     lines.append("Fidelity is the distance to softmax attention on these Q, K, V; it says nothing about operators that are trained as "
@@ -184,6 +185,11 @@ def task_records(train):
              "command": str(r.get("command", ""))} for r in train.dropna(subset=["n"]).to_dict("records")]
 
 
+def about(runs, column):
+    """What a file says of a column that the page shows."""
+    return next((told for run in runs if not run.trains and (told := run.columns.about("q_len" if column == "n" else column))), "")
+
+
 def group_values(axes):
     return [jsonable(value) for value in axes.values()]
 
@@ -192,21 +198,22 @@ def page_data(rows, train, runs, found, kept):
     ok = rows[rows["ok"]]
     columns, stem = page_columns(rows)
     task = task_records(train)
-    families = {r["name"]: (r["family"], r.get("exactness", "")) for r in task}
-    families.update({name: (family, exact) for name, family, exact in zip(rows["name"], rows["family"], rows["exactness"])})
-    short = labels(families)
-    order = ["scores", "sparse", "clustered", "lowrank", "kernelized", "synthesizer", "attention_free", "baseline"]
+    families = {r["name"]: (r["family"] or "other", r.get("exactness", "")) for r in task}
+    families.update({name: (family or "other", exact) for name, family, exact in zip(rows["name"], rows["family"], rows["exactness"])})
+    short = labels(rows) if train is None else labels(rows, train)
+    hues = colours({family for family, _ in families.values()})
 
     def place(name):
-        family = families[name][0]
-        return order.index(family) if family in order else len(order), family, name
+        return list(hues).index(families[name][0]), name
 
     axes = main_group(rows[rows["ok"]])
     host = runs[0].context.get("machine", {})
     return {
         "columns": columns, "command_stem": stem, "axes": list(axes), "always": ALWAYS, "reference": REFERENCE,
+        "families": hues, "references": [r for r in REFERENCES if r in set(ok["name"])],
+        "about": {column: told for column in columns if (told := about(runs, column))},
         "start": {axis: jsonable(value) for axis, value in axes.items()},
-        "variants": {name: {"label": short[name], "family": families[name][0] or "other", "exactness": families[name][1]}
+        "variants": {name: {"label": short[name], "family": families[name][0], "exactness": families[name][1]}
                      for name in sorted(families, key=place)},
         "crossovers": [{"name": r["name"], "reference": r["reference"], "metric": r["metric"], "says": describe(r),
                         "order": r["n_star"] if np.isfinite(r["n_star"]) else 1e18,  # JSON has no infinity to sort by

@@ -8,12 +8,17 @@ import csv
 import sys
 
 
+def native(row):
+    """Computed by the variant's own page."""
+    return row.get("implementation", "") in ("", "native") and row["variant"] != "full_unfused"
+
+
 def models(path):
     """{(task, n, width, variant): [of each options' text, the mean over seeds, each at its rate of the best training accuracy]}."""
     groups = {}
     with open(path, newline="") as file:
         for row in csv.DictReader(file):
-            if row["accuracy"]:
+            if row["accuracy"] and native(row):
                 key = (row["task"], int(row["n"]), int(row["width"]), row["variant"], row["options"])
                 groups.setdefault(key, {}).setdefault(row["seed"], []).append(row)
     found = {}
@@ -34,7 +39,7 @@ def speedups(paths):
         times = {}
         with open(path, newline="") as file:
             for row in csv.DictReader(file):
-                whole = row["q_len"] == "4096" and row["causal"] == "0" and row.get("pass", "") in ("", "forward")
+                whole = row["q_len"] == "4096" and row["causal"] == "0" and row.get("pass", "") in ("", "forward") and native(row)
                 if whole and row["time_median_s"]:
                     times.setdefault(row["threads"], {}).setdefault(row["variant"], []).append(float(row["time_median_s"]))
         for of in times.values():

@@ -3,11 +3,6 @@
 const data = JSON.parse(document.getElementById('data').textContent);
 const $ = id => document.getElementById(id);
 
-const hues = {  // one colour a family: [light, dark]
-  scores: ['#16181d', '#f2f3f6'], sparse: ['#1f6fd0', '#6aa9ff'], clustered: ['#7b3fbf', '#c39bff'], lowrank: ['#1a8a4a', '#5fd38d'],
-  kernelized: ['#d2600a', '#ffa45c'], synthesizer: ['#c2185b', '#ff7fb0'], attention_free: ['#8a6d00', '#e0c04a'], baseline: ['#8a8f98', '#8f96a3'],
-};
-const other = ['#008b8b', '#4fd6d6'];
 const shapes = ['circle', 'triangle', 'rect', 'rectRot', 'star', 'crossRot', 'rectRounded', 'cross'];
 const dashes = [[], [6, 3], [2, 3], [9, 3, 2, 3]];
 
@@ -19,7 +14,7 @@ const rows = columns.name.map((_, i) => Object.fromEntries(Object.keys(columns).
 for (const row of rows) row.command = row.command.replaceAll('\u0001', data.command_stem);
 
 const names = Object.keys(data.variants);
-const families = [...new Set(names.map(name => data.variants[name].family))];
+const families = Object.keys(data.families);
 for (const family of families)
   names.filter(name => data.variants[name].family === family).forEach((name, i) => {
     data.variants[name].shape = shapes[i % shapes.length];
@@ -28,7 +23,7 @@ for (const family of families)
 
 const state = { axes: { ...data.start }, hidden: new Set(), relative: false, bubbleN: null, bubbleY: 'fid_skill', inputsN: null, task: null };
 const dark = () => document.documentElement.dataset.theme === 'dark';
-const colour = name => (hues[data.variants[name].family] || other)[dark() ? 1 : 0];
+const colour = name => data.families[data.variants[name].family][dark() ? 1 : 0];
 const label = name => data.variants[name].label;
 const css = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
@@ -300,13 +295,15 @@ function table(id, heads, records, empty) {
   };
   const render = () => {
     const cells = heads.map((h, i) => element('th', { class: h.style === 'long' ? 'word' : h.style, scope: 'col', 'aria-sort': sort.column === i ? (sort.down ? 'descending' : 'ascending') : 'none' },
-      element('button', { type: 'button', onclick: () => { sort.down = sort.column === i ? !sort.down : false; sort.column = i; render(); node.querySelectorAll('th button')[i].focus(); } }, h.head)));
+      element('button', { type: 'button', title: h.about, onclick: () => { sort.down = sort.column === i ? !sort.down : false; sort.column = i; render(); node.querySelectorAll('th button')[i].focus(); } }, h.head)));
     node.replaceChildren(element('thead', {}, element('tr', {}, ...cells)), element('tbody', {}, ...body()));
   };
   render();
 }
 const column = (head, key, text, style) => ({ head, key, text: text && (r => text(key(r))), style });
 const word = (head, key, style = 'word') => ({ head, key, style });
+// A column of the CSV; its heading tells what the file says of it.
+const field = (head, name, text) => ({ ...column(head, r => r[name], text), about: data.about[name] });
 
 function tables(group) {
   const visible = group.filter(r => shown(r.name));
@@ -324,20 +321,19 @@ function tables(group) {
   const crossings = data.crossovers.filter(c => c.group.every((v, i) => v === state.axes[data.axes[i]]));
   const find = (name, reference, metric) => crossings.find(c => c.name === name && c.reference === reference && c.metric === metric);
   const pair = (head, reference, metric) => ({ head, style: 'word', key: r => r[reference + metric]?.order, text: r => r[reference + metric]?.says ?? '' });
-  table('crossovers', [word('variant', r => label(r.name)), pair('time, against full', 'full', 'time'), pair('memory, against full', 'full', 'memory'),
-    pair('time, against full_unfused', 'full_unfused', 'time'), pair('memory, against full_unfused', 'full_unfused', 'memory'),
+  table('crossovers', [word('variant', r => label(r.name)), ...data.references.flatMap(against => ['time', 'memory'].map(metric => pair(`${metric}, against ${against}`, against, metric))),
     { head: 'time grows as', style: 'word', key: r => r.exponent?.exponent, text: r => r.exponent ? `N^${r.exponent.exponent.toFixed(2)} (${r.exponent.low.toFixed(2)}..${r.exponent.high.toFixed(2)})` : '' },
     { head: 'declared', style: 'word', key: r => r.exponent?.declared, text: r => r.exponent?.declared == null ? '' : `N^${r.exponent.declared} ${r.exponent.contract}` }],
     names.filter(name => shown(name) && group.some(r => r.name === name)).map(name => {
       const record = { name, exponent: data.exponents.find(e => e.name === name && e.group.every((v, i) => v === state.axes[data.axes[i]])) };
-      for (const reference of ['full', 'full_unfused']) for (const metric of ['time', 'memory']) record[reference + metric] = find(name, reference, metric);
+      for (const reference of data.references) for (const metric of ['time', 'memory']) record[reference + metric] = find(name, reference, metric);
       return record;
     }), 'no reference was measured');
 
-  table('cells', [word('variant', r => label(r.name)), word('family', r => r.family), column('N', r => r.n), column('time', r => r.time_median_s, seconds), column('over full', r => r.relative, times),
+  table('cells', [word('variant', r => label(r.name)), word('family', r => r.family), field('N', 'n'), field('time', 'time_median_s', seconds), column('over full', r => r.relative, times),
     column('± MAD', r => r.time_mad_s == null || !r.time_median_s ? null : r.time_mad_s / r.time_median_s, v => v == null ? '' : `${(100 * v).toFixed(1)} %`),
-    column('roof', r => r.roof_fraction, percent), column('GFLOP/s', r => r.gflops_per_s, fixed(1)), column('memory', r => r.memory_bytes, bytes), column('peak RSS', r => r.peak_rss_bytes, bytes),
-    column('skill', r => r.fid_skill, fixed(3)), column('error', r => r.err_relative, v => v == null ? '' : v.toExponential(1)), word('status', r => r.unstable ? 'unstable' : r.status)],
+    field('roof', 'roof_fraction', percent), field('GFLOP/s', 'gflops_per_s', fixed(1)), column('memory', r => r.memory_bytes, bytes), field('peak RSS', 'peak_rss_bytes', bytes),
+    field('skill', 'fid_skill', fixed(3)), field('error', 'err_relative', v => v == null ? '' : v.toExponential(1)), word('status', r => r.unstable ? 'unstable' : r.status)],
     visible, 'no cell for these filters and variants');
 }
 

@@ -100,8 +100,8 @@ TEST_CASE("an axis is a column, a part of the key and of the heading") {
 
   CHECK(cell_key(one) != cell_key(three));
   CHECK(heading(three).find("toy_level=3") != std::string::npos);
-  CHECK(title(three).find("toy_level=3") != std::string::npos);
-  CHECK(title(grid({"--variants", "full", "--n", "64"})[0].cells[0]).find("toy_level") == std::string::npos);
+  CHECK(title(three, three.variant).find("toy_level=3") != std::string::npos);
+  CHECK(title(grid({"--variants", "full", "--n", "64"})[0].cells[0], "full").find("toy_level") == std::string::npos);
 }
 
 TEST_CASE("an axis crosses to the worker and stands in the command that repeats a cell") {

@@ -58,6 +58,10 @@ class Outputs(Case):
             self.assertEqual(numpy.load(self.out).shape, (1, *self.q.shape))
             self.out.unlink()
 
+    def test_an_id_of_before_is_taken_and_its_name_of_today_said(self):
+        done = apply(*self.qkv, "--variant", "full_unfused", "--out", self.out)
+        self.assertEqual((done.returncode, done.stderr), (0, "attn_apply: full_unfused is now called full@unfused\n"))
+
     def test_an_output_that_no_disk_takes_says_so_in_the_exit_code(self):
         def limit():
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -137,6 +137,19 @@ class Rows(Case):
         (again,) = rows_of(other)
         self.assertEqual((row["accuracy"], row["loss"]), (again["accuracy"], again["loss"]))
 
+    def test_the_columns_are_golden_head_the_csv_and_stand_in_the_context(self):
+        self.trained("--task", "mqar:kv=2", "--variants", "full", "--n", "16", *TINY)
+        header = pathlib.Path(self.out).read_text().splitlines()[0].split(",")
+        context = json.loads((self.folder / "a.train.context.json").read_text())
+        self.assertEqual(context["csv_schema"], 2)
+        self.assertEqual([column["name"] for column in context["columns"]], header)
+        self.assertEqual([line.split()[0] for line in run("--columns").stdout.splitlines()], header)
+        golden = pathlib.Path(__file__).resolve().parents[1] / "golden" / "train_columns.json"
+        text = "[\n" + ",\n".join("  " + json.dumps(column) for column in context["columns"]) + "\n]\n"
+        if os.environ.get("ATTN_APPROVE"):
+            golden.write_text(text)
+        self.assertEqual(text, golden.read_text(), "ATTN_APPROVE=1 accepts the new columns")
+
     def test_the_columns_that_the_reports_read_are_there(self):
         names = [line.split()[0] for line in run("--columns").stdout.splitlines()]
         self.assertEqual(len(names), len(set(names)))
@@ -169,6 +182,17 @@ class Interruption(Case):
         self.assertEqual(run(*self.LONG, *seeds, "--out", whole).returncode, 0)
         key = lambda row: (row["variant"], int(row["seed"]), row["accuracy"], row["loss"])
         self.assertEqual(sorted(map(key, rows_of(self.out))), sorted(map(key, rows_of(whole))))
+
+    def test_a_resumed_training_tells_of_all_its_rows(self):
+        self.trained(*self.LONG, "--seed", "1")
+        done = self.train(*self.LONG[:-1], "--seed", "1..3", "--resume")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        (line,) = [line for line in done.stdout.splitlines() if line.startswith("linear")]
+        rows = [row for row in rows_of(self.out) if row["variant"] == "linear"]
+        self.assertEqual(len(rows), 3)
+        mean = sum(float(row["accuracy"]) for row in rows) / 3
+        self.assertIn(f"{mean:.4f}", line)
+        self.assertIn("4 new, 2 from before", done.stdout.splitlines())
 
     def test_closed_and_full_streams_do_not_end_the_training(self):
         for streams in (">&- 2>&-", "<&- >&- 2>&-", ">/dev/full 2>/dev/full"):
@@ -226,6 +250,11 @@ class BadInput(Case):
         done = run("--dry-run", "--task", "mqar:kv=4", "--n", "16,32", "--variants", "linear", "--seed", "1,2")
         self.assertEqual(done.returncode, 0)
         self.assertIn("8 runs", done.stdout)
+
+    def test_an_id_of_before_is_taken_and_its_name_of_today_said(self):
+        done = run("--dry-run", "--task", "mqar:kv=4", "--n", "16", "--variants", "full_unfused")
+        self.assertEqual((done.returncode, done.stderr), (0, "attn_train: full_unfused is now called full@unfused\n"))
+        self.assertIn("full@unfused", done.stdout)
 
     def test_a_task_or_a_rate_that_is_given_twice_is_trained_once(self):
         done = run("--dry-run", *2 * ["--task", "mqar:kv=4"], "--n", "16", "--variants", "linear", "--rate", "0.1,0.1")

@@ -51,7 +51,7 @@ void fuzz(std::span<const std::byte> bytes) {
   const auto list = registry().configure_list(as_text(bytes));
   if (!list) return;
   for (const auto& variant : *list) {
-    const auto again = registry().configure(variant->name());
+    const auto again = registry().configure(variant->name().text());
     ATTN_ASSERT(again && (*again)->name() == variant->name());
   }
 }

@@ -5,6 +5,7 @@
 #include "attn/cell/cell.hpp"
 #include "attn/core/assert.hpp"
 #include "attn/measure/machine.hpp"
+#include "attn/record/journal.hpp"
 #include "fuzz.hpp"
 
 using namespace attn;
@@ -38,5 +39,12 @@ void fuzz(std::span<const std::byte> bytes) {
     from_json(json, q.cell, q.settings);
     return q;
   };
+  const auto lines = [](const std::vector<JournalEntry>& entries) {
+    std::string all;
+    for (const JournalEntry& entry : entries) all += journal_line(entry);
+    return all;
+  };
+  check(
+      text, [](const std::string& journal) { return read_journal(journal); }, lines);
   check(text, question, [](const Question& q) { return to_json(q.cell, q.settings); });
 }

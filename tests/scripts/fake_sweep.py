@@ -7,7 +7,6 @@ import time
 
 import numpy as np
 
-os.environ.pop("ATTN_SWEEP", None)  # this program, when noise_floor.sh is tested: it would ask itself for its columns
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import synthetic  # noqa: E402
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import synthetic
 from testing import SCRIPTS, ScriptTest
 
+import families
+
 
 def data_of(page):
     return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S).group(1))
@@ -43,7 +45,7 @@ class Report(ScriptTest):
         rows = data["columns"]
         commands = [rows["command"]["words"][c].replace("\1", data["command_stem"]) for c in rows["command"]["codes"]]
         self.assertTrue(all(c.startswith("attn_sweep --variants ") for c in commands))
-        self.assertEqual({(r["name"], r["status"]) for r in data["refused"]}, {("full_unfused", "timed_out")})
+        self.assertEqual({(r["name"], r["status"]) for r in data["refused"]}, {("full@unfused", "timed_out")})
         self.assertTrue(any("unstable" in c for c in data["caveats"]))
         self.assertIn(["machine.cpu", "Test CPU"], data["context"][0]["facts"])
 
@@ -60,8 +62,6 @@ class Report(ScriptTest):
 
     def test_the_reference_results(self):
         reference = Path(SCRIPTS).parent / "results/reference"
-        header = (reference / "train.csv").read_text().splitlines()[0]
-        self.assertEqual(header.split(","), synthetic.TRAIN_COLUMNS)  # what these tests make up is what attn_train writes
         _, page = self.page(reference / "default-sweep.csv", reference / "train.csv")
         data = data_of(page)
         self.assertIn("mqar:kv=8, width 64, mlp 128, batch 32", data["tasks"])
@@ -111,11 +111,22 @@ class Report(ScriptTest):
         self.assertGreater((self.folder / "figures/time.png").stat().st_size, 20_000)
 
     def test_families_have_a_colour(self):
-        """The page and the figures colour the folders of variants/."""
-        script, figures = (SCRIPTS / "page/page.js").read_text(), (SCRIPTS / "figures.py").read_text()
+        """families.json names the folders of variants/; a family that it does not name gets a spare colour."""
         for family in (p.name for p in (Path(SCRIPTS).parent / "variants").iterdir() if p.is_dir()):
-            self.assertRegex(script, rf"\b{family}: \[")
-            self.assertIn(f'"{family}"', figures)
+            self.assertIn(family, families.TOLD["families"])
+        for family in ("gated", "selective", "latent", "graph"):
+            self.assertIn(family, families.TOLD["families"])
+        hues = families.colours(["strange", "sparse", "scores", "odd"])
+        self.assertEqual(list(hues), ["scores", "sparse", "odd", "strange"])
+        pairs = [tuple(pair) for pair in [*families.TOLD["families"].values(), *families.TOLD["spare"]]]
+        self.assertEqual(len(pairs), len(set(pairs)))
+        rows = [{**row, "family": row["family"].replace("sparse", "strange")} for row in synthetic.zoo((256, 512))]
+        path = synthetic.write(self.folder / "strange.csv", rows)
+        _, page = self.page(path, "--figures", self.folder / "figures")
+        told = data_of(page)["families"]
+        self.assertEqual(list(told)[-1], "strange")
+        self.assertEqual(told["strange"], families.TOLD["spare"][0])
+        self.assertNotIn("#1f6fd0", (SCRIPTS / "page/page.js").read_text() + (SCRIPTS / "report.py").read_text())
 
 
 if __name__ == "__main__":

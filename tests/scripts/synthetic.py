@@ -1,14 +1,10 @@
 """Sweep CSVs with planted times, memory and skill, for the tests of scripts/.
 
-The header is the real one: tests/golden/columns.csv where it exists, attn_sweep --columns otherwise, and as a last resort
-read from harness/attn/record/row.cpp, the only place where a column exists.
+Columns are the real ones: tests/golden has them as attn_sweep and attn_train tell them beside a CSV.
 """
 import csv
 import io
 import json
-import os
-import re
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -19,21 +15,9 @@ MACHINE = {"host": "testhost", "cpu": "Test CPU", "packages": 1, "cores": 2, "us
            "isa_used": "avx2", "governor": "unsupported: no cpufreq"}
 
 
-def header():
-    binary = os.environ.get("ATTN_SWEEP", "")
-    if binary and Path(binary).exists():
-        told = subprocess.run([binary, "--columns"], capture_output=True, text=True)
-        if told.returncode == 0 and told.stdout:
-            return [line.split()[0] for line in told.stdout.splitlines()]
-    for golden in sorted((ROOT / "tests/golden").glob("*.csv")):
-        first = golden.read_text().splitlines()[0]
-        if first.startswith("schema,variant,"):
-            return first.split(",")
-    source = (ROOT / "harness/attn/record/row.cpp").read_text()
-    return re.findall(r'^ {6}\{"(\w+)",', source, re.M)
-
-
-COLUMNS = header()
+SWEEP = json.loads((ROOT / "tests/golden/columns.json").read_text())
+TRAIN = json.loads((ROOT / "tests/golden/train_columns.json").read_text())
+COLUMNS = [column["name"] for column in SWEEP]
 
 
 def noisy(time_s, rng, noise, count=9, rounds=3, round_noise=0.0):
@@ -45,11 +29,13 @@ def noisy(time_s, rng, noise, count=9, rounds=3, round_noise=0.0):
 def row(variant, n, samples=None, family="scores", exactness="approximation", status="ok", reason="", memory=2**20,
         skill=None, rounds=3, **more):
     """A CSV row as a dict; everything not given has a plausible value."""
-    name, _, options = variant.partition(":")
+    stem, _, options = variant.partition(":")
+    name, _, implementation = stem.partition("@")
     fields = dict.fromkeys(COLUMNS, "")
-    fields.update(schema=1, variant=name, options=options, family=family, exactness=exactness, batch=1, heads=8, kv_heads=8,
-                  q_len=n, kv_len=n, head_dim=64, value_dim=64, causal=0, dtype="f32", input="text", seed=1, threads=2,
-                  isa="avx2", status=status, reason=reason, flops=4e3 * n * n, bytes=1024 * n, exps=n * n,
+    fields.update(schema=2, variant=name, options=options, implementation=implementation or "native", name=variant,
+                  family=family, exactness=exactness, batch=1, heads=8, kv_heads=8,
+                  q_len=n, kv_len=n, head_dim=64, value_dim=64, causal=0, dtype="f32", kv_dtype="f32", input="text", seed=1, threads=2,
+                  isa="avx2", **{"pass": "forward"}, scope="mixer", status=status, reason=reason, flops=4e3 * n * n, bytes=1024 * n, exps=n * n,
                   workspace_bytes=int(memory), parameter_bytes=0, peak_rss_bytes=int(memory), meters_agree=1,
                   started="2026-11-20T10:00:00Z", commit="abc123", peak_fma_gflops=100)
     if samples is not None and len(samples):
@@ -78,22 +64,40 @@ def text(rows, columns=None):
     return out.getvalue()
 
 
-def write(path, rows, machine=None, columns=None, context=True):
+def write(path, rows, machine=None, columns=None, context=True, told=SWEEP):
+    """`told`: what the context says of the columns; None: nothing."""
     path = Path(path)
     path.write_text(text(rows, columns))
     if context:
-        facts = {"context_schema": 1, "date": "2026-11-20T10:00:00Z", "command_line": "attn_sweep --n '128..1024*2'",
+        facts = {"context_schema": 2, "date": "2026-11-20T10:00:00Z", "command_line": "attn_sweep --n '128..1024*2'",
                  "attnbench": {"version": "0.1.0", "commit": "abc123", "build_tag": "attnbench-0.1.0-gcc-12"},
                  "machine": machine or MACHINE, "build": {"compiler": "GNU 12.2.0", "flags": "-O3", "build_type": "Release"},
                  "libraries": {"onednn": "2.6.3"}, "environment": {},
                  "peaks": [{"isa": "avx2", "threads": 2, "fma_gflops": 100.0, "triad_gbs": 10.0, "exp_gexps": 5.0}]}
+        if told is not None:
+            facts.update(csv_schema=2, columns=told)
         path.with_name(path.name.removesuffix(".csv") + ".context.json").write_text(json.dumps(facts))
     return path
 
 
+# What schema 1 had not, and what it called otherwise.
+LATER = ("implementation", "name", "kv_dtype")
+
+
+def write_schema1(path, rows, **more):
+    """The same rows as the first attnbench wrote them: no word of the columns in the context."""
+    old = []
+    for row in rows:
+        row = {**row, "schema": 1, "family": row["family"].replace("scores", "exact")}
+        if row["implementation"] != "native":
+            row["variant"] += "_" + row["implementation"]
+        old.append({key: value for key, value in row.items() if key not in LATER})
+    return write(path, old, columns=[column for column in COLUMNS if column not in LATER], told=None, **more)
+
+
 # id, family, exactness, seconds at N=1024, exponent, bytes at N=1024, exponent, skill by input
 ZOO = [
-    ("full", "scores", "exact", 10e-3, 2.0, 2**18, 0.0, 1.0), ("full_unfused", "scores", "exact", 22e-3, 2.05, 2**25, 2.0, 1.0),
+    ("full", "scores", "exact", 10e-3, 2.0, 2**18, 0.0, 1.0), ("full@unfused", "scores", "exact", 22e-3, 2.05, 2**25, 2.0, 1.0),
     ("local:left=64,right=64", "sparse", "pattern", 2.2e-3, 1.0, 2**17, 0.0, 0.9),
     ("local:left=256,right=256", "sparse", "pattern", 6e-3, 1.05, 2**18, 0.0, 0.95),
     ("strided", "sparse", "pattern", 4e-3, 1.5, 2**18, 0.5, 0.8), ("bigbird", "sparse", "pattern", 5e-3, 1.0, 2**19, 1.0, 0.85),
@@ -128,7 +132,7 @@ def zoo(lengths=(128, 256, 512, 1024, 2048, 4096), inputs=("text",), threads=(2,
                         if name == "reformer" and is_causal:
                             rows.append(row(name, n, status="unsupported", reason="reformer has no causal form | yet", **axes))
                             continue
-                        if name == "full_unfused" and n > 2048:
+                        if name == "full@unfused" and n > 2048:
                             rows.append(row(name, n, status="timed_out", reason="no answer within --timeout 60 s", **axes))
                             continue
                         x = n / 1024
@@ -150,13 +154,6 @@ def forty(lengths=tuple(2**k for k in range(7, 15)), inputs=("text", "iid:1", "l
     return zoo(lengths, inputs, variants=variants, **more)
 
 
-# Those of attn_train --columns.
-TRAIN_COLUMNS = ["schema", "task", "n", "variant", "options", "family", "exactness", "width", "heads", "layers", "mlp", "conv",
-                 "positions", "causal", "batch", "rate", "seed", "steps_budget", "verdict", "reason", "accuracy", "accuracy_ci_low",
-                 "accuracy_ci_high", "floor", "skill", "levels", "train_accuracy", "loss", "steps", "steps_to_99", "train_s",
-                 "train_steps_per_s", "peak_memory_bytes", "state_bytes", "parameters", "test_samples", "finished", "commit", "command"]
-
-
 def train(path, lengths=(64, 128, 256)):
     """A training CSV as attn_train writes it."""
     solved = {"full": 1.0, "local:left=64,right=64": 0.5, "linear": 0.87, "linformer:k=256": 0.8, "synth_random": 0.13, "fnet": 0.2,
@@ -165,11 +162,12 @@ def train(path, lengths=(64, 128, 256)):
     for task, floor in (("mqar_packed", 0.125), ("majority", 0.5)):
         for name, accuracy in solved.items():
             for n in lengths:
-                variant, _, options = name.partition(":")
+                variant, _, options = name.partition(":")  # no other implementation is trained here
                 value = max(floor, accuracy - 0.04 * np.log2(n / 64)) if name != "full" else 1.0
                 verdict = "inconclusive" if n == lengths[-1] and task == "majority" else "ok"
                 family = next(z[1] for z in ZOO if z[0] == name)
-                shape = {"schema": 1, "task": task, "n": n, "variant": variant, "options": options, "family": family, "width": 32,
+                shape = {"schema": 2, "task": task, "n": n, "variant": variant, "options": options, "implementation": "native",
+                         "name": name, "family": family, "width": 32,
                          "heads": 1, "layers": 1, "mlp": 64, "conv": 0, "positions": "learned", "causal": 0, "batch": 32,
                          "steps_budget": 1500, "test_samples": 2048, "command": f"attn_train --tasks {task}"}
                 # Two seeds about the figure; a rate that is too large, and one whose run was lost.
@@ -179,5 +177,4 @@ def train(path, lengths=(64, 128, 256)):
                                  "floor": floor, "skill": round((shown - floor) / (1 - floor), 4), "verdict": verdict,
                                  "levels": f"chance={floor}"})
                 rows.append({**shape, "rate": 0.3, "seed": 1, "verdict": "diverged", "reason": "the loss is no number"})
-    Path(path).write_text(text(rows, TRAIN_COLUMNS))
-    return Path(path)
+    return write(path, rows, columns=[column["name"] for column in TRAIN], told=TRAIN)

@@ -16,7 +16,7 @@ TEST_CASE("compressed: the fast path is its definition") {
         Trial t("compressed:" + std::string(options), p);
         if (causal) t.parameters.set("null_k", Trial::random(t.parameters["null_k"].shape(), 3, "null"));
         if (causal) t.parameters.set("null_v", Trial::random(t.parameters["null_v"].shape(), 4, "null"));
-        INFO(t.variant->name() << " " << to_string(p));
+        INFO(t.variant->name().text() << " " << to_string(p));
         CHECK(distance(t.run(), t.definition()) < 1e-5);
       }
     }

@@ -1,5 +1,6 @@
 #include <numbers>
 
+#include "run.hpp"
 #include "trial.hpp"
 
 using namespace attn;
@@ -43,3 +44,12 @@ TEST_CASE("cosformer: a query without positive features gives zeros; values of o
 }
 
 TEST_CASE("cosformer: denominators near zero, negative inputs and large norms stay finite") { check_stays_finite("cosformer"); }
+
+TEST_CASE("cosformer: the sine and cosine of each position are part of its workspace") {
+  const auto bytes = [](index_t n) {
+    WorkspacePlan booked(1);
+    const auto plan = variant("cosformer")->plan(square(n, 16, false), booked);
+    return booked.bytes();
+  };
+  CHECK(bytes(512) - bytes(256) == 256 * 2 * index_t{sizeof(float)});
+}

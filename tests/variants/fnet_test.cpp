@@ -50,3 +50,10 @@ TEST_CASE("fnet: a constant becomes one spike") {
 }
 
 TEST_CASE("fnet: has no causal form") { CHECK(!variant("fnet")->supports(problem(64, 16, true))); }
+
+TEST_CASE("fnet: the roots of unity of its passes are part of its workspace") {
+  WorkspacePlan booked(1);
+  const auto plan = variant("fnet")->plan(problem(4096, 2, false, 1), booked);
+  const index_t blocks = 2 * 4096 * 2, roots = 2 * 3 * (1 + 4 + 16 + 64 + 256 + 1024);
+  CHECK(booked.bytes() >= (blocks + roots) * index_t{sizeof(float)});
+}

@@ -12,7 +12,7 @@ TEST_CASE("inducing: the fast path is its definition") {
       p.kv_len = 2 * n + 3;
       p.batch = 2;
       const Trial t("inducing:m=" + std::to_string(m), p);
-      INFO(t.variant->name() << " " << to_string(p));
+      INFO(t.variant->name().text() << " " << to_string(p));
       CHECK(distance(t.run(), t.definition()) < 1e-5);
     }
   }

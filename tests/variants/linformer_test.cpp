@@ -14,7 +14,7 @@ TEST_CASE("linformer: the fast path is its definition") {
         p.value_dim = 24;
         p.batch = 2;
         const Trial t("linformer:sharing=" + std::string(sharing) + ",k=" + std::to_string(k), p);
-        INFO(t.variant->name() << " " << to_string(p));
+        INFO(t.variant->name().text() << " " << to_string(p));
         CHECK(distance(t.run(), t.definition()) < 1e-5);
       }
     }

@@ -10,7 +10,7 @@ TEST_CASE("nystrom: the fast path is its definition") {
       p.value_dim = 24;
       p.batch = 2;
       const Trial t("nystrom:" + std::string(options), p);
-      INFO(t.variant->name() << " " << to_string(p));
+      INFO(t.variant->name().text() << " " << to_string(p));
       CHECK(distance(t.run(), t.definition()) < 1e-3);
     }
   }

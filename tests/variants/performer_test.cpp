@@ -53,7 +53,7 @@ TEST_CASE("performer: the fast path is its definition") {
     for (const bool causal : {false, true}) {
       for (const index_t n : {1, 2, 31, 33, 64, 65, 300}) {
         const Trial t("performer:" + std::string(options), square(n, n == 65 ? 40 : 64, causal));
-        INFO(t.variant->name() << " " << to_string(t.p));
+        INFO(t.variant->name().text() << " " << to_string(t.p));
         CHECK(distance(t.run(), t.definition()) < 3e-5);
       }
     }
@@ -154,7 +154,7 @@ TEST_CASE("performer: the mean over draws of the features approaches softmax att
     t.q = t.q * 0.25f, t.k = t.k * 0.25f;  // tau = 1/16
     const auto own = std::exchange(t.variant, configure("full"));
     const auto truth = t.definition();
-    t.variant = configure(own->name());
+    t.variant = configure(own->name().text());
     constexpr int draws = 64;
     double single = 0;
     Tensor<double> mean = zeros<double>(truth.shape());

@@ -1,6 +1,6 @@
 #include <algorithm>
 #include <cmath>
-#include <vector>
+#include <span>
 
 #include "attn/kernels/dense/gemm.hpp"
 #include "attn/kernels/spectral/fft.hpp"
@@ -11,7 +11,7 @@ namespace attn {
 // fnet: no weights at all: the real part of the Fourier transform over positions and channels.
 //   out = Re(F_N x F_D), unnormalised, on the N x D of each head
 //   Lee-Thorp et al. 2021, arXiv:2105.03824, section 3.2 (there over the whole width; here over each head's)
-//   useful flops 2.5 N D (log2 N + log2 D) a head, by FFTs for real input; workspace 256 N bytes a worker
+//   useful flops 2.5 N D (log2 N + log2 D) a head, by FFTs for real input; workspace 256 N bytes a worker and 8 N of roots
 // Every output depends on every position, so no causal form exists, and padding changes all of it.
 //
 // Channels by a product with the D x D transform: 2 N D^2 flops at the speed of a product beat FFTs of D <= 256 points. Of their
@@ -47,23 +47,10 @@ struct Fnet {
   Fnet(const Problem& p, const NoOptions&, WorkspacePlan& workspace)
       : p_(p),
         columns_((p.head_dim + 1) / 2),
-        fft_(p.q_len),
-        blocks_(workspace.per_worker<float>(2 * p.q_len * 2 * std::min(group, columns_))) {
-    const auto d = static_cast<double>(p.head_dim);
-    for (index_t first = 0; first < columns_; first += group) {
-      const index_t width = std::min(group, columns_ - first);
-      for (index_t c = 0; c < p.head_dim; ++c) {
-        for (const bool imaginary : {false, true}) {
-          for (index_t l = first; l < first + width; ++l) {
-            const bool shared = imaginary && l == 0 && p.head_dim % 2 == 0;
-            const index_t frequency = shared ? p.head_dim / 2 : l;
-            const double angle = 2 * 3.14159265358979323846 * static_cast<double>(c * frequency % p.head_dim) / d;
-            spectrum_.push_back(static_cast<float>(imaginary && !shared ? -std::sin(angle) : std::cos(angle)));
-          }
-        }
-      }
-    }
-  }
+        fft_(p.q_len, workspace),
+        spectrum_(workspace.table<float>(2 * p.head_dim * columns_,
+                                         [d = p.head_dim, columns = columns_](std::span<float> to) { fill(d, columns, to); })),
+        blocks_(workspace.per_worker<float>(2 * p.q_len * 2 * std::min(group, columns_))) {}
 
   void run(const FloatArrays& a, const ParameterSet<float>&, Workspace& workspace) const {
     const index_t n = p_.q_len, d = p_.head_dim, groups = (columns_ + group - 1) / group;
@@ -72,14 +59,31 @@ struct Fnet {
       const index_t head = task / groups % p_.heads, batch = task / groups / p_.heads;
       const auto x = a.x()[batch][head];
       float* block = workspace.of(worker, blocks_).data();
-      kernels::gemm(n, 2 * width, d, {x.data_handle(), x.stride(0)}, {spectrum_.data() + 2 * d * first, 2 * width},
-                    {block, 2 * width});
-      write(fft_.run(width, block, block + 2 * n * width), first, width, a.out[batch][head]);
+      kernels::gemm(n, 2 * width, d, {x.data_handle(), x.stride(0)},
+                    {workspace.shared(spectrum_).data() + 2 * d * first, 2 * width}, {block, 2 * width});
+      write(fft_.run(width, block, block + 2 * n * width, workspace), first, width, a.out[batch][head]);
     });
   }
 
  private:
   static constexpr index_t group = 16;  // complex columns: at N = 4096 two blocks of them, 1 MB, stay in L2
+
+  static void fill(index_t d, index_t columns, std::span<float> spectrum) {
+    float* to = spectrum.data();
+    for (index_t first = 0; first < columns; first += group) {
+      const index_t width = std::min(group, columns - first);
+      for (index_t c = 0; c < d; ++c) {
+        for (const bool imaginary : {false, true}) {
+          for (index_t l = first; l < first + width; ++l) {
+            const bool shared = imaginary && l == 0 && d % 2 == 0;
+            const index_t frequency = shared ? d / 2 : l;
+            const double angle = 2 * 3.14159265358979323846 * static_cast<double>(c * frequency % d) / static_cast<double>(d);
+            *to++ = static_cast<float>(imaginary && !shared ? -std::sin(angle) : std::cos(angle));
+          }
+        }
+      }
+    }
+  }
 
   void write(const float* transformed, index_t first, index_t width, const View<float, 2>& out) const {
     const index_t n = p_.q_len, d = p_.head_dim;
@@ -98,7 +102,7 @@ struct Fnet {
   Problem p_;
   index_t columns_;
   kernels::Fft fft_;
-  std::vector<float> spectrum_;  // [groups][D][2 width]: real, then imaginary parts of e^(-2 pi i c l / D)
+  Booking<float> spectrum_;  // [groups][D][2 width]: real, then imaginary parts of e^(-2 pi i c l / D)
   Booking<float> blocks_;
 };
 ATTN_VARIANT(fnet, Fnet)

@@ -148,9 +148,7 @@ struct Sinkhorn {
         net_(workspace.per_worker<float>(Net::scratch_floats(p, o))),
         slab_(workspace.per_worker<float>(slots * nb_ * std::max(p.head_dim, p.value_dim))),
         wide_(workspace.per_worker<double>(Net::wide_doubles(p, o))),
-        slot_(static_cast<std::size_t>(b_)) {
-    std::iota(slot_.begin(), slot_.end(), 0);
-  }
+        slot_(workspace.table<std::int32_t>(b_, [](std::span<std::int32_t> to) { std::iota(to.begin(), to.end(), 0); })) {}
 
   // As many heads at once as there are threads, while they are near.
   void run(const FloatArrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
@@ -415,7 +413,8 @@ struct Sinkhorn {
     const auto q = a.q[head / p_.heads][head % p_.heads], k = a.k[head / p_.heads][head % p_.heads];
     const auto v = a.v[head / p_.heads][head % p_.heads];
     const auto to = a.out[head / p_.heads][head % p_.heads];
-    const kernels::SightRule causal{slot_.data(), slot_.data(), kernels::SightRule::lowest, 0};
+    const std::int32_t* const slot = workspace.shared(slot_).data();
+    const kernels::SightRule causal{slot, slot, kernels::SightRule::lowest, 0};
     const auto rows = [&](auto x, index_t w) { return kernels::ListedRows{x.row(w * b_), x.stride(0)}; };
     const auto sorted_k = [&](index_t w) {
       return kernels::ListedRows{sorted_keys(workspace, head) + (o_.cut > 0 ? 0 : w * b_ * d), d};
@@ -461,7 +460,7 @@ struct Sinkhorn {
   index_t at_once_;  // heads
   Booking<float> s_, keys_, values_, net_, slab_;
   Booking<double> wide_;
-  std::vector<std::int32_t> slot_;  // 0, 1, ..., b - 1
+  Booking<std::int32_t> slot_;  // 0, 1, ..., b - 1
 };
 ATTN_VARIANT(sinkhorn, Sinkhorn)
 

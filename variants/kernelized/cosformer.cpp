@@ -1,6 +1,7 @@
 #include <cmath>
+#include <functional>
 #include <numbers>
-#include <vector>
+#include <span>
 
 #include "attn/kernels/dense/rows.hpp"
 #include "attn/kernels/linear/linear_attention.hpp"
@@ -13,7 +14,7 @@ namespace attn {
 //   j <= i when causal
 //   By cos(a - b) = cos a cos b + sin a sin b these are 2 D features of each token.
 //   Qin et al. 2022, arXiv:2202.08791, section 3.3; the clamp: OpenNLPLab/cosFormer
-//   useful flops 8 N D Dv; workspace a state of 2 D (Dv + 1) a worker
+//   useful flops 8 N D Dv; workspace a state of 2 D (Dv + 1) a worker, a sine and a cosine a position
 struct Cosformer {
   static VariantInfo info() {
     return {.title = "cosFormer",
@@ -44,18 +45,17 @@ struct Cosformer {
   }
 
   Cosformer(const Problem& p, const NoOptions&, WorkspacePlan& workspace)
-      : p_(p), engine_(p, 2 * p.head_dim, kernels::reciprocals<guard>, workspace) {
-    for (index_t i = first_position(); i < p.kv_len; ++i) {
-      sin_.push_back(static_cast<float>(std::sin(angle(p, i))));
-      cos_.push_back(static_cast<float>(std::cos(angle(p, i))));
-    }
-  }
+      : p_(p),
+        engine_(p, 2 * p.head_dim, kernels::reciprocals<guard>, workspace),
+        sin_(workspace.table<float>(positions(), of_positions([](double x) { return std::sin(x); }))),
+        cos_(workspace.table<float>(positions(), of_positions([](double x) { return std::cos(x); }))) {}
 
   void run(const Arrays& a, const ParameterSet<float>&, Workspace& workspace) const {
+    const float *const sines = workspace.shared(sin_).data(), *const cosines = workspace.shared(cos_).data();
     const auto features = [&](const kernels::TokenPanel& t, index_t position) {
-      const auto at = static_cast<std::size_t>(position - first_position());
-      kernels::relu(t.count, p_.head_dim, t.from, &sin_[at], t.to);
-      kernels::relu(t.count, p_.head_dim, t.from, &cos_[at], {t.to.data + p_.head_dim, t.to.stride});
+      const index_t at = position - first_position();
+      kernels::relu(t.count, p_.head_dim, t.from, sines + at, t.to);
+      kernels::relu(t.count, p_.head_dim, t.from, cosines + at, {t.to.data + p_.head_dim, t.to.stride});
     };
     engine_.run(
         a, workspace, [&](const kernels::TokenPanel& t) { features(t, p_.query_position(t.first)); },
@@ -67,11 +67,19 @@ struct Cosformer {
   static double angle(const Problem& p, index_t distance) {
     return std::numbers::pi * static_cast<double>(distance) / static_cast<double>(2 * std::max(p.q_len, p.kv_len));
   }
+  // A function of the angle of each position.
+  template <class F>
+  std::function<void(std::span<float>)> of_positions(F f) const {
+    return [p = p_, first = first_position(), f](std::span<float> to) {
+      for (std::size_t i = 0; i < to.size(); ++i) to[i] = static_cast<float>(f(angle(p, first + static_cast<index_t>(i))));
+    };
+  }
+  index_t positions() const { return p_.kv_len - first_position(); }
   index_t first_position() const { return std::min<index_t>(0, p_.query_position(0)); }
 
   Problem p_;
   kernels::LinearAttention engine_;
-  std::vector<float> sin_, cos_;  // of the angle of each position
+  Booking<float> sin_, cos_;
 };
 ATTN_VARIANT(cosformer, Cosformer)
 

@@ -13,6 +13,7 @@
 #include "attn/inputs/npy.hpp"
 #include "attn/measure/worker.hpp"
 #include "attn/program/exit.hpp"
+#include "attn/program/renamed.hpp"
 #include "attn/record/row.hpp"
 #include "attn/record/sink.hpp"
 #include "attn/variant/plugin.hpp"
@@ -88,7 +89,7 @@ Status fits_memory(const CellRun& run) {
   if (!limits.memory_bytes || parameters + workspace <= static_cast<std::size_t>(*limits.memory_bytes)) return {};
   return refuse(
       fmt::format("--variant: {} takes {} bytes of parameters and {} of workspace, {} bytes of memory are available, by {}",
-                  run.variant().name(), parameters, workspace, *limits.memory_bytes, limits.memory_by));
+                  run.variant().name().text(), parameters, workspace, *limits.memory_bytes, limits.memory_by));
 }
 
 Status writable(const ApplyOptions& o) {
@@ -108,12 +109,13 @@ Result<std::unique_ptr<CellRun>> prepare(const ApplyOptions& o, const Registry& 
   if (!name) return name.refusal();
   const auto variant = registry.configure(o.variant);
   if (!variant) return refuse("--variant: " + variant.reason());
+  tell_of_renamed(registry, {o.variant}, "attn_apply");
   const auto input = parse_input(*name);
   if (!input) return input.refusal();
   auto shape = (*input)->shape();
   if (!shape) return refuse("input " + *name + " has no shape of its own; accepted: npy:, npz: and safetensors:");
   shape->causal = o.causal;
-  const Cell cell{(*variant)->name(), *shape, *name, static_cast<std::uint64_t>(o.seed), o.threads, o.isa};
+  const Cell cell{(*variant)->name().text(), *shape, *name, static_cast<std::uint64_t>(o.seed), o.threads, o.isa};
   auto run = CellRun::open(registry, cell, o.pin);
   if (!run) return run.refusal();
   if (Status fits = fits_memory(**run); !fits) return fits.refusal();

@@ -83,19 +83,10 @@ Axis text(Axis axis, At at) {
 }
 
 Values variants_of(std::string_view names, const Registry& registry) {
-  std::vector<AxisValue> values;
-  if (names == "default") {
-    for (const auto& type : registry.all()) {
-      if (!type->info.in_default_sweep) continue;
-      const auto variant = registry.configure(type->id);
-      if (!variant) return variant.refusal();
-      values.emplace_back((*variant)->name());
-    }
-    return values;
-  }
-  const auto variants = registry.configure_list(std::string(names));
+  const auto variants = registry.configure_list(names);
   if (!variants) return variants.refusal();
-  for (const auto& variant : *variants) values.emplace_back(variant->name());
+  std::vector<AxisValue> values;
+  for (const auto& variant : *variants) values.emplace_back(variant->name().text());
   return values;
 }
 
@@ -110,7 +101,9 @@ Axis variant_axis() {
       {.name = "variant",
        .flag = "variants",
        .doc = "the variant's name",
-       .help = "ids with options or * and ?, families (clustered/ where an id has the name), 'all' or 'default'",
+       .help =
+           "ids with options or * and ?, @ and an implementation behind, families (clustered/ where an id has the name), 'all' or "
+           "'default'",
        .usual = "default"},
       [](auto& c) -> auto& { return c.variant; });
   axis.parse = variants_of;
@@ -320,8 +313,8 @@ std::string heading(const Cell& cell) {
   return join(parts, " ");
 }
 
-std::string title(const Cell& cell) {
-  std::vector<std::string> parts{cell.variant};
+std::string title(const Cell& cell, const std::string& name) {
+  std::vector<std::string> parts{name};
   for (std::size_t a = 1; a < axes().size(); ++a) {
     if (!is_usual(axes()[a], cell)) parts.push_back(told(axes()[a], cell));
   }

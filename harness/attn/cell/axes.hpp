@@ -56,8 +56,8 @@ std::string cell_key(const Cell& cell);
 // "q_len=512 batch=1 heads=8 ..." in full, for a table of this cell and others that differ in the variant alone.
 std::string heading(const Cell& cell);
 
-// "full q_len=512": the variant, and what is unusual in a sweep of this machine.
-std::string title(const Cell& cell);
+// "full q_len=512": the variant by `name`, and what is unusual in a sweep of this machine.
+std::string title(const Cell& cell, const std::string& name);
 
 // The flags that ask for this cell alone.
 std::vector<std::string> arguments_for(const Cell& cell);

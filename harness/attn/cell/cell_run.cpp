@@ -22,7 +22,7 @@ Result<std::unique_ptr<Variant>> configured(const Registry& registry, const std:
   }
   if (cell.problem.pass == Pass::forward_backward) {
     if (Status status = (*variant)->supports_backward(cell.problem); !status)
-      return refuse((*variant)->id() + " " + status.reason());
+      return refuse((*variant)->name().label() + " " + status.reason());
   }
   return variant;
 }

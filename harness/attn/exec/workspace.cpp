@@ -42,9 +42,11 @@ void Workspace::for_each_gap(F&& f) const {
 }
 
 Workspace::Workspace(const WorkspacePlan& plan, Mode mode) : plan_(plan), memory_(static_cast<std::size_t>(plan.bytes())) {
-  if (mode == Mode::plain || memory_.bytes() == 0) return;
-  std::memset(memory_.data(), 0xFF, memory_.bytes());  // all ones is a NaN in every floating type
-  for_each_gap([](std::byte* gap, std::size_t bytes) { std::memset(gap, gap_pattern, bytes); });
+  if (mode == Mode::checked && memory_.bytes() > 0) {
+    std::memset(memory_.data(), 0xFF, memory_.bytes());  // all ones is a NaN in every floating type
+    for_each_gap([](std::byte* gap, std::size_t bytes) { std::memset(gap, gap_pattern, bytes); });
+  }
+  for (const auto& fill : plan_.fills_) fill(memory_.data());
 }
 
 bool Workspace::gaps_intact() const {

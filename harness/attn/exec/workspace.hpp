@@ -2,8 +2,11 @@
 // report can print and `run` never allocates.
 #pragma once
 
+#include <cstddef>
+#include <functional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "attn/core/problem.hpp"
@@ -36,6 +39,17 @@ class WorkspacePlan {
     return {book(shared_bytes_, count, sizeof(T)), count, false};
   }
 
+  // One array that every run reads and none writes: `fill` writes it when the workspace is made. It may outlive and be called apart
+  // from its maker, so it holds what it needs by value.
+  template <class T>
+  Booking<T> table(index_t count, std::function<void(std::span<T>)> fill) {
+    const Booking<T> booked = shared<T>(count);
+    fills_.push_back([booked, fill = std::move(fill)](std::byte* memory) {
+      fill({reinterpret_cast<T*>(memory + booked.offset_bytes), static_cast<std::size_t>(booked.count)});
+    });
+    return booked;
+  }
+
   // One array for each worker.
   template <class T>
   Booking<T> per_worker(index_t count) {
@@ -57,11 +71,12 @@ class WorkspacePlan {
   index_t shared_bytes_ = 0;
   index_t worker_bytes_ = 0;
   std::vector<Range> ranges_;
+  std::vector<std::function<void(std::byte* memory)>> fills_;  // of the tables, in the memory of what is shared
 };
 
 class Workspace {
  public:
-  // `checked` fills all arrays with NaN bytes and the gaps between them with a pattern that gaps_intact() looks for.
+  // Fills the tables. `checked` fills all other arrays with NaN bytes and the gaps between them with a pattern that gaps_intact() looks for.
   enum class Mode { plain, checked };
   explicit Workspace(const WorkspacePlan& plan, Mode mode = Mode::plain);
 

@@ -55,16 +55,16 @@ Status supports(const LayerShape& shape, const Variant& variant, index_t length)
   if (shape.positions == Positions::rotary || shape.positions == Positions::alibi) {
     const std::string name(to_string(shape.positions));
     if (!reads_queries(variant))
-      return refuse(name + " positions act on queries and keys, which " + variant.id() + " does not read");
+      return refuse(name + " positions act on queries and keys, which " + variant.name().label() + " does not read");
     if (shape.positions == Positions::rotary && head_dim % 2 != 0)
       return refuse("rotary positions need an even head_dim, given " + std::to_string(head_dim));
     if (shape.positions == Positions::alibi && (!shape.causal || variant.info().exactness == Exactness::different))
-      return refuse("alibi positions are for causal softmax attention, given " + variant.id() +
+      return refuse("alibi positions are for causal softmax attention, given " + variant.name().label() +
                     (shape.causal ? "" : " in a bidirectional layer"));
   }
   const Problem p = mixer_problem(shape, 1, length);
   if (Status status = variant.supports(p); !status) return status;
-  if (Status status = supports_unseen(variant, p); !status) return refuse(variant.id() + " " + status.reason());
+  if (Status status = supports_unseen(variant, p); !status) return refuse(variant.name().label() + " " + status.reason());
   return {};
 }
 

@@ -169,15 +169,16 @@ class LayerPlan final : public Plan {
 class LayerVariant final : public Variant {
  public:
   LayerVariant(std::unique_ptr<Variant> mixer, std::shared_ptr<LayerClock> clock)
-      : mixer_(std::move(mixer)), clock_(std::move(clock)), id_(mixer_->id() + " in a layer"), info_(mixer_->info()) {
+      : Variant(name_around(*mixer), mixer->short_name() + " in a layer"),
+        mixer_(std::move(mixer)),
+        clock_(std::move(clock)),
+        info_(mixer_->info()) {
     info_.reads = Reads::x;
     info_.exactness = Exactness::different;
     info_.cross = info_.grouped_heads = info_.heads_independent = info_.row_wise = false;
   }
 
-  const std::string& id() const override { return id_; }  // in refusals; no registry knows it
   const VariantInfo& info() const override { return info_; }
-  std::string options_text() const override { return mixer_->options_text(); }
 
   Parameters parameters(const Problem& p) const override {
     Parameters all = layer_parameters(shape_of(p), *mixer_, p.q_len);
@@ -221,6 +222,11 @@ class LayerVariant final : public Variant {
   }
 
  private:
+  // In refusals; no registry knows it.
+  static VariantName name_around(const Variant& mixer) {
+    return {.id = mixer.name().label() + " in a layer", .options = mixer.name().options};
+  }
+
   template <class T>
   Tensor<T> define(const Problem& p, const Values<T>& in, const ParameterSet<T>& set) const {
     ParameterSet<T> renamed;
@@ -231,7 +237,6 @@ class LayerVariant final : public Variant {
 
   std::unique_ptr<Variant> mixer_;
   std::shared_ptr<LayerClock> clock_;
-  std::string id_;
   VariantInfo info_;
 };
 

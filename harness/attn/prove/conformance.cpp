@@ -51,7 +51,7 @@ Finding Checker::check(const Property& property) {
       if (entry.property.id == property.id) (this->*entry.check)();
     }
   } catch (const std::exception& e) {
-    if (finding_.failure.empty()) finding_.failure = variant_.name() + ": exception: " + e.what();
+    if (finding_.failure.empty()) finding_.failure = variant_.name().text() + ": exception: " + e.what();
   }
   if (finding_.cases == 0 && finding_.none.empty()) finding_.none = "supports no such problem";
   return finding_;

@@ -70,7 +70,7 @@ class Checker {
   }
 
   void fail(const Problem& p, const std::string& how) {
-    if (finding_.failure.empty()) finding_.failure = variant_.name() + " at " + attn::to_string(p) + ": " + how;
+    if (finding_.failure.empty()) finding_.failure = variant_.name().text() + " at " + attn::to_string(p) + ": " + how;
   }
 
   void judge(const Problem& p, const GateResult& result, const std::string& with) {

@@ -130,7 +130,7 @@ void Checker::agreement() {
       judge(p, compare_with_reference(reference(p), c.out), std::string(to_string(layout)));
     }
   });
-  if (finding_.cases == 0) finding_.failure = variant_.name() + " supports none of the problems tried";
+  if (finding_.cases == 0) finding_.failure = variant_.name().text() + " supports none of the problems tried";
 }
 
 // Rows from t on change in Q, K and V; outputs before t must keep their bits. Where Q and K of later rows may decide who

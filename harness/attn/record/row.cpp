@@ -58,10 +58,7 @@ bool meters_agree(const Measurement& m) {
 Row make_row(const Cell& cell, Measurement measurement, const Peak& peak) {
   Row row;
   row.cell = cell;
-  const auto colon = cell.variant.find(':');
-  row.id = cell.variant.substr(0, colon);
-  row.options = colon == std::string::npos ? "" : cell.variant.substr(colon + 1);
-  row.name = cell.variant;
+  row.take_name(cell.variant);
   Peak reached = peak;  // a clock that has risen since the start must not turn into a fraction above one
   reached.fma_gflops = std::max(peak.fma_gflops, measurement.fma_gflops);
   row.figures = figures_of(measurement, reached);

@@ -7,6 +7,7 @@
 
 #include "attn/cell/cell.hpp"
 #include "attn/measure/machine.hpp"
+#include "attn/record/row_variant.hpp"
 #include "attn/record/schema.hpp"
 
 namespace attn {
@@ -22,12 +23,8 @@ struct Figures {
   std::optional<double> peak_fma_gflops;
 };
 
-struct Row {
+struct Row : RowVariant {
   Cell cell;
-  std::string id, options;  // of the cell's variant
-  std::string implementation = "native";
-  std::string name;  // of the variant, as tables show it
-  std::string family, exactness;
   Measurement measurement;  // samples of all rounds
   Figures figures;
   std::string started;  // ISO 8601, UTC
@@ -35,7 +32,7 @@ struct Row {
   std::string command;  // repeats this row
 };
 
-// `peak` is the machine's at the same ISA and threads. Left to the caller: family, exactness, started, commit, command.
+// `peak` is the machine's at the same ISA and threads. Left to the caller: describe(), started, commit, command.
 Row make_row(const Cell& cell, Measurement measurement, const Peak& peak);
 
 inline constexpr int csv_schema = 2;

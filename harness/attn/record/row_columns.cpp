@@ -13,31 +13,11 @@ constexpr Better neither = Better::neither, lower = Better::lower, higher = Bett
 
 bool ran(const Row& r) { return r.measurement.cost.flops > 0 || r.measurement.cost.bytes > 0; }
 
-// The variant's part of the cell follows its two columns.
-void name_variant(Row& r) { r.cell.variant = r.options.empty() ? r.id : r.id + ":" + r.options; }
-
 void variant_columns(Columns& c) {
   c.add(
       {"schema", "version of this list of columns", "", Role::context}, [](const Row&) { return std::to_string(csv_schema); },
       [](Row&, const std::string& field) { return field == std::to_string(csv_schema); });
-  c.add(
-      {"variant", "id of the variant", "", Role::key, neither, Holds::text}, [](const Row& r) { return r.id; },
-      [](Row& r, const std::string& field) { return r.id = field, name_variant(r), true; });
-  c.add(
-      {"options", "its options, canonical: name=value,...", "", Role::key, neither, Holds::text},
-      [](const Row& r) { return r.options; },
-      [](Row& r, const std::string& field) { return r.options = field, name_variant(r), true; });
-  c.text(
-      {.name = "implementation", .doc = "who computed it: native is the variant's own page", .role = Role::key, .usual = "native"},
-      [](auto& r) -> auto& { return r.implementation; });
-  c.text(
-      {"name", "variant, implementation and the options that differ from the defaults, as tables show them", "", Role::context},
-      [](auto& r) -> auto& { return r.name; });
-  c.text(
-      {"family", "its folder"}, [](auto& r) -> auto& { return r.family; });
-  c.text(
-      {"exactness", "exact, pattern, approximation, fitted approximation (once its tensors are learned) or different operator"},
-      [](auto& r) -> auto& { return r.exactness; });
+  add_variant_columns(c, [](Row& r) -> std::string& { return r.cell.variant; });
 }
 
 // The cell's, but for the variant's.

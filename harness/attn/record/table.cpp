@@ -35,6 +35,8 @@ std::string relative_time(const Figures& f, double baseline_s) {
   return baseline_s > 0 ? fmt::format("{:.3g}x", f.time_median_s.value_or(0) / baseline_s) : "";
 }
 
+std::string label_of(const Row& row) { return VariantName{row.id, row.implementation, {}}.label(); }
+
 Line line_of(const Row& row, double baseline_s) {
   const Measurement& m = row.measurement;
   const Figures& f = row.figures;
@@ -105,8 +107,10 @@ std::string table(const std::vector<Row>& rows, const std::string& baseline, Tab
   std::vector<const Row*> order;
   for (const Row& row : rows) order.push_back(&row);
   std::stable_sort(order.begin(), order.end(), [](const Row* a, const Row* b) {
-    return std::tuple(block_of(*a), std::tie(a->family, a->id, a->options)) <
-           std::tuple(block_of(*b), std::tie(b->family, b->id, b->options));
+    const auto place = [](const Row& row) {  // a variant's own way of computing it comes first
+      return std::tuple(block_of(row), row.family, row.id, row.implementation != native, row.implementation, row.options);
+    };
+    return place(*a) < place(*b);
   });
   std::string text;
   for (auto first = order.begin(); first != order.end();) {
@@ -114,7 +118,7 @@ std::string table(const std::vector<Row>& rows, const std::string& baseline, Tab
     double baseline_s = 0;
     std::string beside = baseline;
     for (auto row = first; row != last; ++row) {
-      if ((*row)->id == baseline && timed(**row)) baseline_s = (*row)->figures.time_median_s.value_or(0);
+      if (label_of(**row) == baseline && timed(**row)) baseline_s = (*row)->figures.time_median_s.value_or(0);
       if (!(*row)->measurement.against.empty()) beside = (*row)->measurement.against + ", paired";
     }
     std::vector<Line> lines = {{"variant", "time", "vs " + beside, "of roof", "memory", "error",

@@ -11,7 +11,7 @@ Result<std::vector<Block>> make_grid(const SweepOptions& o, const Registry& regi
   if (!o.against.empty()) {
     const auto reference = registry.configure(o.against);
     if (!reference) return refuse("--against: " + reference.reason());
-    grid->front().add((*reference)->name());  // it has a row of its own
+    grid->front().add((*reference)->name().text());  // it has a row of its own
   }
   return make_blocks(*grid);
 }

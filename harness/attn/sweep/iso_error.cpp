@@ -30,15 +30,9 @@ std::optional<Budget> budget_of(const VariantType& type) {
 }
 
 std::string with_budget(std::string_view variant, const Budget& budget, index_t value) {
-  const auto colon = variant.find(':');
-  ATTN_ASSERT(colon != std::string_view::npos);
-  std::vector<std::string> parts;
-  for (const auto option : split(variant.substr(colon + 1), ',')) {
-    const std::string name(option.substr(0, option.find('=')));
-    const bool marked = std::find(budget.options.begin(), budget.options.end(), name) != budget.options.end();
-    parts.push_back(marked ? name + "=" + std::to_string(value) : std::string(option));
-  }
-  return std::string(variant.substr(0, colon + 1)) + join(parts, ",");
+  VariantName name = VariantName::parse(variant).value();
+  for (const std::string& option : budget.options) name.options.set(option, std::to_string(value));
+  return name.text();
 }
 
 Result<Found> smallest_budget(index_t low, index_t high, double target, const std::function<Result<double>(index_t)>& error_at) {

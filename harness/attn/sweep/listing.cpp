@@ -23,6 +23,8 @@ std::string list_text(const Registry& registry) {
       text += fmt::format("  {:<22}   {}={}  ({} {}{}) {}\n", "", o.name, o.default_value, o.type, o.range,
                           o.budget ? ", budget" : "", o.doc);
     }
+    for (const auto& other : registry.implementations(type->id))
+      text += fmt::format("  {:<22}   {}\n", type->id + "@" + other->name, other->info.title);
   }
   text += "\ninputs\n";
   for (const auto& doc : input_docs()) text += fmt::format("  {:<22} {}\n", doc.syntax, doc.doc);
@@ -46,6 +48,10 @@ std::string list_markdown(const Registry& registry) {
         std::string(to_string(i.causality)) + (i.membership_sees_future ? ", membership sees the future" : "");
     text += fmt::format("| {} | `{}` | {} | {} | {} | {} | {} | {} |\n", type->family, type->id, cell(i.formula), cell(i.paper),
                         cell(i.cost_in_n), to_string(i.exactness), causal, options);
+    for (const auto& other : registry.implementations(type->id)) {
+      text += fmt::format("| {} | `{}@{}` | as `{}`: {} | | | | | |\n", type->family, type->id, other->name, type->id,
+                          cell(other->info.title));
+    }
   }
   return text;
 }
@@ -63,6 +69,9 @@ std::string list_json(const Registry& registry) {
                          {"budget", o.budget},
                          {"doc", o.doc}});
     }
+    nlohmann::ordered_json implementations = nlohmann::ordered_json::array();
+    for (const auto& other : registry.implementations(type->id))
+      implementations.push_back({{"name", other->name}, {"title", other->info.title}});
     list.push_back({{"id", type->id},
                     {"family", type->family},
                     {"title", i.title},
@@ -77,7 +86,8 @@ std::string list_json(const Registry& registry) {
                     {"grouped_heads", i.grouped_heads},
                     {"randomised", i.randomised},
                     {"membership_sees_future", i.membership_sees_future},
-                    {"options", options}});
+                    {"options", options},
+                    {"implementations", implementations}});
   }
   return list.dump(2) + "\n";
 }

@@ -7,12 +7,10 @@
 
 #include "attn/program/worker.hpp"
 #include "attn/sweep/options.hpp"
+#include "attn/sweep/worker.hpp"
 #include "attn/variant/registry.hpp"
 
 namespace attn {
-
-// What the sweep asks its workers.
-std::vector<WorkerKind> sweep_kinds();
 
 // What runs instead of a sweep where --verify asks for it; an exit code.
 using VerifyProgram = std::function<int(const SweepOptions& options, const Registry& registry)>;

@@ -1,15 +1,23 @@
-#include "attn/measure/worker.hpp"
+#include "attn/sweep/worker.hpp"
 
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <utility>
 
+#include "attn/core/time.hpp"
+#include "attn/exec/limits.hpp"
 #include "attn/kernels/machine/isa.hpp"
-#include "attn/measure/machine.hpp"
-#include "attn/sweep/sweep.hpp"
+#include "attn/measure/machine_state.hpp"
+#include "attn/measure/worker.hpp"
+#include "attn/program/interrupt.hpp"
+#include "attn/program/process.hpp"
+#include "attn/program/worker_end.hpp"
 
 namespace attn {
 
 namespace {
+
+constexpr const char *cell_kind = "cell", *peak_kind = "peak";
 
 std::string answer_peak(const std::string& text, const Registry&) {
   const auto question = nlohmann::json::parse(text);
@@ -31,6 +39,79 @@ std::string answer_cell(const std::string& text, const Registry& registry) {
 
 }  // namespace
 
-std::vector<WorkerKind> sweep_kinds() { return {{"cell", answer_cell}, {"peak", answer_peak}}; }
+Measurement failure(Outcome outcome, std::string reason) {
+  Measurement m;
+  m.outcome = outcome;
+  m.reason = std::move(reason);
+  return m;
+}
+
+Status Worker::measure_peaks(const std::vector<Block>& blocks) {
+  constexpr double timeout_s = 120;
+  for (const Block& block : blocks) {
+    const Cell& cell = block.cells.front();
+    const auto key = std::pair(cell.isa, cell.threads);
+    if (peaks_.contains(key) || interrupted) continue;
+    const nlohmann::json question = {{"isa", cell.isa}, {"threads", cell.threads}, {"pin", options_.pin}};
+    const ProcessEnd end = run_worker(worker_arguments(peak_kind, options_.plugins), question.dump(), timeout_s, 0, &interrupted);
+    if (end.how == ProcessEnd::How::stopped) return {};
+    if (end.how == ProcessEnd::How::timed_out) return refuse("measuring the machine's peaks took more than 120 s: it is busy");
+    if (end.how != ProcessEnd::How::answered)
+      return refuse("measuring the machine's peaks failed" + (end.last_words.empty() ? "" : ": " + end.last_words));
+    peaks_[key] = peak_from_json(end.answer);
+  }
+  return {};
+}
+
+std::vector<Peak> Worker::peaks() const {
+  std::vector<Peak> list;
+  for (const auto& [key, peak] : peaks_) list.push_back(peak);
+  return list;
+}
+
+Peak Worker::peak_of(const Cell& cell) const {
+  const auto found = peaks_.find({cell.isa, cell.threads});
+  return found == peaks_.end() ? Peak{} : found->second;
+}
+
+Measurement Worker::ask(const Cell& cell, const Settings& settings) const {
+  nlohmann::json question = nlohmann::json::parse(to_json(cell, settings));
+  question["started_s"] = monotonic_s();
+  const ProcessEnd end = run_worker(worker_arguments(cell_kind, options_.plugins), question.dump(), options_.timeout_s,
+                                    memory_limit_bytes_, &interrupted);
+  if (end.how == ProcessEnd::How::answered) {
+    try {
+      return measurement_from_json(end.answer);
+    } catch (const std::exception&) {  // torn
+    }
+  }
+  const auto [outcome, reason] = no_answer(end, options_.timeout_s);
+  return failure(outcome, reason);
+}
+
+Measurement Worker::ask_and_watch(const Cell& cell, const Settings& settings) const {
+  const MachineState before = read_machine_state(options_.machine_root);
+  Measurement m = ask(cell, settings);
+  if (m.outcome != Outcome::ok || m.samples_s.empty()) return m;
+  m.disturbed = disturbance(before, read_machine_state(options_.machine_root));
+  const auto peak = peaks_.find({cell.isa, cell.threads});
+  if (m.disturbed.empty() && peak != peaks_.end()) m.disturbed = clock_disturbance(m.fma_gflops, peak->second.fma_gflops_median);
+  return m;
+}
+
+Measurement Worker::ask_in_quiet(const Cell& cell, const Settings& settings) const {
+  Measurement m = ask_and_watch(cell, settings);
+  if (!m.disturbed.empty() && !interrupted) {
+    Measurement again = ask_and_watch(cell, settings);
+    again.remeasured = again.outcome == Outcome::ok ? 1 : 0;
+    m = std::move(again);
+  }
+  // No second attempt would help against these.
+  const std::string crowded = m.outcome == Outcome::ok ? read_limits(options_.machine_root).crowded(cell.threads) : "";
+  if (!crowded.empty()) m.disturbed += (m.disturbed.empty() ? "" : "; ") + crowded;
+  return m;
+}
+
+std::vector<WorkerKind> sweep_kinds() { return {{cell_kind, answer_cell}, {peak_kind, answer_peak}}; }
 
 }  // namespace attn

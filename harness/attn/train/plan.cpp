@@ -110,7 +110,7 @@ Result<TrainPlan> plan_training(const TrainOptions& o, const Registry& registry)
         }
         for (const index_t seed : *seeds) {
           for (const double rate : *rates) {
-            PlannedRun run{{plan.points.back().task, variant->name(), length, settings},
+            PlannedRun run{{plan.points.back().task, variant->name().text(), length, settings},
                            plan.points.size() - 1,
                            variant == variants->front(),
                            refusal};

@@ -18,6 +18,7 @@
 #include "attn/program/interrupt.hpp"
 #include "attn/program/process.hpp"
 #include "attn/program/progress.hpp"
+#include "attn/program/renamed.hpp"
 #include "attn/program/worker_end.hpp"
 #include "attn/record/context.hpp"
 #include "attn/record/sink.hpp"
@@ -31,8 +32,9 @@ namespace {
 
 int usage(const std::string& reason) { return fail(exit_usage, "attn_train", reason); }
 
-std::string title(const Job& job) {
-  return fmt::format("{} N={} {} seed={} rate={:.3g}", job.task, job.length, job.variant, job.settings.seed, job.settings.rate);
+std::string title(const Registry& registry, const Job& job) {
+  return fmt::format("{} N={} {} seed={} rate={:.3g}", job.task, job.length, registry.short_text(job.variant), job.settings.seed,
+                     job.settings.rate);
 }
 
 // A run's work as far as the time left goes.
@@ -64,9 +66,7 @@ struct Training {
 
 TrainRow row_of(const Training& t, const PlannedRun& run) {
   TrainRow row = make_train_row(run.job);
-  const VariantType* type = t.registry.find(row.id);
-  row.family = type->family;
-  row.exactness = to_string(type->info.exactness);
+  row.describe(t.registry);
   if (run.refusal.empty()) {
     const auto variant = t.registry.configure(run.job.variant);
     row.state_bytes = (*variant)->state_bytes(mixer_problem(run.job.settings.layer, 1, run.job.length));
@@ -165,23 +165,22 @@ void run_one(Training& t, const PlannedRun& run, Progress& progress) {
   TrainRow row = row_of(t, run);
   if (run.refusal.empty()) {
     const index_t steps = run.job.settings.steps;
-    const ProcessEnd end =
-        run_worker(worker_arguments(train_kind().name, t.options.plugins), to_json(run.job), t.options.timeout_s,
-                   t.memory_limit_bytes, &interrupted, [&](std::string_view line) {
-                     long long step = 0;
-                     double loss = 0, accuracy = 0;
-                     if (std::sscanf(std::string(line).c_str(), "step %lld loss %lf accuracy %lf", &step, &loss, &accuracy) != 3)
-                       return false;
-                     const std::lock_guard guard(t.lock);
-                     progress.under_way(title(run.job), tokens(run) * static_cast<double>(step) / static_cast<double>(steps),
-                                        fmt::format("step {}/{} loss {:.4g} accuracy {:.3f}", step, steps, loss, accuracy));
-                     return true;
-                   });
+    const ProcessEnd end = run_worker(
+        worker_arguments(train_kind().name, t.options.plugins), to_json(run.job), t.options.timeout_s, t.memory_limit_bytes,
+        &interrupted, [&](std::string_view line) {
+          long long step = 0;
+          double loss = 0, accuracy = 0;
+          if (std::sscanf(std::string(line).c_str(), "step %lld loss %lf accuracy %lf", &step, &loss, &accuracy) != 3) return false;
+          const std::lock_guard guard(t.lock);
+          progress.under_way(title(t.registry, run.job), tokens(run) * static_cast<double>(step) / static_cast<double>(steps),
+                             fmt::format("step {}/{} loss {:.4g} accuracy {:.3f}", step, steps, loss, accuracy));
+          return true;
+        });
     if (end.how == ProcessEnd::How::stopped) return;
     read_end(end, t.options.timeout_s, row);
   }
   const std::lock_guard guard(t.lock);
-  progress.end(title(run.job), tokens(run), outcome_text(row));
+  progress.end(title(t.registry, run.job), tokens(run), outcome_text(row));
   take_row(t, run, std::move(row));
 }
 
@@ -248,12 +247,13 @@ std::string list_text() {
   return text;
 }
 
-int dry_run(const TrainPlan& plan) {
+int dry_run(const Training& t) {
   std::string text;
-  for (const PlannedRun& run : plan.runs) {
-    text += title(run.job) + (run.control ? " (control)" : "") + (run.refusal.empty() ? "" : ": refused, " + run.refusal) + "\n";
+  for (const PlannedRun& run : t.plan.runs) {
+    text += title(t.registry, run.job) + (run.control ? " (control)" : "") +
+            (run.refusal.empty() ? "" : ": refused, " + run.refusal) + "\n";
   }
-  return print_and_exit(text + fmt::format("{} runs\n", plan.runs.size()));
+  return print_and_exit(text + fmt::format("{} runs\n", t.plan.runs.size()));
 }
 
 // "ok", or of seeds that ended differently "ok 2, diverged 1".
@@ -269,10 +269,10 @@ std::string verdicts(const std::vector<const TrainRow*>& runs) {
 // One line a variant and point: of the rate that learned best, the mean over the seeds that were trained to the end.
 std::string table(const std::vector<TrainRow>& rows) {
   std::map<std::pair<std::string, index_t>, std::map<std::string, std::map<double, std::vector<const TrainRow*>>>> points;
-  for (const TrainRow& row : rows) points[{row.job.task, row.job.length}][row.job.variant][row.job.settings.rate].push_back(&row);
+  for (const TrainRow& row : rows) points[{row.job.task, row.job.length}][row.name][row.job.settings.rate].push_back(&row);
   std::string text;
   for (const auto& [point, variants] : points) {
-    text += fmt::format("\n{} N={}\n{:<52} {:>8} {:>8} {:>6} {:>8} {:>8} {:>8}  {}\n", point.first, point.second, "variant",
+    text += fmt::format("\n{} N={}\n{:<40} {:>8} {:>8} {:>6} {:>8} {:>8} {:>8}  {}\n", point.first, point.second, "variant",
                         "accuracy", "skill", "seeds", "rate", "to 99 %", "steps/s", "verdict");
     for (const auto& [variant, by_rate] : variants) {
       const auto mean = [](const std::vector<const TrainRow*>& runs, auto value) {
@@ -289,11 +289,11 @@ std::string table(const std::vector<TrainRow>& rows) {
           std::max_element(by_rate.begin(), by_rate.end(), [&](const auto& a, const auto& b) { return learned(a) < learned(b); });
       const TrainRow& first = *best->second.front();
       if (learned(*best) < 0) {
-        text += fmt::format("{:<52} {} ({})\n", variant, to_string(first.verdict), first.reason);
+        text += fmt::format("{:<40} {} ({})\n", variant, to_string(first.verdict), first.reason);
         continue;
       }
       const double to_99 = mean(best->second, [](const TrainRow& r) { return static_cast<double>(r.result.steps_to_99); });
-      text += fmt::format("{:<52} {:>8.4f} {:>8.3f} {:>6} {:>8.3g} {:>8} {:>8.1f}  {}\n", variant,
+      text += fmt::format("{:<40} {:>8.4f} {:>8.3f} {:>6} {:>8.3g} {:>8} {:>8.1f}  {}\n", variant,
                           mean(best->second, [](const TrainRow& r) { return r.result.accuracy; }),
                           mean(best->second, [](const TrainRow& r) { return r.skill.value_or(0); }), best->second.size(),
                           best->first, to_99 > 0 ? fmt::format("{:.0f}", to_99) : "-",
@@ -315,8 +315,9 @@ int run(Training& t, const std::vector<std::string>& command_line) {
   TrainOptions& o = t.options;
   auto plan = plan_training(o, t.registry);
   if (!plan) return usage(plan.reason());
+  tell_of_renamed(t.registry, {o.variants}, "attn_train");
   t.plan = *std::move(plan);
-  if (o.dry_run) return dry_run(t.plan);
+  if (o.dry_run) return dry_run(t);
 
   const int jobs = o.jobs > 0 ? static_cast<int>(o.jobs) : usable_cores();
   const auto memory_limit_bytes = read_memory_limit(o.memory_limit, jobs);

@@ -52,9 +52,6 @@ bool read_levels(TrainRow& r, const std::string& field) {
   return true;
 }
 
-// The variant's part of the job follows its two columns.
-void name_variant(TrainRow& r) { r.job.variant = r.options.empty() ? r.id : r.id + ":" + r.options; }
-
 void variant_columns(Columns& c) {
   c.add(
       {"schema", "version of this list of columns", "", Role::context},
@@ -65,23 +62,7 @@ void variant_columns(Columns& c) {
       [](auto& r) -> auto& { return r.job.task; });
   c.number(
       {"n", "tokens of a sequence", "tokens", Role::key}, [](auto& r) -> auto& { return r.job.length; });
-  c.add(
-      {"variant", "id of the variant", "", Role::key, neither, Holds::text}, [](const TrainRow& r) { return r.id; },
-      [](TrainRow& r, const std::string& field) { return r.id = field, name_variant(r), true; });
-  c.add(
-      {"options", "its options, canonical: name=value,...", "", Role::key, neither, Holds::text},
-      [](const TrainRow& r) { return r.options; },
-      [](TrainRow& r, const std::string& field) { return r.options = field, name_variant(r), true; });
-  c.text(
-      {.name = "implementation", .doc = "who computed it: native is the variant's own page", .role = Role::key, .usual = "native"},
-      [](auto& r) -> auto& { return r.implementation; });
-  c.text(
-      {"name", "variant, implementation and the options that differ from the defaults, as tables show them", "", Role::context},
-      [](auto& r) -> auto& { return r.name; });
-  c.text(
-      {"family", "its folder"}, [](auto& r) -> auto& { return r.family; });
-  c.text(
-      {"exactness", "exact, pattern, approximation or different operator"}, [](auto& r) -> auto& { return r.exactness; });
+  add_variant_columns(c, [](TrainRow& r) -> std::string& { return r.job.variant; });
 }
 
 void run_columns(Columns& c) {
@@ -200,10 +181,7 @@ Result<Verdict> parse_verdict(std::string_view name) {
 TrainRow make_train_row(const Job& job) {
   TrainRow row;
   row.job = job;
-  const auto colon = job.variant.find(':');
-  row.id = job.variant.substr(0, colon);
-  row.options = colon == std::string::npos ? "" : job.variant.substr(colon + 1);
-  row.name = job.variant;
+  row.take_name(job.variant);
   return row;
 }
 

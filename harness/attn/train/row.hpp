@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 
+#include "attn/record/row_variant.hpp"
 #include "attn/record/schema.hpp"
 #include "attn/train/job.hpp"
 
@@ -22,12 +23,8 @@ enum class Verdict {
 std::string_view to_string(Verdict verdict);
 Result<Verdict> parse_verdict(std::string_view name);
 
-struct TrainRow {
+struct TrainRow : RowVariant {
   Job job;
-  std::string id, options;  // of the job's variant
-  std::string implementation = "native";
-  std::string name;  // of the variant, as tables show it
-  std::string family, exactness;
   Verdict verdict = Verdict::ok;
   std::string reason;
   RunResult result;

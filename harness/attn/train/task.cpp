@@ -29,14 +29,9 @@ const std::vector<TaskType>& task_types() {
   return types;
 }
 
-std::string task_name(const std::string& id, std::string_view options, const std::vector<OptionDoc>& docs) {
-  std::vector<std::string> own;
-  for (const auto item : options.empty() ? std::vector<std::string_view>{} : split(options, ',')) {
-    const bool usual =
-        std::any_of(docs.begin(), docs.end(), [&](const auto& doc) { return item == doc.name + "=" + doc.default_value; });
-    if (!usual) own.emplace_back(item);
-  }
-  return own.empty() ? id : id + ":" + join(own, ",");
+std::string task_name(const std::string& id, const OptionValues& options, const std::vector<OptionDoc>& docs) {
+  const OptionValues own = without_defaults(options, docs);
+  return own.empty() ? id : id + ":" + own.text();
 }
 
 namespace {
@@ -47,7 +42,7 @@ struct Named {
 };
 
 Result<Named> find_task(std::string_view name) {
-  const auto colon = name.find(':');
+  const auto colon = name.find(':');  // a task has no implementations: this is no VariantName
   const auto id = trim(name.substr(0, colon));
   std::vector<std::string> ids;
   for (const TaskType& type : task_types()) {

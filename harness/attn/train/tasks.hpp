@@ -18,7 +18,7 @@ TaskType glyphs_task();
 TaskType pathfinder_task();
 
 // id:options without those that have their default.
-std::string task_name(const std::string& id, std::string_view options, const std::vector<OptionDoc>& docs);
+std::string task_name(const std::string& id, const OptionValues& options, const std::vector<OptionDoc>& docs);
 
 // A task from a struct T : Task with T::Options, T::options(), T::supports(length, options) and T(length, options).
 template <class T>

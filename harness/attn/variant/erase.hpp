@@ -23,14 +23,20 @@ namespace erase {
 template <class V>
 struct OptionsOf {
   using type = NoOptions;
-  static OptionTable<NoOptions> table() { return {}; }
+  static const OptionTable<NoOptions>& table() {
+    static const OptionTable<NoOptions> none;
+    return none;
+  }
 };
 
 template <class V>
 requires requires { typename V::Options; }
 struct OptionsOf<V> {
   using type = typename V::Options;
-  static OptionTable<type> table() { return V::options(); }
+  static const OptionTable<type>& table() {
+    static const OptionTable<type> declared = V::options();
+    return declared;
+  }
 };
 
 // A page whose run takes FloatArrays reads or writes elements itself, as floats. One that hands its Arrays whole to an engine takes what
@@ -50,10 +56,47 @@ concept HasBackward = requires(const V v, ArraysOf<V> arrays, const ParameterSet
   v.backward(arrays, parameters, gradients, workspace);
 };
 
+// What a page and a further implementation may both say of their fast path. Options: the page's struct, or OptionValues.
+template <class V, class Options>
+Status supports(const Problem& p, const Options& options) {
+  if constexpr (requires { V::supports(p, options); }) {
+    return V::supports(p, options);
+  } else {
+    return {};
+  }
+}
+template <class V, class Options>
+Status supports_backward(const Problem& p, const Options& options) {
+  if constexpr (!HasBackward<V>) {
+    return refuse("has no backward pass of its own");
+  } else if constexpr (requires { V::supports_backward(p, options); }) {
+    return V::supports_backward(p, options);
+  } else {
+    return {};
+  }
+}
+template <class V, class Options>
+std::string note(const Problem& p, const Options& options, const Arrays& arrays) {
+  if constexpr (requires { V::note(p, options, FloatArrays(arrays)); }) {
+    return V::note(p, options, FloatArrays(arrays));
+  } else {
+    return {};
+  }
+}
+// Number types of q, k and v that its run takes.
 template <class V>
+std::span<const DType> dtypes_of() {
+  if constexpr (ReadsFloats<V>) {
+    return floats_only;
+  } else {
+    return kernels::engine_dtypes;
+  }
+}
+
+template <class V, class Options>
 class PlanOf final : public Plan {
  public:
-  PlanOf(const Problem& p, const typename OptionsOf<V>::type& o, WorkspacePlan& w) : variant_(p, o, w) {}
+  PlanOf(const Problem& p, const Options& o, WorkspacePlan& w) : variant_(p, o, w) {}
   void run(const Arrays& arrays, const ParameterSet<float>& parameters, Workspace& workspace) const override {
     variant_.run(ArraysOf<V>(arrays), parameters, workspace);
   }
@@ -70,16 +113,37 @@ class PlanOf final : public Plan {
   V variant_;
 };
 
+template <class I>
+class ImplementationOf final : public Implementation {
+ public:
+  ImplementationOf(const std::string& variant, const std::string& own) {
+    id = variant;
+    name = own;
+    info = I::info();
+  }
+  Status supports(const Problem& p, const OptionValues& o) const override { return erase::supports<I>(p, o); }
+  Status supports_backward(const Problem& p, const OptionValues& o) const override { return erase::supports_backward<I>(p, o); }
+  std::unique_ptr<Plan> plan(const Problem& p, const OptionValues& o, WorkspacePlan& w) const override {
+    return std::make_unique<PlanOf<I, OptionValues>>(p, o, w);
+  }
+  std::span<const DType> dtypes() const override { return dtypes_of<I>(); }
+  std::string note(const Problem& p, const OptionValues& o, const Arrays& arrays) const override {
+    return erase::note<I>(p, o, arrays);
+  }
+};
+
+// The page, computed by `implementation` or, where that is null, by itself.
 template <class V>
 class VariantOf final : public Variant {
  public:
   using Options = typename OptionsOf<V>::type;
-  VariantOf(std::string id, VariantInfo info, Options options)
-      : id_(std::move(id)), info_(std::move(info)), options_(std::move(options)) {}
+  VariantOf(VariantName name, std::string short_name, VariantInfo info, Options options, ImplementationPtr implementation)
+      : Variant(std::move(name), std::move(short_name)),
+        info_(std::move(info)),
+        options_(std::move(options)),
+        implementation_(std::move(implementation)) {}
 
-  const std::string& id() const override { return id_; }
   const VariantInfo& info() const override { return info_; }
-  std::string options_text() const override { return OptionsOf<V>::table().print(options_); }
 
   Parameters parameters(const Problem& p) const override {
     if constexpr (requires { V::parameters(p, options_); }) {
@@ -90,13 +154,8 @@ class VariantOf final : public Variant {
   }
   Cost cost(const Problem& p) const override { return V::cost(p, options_); }
   Status supports_backward(const Problem& p) const override {
-    if constexpr (!HasBackward<V>) {
-      return refuse("has no backward pass of its own");
-    } else if constexpr (requires { V::supports_backward(p, options_); }) {
-      return V::supports_backward(p, options_);
-    } else {
-      return {};
-    }
+    if (implementation_) return implementation_->supports_backward(p, name().options);
+    return erase::supports_backward<V>(p, options_);
   }
   Cost backward_cost(const Problem& p) const override {
     if constexpr (requires { V::backward_cost(p, options_); }) {
@@ -113,7 +172,8 @@ class VariantOf final : public Variant {
     }
   }
   std::unique_ptr<Plan> plan(const Problem& p, WorkspacePlan& w) const override {
-    return std::make_unique<PlanOf<V>>(p, options_, w);
+    if (implementation_) return implementation_->plan(p, name().options, w);
+    return std::make_unique<PlanOf<V, Options>>(p, options_, w);
   }
   Tensor<double> definition(const Problem& p, const Values<double>& in, const ParameterSet<double>& parameters) const override {
     return V::definition(p, options_, in, parameters);
@@ -121,34 +181,22 @@ class VariantOf final : public Variant {
   Tensor<float> definition(const Problem& p, const Values<float>& in, const ParameterSet<float>& parameters) const override {
     return V::definition(p, options_, in, parameters);
   }
-  std::span<const DType> dtypes() const override {
-    if constexpr (ReadsFloats<V>) {
-      return floats_only;
-    } else {
-      return kernels::engine_dtypes;
-    }
-  }
+  std::span<const DType> dtypes() const override { return implementation_ ? implementation_->dtypes() : dtypes_of<V>(); }
   std::string note(const Problem& p, const Arrays& arrays) const override {
-    if constexpr (requires { V::note(p, options_, FloatArrays(arrays)); }) {
-      return V::note(p, options_, FloatArrays(arrays));
-    } else {
-      return {};
-    }
+    if (implementation_) return implementation_->note(p, name().options, arrays);
+    return erase::note<V>(p, options_, arrays);
   }
 
  protected:
   Status supports_options(const Problem& p) const override {
-    if constexpr (requires { V::supports(p, options_); }) {
-      return V::supports(p, options_);
-    } else {
-      return {};
-    }
+    if (Status status = erase::supports<V>(p, options_); !status || !implementation_) return status;
+    return implementation_->supports(p, name().options);
   }
 
  private:
-  std::string id_;
   VariantInfo info_;
   Options options_;
+  ImplementationPtr implementation_;
 };
 
 template <class V>
@@ -160,10 +208,13 @@ class TypeOf final : public VariantType {
     info = V::info();
     options = OptionsOf<V>::table().docs();
   }
-  Result<std::unique_ptr<Variant>> configure(std::string_view text) const override {
-    auto parsed = OptionsOf<V>::table().parse(text);
+  Result<std::unique_ptr<Variant>> configure(const OptionValues& given, ImplementationPtr implementation) const override {
+    auto parsed = OptionsOf<V>::table().parse(given);
     if (!parsed) return refuse(id + ": " + parsed.reason());
-    return std::unique_ptr<Variant>(std::make_unique<VariantOf<V>>(id, info, *std::move(parsed)));
+    VariantName name{id, implementation ? implementation->name : std::string(native), OptionsOf<V>::table().print(*parsed)};
+    std::string short_name = VariantName{id, name.implementation, without_defaults(name.options, options)}.text();
+    return std::unique_ptr<Variant>(std::make_unique<VariantOf<V>>(std::move(name), std::move(short_name), info, *std::move(parsed),
+                                                                   std::move(implementation)));
   }
 };
 
@@ -173,7 +224,7 @@ class TypeOf final : public VariantType {
 struct PluginEntry {
   std::uint32_t abi_version;
   const char* build_tag;
-  const char* id;
+  const char* id;  // of a variant, or id@implementation of a further implementation of one
   const char* family;
   void (*enter)(Registry&, const std::string& family);
 };
@@ -199,11 +250,11 @@ const char* build_tag();
 #ifndef ATTN_FAMILY
 #define ATTN_FAMILY "plugin"
 #endif
-#define ATTN_PLUGIN_ENTRY(id)                       \
+#define ATTN_PLUGIN_ENTRY(name, enter)              \
   extern "C" __attribute__((visibility("default"))) \
-  const PluginEntry attn_plugin{abi_version, ATTN_BUILD_TAG, #id, ATTN_FAMILY, register_##id};
+  const PluginEntry attn_plugin{abi_version, ATTN_BUILD_TAG, name, ATTN_FAMILY, enter};
 #else
-#define ATTN_PLUGIN_ENTRY(id)
+#define ATTN_PLUGIN_ENTRY(name, enter)
 #endif
 
 // Last line of a page, inside namespace attn. The family is the folder's name, which the build passes on.
@@ -212,4 +263,12 @@ const char* build_tag();
   void register_##id(Registry& registry, const std::string& family) { \
     registry.add(std::make_unique<erase::TypeOf<Type>>(#id, family)); \
   }                                                                   \
-  ATTN_PLUGIN_ENTRY(id)
+  ATTN_PLUGIN_ENTRY(#id, register_##id)
+
+// Likewise of a file id@implementation.cpp.
+#define ATTN_IMPLEMENTATION(id, implementation, Type)                                          \
+  void register_##id##_at_##implementation(Registry& registry, const std::string&);            \
+  void register_##id##_at_##implementation(Registry& registry, const std::string&) {           \
+    registry.add(std::make_shared<const erase::ImplementationOf<Type>>(#id, #implementation)); \
+  }                                                                                            \
+  ATTN_PLUGIN_ENTRY(#id "@" #implementation, register_##id##_at_##implementation)

@@ -2,6 +2,7 @@
 // text, --list and the CSV.
 #pragma once
 
+#include <algorithm>
 #include <functional>
 #include <string>
 #include <string_view>
@@ -10,6 +11,7 @@
 
 #include "attn/core/result.hpp"
 #include "attn/core/text.hpp"
+#include "attn/variant/name.hpp"
 
 namespace attn {
 
@@ -21,6 +23,9 @@ struct OptionDoc {
 };
 
 inline constexpr index_t unlimited = index_t{1} << 40;
+
+// Those of canonical values that are not the defaults.
+OptionValues without_defaults(const OptionValues& values, const std::vector<OptionDoc>& docs);
 
 // Options structs are aggregates of index_t, double, bool, enum class and std::vector<index_t> (positions, written
 // 0/17/33). The text form is name=value,name=value in the order of declaration, every option present.
@@ -114,27 +119,28 @@ class OptionTable {
   }
 
   // Options not named keep their defaults; a name given twice is refused.
-  Result<Options> parse(std::string_view text) const {
+  Result<Options> parse(const OptionValues& given) const {
     Options options;
     std::vector<std::string_view> seen;
-    for (const auto item : text.empty() ? std::vector<std::string_view>{} : split(text, ',')) {
-      const auto equals = item.find('=');
-      const auto name = trim(item.substr(0, equals));
+    for (const auto& [name, value] : given.all()) {
       const Entry* entry = find(name);
-      if (equals == std::string_view::npos || entry == nullptr) return unknown(item, name);
-      for (const auto earlier : seen) {
-        if (earlier == name) return refuse("option '" + std::string(name) + "' is given twice");
-      }
+      if (entry == nullptr) return unknown(name);
+      if (std::find(seen.begin(), seen.end(), name) != seen.end()) return refuse("option '" + name + "' is given twice");
       seen.push_back(name);
-      if (Status status = entry->parse(options, trim(item.substr(equals + 1))); !status) return status.refusal();
+      if (Status status = entry->parse(options, value); !status) return status.refusal();
     }
     return options;
   }
+  Result<Options> parse(std::string_view text) const {
+    const auto given = OptionValues::parse(text);
+    return given ? parse(*given) : given.refusal();
+  }
 
-  std::string print(const Options& options) const {
-    std::vector<std::string> parts;
-    for (const auto& entry : entries_) parts.push_back(entry.doc.name + "=" + entry.print(options));
-    return join(parts, ",");
+  // Canonical: every option, in the order of declaration.
+  OptionValues print(const Options& options) const {
+    OptionValues values;
+    for (const auto& entry : entries_) values.add({entry.doc.name, entry.print(options)});
+    return values;
   }
 
   std::vector<OptionDoc> docs() const {
@@ -166,13 +172,11 @@ class OptionTable {
     return nullptr;
   }
 
-  Refusal unknown(std::string_view item, std::string_view name) const {
+  Refusal unknown(const std::string& name) const {
     std::vector<std::string> names;
     for (const auto& entry : entries_) names.push_back(entry.doc.name);
-    if (find(name) != nullptr)
-      return refuse("option '" + std::string(item) + "' lacks a value: write " + std::string(name) + "=VALUE");
     const std::string close = nearest(name, names);
-    return refuse("unknown option '" + std::string(name) + "'" + (close.empty() ? "" : ", did you mean '" + close + "'?") +
+    return refuse("unknown option '" + name + "'" + (close.empty() ? "" : ", did you mean '" + close + "'?") +
                   (names.empty() ? "; there are no options" : "; accepted: " + join(names, ", ")));
   }
 

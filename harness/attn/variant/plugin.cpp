@@ -21,8 +21,14 @@ Status load_plugin(const std::string& path, Registry& registry) {
     return refuse("plugin '" + path + "' was built as " + entry->build_tag + ", this attnbench accepts " + build_tag() +
                   ": rebuild it");
   }
-  if (registry.find(entry->id) != nullptr)
-    return refuse("plugin '" + path + "' brings variant '" + entry->id + "', which exists already");
+  const auto name = VariantName::parse(entry->id);
+  if (!name) return refuse("plugin '" + path + "': " + name.reason());
+  const VariantType* variant = registry.find(name->id);
+  if (name->is_native() ? variant != nullptr : registry.find(name->id, name->implementation) != nullptr)
+    return refuse("plugin '" + path + "' brings " + (name->is_native() ? "variant" : "implementation") + " '" + entry->id +
+                  "', which exists already");
+  if (!name->is_native() && variant == nullptr)
+    return refuse("plugin '" + path + "' brings '" + entry->id + "', but there is no variant '" + name->id + "'");
   entry->enter(registry, entry->family);
   return {};
 }

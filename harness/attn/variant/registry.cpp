@@ -3,6 +3,7 @@
 #include <fnmatch.h>
 
 #include <algorithm>
+#include <iterator>
 #include <tuple>
 
 namespace attn {
@@ -63,14 +64,9 @@ std::string names_of(std::span<const DType> dtypes) {
 
 }  // namespace
 
-std::string Variant::name() const {
-  const std::string options = options_text();
-  return options.empty() ? id() : id() + ":" + options;
-}
-
 Status Variant::supports(const Problem& p) const {
   const VariantInfo& i = info();
-  const auto no = [&](const std::string& why) { return refuse(id() + " " + why + " (given: " + to_string(p) + ")"); };
+  const auto no = [&](const std::string& why) { return refuse(name().label() + " " + why + " (given: " + to_string(p) + ")"); };
   for (const auto& [extent, name] : {std::pair{p.batch, "batch"},
                                      {p.heads, "heads"},
                                      {p.kv_heads, "kv_heads"},
@@ -103,6 +99,13 @@ void Registry::add(std::unique_ptr<VariantType> type) {
             [](const auto& a, const auto& b) { return std::tie(a->family, a->id) < std::tie(b->family, b->id); });
 }
 
+void Registry::add(ImplementationPtr implementation) {
+  ATTN_ASSERT(implementation->name != native && find(implementation->id, implementation->name) == nullptr);
+  implementations_.push_back(std::move(implementation));
+  std::sort(implementations_.begin(), implementations_.end(),
+            [](const auto& a, const auto& b) { return std::tie(a->id, a->name) < std::tie(b->id, b->name); });
+}
+
 const VariantType* Registry::find(std::string_view id) const {
   for (const auto& type : types_) {
     if (type->id == id) return type.get();
@@ -110,45 +113,91 @@ const VariantType* Registry::find(std::string_view id) const {
   return nullptr;
 }
 
+ImplementationPtr Registry::find(std::string_view id, std::string_view implementation) const {
+  for (const auto& known : implementations_) {
+    if (known->id == id && known->name == implementation) return known;
+  }
+  return nullptr;
+}
+
+std::vector<ImplementationPtr> Registry::implementations(std::string_view id) const {
+  std::vector<ImplementationPtr> list;
+  std::copy_if(implementations_.begin(), implementations_.end(), std::back_inserter(list),
+               [&](const auto& known) { return known->id == id; });
+  return list;
+}
+
+VariantName Registry::as_of_today(VariantName name) const {
+  if (find(name.id) != nullptr) return name;
+  for (const auto& known : implementations_) {
+    if (name.is_native() && known->info.formerly == name.id) return {known->id, known->name, std::move(name.options)};
+  }
+  return name;
+}
+
 Result<std::unique_ptr<Variant>> Registry::configure(std::string_view name) const {
-  const auto colon = name.find(':');
-  const auto id = trim(name.substr(0, colon));
-  const VariantType* type = find(id);
+  const auto parsed = VariantName::parse(name);
+  return parsed ? configure(*parsed) : parsed.refusal();
+}
+
+Result<std::unique_ptr<Variant>> Registry::configure(const VariantName& given) const {
+  const VariantName name = as_of_today(given);
+  const VariantType* type = find(name.id);
+  const auto did_you_mean = [](std::string_view unknown, const std::vector<std::string>& known) {
+    const std::string close = nearest(unknown, known);
+    return close.empty() ? "" : ", did you mean '" + close + "'?";
+  };
   if (type == nullptr) {
     std::vector<std::string> ids;
     for (const auto& t : types_) ids.push_back(t->id);
-    const std::string close = nearest(id, ids);
-    return refuse("unknown variant '" + std::string(id) + "'" + (close.empty() ? "" : ", did you mean '" + close + "'?") +
-                  " (attn_sweep --list names them all)");
+    return refuse("unknown variant '" + name.id + "'" + did_you_mean(name.id, ids) + " (attn_sweep --list names them all)");
   }
-  return type->configure(colon == std::string_view::npos ? std::string_view{} : name.substr(colon + 1));
+  const ImplementationPtr implementation = find(name.id, name.implementation);
+  if (implementation == nullptr && !name.is_native()) {
+    std::vector<std::string> known{std::string(native)};
+    for (const auto& other : implementations(name.id)) known.push_back(other->name);
+    return refuse(name.id + " has no implementation '" + name.implementation + "'" + did_you_mean(name.implementation, known) +
+                  "; accepted: " + join(known, ", "));
+  }
+  return type->configure(name.options, implementation);
 }
 
-Result<std::vector<std::unique_ptr<Variant>>> Registry::configure_list(std::string_view names) const {
-  // A comma separates variants and options alike; an item with '=' but no ':' before it continues the variant before.
-  std::vector<std::string> items;
-  for (const auto raw : split(names, ',')) {
-    const auto item = trim(raw);
-    const auto equals = item.find('=');
-    const bool continues = equals != std::string_view::npos && item.substr(0, equals).find(':') == std::string_view::npos;
-    if (continues && items.empty()) return refuse("'" + std::string(item) + "' is an option without a variant before it");
-    if (continues) {
-      items.back() += "," + std::string(item);
-    } else {
-      items.emplace_back(item);
-    }
-  }
-  std::vector<std::unique_ptr<Variant>> list;
-  for (const auto& item : items) {
-    const bool is_id = find(item) != nullptr;  // before a family of the same name
-    std::vector<std::string> matches;
+// The variants that one item of a list stands for; itself where it is none of a registry's words and patterns, so that
+// configure() says what is wrong with it.
+std::vector<VariantName> Registry::matches(const VariantName& asked) const {
+  const std::string& item = asked.id;
+  std::vector<VariantName> list;
+  const auto add = [&](const std::string& id, const std::string& implementation) {
+    if (::fnmatch(asked.implementation.c_str(), implementation.c_str(), 0) == 0)
+      list.push_back({id, implementation, asked.options});
+  };
+  const bool is_id = find(item) != nullptr;  // before a family of the same name
+  if (item == "default" && !is_id) {
     for (const auto& type : types_) {
-      if (item == "all" || item == type->family + "/" || (item == type->family && !is_id) ||
-          ::fnmatch(item.c_str(), type->id.c_str(), 0) == 0)
-        matches.push_back(type->id);
+      if (type->info.in_default_sweep) list.push_back({type->id, std::string(native), asked.options});
+      for (const auto& other : implementations(type->id)) {
+        if (other->info.in_default_sweep) list.push_back({type->id, other->name, asked.options});
+      }
     }
-    if (matches.empty()) matches.push_back(item);  // options, or unknown: configure() says which
-    for (const auto& name : matches) {
+    return list;
+  }
+  for (const auto& type : types_) {
+    const bool chosen = item == "all" || item == type->family + "/" || (item == type->family && !is_id) ||
+                        ::fnmatch(item.c_str(), type->id.c_str(), 0) == 0;
+    if (!chosen) continue;
+    add(type->id, std::string(native));
+    for (const auto& other : implementations(type->id)) add(type->id, other->name);
+  }
+  if (list.empty()) list.push_back(asked);
+  return list;
+}
+
+Result<VariantList> Registry::configure_list(std::string_view names) const {
+  const auto asked = parse_variant_names(names);
+  if (!asked) return asked.refusal();
+  VariantList list;
+  for (const VariantName& item : *asked) {
+    for (const VariantName& name : matches(item)) {
       auto variant = configure(name);
       if (!variant) return variant.refusal();
       const bool twice = std::any_of(list.begin(), list.end(), [&](const auto& v) { return v->name() == (*variant)->name(); });
@@ -156,6 +205,23 @@ Result<std::vector<std::unique_ptr<Variant>>> Registry::configure_list(std::stri
     }
   }
   return list;
+}
+
+std::string Registry::short_text(const VariantName& name) const {
+  const VariantType* type = find(name.id);
+  if (type == nullptr) return name.text();
+  return VariantName{name.id, name.implementation, without_defaults(name.options, type->options)}.text();
+}
+
+std::string Registry::short_text(std::string_view canonical) const { return short_text(VariantName::parse(canonical).value()); }
+
+std::string Registry::renamed(std::string_view names) const {
+  const auto asked = parse_variant_names(names);
+  if (!asked) return "";
+  for (const VariantName& given : *asked) {
+    if (const VariantName name = as_of_today(given); name.id != given.id) return given.id + " is now called " + name.label();
+  }
+  return "";
 }
 
 const char* build_tag() { return ATTN_BUILD_TAG; }

@@ -14,6 +14,7 @@
 #include "attn/core/result.hpp"
 #include "attn/core/view.hpp"
 #include "attn/exec/workspace.hpp"
+#include "attn/variant/name.hpp"
 #include "attn/variant/options.hpp"
 #include "attn/variant/parameters.hpp"
 
@@ -101,16 +102,17 @@ class Plan {
                         Workspace& workspace) const = 0;
 };
 
-// A variant with its options set.
+// A variant with its implementation chosen and its options set.
 class Variant {
  public:
+  // `short_name`: of people, see Registry::short_text.
+  Variant(VariantName name, std::string short_name) : name_(std::move(name)), short_name_(std::move(short_name)) {}
   virtual ~Variant() = default;
-  virtual const std::string& id() const = 0;
+  const VariantName& name() const { return name_; }  // with every option
+  const std::string& short_name() const { return short_name_; }
   virtual const VariantInfo& info() const = 0;
-  virtual std::string options_text() const = 0;  // canonical; parses back
-  std::string name() const;                      // id or id:options
 
-  // What info() declares and what the variant's own supports() adds.
+  // What info() declares, and what the variant's and the implementation's own supports() add.
   Status supports(const Problem& p) const;
   // Number types of q, k and v that its fast path takes.
   virtual std::span<const DType> dtypes() const = 0;
@@ -133,7 +135,33 @@ class Variant {
 
  protected:
   virtual Status supports_options(const Problem& p) const = 0;
+
+ private:
+  VariantName name_;
+  std::string short_name_;
 };
+
+struct ImplementationInfo {
+  std::string title;              // how it computes the variant
+  bool in_default_sweep = false;  // beside the native one of the variant
+  std::string formerly = {};      // an id that it was known by
+};
+
+// Another way to compute a registered variant than its page's: the same definition, so the gate, costs and parameters are the page's.
+class Implementation {
+ public:
+  virtual ~Implementation() = default;
+  std::string id, name;  // of the variant, and its own
+  ImplementationInfo info;
+
+  // Of what the variant's own supports() takes. `options` are canonical, here and below.
+  virtual Status supports(const Problem& p, const OptionValues& options) const = 0;
+  virtual Status supports_backward(const Problem& p, const OptionValues& options) const = 0;
+  virtual std::unique_ptr<Plan> plan(const Problem& p, const OptionValues& options, WorkspacePlan& workspace) const = 0;
+  virtual std::span<const DType> dtypes() const = 0;
+  virtual std::string note(const Problem& p, const OptionValues& options, const Arrays& arrays) const = 0;
+};
+using ImplementationPtr = std::shared_ptr<const Implementation>;  // variants outlive registries
 
 // A registered variant, not yet configured.
 class VariantType {
@@ -142,24 +170,47 @@ class VariantType {
   std::string id, family;
   VariantInfo info;
   std::vector<OptionDoc> options;
-  virtual Result<std::unique_ptr<Variant>> configure(std::string_view options_text) const = 0;
+  // By the page's own implementation where `implementation` is null.
+  virtual Result<std::unique_ptr<Variant>> configure(const OptionValues& options, ImplementationPtr implementation) const = 0;
 };
+
+using VariantList = std::vector<std::unique_ptr<Variant>>;
 
 class Registry {
  public:
-  // A second variant of the same id is a bug in the tree (in a plugin it is refused before it gets here).
+  // A second variant of the same id, or a second implementation of the same name, is a bug in the tree (in a plugin it is refused
+  // before it gets here). An implementation may come before its variant.
   void add(std::unique_ptr<VariantType> type);
+  void add(ImplementationPtr implementation);
   const VariantType* find(std::string_view id) const;
-  const std::vector<std::unique_ptr<VariantType>>& all() const { return types_; }  // sorted by family, then id
+  ImplementationPtr find(std::string_view id, std::string_view implementation) const;  // null: native, or none
+  const std::vector<std::unique_ptr<VariantType>>& all() const { return types_; }      // sorted by family, then id
+  const std::vector<ImplementationPtr>& all_implementations() const {
+    return implementations_;
+  }  // but native; sorted by id, then name
+  std::vector<ImplementationPtr> implementations(std::string_view id) const;
 
-  // "local:left=64,right=64". Unknown names are refused with the nearest one.
+  // "local:left=64,right=64", "full@unfused". Unknown names are refused with the nearest one.
   Result<std::unique_ptr<Variant>> configure(std::string_view name) const;
+  Result<std::unique_ptr<Variant>> configure(const VariantName& name) const;
 
-  // "full,local:left=64,right=64,linformer:k=256", or "all", or a family's name, or an id with * and ?.
-  Result<std::vector<std::unique_ptr<Variant>>> configure_list(std::string_view names) const;
+  // "full,local:left=64,right=64,full@unfused"; or "all", a family's name, an id with * and ?, whose implementations are the native
+  // ones unless '@' and a name, with * and ? too, stand behind; or "default", the few of a sweep that was not told which.
+  Result<VariantList> configure_list(std::string_view names) const;
+
+  // For people: without the options that have their default. A variant that is not known has all of them.
+  std::string short_text(const VariantName& name) const;
+  std::string short_text(std::string_view canonical) const;
+
+  // A sentence for who asks for a variant by an id that it no longer has; mostly none.
+  std::string renamed(std::string_view names) const;
 
  private:
+  VariantName as_of_today(VariantName name) const;  // without ids of before
+  std::vector<VariantName> matches(const VariantName& asked) const;
+
   std::vector<std::unique_ptr<VariantType>> types_;
+  std::vector<ImplementationPtr> implementations_;
 };
 
 // Every variant of the tree; the body is generated from the file names.

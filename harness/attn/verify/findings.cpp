@@ -29,7 +29,7 @@ Total total_of(const std::string& property, const std::vector<VariantFindings>& 
       if (finding.property != property) continue;
       total.cases += finding.cases;
       total.variants += finding.cases > 0;
-      if (!finding.failure.empty()) total.failed.push_back(variant.variant);
+      if (!finding.failure.empty()) total.failed.push_back(variant.name);
     }
   }
   return total;
@@ -66,7 +66,7 @@ std::string findings_text(const std::vector<Property>& tried, const std::vector<
   }
   if (found.size() > 1) {
     std::size_t width = 0;
-    for (const VariantFindings& variant : found) width = std::max(width, variant.variant.size());
+    for (const VariantFindings& variant : found) width = std::max(width, variant.name.size());
     text += fmt::format("\n{:<{}} {:>7}  result\n", "variant", width, "cases");
     for (const VariantFindings& variant : found) {
       index_t cases = 0;
@@ -75,7 +75,7 @@ std::string findings_text(const std::vector<Property>& tried, const std::vector<
         cases += finding.cases;
         if (!finding.failure.empty()) failed.push_back(finding.property);
       }
-      text += fmt::format("{:<{}} {:>7}  {}\n", variant.variant, width, cases,
+      text += fmt::format("{:<{}} {:>7}  {}\n", variant.name, width, cases,
                           failed.empty() ? "conforms" : "FAILED " + join(failed, ", "));
     }
   } else {

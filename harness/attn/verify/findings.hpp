@@ -11,7 +11,7 @@ namespace attn {
 
 // One variant's, in the order of the properties tried.
 struct VariantFindings {
-  std::string variant, family;
+  std::string variant, name, family;  // name: as people read it
   std::vector<Finding> findings;
 };
 

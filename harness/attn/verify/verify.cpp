@@ -13,6 +13,7 @@
 #include "attn/program/flags.hpp"
 #include "attn/program/interrupt.hpp"
 #include "attn/program/process.hpp"
+#include "attn/program/renamed.hpp"
 #include "attn/program/worker_end.hpp"
 #include "attn/record/sink.hpp"
 #include "attn/verify/findings.hpp"
@@ -60,14 +61,18 @@ Finding finding_of(const ProcessEnd& end, const std::string& property, double ti
 }
 
 // The variants asked for; with plugins and no --variants, those that the plugins brought.
-Result<std::vector<std::unique_ptr<Variant>>> chosen(const VerifyOptions& o, const Registry& registry) {
+Result<VariantList> chosen(const VerifyOptions& o, const Registry& registry) {
   if (o.variants && *o.variants != axis_of("variant").usual) return registry.configure_list(*o.variants);
-  if (o.plugins.empty()) return registry.configure_list("all");
+  if (o.plugins.empty()) return registry.configure_list("*@*");
   Registry builtin;
   register_builtin_variants(builtin);
   std::vector<std::string> brought;
   for (const auto& type : registry.all()) {
     if (builtin.find(type->id) == nullptr) brought.push_back(type->id);
+  }
+  for (const auto& other : registry.all_implementations()) {
+    if (builtin.find(other->id, other->name) == nullptr)
+      brought.push_back(VariantName{.id = other->id, .implementation = other->name}.text());
   }
   return registry.configure_list(join(brought, ","));
 }
@@ -81,6 +86,7 @@ int verify(const VerifyOptions& o, const Registry& registry) {
   if (!tried) return refused("--property: " + tried.reason());
   const auto variants = chosen(o, registry);
   if (!variants) return refused("--variants: " + variants.reason());
+  tell_of_renamed(registry, {o.variants.value_or("")}, "attn_sweep");
   const auto threads = parse_axis(o.threads.value_or("2"), 1, 256);
   if (!threads || threads->size() != 1)
     return refused("--threads: --verify takes one number, 1..256" + (threads ? std::string() : "; " + threads.reason()));
@@ -90,7 +96,7 @@ int verify(const VerifyOptions& o, const Registry& registry) {
   catch_interrupts();
   std::vector<VariantFindings> found;
   for (const auto& variant : *variants) {
-    VariantFindings one{variant->name(), registry.find(variant->id())->family, {}};
+    VariantFindings one{variant->name().text(), variant->short_name(), registry.find(variant->name().id)->family, {}};
     for (const Property& property : *tried) {
       const json question = {{"variant", one.variant}, {"property", property.id}, {"threads", threads->front()}};
       const ProcessEnd end =

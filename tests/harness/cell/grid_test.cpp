@@ -131,7 +131,7 @@ TEST_CASE("a heading says all but what goes without saying, a title what is unus
   CHECK(heading(cell) ==
         "q_len=64 batch=1 heads=8 kv_heads=2 head_dim=64 input=text threads=3 isa=scalar pass=forward_backward "
         "scope=layer seed=1");
-  const std::string told = title(cell);
+  const std::string told = title(cell, cell.variant);
   CHECK(told.find("full q_len=64 kv_heads=2") == 0);
   CHECK(told.find("batch") == std::string::npos);
 }

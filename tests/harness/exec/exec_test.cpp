@@ -71,6 +71,28 @@ TEST_CASE("booked arrays are aligned, apart, and their sum is known before") {
   CHECK(workspace.gaps_intact());
 }
 
+TEST_CASE("a table is filled when the workspace is made, counts in its size and stays apart from the other arrays") {
+  for (const auto mode : {Workspace::Mode::plain, Workspace::Mode::checked}) {
+    WorkspacePlan plan(2);
+    const auto before = plan.shared<float>(3);
+    const index_t bytes = plan.bytes();
+    const auto table = plan.table<double>(100, [](std::span<double> to) {
+      for (std::size_t i = 0; i < to.size(); ++i) to[i] = static_cast<double>(i);
+    });
+    CHECK(plan.bytes() >= bytes + 800);
+    const auto after = plan.per_worker<float>(3);
+    const WorkspacePlan copy = plan;
+    for (const WorkspacePlan& of : {plan, copy}) {
+      const Workspace workspace(of, mode);
+      for (std::size_t i = 0; i < 100; ++i) REQUIRE(workspace.shared(table)[i] == static_cast<double>(i));
+      if (mode == Workspace::Mode::plain) continue;
+      CHECK(std::isnan(workspace.shared(before)[2]));
+      CHECK(std::isnan(workspace.of(0, after)[0]));
+      CHECK(workspace.gaps_intact());
+    }
+  }
+}
+
 TEST_CASE("a write past the end of a booked array is seen") {
   WorkspacePlan plan(2);
   const auto a = plan.shared<float>(16);

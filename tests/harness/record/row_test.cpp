@@ -127,6 +127,7 @@ Row full_row() {
   row.cell.seed = std::uint64_t{1} << 62;
   row.cell.threads = 17;
   row.implementation = "unfused";
+  row.cell.variant = "local@unfused:left=3,right=4";
   row.name = "local";
   row.family = "sparse";
   row.exactness = "pattern";
@@ -164,13 +165,13 @@ TEST_CASE("a row read back is the row that was written") {
       rows.back().measurement.outcome = outcome;
     }
   }
-  for (const std::size_t samples : {0, 1, 2, 5, 6, 9, 10}) {  // even and odd: a median of two is rounded once more
+  for (const int samples : {0, 1, 2, 5, 6, 9, 10}) {  // even and odd: a median of two is rounded once more
     Measurement m = full_row().measurement;
     m.samples_s.clear();
     m.against_s.clear();
-    for (std::size_t i = 0; i < samples; ++i) {
-      m.samples_s.push_back(1 / (3.0 + static_cast<double>(i * i)));
-      m.against_s.push_back(1 / (7.0 + static_cast<double>(i)));
+    for (int i = 0; i < samples; ++i) {
+      m.samples_s.push_back(1 / (3.0 + i * i));
+      m.against_s.push_back(1 / (7.0 + i));
     }
     rows.push_back(make_row(full_row().cell, m, {.fma_gflops = 4, .read_gbs = 1}));
   }
@@ -185,7 +186,8 @@ TEST_CASE("a row read back is the row that was written") {
     const Row again = read_back(row);
     CHECK(row_schema().record(again) == row_schema().record(row));
     CHECK(row_schema().key(again) == row_schema().key(row));
-    CHECK(again.cell.variant == (row.options.empty() ? row.id : row.id + ":" + row.options));
+    const std::string label = row.implementation == "native" ? row.id : row.id + "@" + row.implementation;
+    CHECK(again.cell.variant == (row.options.empty() ? label : label + ":" + row.options));
     CHECK(again.measurement.outcome == row.measurement.outcome);
   }
 }

@@ -10,7 +10,7 @@ using namespace attn;
 namespace {
 
 TrainRow full_row() {
-  Job job{"mqar:kv=2", "local:left=2,right=2,sinks=0", 16, {}};
+  Job job{"mqar:kv=2", "local@unfused:left=2,right=2,sinks=0", 16, {}};
   job.settings = {.layer = {.width = 48, .heads = 3, .mlp = 7, .conv = 4, .positions = Positions::sinusoidal, .causal = true},
                   .layers = 5,
                   .batch = 6,
@@ -19,7 +19,6 @@ TrainRow full_row() {
                   .seed = 9,
                   .test_samples = 99};
   TrainRow row = make_train_row(job);
-  row.implementation = "unfused";
   row.name = "local:left=2,right=2";
   row.family = "sparse";
   row.exactness = "pattern";
@@ -104,9 +103,7 @@ TEST_CASE("What a training's table and controls need is in the row again", "[tra
 
 TEST_CASE("A row and the job it came from have the same key", "[train]") {
   CHECK(job_key(read_back(full_row()).job) != job_key({}));
-  TrainRow row = full_row();
-  row.implementation = "native";  // a job has no other
-  CHECK(train_schema().key(read_back(row)) == job_key(row.job));
+  CHECK(train_schema().key(read_back(full_row())) == job_key(full_row().job));
 }
 
 TEST_CASE("The key of a training row changes with each of its fields, and with nothing else", "[train]") {
@@ -122,6 +119,7 @@ TEST_CASE("The key of a training row changes with each of its fields, and with n
                  : infos[c].name == "verdict" ? "ok"
                  : infos[c].name == "levels"  ? "chance=0.2"
                  : infos[c].name == "causal"  ? "0"
+                 : infos[c].name == "options" ? "left=1"
                                               : "1";
     const auto row = train_schema().row(changed);
     REQUIRE(row);
@@ -132,8 +130,13 @@ TEST_CASE("The key of a training row changes with each of its fields, and with n
 }
 
 TEST_CASE("A training record that no row has is refused with its column", "[train]") {
-  for (const auto& [name, text] : std::vector<std::pair<std::string, std::string>>{
-           {"schema", "1"}, {"n", ""}, {"positions", "rope"}, {"verdict", "good"}, {"levels", "chance"}, {"loss", "low"}}) {
+  for (const auto& [name, text] : std::vector<std::pair<std::string, std::string>>{{"schema", "1"},
+                                                                                   {"n", ""},
+                                                                                   {"options", "1"},
+                                                                                   {"positions", "rope"},
+                                                                                   {"verdict", "good"},
+                                                                                   {"levels", "chance"},
+                                                                                   {"loss", "low"}}) {
     auto record = train_schema().record(full_row());
     record[column_index(train_schema().infos(), name)] = text;
     const auto row = train_schema().row(record);

@@ -28,7 +28,7 @@ OptionTable<Sample> table() {
 }  // namespace
 
 TEST_CASE("options print canonically and parse back") {
-  CHECK(table().print({}) == "count=3,rate=0.5,loud=no,kind=plain,positions=1/2");
+  CHECK(table().print({}).text() == "count=3,rate=0.5,loud=no,kind=plain,positions=1/2");
   const auto parsed = table().parse("kind=fancy, count=7 ,positions=,loud=yes");
   REQUIRE(parsed);
   CHECK((parsed->count == 7 && parsed->kind == Kind::fancy && parsed->loud && parsed->positions.empty() && parsed->rate == 0.5));

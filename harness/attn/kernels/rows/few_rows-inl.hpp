@@ -5,15 +5,15 @@
 #else
 #define ATTN_KERNELS_FEW_ROWS_INL
 #endif
-#include <hwy/cache_control.h>
-
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
 #include "attn/kernels/dense/transpose-inl.hpp"
 #include "attn/kernels/machine/lanes-inl.hpp"
+#include "attn/kernels/rows/fetch-inl.hpp"
 #include "attn/kernels/rows/few_rows.hpp"
+#include "attn/kernels/rows/storage-inl.hpp"
 
 HWY_BEFORE_NAMESPACE();
 namespace attn::kernels::HWY_NAMESPACE::few_rows {
@@ -31,16 +31,6 @@ inline constexpr float log2_e = 1.44269504f;
 // How far a score may exceed the reference of its row: weights below 3000, and their sums far from overflow.
 inline constexpr float room = 8.0f;
 
-// How rows are stored. Another number type is another of these.
-struct F32 {
-  static constexpr index_t element_bytes = 4;
-  static HWY_INLINE const float* row(const std::byte* bytes) { return reinterpret_cast<const float*>(bytes); }
-  static HWY_INLINE V load(const std::byte* bytes, index_t at) { return hn::LoadU(F(), row(bytes) + at); }
-  static HWY_INLINE V load_first(const std::byte* bytes, index_t at, index_t count) {
-    return HWY_NAMESPACE::load_first(row(bytes) + at, count);
-  }
-};
-
 // Keeps a load from being folded into each of its uses: g++ 12 does that, and loads, which are as few a cycle as multiplications,
 // then bind.
 HWY_INLINE V held(V x) {
@@ -51,54 +41,6 @@ HWY_INLINE V held(V x) {
 #endif
   return x;
 }
-
-// Rows on their way into the first cache, a few lines at a time, in the order of addresses: a burst, or rows out of order, costs
-// 10 to 30 points of the bandwidth (prototype on Zen 5).
-class Fetch {
- public:
-  Fetch(const std::byte* const* rows, index_t count, index_t row_bytes) : row_(rows), end_(rows + count), bytes_(row_bytes) {
-    const index_t row_lines = (row_bytes + 63) / 64;
-    if (count == 0) return;
-    lines_ = count * row_lines;
-    // Rows that lie one after another are one long row.
-    together_ = rows[count - 1] - rows[0] == (count - 1) * row_bytes;
-    if (together_) end_ = row_ + 1, bytes_ *= count;
-    at_ = *row_;
-    stop_ = at_ + bytes_;
-  }
-
-  // All of them in so many steps.
-  void spread(index_t steps) { rate_ = (lines_ + steps - 1) / steps; }
-  // Lines of a step where that is 1, 2, 4 or 8 and no row ends within one; else 0.
-  int rate(int most) const {
-    int rate = 1;
-    while (rate < rate_) rate *= 2;
-    return rate_ > 0 && rate <= most && (together_ || bytes_ % (64 * rate) == 0) ? rate : 0;
-  }
-
-  // A step. kRate: `rate`.
-  template <int kRate>
-  HWY_INLINE void bring() {
-    constexpr int together = kRate > 0 ? kRate : 1;
-    for (index_t left = kRate > 0 ? kRate : rate_; left > 0; left -= together) {
-      if (HWY_UNLIKELY(at_ >= stop_)) {
-        if (row_ == end_ || ++row_ == end_) return;
-        at_ = *row_;
-        stop_ = at_ + bytes_;
-      }
-      ATTN_UNROLL for (int i = 0; i < together; ++i) hwy::Prefetch(at_ + 64 * i);
-      at_ += 64 * together;
-    }
-  }
-
- private:
-  const std::byte* at_ = nullptr;
-  const std::byte* stop_ = nullptr;
-  const std::byte* const* row_;
-  const std::byte* const* end_;
-  index_t bytes_, lines_ = 0, rate_ = 0;
-  bool together_ = false;
-};
 
 // ---- Sums over lanes. Lane i of the last result is the sum of the lanes of vector i.
 
@@ -155,12 +97,12 @@ HWY_INLINE void score(const std::byte* const* k, const float* q, index_t head_di
     V x[step];
     for (index_t at = 0; at < whole; at += kLanes) {
       ATTN_UNROLL for (int g = 0; g < step; ++g) x[g] = R == 1 ? S::load(row[g], at) : held(S::load(row[g], at));
-      fetch.bring<kRate>();
+      fetch.template bring<kRate, R == 1>();
       multiply(x, at);
     }
     if (whole < head_dim) {
       ATTN_UNROLL for (int g = 0; g < step; ++g) x[g] = S::load_first(row[g], whole, head_dim - whole);
-      fetch.bring<kRate>();
+      fetch.template bring<kRate, R == 1>();
       multiply(x, whole);
     }
   }
@@ -236,7 +178,7 @@ HWY_INLINE void add_columns(const std::byte* const* v, index_t n, const float* p
     }
   }
   const auto add = [&](V(&to)[R][C], index_t j, const float* weight) HWY_ATTR {
-    fetch.bring<kRate>();
+    fetch.template bring<kRate, R == 1>();
     const std::byte* row = v[j];
     V x[C];
     if (C == 1 && tail > 0) {
@@ -328,6 +270,7 @@ struct Block {
   const float* queries;
   const KeyBlock& now;
   const KeyBlock& next;
+  const KeyBlock& later;
   const std::uint64_t* seen;
   FewRowsState state;
   float* weights;
@@ -382,7 +325,8 @@ struct Block {
   // While keys are read their values are fetched, and while these are read the keys of the next block.
   void attend() const {
     const index_t k_bytes = shape.head_dim * S::element_bytes, v_bytes = shape.value_dim * S::element_bytes;
-    Fetch values_soon(now.v.data(), now.count, v_bytes), keys_soon(next.k.data(), next.count, k_bytes);
+    Fetch values_soon(now.v.data(), now.count, next.v.data(), next.count, v_bytes);
+    Fetch keys_soon(next.k.data(), next.count, later.k.data(), later.count, k_bytes);
     index_t steps = 0, visits = 0;  // of score tiles along head_dim; of keys by passes over the values
     const index_t vectors = (shape.head_dim + kLanes - 1) / kLanes;
     for_groups([&](index_t, index_t, index_t count) HWY_ATTR {
@@ -428,13 +372,13 @@ struct Block {
 };
 
 template <class S>
-void attend(const GroupShape& shape, const float* queries, const KeyBlock& now, const KeyBlock& next, const std::uint64_t* seen,
-            float* state, float* weights) {
+void attend(const GroupShape& shape, const float* queries, const KeyBlocks& keys, const std::uint64_t* seen, float* state,
+            float* weights) {
   const FewRowsState to(shape, state);
   for (index_t r = 0; r < shape.rows; ++r) {
     if (seen == nullptr || seen[r] != 0) *to.met |= std::uint64_t{1} << r;
   }
-  Block<S>{shape, queries, now, next, seen, to, weights}.attend();
+  Block<S>{shape, queries, keys.now, keys.next, keys.later, seen, to, weights}.attend();
 }
 
 // ---- The ends

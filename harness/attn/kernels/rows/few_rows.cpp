@@ -54,8 +54,8 @@ class FewRowsKernel final : public GroupKernel {
     std::fill_n(s.top, 16 * FewRowsState::groups(shape_), std::numeric_limits<float>::lowest());
   }
 
-  void attend(const float* queries, const GroupRows& rows, const KeyBlock& now, const KeyBlock& next, float* state,
-              float* scratch) const override {
+  void attend(const float* queries, const GroupRows& rows, const KeyBlocks& keys, float* state, float* scratch) const override {
+    const KeyBlock& now = keys.now;
     std::array<std::uint64_t, 64> seen;
     if (now.cut) {
       for (index_t r = 0; r < shape_.rows; ++r) {
@@ -66,7 +66,7 @@ class FewRowsKernel final : public GroupKernel {
         seen[static_cast<std::size_t>(r)] = bits;
       }
     }
-    ops_.attend(shape_, queries, now, next, now.cut ? seen.data() : nullptr, state, scratch);
+    ops_.attend(shape_, queries, keys, now.cut ? seen.data() : nullptr, state, scratch);
   }
 
   void merge(float* into, const float* from) const override { ops_.merge(shape_, into, from); }

@@ -15,8 +15,8 @@ struct FewRowsOps {
   // queries[row][columns], scaled, zeros past head_dim and in rows past the last.
   void (*load)(const GroupShape&, const float* const* rows, double scale, float* queries);
   // seen[r]: bit j is key j of the block; null where every row sees every key.
-  void (*attend)(const GroupShape&, const float* queries, const KeyBlock& now, const KeyBlock& next, const std::uint64_t* seen,
-                 float* state, float* weights);
+  void (*attend)(const GroupShape&, const float* queries, const KeyBlocks& keys, const std::uint64_t* seen, float* state,
+                 float* weights);
   void (*merge)(const GroupShape&, float* into, const float* from);
   void (*store)(const GroupShape&, const float* state, float* const* out, float* const* lse);
 };

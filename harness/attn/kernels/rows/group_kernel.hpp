@@ -29,9 +29,8 @@ class GroupKernel {
   virtual void load(const float* const* rows, index_t count, double scale, float* queries) const = 0;
   // No key yet.
   virtual void clear(index_t count, float* state) const = 0;
-  // The keys of `now`; those of `next`, which follow, are fetched meanwhile.
-  virtual void attend(const float* queries, const GroupRows& rows, const KeyBlock& now, const KeyBlock& next, float* state,
-                      float* scratch) const = 0;
+  // The keys of `now`; some of those that follow are fetched meanwhile.
+  virtual void attend(const float* queries, const GroupRows& rows, const KeyBlocks& keys, float* state, float* scratch) const = 0;
   // Adds what the same rows found among other keys.
   virtual void merge(float* into, const float* from) const = 0;
   // Zeros for a row that saw no key, and unless null lse[i] = ln sum exp(logit), -inf for none.

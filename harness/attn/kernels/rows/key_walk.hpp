@@ -37,6 +37,13 @@ struct KeyBlock {
   std::array<const KeyRun*, capacity> run;
 };
 
+// Keys at hand, and those that follow.
+struct KeyBlocks {
+  const KeyBlock& now;
+  const KeyBlock& next;
+  const KeyBlock& later;
+};
+
 // Where the key and the value of a position lie, in bytes from `k` and `v`. A row of a page table, or a ring, where set.
 struct KeyRows {
   const std::byte* k = nullptr;

@@ -39,8 +39,8 @@ class LaneRows final : public GroupKernel {
     std::fill_n(state + sums, lanes_, 0.0f);
   }
 
-  void attend(const float* queries, const GroupRows& rows, const KeyBlock& now, const KeyBlock& next, float* state,
-              float* scratch) const override {
+  void attend(const float* queries, const GroupRows& rows, const KeyBlocks& keys, float* state, float* scratch) const override {
+    const KeyBlock &now = keys.now, &next = keys.next;
     Tile tile = tile_of(state);
     tile.qt = const_cast<float*>(queries);  // only `load` writes there
     tile.batch_sum = scratch;

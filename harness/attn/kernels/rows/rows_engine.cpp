@@ -81,7 +81,7 @@ RowsEngine::RowsEngine(const Problem& problem, const RowsOptions& options, Works
   task_memory_ = plan.shared<std::byte>(bytes(most_tasks_, sizeof(Task)));
   spans_ = plan.shared<std::byte>(bytes(problem.batch * problem.kv_heads * span_room_, sizeof(KeyRun)));
   if (splits_) parts_ = plan.shared<float>(items_ * most_parts_ * kernel_->state_floats());
-  worker_memory_ = plan.per_worker<std::byte>(bytes(2, sizeof(KeyBlock)));
+  worker_memory_ = plan.per_worker<std::byte>(bytes(3, sizeof(KeyBlock)));
   scratch_ = plan.per_worker<float>(kernel_->query_floats() + 2 * kernel_->state_floats() + kernel_->scratch_floats());
 }
 
@@ -201,13 +201,16 @@ class RowsEngine::Run {
     std::byte* memory = workspace_.of(worker, e_.worker_memory_).data();
     KeyBlock* now = new (memory) KeyBlock;
     KeyBlock* next = new (memory + sizeof(KeyBlock)) KeyBlock;
+    KeyBlock* later = new (memory + 2 * sizeof(KeyBlock)) KeyBlock;
     KeyWalk walk(spans_of(item), rows_of(item), item.rows, task.begin * part_keys);
     const index_t end = std::min(task.end * part_keys, item.keys);
     index_t at = task.begin * part_keys;  // keys in blocks so far
     const auto advance = [&] {
       const index_t part_end = std::min(end, (at / part_keys + 1) * part_keys);
-      walk.next(*next, std::min(kernel_.block_keys(), part_end - at));
-      at += next->count;
+      std::swap(now, next);
+      std::swap(next, later);
+      walk.next(*later, std::min(kernel_.block_keys(), part_end - at));
+      at += later->count;
     };
 
     // Parts from the first on are summed up as they come; others wait for those before them.
@@ -215,13 +218,13 @@ class RowsEngine::Run {
     float* total = alone ? own_state : part_state(task.item, task.begin);
     kernel_.clear(item.rows.count, total);
     advance();
+    advance();
     for (index_t part = task.begin; part < task.end; ++part) {
       float* state = part == task.begin ? total : task.begin == 0 ? own_part : part_state(task.item, part);
       if (state != total) kernel_.clear(item.rows.count, state);
       for (index_t left = std::min(part_keys, item.keys - part * part_keys); left > 0;) {
-        std::swap(now, next);
         advance();
-        kernel_.attend(queries, item.rows, *now, *next, state, scratch);
+        kernel_.attend(queries, item.rows, {*now, *next, *later}, state, scratch);
         left -= now->count;
       }
       if (state == own_part) kernel_.merge(total, state);

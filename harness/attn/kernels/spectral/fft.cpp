@@ -142,26 +142,37 @@ index_t next_radix(index_t rest) {
 
 }  // namespace
 
-Fft::Fft(index_t n) : n_(n) {
-  const auto add_root = [&](index_t power, index_t order) {
-    const double angle = -two_pi * static_cast<double>(power % order) / static_cast<double>(order);
-    twiddles_.push_back(static_cast<float>(std::cos(angle)));
-    twiddles_.push_back(static_cast<float>(std::sin(angle)));
-  };
+Fft::Fft(index_t n, WorkspacePlan& plan) : n_(n) {
+  index_t floats = 0;
   for (index_t span = 1; span < n;) {
-    const index_t radix = next_radix(n / span), order = span * radix;
-    passes_.push_back({radix, span, static_cast<index_t>(twiddles_.size())});
-    if (radix <= 4) {
-      for (index_t k = 0; k < span; ++k)
-        for (index_t j = 1; j < radix; ++j) add_root(k * j, order);
+    const index_t radix = next_radix(n / span);
+    passes_.push_back({radix, span, floats});
+    floats += 2 * span * (radix <= 4 ? radix - 1 : radix);
+    span *= radix;
+  }
+  twiddles_ = plan.table<float>(floats, [passes = passes_](std::span<float> twiddles) { fill(passes, twiddles); });
+}
+
+void Fft::fill(std::span<const Pass> passes, std::span<float> twiddles) {
+  for (const Pass& pass : passes) {
+    const index_t order = pass.span * pass.radix;
+    float* to = twiddles.data() + pass.twiddles;
+    const auto add_root = [&](index_t power) {
+      const double angle = -two_pi * static_cast<double>(power % order) / static_cast<double>(order);
+      *to++ = static_cast<float>(std::cos(angle));
+      *to++ = static_cast<float>(std::sin(angle));
+    };
+    if (pass.radix <= 4) {
+      for (index_t k = 0; k < pass.span; ++k)
+        for (index_t j = 1; j < pass.radix; ++j) add_root(k * j);
     } else {
-      for (index_t m = 0; m < order; ++m) add_root(m, order);
+      for (index_t m = 0; m < order; ++m) add_root(m);
     }
-    span = order;
   }
 }
 
-float* Fft::run(index_t columns, float* block, float* scratch) const {
+float* Fft::run(index_t columns, float* block, float* scratch, const Workspace& workspace) const {
+  const float* const twiddles = workspace.shared(twiddles_).data();
   for (const Pass& pass : passes_) {
     HWY_DYNAMIC_DISPATCH(FftPass)
     ({.n = n_,
@@ -170,7 +181,7 @@ float* Fft::run(index_t columns, float* block, float* scratch) const {
       .columns = columns,
       .from = block,
       .to = scratch,
-      .twiddles = twiddles_.data() + pass.twiddles});
+      .twiddles = twiddles + pass.twiddles});
     std::swap(block, scratch);
   }
   return block;

@@ -3,19 +3,21 @@
 // terms (n = p prime costs n^2).
 #pragma once
 
+#include <span>
 #include <vector>
 
-#include "attn/kernels/dense/gemm.hpp"
+#include "attn/core/problem.hpp"
+#include "attn/exec/workspace.hpp"
 
 namespace attn::kernels {
 
 class Fft {
  public:
-  explicit Fft(index_t n);
+  Fft(index_t n, WorkspacePlan& plan);
 
   // A block holds n rows of 2 * columns floats: the real parts, then the imaginary parts. Overwrites both blocks; returns the
   // one that holds the result.
-  float* run(index_t columns, float* block, float* scratch) const;
+  float* run(index_t columns, float* block, float* scratch, const Workspace& workspace) const;
 
   index_t size() const { return n_; }
 
@@ -24,9 +26,11 @@ class Fft {
     index_t radix, span;  // span: product of the radices before
     index_t twiddles;     // where those of this pass begin
   };
+  static void fill(std::span<const Pass> passes, std::span<float> twiddles);
+
   index_t n_;
   std::vector<Pass> passes_;
-  std::vector<float> twiddles_;  // cosine, sine
+  Booking<float> twiddles_;  // cosine, sine
 };
 
 }  // namespace attn::kernels

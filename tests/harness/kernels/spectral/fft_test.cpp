@@ -35,14 +35,16 @@ Complex element(const float* block, index_t columns, index_t row, index_t column
 TEST_CASE("fft: is the sum that defines it, for lengths of every kind") {
   on_every_isa([] {
     for (const index_t n : {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 25, 27, 35, 60, 64, 97, 121, 128, 210, 256, 509}) {
-      const Fft fft(n);
+      WorkspacePlan plan(1);
+      const Fft fft(n, plan);
+      const Workspace workspace(plan);
       CHECK(fft.size() == n);
       for (const index_t columns : {1, 3, 16, 17}) {
         if (n > 256 && columns != 3) continue;
         INFO("n=" << n << " columns=" << columns);
         const std::vector<float> before = block(n, columns);
         std::vector<float> values = before, scratch(values.size(), unset);
-        const float* result = fft.run(columns, values.data(), scratch.data());
+        const float* result = fft.run(columns, values.data(), scratch.data(), workspace);
         CHECK((result == values.data() || result == scratch.data()));
         double error2 = 0, size2 = 0;
         for (index_t c = 0; c < columns; ++c) {
@@ -66,13 +68,15 @@ TEST_CASE("fft: is the sum that defines it, for lengths of every kind") {
 TEST_CASE("fft: keeps energy, and a shift of the rows is a turn of each output") {
   on_every_isa([] {
     for (const index_t n : {2048, 1000, 1021}) {
-      const Fft fft(n);
+      WorkspacePlan plan(1);
+      const Fft fft(n, plan);
+      const Workspace workspace(plan);
       std::vector<float> x = block(n, 1), shifted = x, scratch(x.size()), other(x.size());
       for (index_t t = 0; t < n; ++t) std::copy_n(x.begin() + t * 2, 2, shifted.begin() + (t + 1) % n * 2);
       double before = 0, after = 0, worst_turn = 0;
       for (const float value : x) before += std::pow(static_cast<double>(value), 2);
-      const float* y = fft.run(1, x.data(), scratch.data());
-      const float* z = fft.run(1, shifted.data(), other.data());
+      const float* y = fft.run(1, x.data(), scratch.data(), workspace);
+      const float* z = fft.run(1, shifted.data(), other.data(), workspace);
       for (index_t k = 0; k < n; ++k) {
         after += std::norm(element(y, 1, k, 0));
         const Complex turned =

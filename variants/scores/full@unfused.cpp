@@ -4,32 +4,16 @@
 
 namespace attn {
 
-// full_unfused: full attention as three operators with the N x M matrix in memory between them: what a framework without a
+// full@unfused: full attention as three operators with the N x M matrix in memory between them: what a framework without a
 // fused kernel does. The products are oneDNN's.
-//   S = Q K^T / sqrt(D);  P = softmax(S), row by row;  out = P V
-//   Vaswani et al. 2017, arXiv:1706.03762, section 3.2.1
-//   useful flops 2 N M (D + Dv), half when causal (the work done is not halved); workspace 4 N M bytes a head
+//   S = Q K^T / sqrt(D);  P = softmax(S), row by row;  out = P V   (definition and paper: full.cpp)
+//   the work done is not halved when causal; workspace 4 N M bytes a head
 struct FullUnfused {
-  static VariantInfo info() {
-    return {.title = "Full attention, three operators",
-            .formula = "out_i = sum_j softmax_j(q_i.k_j / sqrt(D)) v_j",
-            .paper = "Vaswani et al. 2017, arXiv:1706.03762, section 3.2.1",
-            .cost_in_n = "N^2 D",
-            .exactness = Exactness::exact,
-            .grouped_heads = true,
-            .in_default_sweep = true};
+  static ImplementationInfo info() {
+    return {.title = "three operators, the N x M weights in memory", .in_default_sweep = true, .formerly = "full_unfused"};
   }
 
-  static Cost cost(const Problem& p, const NoOptions&) {
-    return softmax_cost(p, count_pairs(p, [&](index_t i) { return visible_keys(p, i, 0, p.kv_len - 1); }));
-  }
-
-  template <class T>
-  static Tensor<T> definition(const Problem& p, const NoOptions&, const Values<T>& in, const ParameterSet<T>&) {
-    return softmax_attention(p, in, every_key);
-  }
-
-  FullUnfused(const Problem& p, const NoOptions&, WorkspacePlan& workspace)
+  FullUnfused(const Problem& p, const OptionValues&, WorkspacePlan& workspace)
       : p_(p), weights_(workspace.shared<float>(p.batch * p.heads * p.q_len * p.kv_len)) {
     kernels::prepare_sgemm();
   }
@@ -73,6 +57,6 @@ struct FullUnfused {
   Problem p_;
   Booking<float> weights_;
 };
-ATTN_VARIANT(full_unfused, FullUnfused)
+ATTN_IMPLEMENTATION(full, unfused, FullUnfused)
 
 }  // namespace attn
