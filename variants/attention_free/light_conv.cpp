@@ -43,7 +43,7 @@ struct LightConv {
             .exps = static_cast<double>(p.heads * o.width)};
   }
 
-  static index_t state_bytes(const Problem& p, const Options& o) { return head_bytes(p, std::min(o.width, p.kv_len) * p.head_dim); }
+  static StateSpec state(const Problem& p, const Options& o) { return kept_rows(p, o.width); }
 
   template <class T>
   static Tensor<T> definition(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>& parameters) {

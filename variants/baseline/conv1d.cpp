@@ -51,7 +51,7 @@ struct Conv1d {
             .bytes = sizeof(float) * heads * (2 * b * static_cast<double>(p.q_len) * d + static_cast<double>(o.width) * per_pair)};
   }
 
-  static index_t state_bytes(const Problem& p, const Options& o) { return head_bytes(p, std::min(o.width, p.kv_len) * p.head_dim); }
+  static StateSpec state(const Problem& p, const Options& o) { return kept_rows(p, o.width); }
 
   template <class T>
   static Tensor<T> definition(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>& parameters) {

@@ -44,7 +44,7 @@ struct Gru {
             .exps = rows * d * 3};
   }
 
-  static index_t state_bytes(const Problem& p, const NoOptions&) { return head_bytes(p, p.head_dim); }
+  static StateSpec state(const Problem& p, const NoOptions&) { return {{{"h", {p.heads, p.head_dim}}}}; }
 
   template <class T>
   static Tensor<T> definition(const Problem& p, const NoOptions&, const Values<T>& in, const ParameterSet<T>& parameters) {

@@ -44,7 +44,9 @@ struct Lstm {
             .exps = rows * d * 5};
   }
 
-  static index_t state_bytes(const Problem& p, const NoOptions&) { return head_bytes(p, 2 * p.head_dim); }
+  static StateSpec state(const Problem& p, const NoOptions&) {
+    return {{{"h", {p.heads, p.head_dim}}, {"c", {p.heads, p.head_dim}}}};
+  }
 
   template <class T>
   static Tensor<T> definition(const Problem& p, const NoOptions&, const Values<T>& in, const ParameterSet<T>& parameters) {

@@ -29,7 +29,9 @@ struct MeanV {
   }
 
   // The sum and the count.
-  static index_t state_bytes(const Problem& p, const NoOptions&) { return head_bytes(p, p.value_dim + 1); }
+  static StateSpec state(const Problem& p, const NoOptions&) {
+    return {{{"sum", {p.kv_heads, p.value_dim}}, {"count", {p.kv_heads}}}};
+  }
 
   template <class T>
   static Tensor<T> definition(const Problem& p, const NoOptions&, const Values<T>& in, const ParameterSet<T>&) {

@@ -32,7 +32,7 @@ struct Cosformer {
   }
 
   // Two sums over the keys for the cosine and two for the sine.
-  static index_t state_bytes(const Problem& p, const NoOptions&) { return head_bytes(p, 2 * p.head_dim * (p.value_dim + 1)); }
+  static StateSpec state(const Problem& p, const NoOptions&) { return kernels::LinearAttention::state(p, 2 * p.head_dim); }
 
   template <class T>
   static Tensor<T> definition(const Problem& p, const NoOptions&, const Values<T>& in, const ParameterSet<T>&) {
@@ -50,17 +50,24 @@ struct Cosformer {
         sin_(workspace.table<float>(positions(), of_positions([](double x) { return std::sin(x); }))),
         cos_(workspace.table<float>(positions(), of_positions([](double x) { return std::cos(x); }))) {}
 
-  void run(const Arrays& a, const ParameterSet<float>&, Workspace& workspace) const {
-    const float *const sines = workspace.shared(sin_).data(), *const cosines = workspace.shared(cos_).data();
-    const auto features = [&](const kernels::TokenPanel& t, index_t position) {
-      const index_t at = position - first_position();
+  auto features(const Workspace& workspace) const {
+    return [this, sines = workspace.shared(sin_).data(), cosines = workspace.shared(cos_).data()](const kernels::TokenPanel& t) {
+      const index_t at = t.position - first_position();
       kernels::relu(t.count, p_.head_dim, t.from, sines + at, t.to);
       kernels::relu(t.count, p_.head_dim, t.from, cosines + at, {t.to.data + p_.head_dim, t.to.stride});
     };
-    engine_.run(
-        a, workspace, [&](const kernels::TokenPanel& t) { features(t, p_.query_position(t.first)); },
-        [&](const kernels::TokenPanel& t) { features(t, t.first); });
   }
+  void run(const Arrays& a, const ParameterSet<float>&, Workspace& workspace) const {
+    const auto phi = features(workspace);
+    engine_.run(a, workspace, phi, phi);
+  }
+  void absorb(const Arrays& tokens, const ParameterSet<float>&, const State& state, Workspace& workspace) const {
+    engine_.absorb(tokens, state, workspace, features(workspace));
+  }
+  void answer(const Arrays& queries, const ParameterSet<float>&, const State& state, Workspace& workspace) const {
+    engine_.answer(queries, state, workspace, features(workspace));
+  }
+  static void merge(State& into, const State& later) { kernels::LinearAttention::merge(into, later); }
 
  private:
   static float guard(float n) { return std::max(n, 1e-6f); }

@@ -31,7 +31,7 @@ struct Efficient {
   }
 
   // The sum over the keys of feature times value.
-  static index_t state_bytes(const Problem& p, const NoOptions&) { return head_bytes(p, p.head_dim * p.value_dim); }
+  static StateSpec state(const Problem& p, const NoOptions&) { return {{{"sums", {p.kv_heads, p.head_dim, p.value_dim}}}}; }
 
   template <class T>
   static Tensor<T> definition(const Problem& p, const NoOptions&, const Values<T>& in, const ParameterSet<T>&) {

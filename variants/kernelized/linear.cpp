@@ -28,8 +28,7 @@ struct Linear {
     return {.flops = 2 * (queries + keys) * d * (dv + 1), .bytes = tensor_bytes(p), .exps = (queries + keys) * d};
   }
 
-  // Two sums over the keys: of feature times value, and of the feature.
-  static index_t state_bytes(const Problem& p, const NoOptions&) { return head_bytes(p, p.head_dim * (p.value_dim + 1)); }
+  static StateSpec state(const Problem& p, const NoOptions&) { return kernels::LinearAttention::state(p, p.head_dim); }
 
   template <class T>
   static Tensor<T> definition(const Problem& p, const NoOptions&, const Values<T>& in, const ParameterSet<T>&) {
@@ -50,6 +49,13 @@ struct Linear {
     const auto phi = features();
     engine_.run(a, workspace, phi, phi);
   }
+  void absorb(const Arrays& tokens, const ParameterSet<float>&, const State& state, Workspace& workspace) const {
+    engine_.absorb(tokens, state, workspace, features());
+  }
+  void answer(const Arrays& queries, const ParameterSet<float>&, const State& state, Workspace& workspace) const {
+    engine_.answer(queries, state, workspace, features());
+  }
+  static void merge(State& into, const State& later) { kernels::LinearAttention::merge(into, later); }
   void backward(const Arrays& a, const ParameterSet<float>&, const Gradients& g, Workspace& workspace) const {
     const auto phi = features();
     const auto pull = [&](const kernels::FeaturePanel& t) {

@@ -64,8 +64,10 @@ struct Performer {
             .exps = o.kernel == Kernel::positive ? tokens * m : 0};
   }
 
-  // Two sums over the keys: of feature times value, and of the feature.
-  static index_t state_bytes(const Problem& p, const Options& o) { return head_bytes(p, o.m * (p.value_dim + 1)); }
+  static StateSpec state(const Problem& p, const Options& o) {
+    using Engine = kernels::LinearAttention;
+    return o.kernel == Kernel::relu ? Engine::state(p, o.m) : Engine::state(p, o.m + 1, Engine::Kind::peaks);
+  }
 
   template <class T>
   static Tensor<T> definition(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>& parameters) {

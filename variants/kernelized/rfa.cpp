@@ -62,8 +62,11 @@ struct Rfa {
             .exps = 2 * tokens * m};
   }
 
-  // Two sums over the keys, with a sine and a cosine for each frequency.
-  static index_t state_bytes(const Problem& p, const Options& o) { return head_bytes(p, 2 * o.m * (p.value_dim + 1)); }
+  // A sine and a cosine for each frequency.
+  static StateSpec state(const Problem& p, const Options& o) {
+    using Engine = kernels::LinearAttention;
+    return Engine::state(p, 2 * o.m, o.gate ? Engine::Kind::gated : Engine::Kind::plain);
+  }
 
   template <class T>
   static Tensor<T> definition(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>& parameters) {
@@ -110,9 +113,13 @@ struct Rfa {
                     t.to, {.row_scale = inverse});
       kernels::sin_cos(t.count, o_.m, t.to, static_cast<float>(amplitude(o_)), t.to, {t.to.data + o_.m, t.to.stride});
     };
-    const auto gates = [&](index_t, index_t head, kernels::Rows keys, index_t count, float* to) {
-      kernels::row_dots(count, p_.head_dim, keys, parameters["gate_w"].data() + head * p_.head_dim, to);
-      for (index_t i = 0; i < count; ++i) to[i] = 1 / (1 + std::exp(-(to[i] + parameters["gate_b"](head))));
+    const auto gates = [&](const kernels::LinearAttention::Gates& g) {
+      kernels::row_dots(g.count, p_.head_dim, g.keys, parameters["gate_w"].data() + g.head * p_.head_dim, g.gate);
+      for (index_t i = 0; i < g.count; ++i) {
+        const float logit = g.gate[i] + parameters["gate_b"](g.head);
+        g.gate[i] = 1 / (1 + std::exp(-logit));
+        g.rest[i] = 1 / (1 + std::exp(logit));
+      }
     };
     const kernels::LinearAttention::GateMap gate(gates);
     engine_.run(a, workspace, phi, phi, o_.gate ? &gate : nullptr);

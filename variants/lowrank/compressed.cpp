@@ -59,7 +59,7 @@ struct Compressed {
   }
 
   // One key and value for every r.
-  static index_t state_bytes(const Problem& p, const Options& o) { return key_bytes(p, (p.kv_len + o.r - 1) / o.r); }
+  static StateSpec state(const Problem& p, const Options& o) { return kept_keys(p, (p.kv_len + o.r - 1) / o.r); }
 
   template <class T>
   static Tensor<T> definition(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>& parameters) {

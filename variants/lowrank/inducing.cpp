@@ -43,7 +43,7 @@ struct Inducing {
   }
 
   // What the inducing points gathered, as keys and values.
-  static index_t state_bytes(const Problem& p, const Options& o) { return key_bytes(p, o.m); }
+  static StateSpec state(const Problem& p, const Options& o) { return kept_keys(p, o.m); }
 
   template <class T>
   static Tensor<T> definition(const Problem& p, const Options&, const Values<T>& in, const ParameterSet<T>& parameters) {

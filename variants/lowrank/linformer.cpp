@@ -117,7 +117,7 @@ struct Linformer {
   }
 
   // The k mixtures.
-  static index_t state_bytes(const Problem& p, const Options& o) { return key_bytes(p, o.k); }
+  static StateSpec state(const Problem& p, const Options& o) { return kept_keys(p, o.k); }
 
   template <class T>
   static Tensor<T> definition(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>& parameters) {

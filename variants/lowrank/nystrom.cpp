@@ -70,7 +70,7 @@ struct Nystrom {
   }
 
   // The landmarks of the keys and what each gathered.
-  static index_t state_bytes(const Problem& p, const Options& o) { return key_bytes(p, o.landmarks); }
+  static StateSpec state(const Problem& p, const Options& o) { return kept_keys(p, o.landmarks); }
 
   template <class T>
   static Tensor<T> definition(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>& parameters) {

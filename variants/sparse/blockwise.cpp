@@ -37,9 +37,9 @@ struct Blockwise {
                         }));
   }
 
-  static index_t state_bytes(const Problem& p, const Options& o) {
+  static StateSpec state(const Problem& p, const Options& o) {
     const index_t blocks = o.before + 1 + (p.causal ? 0 : o.after);
-    return key_bytes(p, std::min(o.block, p.kv_len) * std::min(blocks, p.kv_len));
+    return kept_tokens(p, std::min(o.block, p.kv_len) * std::min(blocks, p.kv_len));
   }
 
   template <class T>

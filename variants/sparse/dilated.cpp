@@ -39,9 +39,9 @@ struct Dilated {
   }
 
   // A window and what lies between its keys: the next query reads that.
-  static index_t state_bytes(const Problem& p, const Options& o) {
+  static StateSpec state(const Problem& p, const Options& o) {
     const index_t reach = std::min(o.window, p.kv_len) * std::min(o.step, p.kv_len);
-    return key_bytes(p, (p.causal ? 1 : 2) * reach + 1);
+    return kept_tokens(p, (p.causal ? 1 : 2) * reach + 1);
   }
 
   template <class T>

@@ -40,8 +40,8 @@ struct Local {
   }
 
   // The keys and values of a window, and of the sinks.
-  static index_t state_bytes(const Problem& p, const Options& o) {
-    return key_bytes(p, o.left + 1 + (p.causal ? 0 : o.right) + o.sinks);
+  static StateSpec state(const Problem& p, const Options& o) {
+    return kept_tokens(p, o.left + 1 + (p.causal ? 0 : o.right) + o.sinks);
   }
 
   template <class T>

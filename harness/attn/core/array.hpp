@@ -76,13 +76,15 @@ class Array {
     return as<float, R>();
   }
 
-  // The same elements from the origin, fewer of them.
-  Array first(std::size_t axis, index_t extent) const {
-    ATTN_ASSERT(axis < rank_ && extent <= extents_[axis]);
+  // `extent` of an axis, from `from` on.
+  Array part(std::size_t axis, index_t from, index_t extent) const {
+    ATTN_ASSERT(axis < rank_ && from >= 0 && from + extent <= extents_[axis]);
     Array part = *this;
     part.extents_[axis] = extent;
+    part.data_ = static_cast<std::byte*>(data_) + bytes_of(dtype_, from * strides_[axis]);
     return part;
   }
+  Array first(std::size_t axis, index_t extent) const { return part(axis, 0, extent); }
 
  private:
   void* data_ = nullptr;
@@ -129,6 +131,9 @@ struct Arrays {
 
   const Array& x() const { return q; }  // what a mixer without queries and keys reads
 };
+
+// How many tokens k, v or, where there are none, x have of each sequence.
+inline index_t tokens_in(const Arrays& a) { return (a.k.empty() ? a.v.empty() ? a.q : a.v : a.k).extent(2); }
 
 // Of a backward pass: the gradient of some number with respect to the output, and where the gradients with respect to the inputs go.
 struct InputGradients {

@@ -2,7 +2,14 @@
 
 namespace attn {
 
-std::string_view to_string(Pass pass) { return pass == Pass::forward ? "forward" : "forward_backward"; }
+std::string_view to_string(Pass pass) {
+  switch (pass) {
+    case Pass::forward: return "forward";
+    case Pass::forward_backward: return "forward_backward";
+    case Pass::decode: return "decode";
+  }
+  return "";
+}
 
 Result<Pass> parse_pass(std::string_view name) {
   for (const Pass pass : {Pass::forward, Pass::forward_backward}) {

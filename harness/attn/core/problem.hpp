@@ -10,8 +10,9 @@
 
 namespace attn {
 
-// What is done with a problem: the forward pass, or it and the backward pass that training makes after it.
-enum class Pass { forward, forward_backward };
+// What is done with a problem: the forward pass, it and the backward pass that training makes after it, or steps: the last q_len tokens of a
+// sequence that has kv_len then, from a state of those before (attn/exec/state.hpp).
+enum class Pass { forward, forward_backward, decode };
 std::string_view to_string(Pass pass);
 Result<Pass> parse_pass(std::string_view name);
 

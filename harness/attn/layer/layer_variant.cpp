@@ -200,7 +200,9 @@ class LayerVariant final : public Variant {
   }
   Status supports_backward(const Problem&) const override { return refuse("has no backward pass of its own"); }
   Cost backward_cost(const Problem&) const override { return {}; }
-  index_t state_bytes(const Problem& p) const override { return mixer_->state_bytes(p); }
+  StateSpec state(const Problem& p) const override { return mixer_->state(p); }
+  bool steps() const override { return false; }
+  bool merges() const override { return false; }
 
   std::unique_ptr<Plan> plan(const Problem& p, WorkspacePlan& workspace) const override {
     return std::make_unique<LayerPlan>(*mixer_, p, workspace, clock_);

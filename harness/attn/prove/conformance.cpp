@@ -35,6 +35,9 @@ const std::vector<Entry>& entries() {
       {{"gradient", "the definition's gradient agrees with central differences"}, &Checker::gradient},
       {{"backward", "the backward pass agrees with the definition's gradient"}, &Checker::backward},
       {{"values", "zeros, denormals, large logits, NaN and infinity do what the definition says"}, &Checker::values},
+      {{"decode", "step t of a decode gives row t of the causal definition"}, &Checker::decode},
+      {{"splits", "a state takes its tokens in any split"}, &Checker::splits},
+      {{"merge", "states of neighbouring stretches merge, in any order, to that of both"}, &Checker::merge},
       {{"cost", "time grows with N as the declared cost does", true}, &Checker::cost},
   };
   return list;

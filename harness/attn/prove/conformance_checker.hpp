@@ -1,5 +1,5 @@
 // What tries the properties of conformance.hpp on one variant: its methods stand by what they try in conformance_run.cpp (runs and
-// their memory), conformance_meaning.cpp (what the outputs are), conformance_gradient.cpp and conformance_cost.cpp.
+// their memory), conformance_meaning.cpp (what the outputs are), conformance_gradient.cpp, conformance_state.cpp and conformance_cost.cpp.
 #pragma once
 
 #include <limits>
@@ -58,6 +58,11 @@ class Checker {
   void gradient();
   void backward();
 
+  // States.
+  void decode();
+  void splits();
+  void merge();
+
   // The clock.
   void cost();
 
@@ -101,6 +106,10 @@ class Checker {
   bool linear_in_v(const Problem& p) const;
   void compare_where_defined(const Problem& p, const Case& c, const Planned& planned, const std::string& words);
   void nan_shows(const Problem& p, const Arena& arena);
+
+  // Calls f(problem of one step, whole problem, its arrays) for what decodes by a state of its own.
+  template <class F>
+  void for_each_stepped(F f);
 
   // All workers of the arena exist from here on.
   void start_threads(const Arena& arena) const;

@@ -56,6 +56,14 @@ concept HasBackward = requires(const V v, ArraysOf<V> arrays, const ParameterSet
   v.backward(arrays, parameters, gradients, workspace);
 };
 
+template <class V>
+concept HasSteps = requires(const V v, ArraysOf<V> arrays, const ParameterSet<float> parameters, State state, Workspace workspace) {
+  v.absorb(arrays, parameters, state, workspace);
+  v.answer(arrays, parameters, state, workspace);
+};
+template <class V>
+concept HasMerge = requires(State into, const State later) { V::merge(into, later); };
+
 // What a page and a further implementation may both say of their fast path. Options: the page's struct, or OptionValues.
 template <class V, class Options>
 Status supports(const Problem& p, const Options& options) {
@@ -108,6 +116,33 @@ class PlanOf final : public Plan {
       ATTN_ASSERT(false && "supports_backward() refuses");
     }
   }
+  void absorb(const Arrays& tokens, const ParameterSet<float>& parameters, State& state, Workspace& workspace) const override {
+    if constexpr (HasSteps<V>) {
+      variant_.absorb(ArraysOf<V>(tokens), parameters, state, workspace);
+      state.advance(tokens_in(tokens));
+    } else {
+      state.append(tokens);
+    }
+  }
+  void answer(const Arrays& queries, const ParameterSet<float>& parameters, const State& state, Workspace& workspace) const override {
+    if constexpr (HasSteps<V>) {
+      variant_.answer(ArraysOf<V>(queries), parameters, state, workspace);
+    } else {
+      Arrays all = queries;
+      if (const Array* k = state.find("k")) all.k = k->first(2, state.length());
+      if (const Array* v = state.find("v")) all.v = v->first(2, state.length());
+      run(all, parameters, workspace);
+    }
+  }
+  void merge(State& into, const State& later) const override {
+    if constexpr (HasMerge<V>) {
+      ATTN_ASSERT(into.end() == later.end() - later.length());
+      V::merge(into, later);
+      into.advance(later.length());
+    } else {
+      Plan::merge(into, later);
+    }
+  }
 
  private:
   V variant_;
@@ -127,6 +162,8 @@ class ImplementationOf final : public Implementation {
     return std::make_unique<PlanOf<I, OptionValues>>(p, o, w);
   }
   std::span<const DType> dtypes() const override { return dtypes_of<I>(); }
+  bool steps() const override { return HasSteps<I>; }
+  bool merges() const override { return HasMerge<I>; }
   std::string note(const Problem& p, const OptionValues& o, const Arrays& arrays) const override {
     return erase::note<I>(p, o, arrays);
   }
@@ -164,13 +201,15 @@ class VariantOf final : public Variant {
       return softmax_backward_cost(V::cost(p, options_));
     }
   }
-  index_t state_bytes(const Problem& p) const override {
-    if constexpr (requires { V::state_bytes(p, options_); }) {
-      return V::state_bytes(p, options_);
+  StateSpec state(const Problem& p) const override {
+    if constexpr (requires { V::state(p, options_); }) {
+      return V::state(p, options_);
     } else {
-      return token_bytes(p, info_.reads);
+      return kept_tokens(p, info_.reads, p.kv_len);
     }
   }
+  bool steps() const override { return implementation_ ? implementation_->steps() : HasSteps<V>; }
+  bool merges() const override { return implementation_ ? implementation_->merges() : HasMerge<V>; }
   std::unique_ptr<Plan> plan(const Problem& p, WorkspacePlan& w) const override {
     if (implementation_) return implementation_->plan(p, name().options, w);
     return std::make_unique<PlanOf<V, Options>>(p, options_, w);

@@ -33,6 +33,11 @@ class Planned {
     plan_->backward(arrays, parameters_, gradients, *workspace_);
   }
 
+  // Planned for decoding: see Plan.
+  void absorb(const Arrays& tokens, State& state) const { plan_->absorb(tokens, parameters_, state, *workspace_); }
+  void answer(const Arrays& queries, const State& state) const { plan_->answer(queries, parameters_, state, *workspace_); }
+  void merge(State& into, const State& later) const { plan_->merge(into, later); }
+
   const ParameterSet<float>& parameters() const { return parameters_; }
   const Workspace& workspace() const { return *workspace_; }
   index_t workspace_bytes() const { return booked_.bytes(); }

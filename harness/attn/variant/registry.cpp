@@ -18,11 +18,15 @@ Cost softmax_backward_cost(const Cost& forward) {
   return {.flops = 2.5 * forward.flops, .bytes = 2 * forward.bytes, .exps = forward.exps};
 }
 
-index_t token_bytes(const Problem& p, Reads reads) {
-  const index_t row = reads == Reads::x    ? bytes_of(p.dtype, p.head_dim)
-                      : reads == Reads::xv ? bytes_of(p.kv_dtype, p.value_dim)
-                                           : bytes_of(p.kv_dtype, p.head_dim) + bytes_of(p.kv_dtype, p.value_dim);
-  return p.kv_heads * p.kv_len * row;
+StateSpec kept_tokens(const Problem& p, Reads reads, index_t rows) {
+  const auto rows_of = [&](std::string name, index_t width, DType dtype) {
+    return StateTensor{.name = std::move(name), .extents = {p.kv_heads, std::min(rows, p.kv_len), width}, .dtype = dtype};
+  };
+  StateSpec spec{.of_tokens = true};
+  if (reads == Reads::x) spec.tensors.push_back(rows_of("x", p.head_dim, p.dtype));
+  if (reads == Reads::qkv) spec.tensors.push_back(rows_of("k", p.head_dim, p.kv_dtype));
+  if (reads != Reads::x) spec.tensors.push_back(rows_of("v", p.value_dim, p.kv_dtype));
+  return spec;
 }
 
 std::string_view to_string(Exactness e) {
@@ -64,6 +68,12 @@ std::string names_of(std::span<const DType> dtypes) {
 
 }  // namespace
 
+void Plan::absorb(const Arrays&, const ParameterSet<float>&, State&, Workspace&) const { ATTN_ASSERT(false && "plans no decoding"); }
+void Plan::answer(const Arrays&, const ParameterSet<float>&, const State&, Workspace&) const {
+  ATTN_ASSERT(false && "plans no decoding");
+}
+void Plan::merge(State&, const State&) const { ATTN_ASSERT(false && "merges() is false"); }
+
 Status Variant::supports(const Problem& p) const {
   const VariantInfo& i = info();
   const auto no = [&](const std::string& why) { return refuse(name().label() + " " + why + " (given: " + to_string(p) + ")"); };
@@ -86,9 +96,20 @@ Status Variant::supports(const Problem& p) const {
   if (p.kv_heads != p.heads && !i.grouped_heads) return no("has one kv head for each query head");
   if (p.causal && i.causality == Causality::never) return no("has no causal form");
   if (!p.causal && i.causality == Causality::always) return no("is defined for causal problems only");
-  if (!p.self_attention() && !i.cross) return no("needs q_len equal to kv_len");
+  if (!p.self_attention() && !i.cross && !(p.pass == Pass::decode && steps())) return no("needs q_len equal to kv_len");
+  if (Status decodes = p.pass == Pass::decode ? supports_decode(p) : Status(); !decodes) return no(decodes.reason());
   if (i.reads == Reads::x && p.head_dim != p.value_dim) return no("maps x to x and needs value_dim equal to head_dim");
   if (Status own = supports_options(p); !own) return no(own.reason());
+  return {};
+}
+
+Status Variant::supports_decode(const Problem& p) const {
+  if (!p.causal) return refuse("decodes causal problems only");
+  if (p.q_len > p.kv_len) return refuse("needs q_len of at most kv_len to decode");
+  if (steps()) return {};
+  const StateSpec kept = state(p);
+  if (!kept.of_tokens) return refuse("folds tokens into no state");
+  if (kept.tensors.front().extents[1] < p.kv_len) return refuse("reads no window of its tokens");
   return {};
 }
 

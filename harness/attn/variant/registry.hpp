@@ -13,6 +13,7 @@
 #include "attn/core/problem.hpp"
 #include "attn/core/result.hpp"
 #include "attn/core/view.hpp"
+#include "attn/exec/state.hpp"
 #include "attn/exec/workspace.hpp"
 #include "attn/variant/name.hpp"
 #include "attn/variant/options.hpp"
@@ -63,10 +64,8 @@ enum class Exactness {
 enum class Causality { both, never, always };
 enum class Reads { qkv, xv, x };
 
-// The rows of a sequence that a variant reads, kept whole: K and V, V, or x.
-index_t token_bytes(const Problem& p, Reads reads);
-// So many numbers for each kv head.
-inline index_t head_bytes(const Problem& p, index_t numbers) { return p.kv_heads * bytes_of(p.kv_dtype, numbers); }
+// A state of the last `rows` tokens, or of all where there are fewer: of what the variant reads of them, K and V, V, or x.
+StateSpec kept_tokens(const Problem& p, Reads reads, index_t rows);
 
 struct VariantInfo {
   std::string title;
@@ -100,6 +99,15 @@ class Plan {
   // supports_backward() is fine.
   virtual void backward(const Arrays& arrays, const ParameterSet<float>& parameters, const Gradients& gradients,
                         Workspace& workspace) const = 0;
+
+  // Of a plan for decoding (Pass::decode). The state is one of the variant's, for the problem's batch.
+  // Takes up tokens, [B,Hk,any,D], that follow those of the state.
+  virtual void absorb(const Arrays& tokens, const ParameterSet<float>& parameters, State& state, Workspace& workspace) const;
+  // Outputs for the problem's q_len queries, which stand at the last positions of the state: all of them where it is one of tokens, and
+  // then it has kv_len of these; else each as if at the last one.
+  virtual void answer(const Arrays& queries, const ParameterSet<float>& parameters, const State& state, Workspace& workspace) const;
+  // Where the variant merges(): `into` is a state of the tokens that precede those of `later`, and of all of them afterwards.
+  virtual void merge(State& into, const State& later) const;
 };
 
 // A variant with its implementation chosen and its options set.
@@ -122,9 +130,12 @@ class Variant {
   virtual Status supports_backward(const Problem& p) const = 0;
   // The cost of the backward pass alone: what the page says, else softmax_backward_cost.
   virtual Cost backward_cost(const Problem& p) const = 0;
-  // What must be kept of one sequence to answer later queries about it, in bytes: what the page says, else all that it reads
-  // of the tokens.
-  virtual index_t state_bytes(const Problem& p) const = 0;
+  // What must be kept of one sequence to answer later queries about it: what the page says, else all that it reads of the tokens.
+  virtual StateSpec state(const Problem& p) const = 0;
+  index_t state_bytes(const Problem& p) const { return state(p).bytes(); }
+  // Whether plans absorb and answer by themselves. Otherwise a state of all tokens is run over.
+  virtual bool steps() const = 0;
+  virtual bool merges() const = 0;
   virtual std::unique_ptr<Plan> plan(const Problem& p, WorkspacePlan& workspace) const = 0;
   // What is a variable among the inputs and parameters has a gradient (attn/algebra/gradient.hpp): the definition is the tape.
   // Choices by number (hashes, the largest k, clusters) are constants to it.
@@ -137,6 +148,8 @@ class Variant {
   virtual Status supports_options(const Problem& p) const = 0;
 
  private:
+  Status supports_decode(const Problem& p) const;
+
   VariantName name_;
   std::string short_name_;
 };
@@ -159,6 +172,8 @@ class Implementation {
   virtual Status supports_backward(const Problem& p, const OptionValues& options) const = 0;
   virtual std::unique_ptr<Plan> plan(const Problem& p, const OptionValues& options, WorkspacePlan& workspace) const = 0;
   virtual std::span<const DType> dtypes() const = 0;
+  virtual bool steps() const = 0;
+  virtual bool merges() const = 0;
   virtual std::string note(const Problem& p, const OptionValues& options, const Arrays& arrays) const = 0;
 };
 using ImplementationPtr = std::shared_ptr<const Implementation>;  // variants outlive registries

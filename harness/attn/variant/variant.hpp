@@ -7,7 +7,7 @@
 //     static Parameters parameters(const Problem&, const Options&);                    optional: drawn, or fitted to a run's inputs
 //     static Status supports(const Problem&, const Options&);                          optional: what info() cannot say
 //     static Cost cost(const Problem&, const Options&);
-//     static index_t state_bytes(const Problem&, const Options&);                      optional: default K and V, V, or x whole
+//     static StateSpec state(const Problem&, const Options&);                          optional: default K and V, V, or x whole
 //     template <class T>
 //     static Tensor<T> definition(const Problem&, const Options&, const Values<T>&, const ParameterSet<T>&);
 //     static std::string note(const Problem&, const Options&, const FloatArrays&);     optional: of a run's inputs, for the reader
@@ -17,6 +17,12 @@
 //                                                                       plan for training (WorkspacePlan::training)
 //     static Status supports_backward(const Problem&, const Options&);                 optional, with backward
 //     static Cost backward_cost(const Problem&, const Options&);                       optional, with backward
+//     void absorb(const Arrays& tokens, const ParameterSet<float>&, const State&, Workspace&) const;   optional: in a plan for decoding
+//                                                    (Pass::decode), folds tokens, at positions from state.end() on, into a state
+//     void answer(const Arrays& queries, const ParameterSet<float>&, const State&, Workspace&) const;  with absorb: outputs for queries
+//                                                                                        at the state's last position
+//     static void merge(State& into, const State& later);                              optional, with absorb: a state of `into`'s tokens
+//                                                                                        and of `later`'s, which follow them
 //   };
 //   ATTN_VARIANT(local, Local)
 //
@@ -101,9 +107,14 @@ inline index_t visible_keys(const Problem& p, index_t i, index_t first, index_t 
   return std::max<index_t>(0, end - std::max<index_t>(0, first) + 1);
 }
 
-// For state_bytes: so many keys and values, or as many as there are.
-inline index_t key_bytes(const Problem& p, index_t keys) {
-  return head_bytes(p, std::min(keys, p.kv_len) * (p.head_dim + p.value_dim));
+// For `state`: the last `rows` keys and values; the same of rows of x.
+inline StateSpec kept_tokens(const Problem& p, index_t rows) { return kept_tokens(p, Reads::qkv, rows); }
+inline StateSpec kept_rows(const Problem& p, index_t rows) { return kept_tokens(p, Reads::x, rows); }
+// So many keys and values, or as many as there are, made of those of the tokens.
+inline StateSpec kept_keys(const Problem& p, index_t keys) {
+  StateSpec spec = kept_tokens(p, keys);
+  spec.of_tokens = false;
+  return spec;
 }
 
 // Softmax attention over so many pairs a head: two products and one exponential each.

@@ -6,14 +6,15 @@
 #include "attn/core/array.hpp"
 #include "attn/core/problem.hpp"
 #include "attn/exec/arena.hpp"
+#include "attn/exec/state.hpp"
 #include "attn/exec/workspace.hpp"
 #include "attn/kernels/dense/gemm.hpp"
 
 namespace attn::kernels {
 
-// Tokens first .. first + count - 1 of one head, to be turned into rows of features. `head` is a kv head for keys.
+// Tokens of one head, the first of them at this key position, to be turned into rows of features. `head` is a kv head for keys.
 struct TokenPanel {
-  index_t batch, head, first, count;
+  index_t batch, head, position, count;
   Rows from;
   Into to;
   // Keys write a number for each token here; queries read the largest one among the keys that they see.
@@ -27,9 +28,14 @@ class LinearAttention {
  public:
   using FeatureMap = FunctionRef<void(const TokenPanel&)>;
   using Denominators = void (*)(index_t count, float* n);  // n_i becomes 1 / guard(n_i)
-  // Writes the gates of `count` tokens: g_t in S_t = g_t S_(t-1) + (1 - g_t) phi_k(k_t) v_t, and so for z. Causal only, one
-  // kv head for each head.
-  using GateMap = FunctionRef<void(index_t batch, index_t head, Rows keys, index_t count, float* to)>;
+  // Writes the gates of `count` tokens: g_t in S_t = g_t S_(t-1) + (1 - g_t) phi_k(k_t) v_t, and so for z; and 1 - g_t, which no
+  // subtraction gives where g_t is near 1. Causal only, one kv head for each head.
+  struct Gates {
+    index_t batch, head, position, count;
+    Rows keys;
+    float *gate, *rest;
+  };
+  using GateMap = FunctionRef<void(const Gates&)>;
 
   static constexpr index_t max_panel = 64;  // tokens
 
@@ -48,18 +54,30 @@ class LinearAttention {
   };
   void run(const Views& arrays, const Workspace& workspace, FeatureMap query, FeatureMap key, const GateMap* gate = nullptr) const;
 
+  // The same in steps, for a causal problem. The state of a sequence: sums [kv_heads, features, value_dim] is S, total
+  // [kv_heads, features] is z; peak [kv_heads] where the maps use it; decay [kv_heads], the product of all gates, where there are gates.
+  enum class Kind { plain, peaks, gated };
+  static StateSpec state(const Problem& p, index_t features, Kind kind = Kind::plain);
+  // Folds in the tokens that follow those of the state, which the caller then advances.
+  void absorb(const Views& tokens, const State& state, const Workspace& workspace, FeatureMap key, const GateMap* gate = nullptr) const;
+  // Outputs for queries at the last position.
+  void answer(const Views& queries, const State& state, const Workspace& workspace, FeatureMap query) const;
+  // `into` holds the tokens before those of `later`, and both together afterwards.
+  static void merge(State& into, const State& later);
+
  private:
-  // S [features, value_dim], z [features], the peak and the product of gates of some keys.
-  struct State {
+  // S, z, the peak and the product of gates of some keys of one head; null where a state has none.
+  struct Sums {
     float* sums;
     float* total;
     float* peak;
     float* decay;
   };
+  static Sums sums_of(const State& state, index_t batch, index_t head);
   struct Scratch;
   class Run;
 
-  index_t state_size() const { return stride_ * (p_.value_dim + 1) + 16; }
+  index_t sums_size() const { return stride_ * (p_.value_dim + 1) + 16; }
 
   Problem p_;
   index_t features_;

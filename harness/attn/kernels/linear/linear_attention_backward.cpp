@@ -197,7 +197,7 @@ class LinearAttentionBackward::Run {
     for (index_t j = 0; j < count; ++j) s.y[j * plan_.column_stride_ + p_.value_dim] = 1;
   }
   void queries(index_t b, index_t h, index_t i, index_t count, int worker, const Scratch& s) const {
-    query_({b, h, i, count, rows_of(x_.q, b, h, i), features(s.phi_q), s.scale, nullptr, worker});
+    query_({b, h, p_.query_position(i), count, rows_of(x_.q, b, h, i), features(s.phi_q), s.scale, nullptr, worker});
   }
 
   void transpose_keys(index_t count, const Scratch& s) const {
@@ -238,7 +238,7 @@ class LinearAttentionBackward::Run {
   }
 
   void pull_queries(index_t b, index_t h, index_t i, index_t count, int worker, const Scratch& s) const {
-    query_pull_({{b, h, i, count, rows_of(x_.q, b, h, i), features(s.phi_q), s.scale, nullptr, worker},
+    query_pull_({{b, h, p_.query_position(i), count, rows_of(x_.q, b, h, i), features(s.phi_q), s.scale, nullptr, worker},
                  features(s.gradient),
                  rows_of(x_.d_q, b, h, i)});
   }

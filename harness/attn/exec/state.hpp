@@ -1,0 +1,60 @@
+// What is kept of sequences so that later queries about them can be answered without their past: sums that tokens were folded into, or the
+// keys and values themselves.
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "attn/core/array.hpp"
+#include "attn/exec/buffer.hpp"
+
+namespace attn {
+
+struct StateTensor {
+  std::string name;
+  std::vector<index_t> extents;  // of one sequence
+  DType dtype = DType::f32;
+  float at_first = 0;  // every element, before the first token
+};
+
+struct StateSpec {
+  std::vector<StateTensor> tensors;
+  // The tensors are rows of tokens as they came, [kv_heads, rows, width] each and named k, v or x after what they hold: the last `rows`
+  // tokens, that at position p in row p % rows.
+  bool of_tokens = false;
+
+  index_t bytes() const;  // of one sequence
+};
+
+// Memory for a batch of sequences, or for a stretch of each that begins at position `start`. At first no token has come.
+class State {
+ public:
+  State(StateSpec spec, index_t batch, index_t start = 0);
+
+  const StateSpec& spec() const { return spec_; }
+  index_t batch() const { return batch_; }
+  index_t length() const { return length_; }       // tokens of each sequence so far
+  index_t end() const { return start_ + length_; }  // where the next one stands
+  index_t bytes() const { return batch_ * spec_.bytes(); }
+
+  // [batch, the tensor's extents], dense. Null for a name that is not in the spec; operator[] asserts.
+  const Array* find(std::string_view name) const { return arrays_.find(name); }
+  const Array& operator[](std::string_view name) const { return arrays_[name]; }
+
+  void clear();  // no token has come
+  // Says that so many tokens were folded in.
+  void advance(index_t tokens) { length_ += tokens; }
+  // Of a state of tokens: keeps these, that follow what is there.
+  void append(const Arrays& tokens);
+
+ private:
+  StateSpec spec_;
+  index_t batch_, start_;
+  index_t length_ = 0;
+  std::vector<Buffer> memory_;  // of each tensor
+  NamedArrays arrays_;
+};
+
+}  // namespace attn
