@@ -23,7 +23,7 @@ struct Faulty {
     // Each breaks the property of --verify whose name it begins with, and no other
     agreement, output, bounds, bounds_before, bounds_inputs, bounds_scratch, repeat, threads, scratch, allocations,
     allocations_mmap, arena, arena_process, causality, heads, linearity, supports, gradient, backward, values,
-    values_leak, cost, cost_flops
+    values_leak, decode, splits, merge, cost, cost_flops
   };
   struct Options {
     How how = How::none;
@@ -38,7 +38,8 @@ struct Faulty {
          {"repeat", How::repeat}, {"threads", How::threads}, {"scratch", How::scratch}, {"allocations", How::allocations},
          {"allocations_mmap", How::allocations_mmap}, {"arena", How::arena}, {"arena_process", How::arena_process},
          {"causality", How::causality}, {"heads", How::heads}, {"linearity", How::linearity}, {"supports", How::supports},
-         {"gradient", How::gradient}, {"backward", How::backward}, {"values", How::values}, {"values_leak", How::values_leak}, {"cost", How::cost}, {"cost_flops", How::cost_flops}},
+         {"gradient", How::gradient}, {"backward", How::backward}, {"values", How::values}, {"values_leak", How::values_leak},
+         {"decode", How::decode}, {"splits", How::splits}, {"merge", How::merge}, {"cost", How::cost}, {"cost_flops", How::cost_flops}},
         "what goes wrong");
   }
   // clang-format on
@@ -54,6 +55,9 @@ struct Faulty {
   static Cost cost(const Problem& p, const Options& o) {
     return {.flops = o.how == How::cost_flops ? 1e7 * static_cast<double>(p.q_len) : 1, .bytes = tensor_bytes(p), .exps = 0};
   }
+
+  // The last token.
+  static StateSpec state(const Problem& p, const Options&) { return {{{"v", {p.heads, p.value_dim}}}}; }
 
   template <class T>
   static Tensor<T> definition(const Problem&, const Options& o, const Values<T>& in, const ParameterSet<T>&) {
@@ -81,6 +85,27 @@ struct Faulty {
             }
           }
     after(a, workspace);
+  }
+
+  void absorb(const FloatArrays& a, const ParameterSet<float>&, const State& state, Workspace&) const {
+    const auto last = state["v"].f32_out<3>();
+    const index_t t = how_ == How::splits ? 0 : a.v.extent(2) - 1;
+    for (index_t b = 0; b < p_.batch; ++b)
+      for (index_t h = 0; h < p_.heads; ++h)
+        for (index_t d = 0; d < p_.value_dim; ++d) last(b, h, d) = a.v(b, h, t, d);
+  }
+  void answer(const FloatArrays& a, const ParameterSet<float>&, const State& state, Workspace&) const {
+    const auto last = state["v"].f32<3>();
+    for (index_t b = 0; b < p_.batch; ++b)
+      for (index_t h = 0; h < p_.heads; ++h)
+        for (index_t d = 0; d < p_.value_dim; ++d)
+          a.out(b, h, 0, d) = last(b, h, d) + (how_ == How::decode && state.end() == 5 ? 0.5f : 0);
+  }
+  void merge(State& into, const State& later) const {
+    const auto to = into["v"].f32_out<3>(), from = later["v"].f32_out<3>();
+    for (index_t b = 0; b < p_.batch; ++b)
+      for (index_t h = 0; h < p_.heads; ++h)
+        for (index_t d = 0; d < p_.value_dim; ++d) to(b, h, d) = from(b, h, d) + (how_ == How::merge ? 0.5f : 0);
   }
 
   void backward(const FloatArrays&, const ParameterSet<float>&, const FloatGradients& g, Workspace&) const {

@@ -39,6 +39,29 @@ TEST_CASE("rfa with a gate: the fast path is its definition, on one thread or ma
   CHECK(refusal("rfa:gate=yes", square(10)).find("causal") != std::string::npos);
 }
 
+TEST_CASE("rfa with a gate: queries at the end of longer keys see them faded as of their own position") {
+  for (const auto& [n, m] : {std::pair{37, 50}, {1, 30}, {20, 257}, {60, 41}}) {
+    Problem p = square(n, 24, true, 2);
+    p.kv_len = m;
+    Trial t("rfa:m=30,gate=yes", p);
+    t.parameters.set("gate_w", gaussian(t.parameters["gate_w"].shape(), 0.5f));
+    t.parameters.set("gate_b", gaussian(t.parameters["gate_b"].shape(), 1.0f));
+    INFO("N=" << n << " M=" << m);
+    CHECK(distance(t.run(), t.definition()) < 3e-5);
+  }
+}
+
+TEST_CASE("rfa with a gate that is all but closed: what it lets in has all its digits") {
+  // phi = [0, 1] again; 1 - gate is e^-16, some ulps of one.
+  Trial t("rfa:m=1,gate=yes", square(1, 1, true, 1));
+  t.parameters.set("w", zeros<float>({1, 1}));
+  t.parameters.set("gate_w", zeros<float>({1, 1}));
+  t.parameters.set("gate_b", zeros<float>({1}) + 16.0f);
+  t.v = Tensor<float>({1, 1, 1, 1}, {1});
+  const double let_in = 1 / (1 + std::exp(16.0));
+  CHECK(static_cast<double>(t.run()(0, 0, 0, 0)) == Approx(let_in / 0.1).epsilon(1e-5));
+}
+
 TEST_CASE("rfa with a gate of one half: weights halve with every step") {
   // One frequency of zero: phi = [0, 1], so all products are 1.
   Trial t("rfa:m=1,gate=yes", square(4, 1, true, 1));

@@ -67,7 +67,7 @@ struct Cosformer {
   void answer(const Arrays& queries, const ParameterSet<float>&, const State& state, Workspace& workspace) const {
     engine_.answer(queries, state, workspace, features(workspace));
   }
-  static void merge(State& into, const State& later) { kernels::LinearAttention::merge(into, later); }
+  void merge(State& into, const State& later) const { kernels::LinearAttention::merge(into, later); }
 
  private:
   static float guard(float n) { return std::max(n, 1e-6f); }

@@ -55,7 +55,7 @@ struct Linear {
   void answer(const Arrays& queries, const ParameterSet<float>&, const State& state, Workspace& workspace) const {
     engine_.answer(queries, state, workspace, features());
   }
-  static void merge(State& into, const State& later) { kernels::LinearAttention::merge(into, later); }
+  void merge(State& into, const State& later) const { kernels::LinearAttention::merge(into, later); }
   void backward(const Arrays& a, const ParameterSet<float>&, const Gradients& g, Workspace& workspace) const {
     const auto phi = features();
     const auto pull = [&](const kernels::FeaturePanel& t) {

@@ -105,39 +105,31 @@ struct Performer {
         w_(workspace.shared<float>(p.head_dim * o.m)),
         rows_(workspace.per_worker<float>(2 * kernels::LinearAttention::max_panel)) {}
 
-  void run(const Arrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
+  // W, transposed and scaled.
+  void prepare(const ParameterSet<float>& parameters, const Workspace& workspace) const {
     float* const w = workspace.shared(w_).data();
-    const float root = o_.kernel == Kernel::positive ? static_cast<float>(std::sqrt(p_.scale())) : 1.0f;
+    const float factor = root();
     kernels::transpose(o_.m, p_.head_dim, {parameters["W"].data(), p_.head_dim}, {w, o_.m});
     const index_t size = o_.m * p_.head_dim;
-    kernels::scale_rows(1, size, {w, size}, &root, {w, size});
-    const auto project = [&](const kernels::TokenPanel& t) {
-      kernels::gemm(t.count, o_.m, p_.head_dim, {t.from.data, t.from.stride}, {w, o_.m}, t.to);
-    };
-
-    if (o_.kernel == Kernel::relu) {
-      const auto phi = [&](const kernels::TokenPanel& t) {
-        project(t);
-        kernels::relu_plus(t.count, o_.m, t.to, relu_plus, t.to);
-      };
-      return engine_.run(a, workspace, phi, phi);
-    }
-    const auto half_squares = [&](const kernels::TokenPanel& t, float* to) {
-      kernels::row_squares(t.count, p_.head_dim, t.from, to);
-      for (index_t i = 0; i < t.count; ++i) to[i] *= 0.5f * root * root;
-    };
-    const auto phi_k = [&](const kernels::TokenPanel& t) {
+    kernels::scale_rows(1, size, {w, size}, &factor, {w, size});
+  }
+  auto key_features(const Workspace& workspace) const {
+    return [this, &workspace](const kernels::TokenPanel& t) {
+      project(t, workspace);
+      if (o_.kernel == Kernel::relu) return kernels::relu_plus(t.count, o_.m, t.to, relu_plus, t.to);
       float* const shift = workspace.of(t.worker, rows_).data();
-      project(t);
       half_squares(t, shift);
       kernels::row_max(t.count, o_.m, t.to, t.peak);
       kernels::exp_features(t.count, o_.m, t.to, shift, 1, 0, t.to);
       for (index_t i = 0; i < t.count; ++i) t.to.data[i * t.to.stride + o_.m] = 1;
     };
-    const auto phi_q = [&](const kernels::TokenPanel& t) {
+  }
+  auto query_features(const Workspace& workspace) const {
+    return [this, &workspace](const kernels::TokenPanel& t) {
+      project(t, workspace);
+      if (o_.kernel == Kernel::relu) return kernels::relu_plus(t.count, o_.m, t.to, relu_plus, t.to);
       float* const shift = workspace.of(t.worker, rows_).data();
       float* const other = shift + kernels::LinearAttention::max_panel;
-      project(t);
       half_squares(t, shift);
       kernels::row_max(t.count, o_.m, t.to, other);
       for (index_t i = 0; i < t.count; ++i) shift[i] = other[i] + (undamped(o_) ? 0 : shift[i]), other[i] = 0;
@@ -150,8 +142,29 @@ struct Performer {
       }
       kernels::scale_rows(t.count, o_.m, t.to, other, t.to);
     };
-    engine_.run(a, workspace, phi_q, phi_k);
   }
+  void project(const kernels::TokenPanel& t, const Workspace& workspace) const {
+    kernels::gemm(t.count, o_.m, p_.head_dim, {t.from.data, t.from.stride}, {workspace.shared(w_).data(), o_.m}, t.to);
+  }
+  void half_squares(const kernels::TokenPanel& t, float* to) const {
+    kernels::row_squares(t.count, p_.head_dim, t.from, to);
+    for (index_t i = 0; i < t.count; ++i) to[i] *= 0.5f * root() * root();
+  }
+  float root() const { return o_.kernel == Kernel::positive ? static_cast<float>(std::sqrt(p_.scale())) : 1.0f; }
+
+  void run(const Arrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
+    prepare(parameters, workspace);
+    engine_.run(a, workspace, query_features(workspace), key_features(workspace));
+  }
+  void absorb(const Arrays& tokens, const ParameterSet<float>& parameters, const State& state, Workspace& workspace) const {
+    prepare(parameters, workspace);
+    engine_.absorb(tokens, state, workspace, key_features(workspace));
+  }
+  void answer(const Arrays& queries, const ParameterSet<float>& parameters, const State& state, Workspace& workspace) const {
+    prepare(parameters, workspace);
+    engine_.answer(queries, state, workspace, query_features(workspace));
+  }
+  void merge(State& into, const State& later) const { kernels::LinearAttention::merge(into, later); }
 
  private:
   static constexpr float relu_plus = 1e-3f;

@@ -95,7 +95,8 @@ struct Rfa {
         w_(workspace.shared<float>(p.heads * p.head_dim * o.m)),
         inverse_(workspace.per_worker<float>(kernels::LinearAttention::max_panel)) {}
 
-  void run(const Arrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
+  // W of each head, transposed and scaled.
+  void prepare(const ParameterSet<float>& parameters, const Workspace& workspace) const {
     const index_t size = p_.head_dim * o_.m;
     parallel_tasks(p_.heads, [&](index_t head, int) {
       float* const w = workspace.shared(w_).data() + head * size;
@@ -105,15 +106,19 @@ struct Rfa {
         kernels::scale_rows(1, o_.m, {w + x * o_.m, o_.m}, &factor, {w + x * o_.m, o_.m});
       }
     });
-    const auto phi = [&](const kernels::TokenPanel& t) {
+  }
+  auto features(const Workspace& workspace) const {
+    return [this, &workspace](const kernels::TokenPanel& t) {
       float* const inverse = workspace.of(t.worker, inverse_).data();
       kernels::row_squares(t.count, p_.head_dim, t.from, inverse);
       for (index_t i = 0; i < t.count; ++i) inverse[i] = 1 / (std::sqrt(inverse[i]) + 1e-3f);
-      kernels::gemm(t.count, o_.m, p_.head_dim, {t.from.data, t.from.stride}, {workspace.shared(w_).data() + t.head * size, o_.m},
+      kernels::gemm(t.count, o_.m, p_.head_dim, {t.from.data, t.from.stride}, {workspace.shared(w_).data() + t.head * p_.head_dim * o_.m, o_.m},
                     t.to, {.row_scale = inverse});
       kernels::sin_cos(t.count, o_.m, t.to, static_cast<float>(amplitude(o_)), t.to, {t.to.data + o_.m, t.to.stride});
     };
-    const auto gates = [&](const kernels::LinearAttention::Gates& g) {
+  }
+  auto gates_of(const ParameterSet<float>& parameters) const {
+    return [this, &parameters](const kernels::LinearAttention::Gates& g) {
       kernels::row_dots(g.count, p_.head_dim, g.keys, parameters["gate_w"].data() + g.head * p_.head_dim, g.gate);
       for (index_t i = 0; i < g.count; ++i) {
         const float logit = g.gate[i] + parameters["gate_b"](g.head);
@@ -121,9 +126,26 @@ struct Rfa {
         g.rest[i] = 1 / (1 + std::exp(logit));
       }
     };
+  }
+
+  void run(const Arrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
+    prepare(parameters, workspace);
+    const auto phi = features(workspace);
+    const auto gates = gates_of(parameters);
     const kernels::LinearAttention::GateMap gate(gates);
     engine_.run(a, workspace, phi, phi, o_.gate ? &gate : nullptr);
   }
+  void absorb(const Arrays& tokens, const ParameterSet<float>& parameters, const State& state, Workspace& workspace) const {
+    prepare(parameters, workspace);
+    const auto gates = gates_of(parameters);
+    const kernels::LinearAttention::GateMap gate(gates);
+    engine_.absorb(tokens, state, workspace, features(workspace), o_.gate ? &gate : nullptr);
+  }
+  void answer(const Arrays& queries, const ParameterSet<float>& parameters, const State& state, Workspace& workspace) const {
+    prepare(parameters, workspace);
+    engine_.answer(queries, state, workspace, features(workspace));
+  }
+  void merge(State& into, const State& later) const { kernels::LinearAttention::merge(into, later); }
 
  private:
   static kernels::LinearAttention::Denominators denominators(const Problem& p, const Options& o) {

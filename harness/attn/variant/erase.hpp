@@ -62,7 +62,7 @@ concept HasSteps = requires(const V v, ArraysOf<V> arrays, const ParameterSet<fl
   v.answer(arrays, parameters, state, workspace);
 };
 template <class V>
-concept HasMerge = requires(State into, const State later) { V::merge(into, later); };
+concept HasMerge = requires(const V v, State into, const State later) { v.merge(into, later); };
 
 // What a page and a further implementation may both say of their fast path. Options: the page's struct, or OptionValues.
 template <class V, class Options>
@@ -137,7 +137,7 @@ class PlanOf final : public Plan {
   void merge(State& into, const State& later) const override {
     if constexpr (HasMerge<V>) {
       ATTN_ASSERT(into.end() == later.end() - later.length());
-      V::merge(into, later);
+      variant_.merge(into, later);
       into.advance(later.length());
     } else {
       Plan::merge(into, later);

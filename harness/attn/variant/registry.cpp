@@ -107,6 +107,7 @@ Status Variant::supports_decode(const Problem& p) const {
   if (!p.causal) return refuse("decodes causal problems only");
   if (p.q_len > p.kv_len) return refuse("needs q_len of at most kv_len to decode");
   if (steps()) return {};
+  if (!info().row_wise) return refuse("chooses by all queries, of which a step has its own");
   const StateSpec kept = state(p);
   if (!kept.of_tokens) return refuse("folds tokens into no state");
   if (kept.tensors.front().extents[1] < p.kv_len) return refuse("reads no window of its tokens");

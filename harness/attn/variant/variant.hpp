@@ -21,7 +21,7 @@
 //                                                    (Pass::decode), folds tokens, at positions from state.end() on, into a state
 //     void answer(const Arrays& queries, const ParameterSet<float>&, const State&, Workspace&) const;  with absorb: outputs for queries
 //                                                                                        at the state's last position
-//     static void merge(State& into, const State& later);                              optional, with absorb: a state of `into`'s tokens
+//     void merge(State& into, const State& later) const;                               optional, with absorb: a state of `into`'s tokens
 //                                                                                        and of `later`'s, which follow them
 //   };
 //   ATTN_VARIANT(local, Local)

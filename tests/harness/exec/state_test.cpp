@@ -1,0 +1,57 @@
+#include "attn/exec/state.hpp"
+
+#include <array>
+
+#include "catch.hpp"
+
+using namespace attn;
+
+namespace {
+
+StateSpec rows(index_t count) { return {.tensors = {{.name = "v", .extents = {1, count, 1}}}, .of_tokens = true}; }
+
+// Tokens whose only number is their position.
+void append(State& state, index_t count) {
+  std::vector<float> v;
+  for (index_t t = 0; t < count; ++t) v.push_back(static_cast<float>(state.end() + t));
+  Arrays tokens;
+  tokens.v = View<const float, 4>(v.data(), {1, 1, count, 1});
+  state.append(tokens);
+}
+
+std::vector<float> held(const State& state) {
+  std::vector<float> all;
+  const auto v = state["v"].f32();
+  for (index_t r = 0; r < v.extent(2); ++r) all.push_back(v(0, 0, r, 0));
+  return all;
+}
+
+}  // namespace
+
+TEST_CASE("a state of tokens keeps the last ones, each in the row of its position") {
+  State state(rows(4), 1);
+  append(state, 3);
+  CHECK(held(state) == std::vector<float>{0, 1, 2, 0});
+  append(state, 2);
+  CHECK(held(state) == std::vector<float>{4, 1, 2, 3});
+  append(state, 9);  // more than there are rows
+  CHECK(held(state) == std::vector<float>{12, 13, 10, 11});
+  CHECK(state.length() == 14);
+}
+
+TEST_CASE("a state's tensors are as the spec says before the first token, and its bytes are theirs") {
+  const StateSpec spec{{{.name = "sum", .extents = {2, 3}}, {.name = "peak", .extents = {2}, .at_first = -1}}};
+  CHECK(spec.bytes() == (2 * 3 + 2) * 4);
+  State state(spec, 3, 10);
+  CHECK(state.bytes() == 3 * spec.bytes());
+  CHECK(state.end() == 10);
+  CHECK(state["sum"].size() == 3 * 2 * 3);
+  CHECK(state.find("k") == nullptr);
+  state["peak"].f32_out<2>()(2, 1) = 5;
+  state.advance(4);
+  CHECK(state.end() == 14);
+  state.clear();
+  CHECK(state.end() == 10);
+  for (index_t b = 0; b < 3; ++b)
+    for (index_t h = 0; h < 2; ++h) CHECK(state["peak"].f32<2>()(b, h) == -1);
+}
