@@ -51,6 +51,24 @@ TEST_CASE("rfa with a gate: queries at the end of longer keys see them faded as 
   }
 }
 
+TEST_CASE("rfa with a gate of the input: the learned gate's numbers give the learned gate's output, to rounding") {
+  const Problem p = square(60, 24, true, 2);
+  Trial t("rfa:m=30,gate=yes", p);
+  t.parameters.set("gate_w", gaussian(t.parameters["gate_w"].shape(), 0.5f));
+  t.parameters.set("gate_b", gaussian(t.parameters["gate_b"].shape(), 1.0f));
+  const Tensor<float> logit =
+      sum(t.k * unsqueeze(t.parameters["gate_w"], 1), -1) + unsqueeze(t.parameters["gate_b"], 1);
+  const Tensor<float> gate = sigmoid(logit);  // [B,H,M]
+
+  Trial given("rfa:m=30,gate=input", p);
+  REQUIRE(given.more.size() == 1);
+  CHECK(given.more.at("gate").shape() == Shape{1, 2, 60});
+  CHECK(t.more.empty());
+  CHECK(distance(given.run(), given.definition()) < 3e-5);
+  given.more.insert_or_assign("gate", gate);
+  CHECK(distance(given.run(), t.definition()) < 3e-5);
+}
+
 TEST_CASE("rfa with a gate that is all but closed: what it lets in has all its digits") {
   // phi = [0, 1] again; 1 - gate is e^-16, some ulps of one.
   Trial t("rfa:m=1,gate=yes", square(1, 1, true, 1));

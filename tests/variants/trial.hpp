@@ -4,11 +4,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <string>
 #include <vector>
 
 #include "attn/core/rng.hpp"
 #include "attn/exec/arena.hpp"
+#include "attn/inputs/tensors.hpp"
 #include "attn/variant/planned.hpp"
 #include "attn/variant/variant.hpp"
 #include "catch.hpp"
@@ -46,6 +48,11 @@ class Trial {
     REQUIRE(status);
     const Parameters specs = variant->parameters(p);
     parameters = make_parameters(specs, seed, fit_parameters(specs, arrays()));
+    for (const InputSpec& spec : variant->inputs(p)) {
+      Elements<float> drawn(Shape(spec.extents.begin(), spec.extents.end()));
+      draw(spec, seed, {drawn.writable(), static_cast<std::size_t>(drawn.size())});
+      more.emplace(spec.name, Tensor<float>(std::move(drawn)));
+    }
   }
 
   static Tensor<float> random(const Shape& shape, std::uint64_t seed, const char* stream) {
@@ -72,6 +79,7 @@ class Trial {
     for (const auto& [name, tensor] : parameters.all()) set.set(name, cast<T>(tensor));
     Values<T> in{cast<T>(q), cast<T>(k), cast<T>(v), {}};
     for (index_t i = 0; i < p.q_len; ++i) in.position.push_back(p.query_position(i));
+    for (const auto& [name, tensor] : more) in.more.emplace(name, cast<T>(tensor));
     return variant->definition(p, in, set);
   }
 
@@ -81,9 +89,14 @@ class Trial {
   Tensor<float> q, k, v;
   std::unique_ptr<Variant> variant;
   ParameterSet<float> parameters;
+  std::map<std::string, Tensor<float>, std::less<>> more;  // what the variant reads beside q, k and v
 
  private:
-  Arrays arrays() const { return {.q = view(q), .k = view(k), .v = view(v)}; }
+  Arrays arrays() const {
+    Arrays a{.q = view(q), .k = view(k), .v = view(v)};
+    for (const auto& [name, tensor] : more) a.more.set(name, View<const float, 3>(tensor.data(), {tensor.extent(0), tensor.extent(1), tensor.extent(2)}));
+    return a;
+  }
   static View<const float, 4> view(const Tensor<float>& t) {
     return {t.data(), {t.extent(0), t.extent(1), t.extent(2), t.extent(3)}};
   }

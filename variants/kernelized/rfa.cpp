@@ -13,21 +13,24 @@ namespace attn {
 //   j <= i when causal;  W = w sigma / tau, w ~ N(0, 1), sigma learned for each head
 //   no gate: a = 0.1, n_i = max(sum_j w_ij, 1) when causal, else max(|sum_j w_ij|, 1), as in Noahs-ARK/RFA
 //   gate:    S_t = g_t S_(t-1) + (1 - g_t) phi(k_t) v_t, and so n, g_t = sigmoid(w_g.k_t + b_g); a = 1/sqrt(m), n_i = max(.., 0.1),
-//            which are ours: the paper names no guard. The gate reads k_t for the token's state.
+//            which are ours: the paper names no guard. The gate reads k_t for the token's state,
+//            or is an array of the input (gate=input): replayed from a model, where the input has it.
 //   Peng et al. 2021, arXiv:2103.02143, sections 3.1 and 3.2
 //   useful flops 4 N D m + 8 N m Dv, 4 N m sines; workspace a state of 2 m (Dv + 1) a worker
 struct Rfa {
+  enum class Gate { no, yes, input };
   struct Options {
     index_t m = 64;
     double tau = 1;
-    bool gate = false;
+    Gate gate = Gate::no;
   };
   static OptionTable<Options> options() {
     return OptionTable<Options>()
         .integer("m", &Options::m, 1, 65536, "random frequencies; features are twice as many")
         .budget()
         .number("tau", &Options::tau, 1e-3, 1e3, "temperature: the kernel is exp(q^.k^ / tau^2)")
-        .flag("gate", &Options::gate, "forget by a learned gate; causal only");
+        .choice("gate", &Options::gate, {{"no", Gate::no}, {"yes", Gate::yes}, {"input", Gate::input}},
+                "forget by a learned gate, or by array gate [B,H,M] of the input; causal only");
   }
 
   static VariantInfo info() {
@@ -43,15 +46,25 @@ struct Rfa {
   static Parameters parameters(const Problem& p, const Options& o) {
     Parameters list{{.name = "w", .shape = {o.m, p.head_dim}, .init = init::normal(1), .trainable = false},
                     {.name = "sigma", .shape = {p.heads, p.head_dim}, .init = init::constant(1)}};
-    if (o.gate) {
+    if (o.gate == Gate::yes) {
       list.push_back({.name = "gate_w", .shape = {p.heads, p.head_dim}, .init = init::zeros()});
       list.push_back({.name = "gate_b", .shape = {p.heads}, .init = init::zeros()});
     }
     return list;
   }
 
+  static std::vector<InputSpec> inputs(const Problem& p, const Options& o) {
+    if (o.gate != Gate::input) return {};
+    return {{.name = "gate",
+             .extents = {p.batch, p.heads, p.kv_len},
+             .low = 1e-30,
+             .high = 1,
+             .drawn = [](double normal) { return 1 / (1 + std::exp(-2 - normal)); },
+             .doc = "g_t: what is kept of the state when token t comes"}};
+  }
+
   static Status supports(const Problem& p, const Options& o) {
-    if (o.gate && !p.causal) return refuse("gate=yes needs a causal problem: the state forgets in the order of the tokens");
+    if (gated(o) && !p.causal) return refuse("a gate needs a causal problem: the state forgets in the order of the tokens");
     return {};
   }
 
@@ -65,7 +78,7 @@ struct Rfa {
   // A sine and a cosine for each frequency.
   static StateSpec state(const Problem& p, const Options& o) {
     using Engine = kernels::LinearAttention;
-    return Engine::state(p, 2 * o.m, o.gate ? Engine::Kind::gated : Engine::Kind::plain);
+    return Engine::state(p, 2 * o.m, gated(o) ? Engine::Kind::gated : Engine::Kind::plain);
   }
 
   template <class T>
@@ -76,16 +89,22 @@ struct Rfa {
       return concat<T>({sin(angle), cos(angle)}, -1) * static_cast<T>(amplitude(o));
     };
     Tensor<T> weights = where(allowed_pairs(p, in, every_key), matmul_transposed(phi(in.q), phi(in.k)), T{0});
-    if (o.gate) {
-      const Tensor<T> logit = sum(in.k * unsqueeze(parameters["gate_w"], 1), -1) + unsqueeze(parameters["gate_b"], 1);  // [B,H,M]
+    if (gated(o)) {
+      Tensor<T> log_gate, rest;  // ln g and 1 - g, [B,H,M]
+      if (o.gate == Gate::input) {
+        log_gate = log(in["gate"]), rest = T{1} - in["gate"];
+      } else {
+        const Tensor<T> logit = sum(in.k * unsqueeze(parameters["gate_w"], 1), -1) + unsqueeze(parameters["gate_b"], 1);
+        log_gate = -softplus(-logit), rest = sigmoid(-logit);
+      }
       // Products of gates j+1 .. i from running sums of their logarithms.
-      const Tensor<T> kept = unsqueeze(cumsum(-softplus(-logit), 2), 2);
+      const Tensor<T> kept = unsqueeze(cumsum(log_gate, 2), 2);
       const Indices at = Indices::from({static_cast<index_t>(in.position.size())},
                                        [&](index_t i) { return std::max<index_t>(0, in.position[static_cast<std::size_t>(i)]); });
-      weights = weights * exp(minimum(transpose(take(kept, at, 3)) - kept, T{0})) * unsqueeze(sigmoid(-logit), 2);
+      weights = weights * exp(minimum(transpose(take(kept, at, 3)) - kept, T{0})) * unsqueeze(rest, 2);
     }
     const Tensor<T> n = sum(weights, -1, Keep::yes);
-    return matmul(weights, in.v) / maximum(p.causal ? n : abs(n), static_cast<T>(o.gate ? 0.1 : 1.0));
+    return matmul(weights, in.v) / maximum(p.causal ? n : abs(n), static_cast<T>(gated(o) ? 0.1 : 1.0));
   }
 
   Rfa(const Problem& p, const Options& o, WorkspacePlan& workspace)
@@ -117,8 +136,14 @@ struct Rfa {
       kernels::sin_cos(t.count, o_.m, t.to, static_cast<float>(amplitude(o_)), t.to, {t.to.data + o_.m, t.to.stride});
     };
   }
-  auto gates_of(const ParameterSet<float>& parameters) const {
-    return [this, &parameters](const kernels::LinearAttention::Gates& g) {
+  // The first of the tokens stands at this position.
+  auto gates_of(const Arrays& tokens, index_t first, const ParameterSet<float>& parameters) const {
+    return [this, &tokens, first, &parameters](const kernels::LinearAttention::Gates& g) {
+      if (o_.gate == Gate::input) {
+        const auto given = tokens.more["gate"].f32<3>()[g.batch][g.head];
+        for (index_t i = 0; i < g.count; ++i) g.rest[i] = 1 - (g.gate[i] = given(g.position - first + i));
+        return;
+      }
       kernels::row_dots(g.count, p_.head_dim, g.keys, parameters["gate_w"].data() + g.head * p_.head_dim, g.gate);
       for (index_t i = 0; i < g.count; ++i) {
         const float logit = g.gate[i] + parameters["gate_b"](g.head);
@@ -131,15 +156,15 @@ struct Rfa {
   void run(const Arrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
     prepare(parameters, workspace);
     const auto phi = features(workspace);
-    const auto gates = gates_of(parameters);
+    const auto gates = gates_of(a, 0, parameters);
     const kernels::LinearAttention::GateMap gate(gates);
-    engine_.run(a, workspace, phi, phi, o_.gate ? &gate : nullptr);
+    engine_.run(a, workspace, phi, phi, gated(o_) ? &gate : nullptr);
   }
   void absorb(const Arrays& tokens, const ParameterSet<float>& parameters, const State& state, Workspace& workspace) const {
     prepare(parameters, workspace);
-    const auto gates = gates_of(parameters);
+    const auto gates = gates_of(tokens, state.end(), parameters);
     const kernels::LinearAttention::GateMap gate(gates);
-    engine_.absorb(tokens, state, workspace, features(workspace), o_.gate ? &gate : nullptr);
+    engine_.absorb(tokens, state, workspace, features(workspace), gated(o_) ? &gate : nullptr);
   }
   void answer(const Arrays& queries, const ParameterSet<float>& parameters, const State& state, Workspace& workspace) const {
     prepare(parameters, workspace);
@@ -149,10 +174,11 @@ struct Rfa {
 
  private:
   static kernels::LinearAttention::Denominators denominators(const Problem& p, const Options& o) {
-    if (o.gate) return kernels::reciprocals<guard_gated>;
+    if (gated(o)) return kernels::reciprocals<guard_gated>;
     return p.causal ? kernels::reciprocals<guard_causal> : kernels::reciprocals<guard>;
   }
-  static double amplitude(const Options& o) { return o.gate ? 1 / std::sqrt(static_cast<double>(o.m)) : 0.1; }
+  static double amplitude(const Options& o) { return gated(o) ? 1 / std::sqrt(static_cast<double>(o.m)) : 0.1; }
+  static bool gated(const Options& o) { return o.gate != Gate::no; }
   static float guard(float n) { return std::max(std::abs(n), 1.0f); }
   static float guard_causal(float n) { return std::max(n, 1.0f); }
   static float guard_gated(float n) { return std::max(n, 0.1f); }

@@ -21,6 +21,11 @@ struct Sigmoid {
             .grouped_heads = true};
   }
 
+  static Status supports(const Problem& p, const NoOptions&) {
+    if (p.pass == Pass::decode) return refuse("weighs every pair by the length of the whole sequence, which a step does not know");
+    return {};
+  }
+
   static Cost cost(const Problem& p, const NoOptions&) {
     return softmax_cost(p, count_pairs(p, [&](index_t i) { return visible_keys(p, i, 0, p.kv_len - 1); }));
   }

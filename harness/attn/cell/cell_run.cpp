@@ -42,7 +42,7 @@ Result<std::unique_ptr<CellRun>> CellRun::open(const Registry& registry, const C
   std::unique_ptr<CellRun> run(new CellRun(cell));
   auto variant = configured(registry, cell.variant, cell, run->layer_clock_);
   if (!variant) return variant.refusal();
-  const auto input = parse_input(cell.input);
+  auto input = parse_input(cell.input);
   if (!input) return input.refusal();
   auto tensors = (*input)->make(cell.problem, cell.seed);
   if (!tensors) return tensors.refusal();
@@ -51,7 +51,8 @@ Result<std::unique_ptr<CellRun>> CellRun::open(const Registry& registry, const C
   run->tensors_ = std::make_shared<const Tensors>(*std::move(tensors));
   run->arena_ = std::make_shared<const Arena>(cell.threads, pin ? Pinning::cores : Pinning::none);
   run->arena_->execute([&] { parallel_tasks(cell.threads, [](index_t, int) {}); });  // threads and their stacks exist from here on
-  run->plan(*std::move(variant));
+  run->input_ = *std::move(input);
+  if (Status planned = run->plan(*std::move(variant)); !planned) return planned.refusal();
   return run;
 }
 
@@ -61,21 +62,26 @@ Result<std::unique_ptr<CellRun>> CellRun::beside(const Registry& registry, const
   if (!other) return other.refusal();
   run->cell_.variant = variant;
   run->note_ = note_;
+  run->input_ = input_;
   run->tensors_ = tensors_;
   run->arena_ = arena_;
-  run->plan(*std::move(other));
+  if (Status planned = run->plan(*std::move(other)); !planned) return planned.refusal();
   return run;
 }
 
-void CellRun::plan(std::unique_ptr<Variant> variant) {
+Status CellRun::plan(std::unique_ptr<Variant> variant) {
   variant_ = std::move(variant);
+  auto named = input_->make_named(cell_.problem, variant_->inputs(cell_.problem), cell_.seed);
+  if (!named) return named.refusal();
+  named_ = *std::move(named);
   output_memory_ = output_buffer(cell_.problem);
   const View<float, 4> output = output_view(cell_.problem, output_memory_);
   std::fill_n(output.data_handle(), output.size(), nan);
-  arrays_ = {.q = tensors_->q, .k = tensors_->k, .v = tensors_->v, .out = output};
+  arrays_ = {.q = tensors_->q, .k = tensors_->k, .v = tensors_->v, .out = output, .more = named_.arrays};
   planned_.emplace(*variant_, cell_.problem, cell_.threads);
   if (cell_.problem.pass == Pass::forward_backward)
     gradients_ = std::make_unique<GivenGradients>(*this, variant_->parameters(cell_.problem));
+  return {};
 }
 
 CellRun::GivenGradients::GivenGradients(const CellRun& run, const Parameters& specs)

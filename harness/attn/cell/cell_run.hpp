@@ -52,13 +52,15 @@ class CellRun {
  private:
   explicit CellRun(const Cell& cell)
       : cell_(cell), layer_clock_(cell.scope == Scope::layer ? std::make_shared<LayerClock>() : nullptr) {}
-  void plan(std::unique_ptr<Variant> variant);
+  Status plan(std::unique_ptr<Variant> variant);
 
   Cell cell_;
   std::shared_ptr<LayerClock> layer_clock_;
   std::string note_;
+  std::shared_ptr<const Input> input_;
   std::shared_ptr<const Tensors> tensors_;
   std::shared_ptr<const Arena> arena_;
+  NamedTensors named_;  // what the variant reads beside them
   Buffer output_memory_;
   Arrays arrays_;
   struct GivenGradients {

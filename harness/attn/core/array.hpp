@@ -71,6 +71,11 @@ class Array {
   View<const float, R> f32() const {
     return as<const float, R>();
   }
+  // The first element, whatever the rank.
+  const float* f32_data() const {
+    ATTN_ASSERT(dtype_ == DType::f32);
+    return static_cast<const float*>(data_);
+  }
   template <std::size_t R = 4>
   View<float, R> f32_out() const {
     return as<float, R>();

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstdio>
 #include <numeric>
 
 namespace attn {
@@ -47,6 +48,12 @@ Result<double> parse_number(std::string_view text) {
     return refuse("'" + std::string(text) + "' is not a number");
   }
   return value;
+}
+
+std::string three_digits(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.3g", value);
+  return text;
 }
 
 std::string format_number(double value) {

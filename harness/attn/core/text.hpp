@@ -18,6 +18,9 @@ std::string join(const std::vector<std::string>& parts, std::string_view separat
 Result<index_t> parse_integer(std::string_view text);
 Result<double> parse_number(std::string_view text);
 
+// Three digits, for refusals.
+std::string three_digits(double value);
+
 // Shortest text that reads back as the same number.
 std::string format_number(double value);
 

@@ -1,5 +1,7 @@
 // npy:Q,K,V  npz:FILE  safetensors:FILE
+#include <algorithm>
 #include <functional>
+#include <memory>
 
 #include "attn/inputs/kinds.hpp"
 #include "attn/inputs/npy.hpp"
@@ -27,10 +29,22 @@ Result<std::unique_ptr<Input>> open_npy(std::string_view text) {
   return open_tensors("npy:" + arguments->text, std::move(files), std::move(qkv), arguments->layer);
 }
 
-using Parse = Result<StoredArray> (*)(std::span<const std::byte> file, std::string_view name);
+struct Archive {
+  const char* kind;
+  Result<StoredArray> (*parse)(std::span<const std::byte> file, std::string_view name);
+  Result<std::vector<std::string>> (*names)(std::span<const std::byte> file);
+};
+
+// Of a file that outlives what is returned.
+Result<NamedArray> member(const Archive& archive, const MappedFile& file, const std::string& name) {
+  auto array = archive.parse(file.bytes(), name);
+  if (!array) return refuse(std::string("input ") + archive.kind + ": '" + file.path() + "': " + array.reason());
+  return NamedArray{name + " of '" + file.path() + "'", std::move(array).value()};
+}
 
 // One file that holds arrays named q, k and v, after a prefix.
-Result<std::unique_ptr<Input>> open_archive(const std::string& kind, Parse parse, std::string_view text) {
+Result<std::unique_ptr<Input>> open_archive(const Archive& archive, std::string_view text) {
+  const std::string kind = archive.kind;
   const auto arguments = parse_tensor_arguments(kind, text, 1);
   if (!arguments) return arguments.refusal();
   auto file = MappedFile::open(arguments->paths[0]);
@@ -38,14 +52,20 @@ Result<std::unique_ptr<Input>> open_archive(const std::string& kind, Parse parse
   std::array<NamedArray, 3> qkv;
   constexpr std::array<const char*, 3> names{"q", "k", "v"};
   for (std::size_t t = 0; t < 3; ++t) {
-    const std::string tensor = arguments->prefix + names[t];
-    auto array = parse(file->bytes(), tensor);
-    if (!array) return refuse("input " + kind + ": '" + file->path() + "': " + array.reason());
-    qkv[t] = {tensor + " of '" + file->path() + "'", std::move(array).value()};
+    auto array = member(archive, *file, arguments->prefix + names[t]);
+    if (!array) return array.refusal();
+    qkv[t] = std::move(array).value();
   }
-  std::vector<MappedFile> files;
-  files.push_back(std::move(file).value());
-  return open_tensors(kind + ":" + arguments->text, std::move(files), std::move(qkv), arguments->layer);
+  const auto shared = std::make_shared<const MappedFile>(std::move(file).value());
+  const FindArray find = [archive, shared, prefix = arguments->prefix](const std::string& name) -> Result<std::optional<NamedArray>> {
+    const auto there = archive.names(shared->bytes());
+    if (!there) return there.refusal();
+    if (std::ranges::find(*there, prefix + name) == there->end()) return std::optional<NamedArray>();
+    auto array = member(archive, *shared, prefix + name);
+    if (!array) return array.refusal();
+    return std::optional(std::move(array).value());
+  };
+  return open_tensors(kind + ":" + arguments->text, {}, std::move(qkv), arguments->layer, find);
 }
 
 }  // namespace
@@ -55,11 +75,15 @@ std::vector<InputKind> container_inputs() {
       {{"npy", "npy:Q.npy,K.npy,V.npy[,layer=i]",
         "float arrays [N,d], [H,N,d] or [B,H,N,d] in C order; with layer=i, one of [L,H,N,d] or [L,B,H,N,d]"},
        open_npy},
-      {{"npz", "npz:FILE[,prefix=P][,layer=i]", "arrays Pq, Pk and Pv of a numpy.savez file"},
-       [](std::string_view text) { return open_archive("npz", parse_npz, text); }},
+      {{"npz", "npz:FILE[,prefix=P][,layer=i]", "arrays Pq, Pk and Pv of a numpy.savez file; others, such as Pgate, where a variant reads them"},
+       [](std::string_view text) {
+         return open_archive({"npz", parse_npz, names_in_npz}, text);
+       }},
       {{"safetensors", "safetensors:FILE[,prefix=P][,layer=i]",
         "tensors Pq, Pk and Pv, such as layers.3.q with prefix=layers.3.: F16, BF16, F32 or F64"},
-       [](std::string_view text) { return open_archive("safetensors", parse_safetensors, text); }},
+       [](std::string_view text) {
+         return open_archive({"safetensors", parse_safetensors, names_in_safetensors}, text);
+       }},
   };
 }
 

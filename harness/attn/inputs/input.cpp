@@ -34,6 +34,17 @@ Result<Tensors> Input::make(const Problem& p, std::uint64_t seed) const {
   return tensors;
 }
 
+Result<NamedTensors> Input::make_named(const Problem& p, const std::vector<InputSpec>& specs, std::uint64_t seed) const {
+  NamedTensors named;
+  for (const InputSpec& spec : specs) {
+    const std::span<float> to = named.add(spec.name, spec.extents);
+    const Result<bool> filled = fill_named(p, spec, to);
+    if (!filled) return filled.refusal();
+    if (!*filled) draw(spec, seed, to);
+  }
+  return named;
+}
+
 Result<std::unique_ptr<Input>> parse_input(std::string_view name) {
   const std::string_view text = trim(name);
   const auto colon = text.find(':');

@@ -5,10 +5,12 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "attn/core/input_spec.hpp"
 #include "attn/core/problem.hpp"
 #include "attn/core/result.hpp"
 #include "attn/inputs/tensors.hpp"
@@ -42,11 +44,17 @@ class Input {
   // threads. Runs in the caller's arena. Files of tensors ignore the seed.
   Result<Tensors> make(const Problem& p, std::uint64_t seed) const;
 
+  // What a variant reads beside them: from the source where it has an array of the name, else drawn from the seed.
+  Result<NamedTensors> make_named(const Problem& p, const std::vector<InputSpec>& specs, std::uint64_t seed) const;
+
  protected:
   explicit Input(std::string name) : name_(std::move(name)) {}
 
   // Writes every element.
   virtual Status fill(const Problem& p, std::uint64_t seed, const Tensors& tensors) const = 0;
+
+  // Fills `to`, row-major, of the spec's extents; false: the source has no array of that name.
+  virtual Result<bool> fill_named(const Problem&, const InputSpec&, std::span<float>) const { return false; }
 
  private:
   std::string name_;

@@ -109,12 +109,15 @@ bool widen(const Bytes& file, std::size_t extra, std::size_t extra_bytes, Member
   return false;
 }
 
-// Where the directory's entry of a member begins.
-Result<std::size_t> find_entry(const Bytes& file, std::string_view name) {
+struct Entry {
+  std::string name;
+  std::size_t at;  // where the directory's entry begins
+};
+
+Result<std::vector<Entry>> entries_of(const Bytes& file) {
   const auto directory = find_directory(file);
   if (!directory) return directory.refusal();
-  std::optional<std::size_t> found;
-  std::vector<std::string> others;
+  std::vector<Entry> entries;
   std::size_t at = directory->offset;
   for (std::uint64_t entry = 0; entry < directory->entries; ++entry) {
     if (!file.holds(at, 46) || *file.u32(at) != 0x02014b50) return at_byte(std::min(at, file.size()), "directory entry is missing");
@@ -122,16 +125,26 @@ Result<std::size_t> find_entry(const Bytes& file, std::string_view name) {
     const std::size_t extra_bytes = *file.u16(at + 30);
     const std::size_t comment_bytes = *file.u16(at + 32);
     if (!file.holds(at + 46, name_bytes + extra_bytes + comment_bytes)) return at_byte(at, "directory entry runs past the end");
-    const auto entry_name = file.text(at + 46, name_bytes);
-    if (entry_name == name) {
-      if (found) return at_byte(at, "there is a second member " + std::string(name) + "; one is accepted");
-      found = at;
-    }
-    if (others.size() < 8) others.emplace_back(entry_name);
+    entries.push_back({std::string(file.text(at + 46, name_bytes)), at});
     at += 46 + name_bytes + extra_bytes + comment_bytes;
   }
-  if (found) return *found;
-  return at_byte(directory->offset, "there is no member " + std::string(name) + " among " + join(others, ", "));
+  return entries;
+}
+
+Result<std::size_t> find_entry(const Bytes& file, std::string_view name) {
+  const auto entries = entries_of(file);
+  if (!entries) return entries.refusal();
+  const Entry* found = nullptr;
+  std::vector<std::string> others;
+  for (const Entry& entry : *entries) {
+    if (entry.name == name) {
+      if (found != nullptr) return at_byte(entry.at, "there is a second member " + std::string(name) + "; one is accepted");
+      found = &entry;
+    }
+    if (others.size() < 8) others.push_back(entry.name);
+  }
+  if (found != nullptr) return found->at;
+  return at_byte(find_directory(file)->offset, "there is no member " + std::string(name) + " among " + join(others, ", "));
 }
 
 // The stored bytes of the member whose directory entry begins at `at`.
@@ -155,6 +168,17 @@ Result<std::span<const std::byte>> stored(const Bytes& file, std::size_t at, con
 }
 
 }  // namespace
+
+Result<std::vector<std::string>> names_in_npz(std::span<const std::byte> file) {
+  const auto entries = entries_of(Bytes(file));
+  if (!entries) return entries.refusal();
+  constexpr std::string_view ending = ".npy";
+  std::vector<std::string> names;
+  for (const Entry& entry : *entries) {
+    if (entry.name.ends_with(ending)) names.push_back(entry.name.substr(0, entry.name.size() - ending.size()));
+  }
+  return names;
+}
 
 Result<StoredArray> parse_npz(std::span<const std::byte> file, std::string_view name) {
   const std::string member = std::string(name) + ".npy";

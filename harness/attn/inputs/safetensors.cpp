@@ -118,18 +118,32 @@ Status check_cover(const Header& header, std::size_t data_bytes) {
                                         std::to_string(data_bytes));
 }
 
-}  // namespace
-
-Result<StoredArray> parse_safetensors(std::span<const std::byte> file, std::string_view name) {
+Result<Header> read_header(std::span<const std::byte> file) {
   constexpr std::uint64_t longest_header = 100'000'000;  // the limit of the format's own reader
   std::uint64_t length = 0;
   if (file.size() < sizeof length) return at_byte(file.size(), "the file ends within its header length of 8 bytes");
   std::memcpy(&length, file.data(), sizeof length);
-  if (length > file.size() - sizeof length || length > longest_header) {
+  if (length > longest_header || length > file.size() - sizeof length) {
     return at_byte(0, "header length " + std::to_string(length) + " runs past the end of the file of " +
                           std::to_string(file.size()) + " bytes or past " + std::to_string(longest_header));
   }
-  const auto parsed = parse_header({reinterpret_cast<const char*>(file.data()), sizeof length + length});
+  return parse_header({reinterpret_cast<const char*>(file.data()), sizeof length + length});
+}
+
+}  // namespace
+
+Result<std::vector<std::string>> names_in_safetensors(std::span<const std::byte> file) {
+  const auto header = read_header(file);
+  if (!header) return header.refusal();
+  std::vector<std::string> names;
+  for (const auto& [name, value] : header->json.items()) {
+    if (name != "__metadata__") names.push_back(name);
+  }
+  return names;
+}
+
+Result<StoredArray> parse_safetensors(std::span<const std::byte> file, std::string_view name) {
+  const auto parsed = read_header(file);
   if (!parsed) return parsed.refusal();
   const Header& header = *parsed;
 
@@ -166,7 +180,7 @@ Result<StoredArray> parse_safetensors(std::span<const std::byte> file, std::stri
   if (!shape) return refusal("shape", "is no list of whole numbers");
   const auto offsets = extents(*entry, "data_offsets");
   if (!offsets || offsets->size() != 2) return refusal("data_offsets", "is no pair of whole numbers");
-  const auto data = file.subspan(sizeof length + length);
+  const auto data = file.subspan(header.text.size());
   const auto begin = static_cast<std::size_t>((*offsets)[0]);
   const auto end = static_cast<std::size_t>((*offsets)[1]);
   if (begin > end || end > data.size()) {

@@ -14,6 +14,14 @@ namespace {
 
 using Extents = std::array<index_t, 4>;  // batch, heads, tokens, dim
 
+// One of the first axis.
+StoredArray layer_of(StoredArray array, index_t layer) {
+  array.shape.erase(array.shape.begin());
+  const std::size_t bytes = *array_bytes(array.element, array.shape);
+  array.data = array.data.subspan(static_cast<std::size_t>(layer) * bytes, bytes);
+  return array;
+}
+
 // Leaves `array` with four axes.
 Status to_four_axes(NamedArray& named, std::optional<index_t> layer) {
   StoredArray& array = named.array;
@@ -22,9 +30,7 @@ Status to_four_axes(NamedArray& named, std::optional<index_t> layer) {
       return refuse(named.label + " has shape " + shape_text(array.shape) + ": layer=" + std::to_string(*layer) +
                     " needs [L,H,N,d] or [L,B,H,N,d] with L > " + std::to_string(*layer));
     }
-    array.shape.erase(array.shape.begin());
-    const std::size_t bytes = *array_bytes(array.element, array.shape);
-    array.data = array.data.subspan(static_cast<std::size_t>(*layer) * bytes, bytes);
+    array = layer_of(array, *layer);
   }
   if (array.shape.size() < 2 || array.shape.size() > 4) {
     return refuse(named.label + " has shape " + shape_text(array.shape) +
@@ -36,8 +42,14 @@ Status to_four_axes(NamedArray& named, std::optional<index_t> layer) {
 
 class TensorFiles final : public Input {
  public:
-  TensorFiles(std::string name, std::vector<MappedFile> files, std::array<NamedArray, 3> qkv, const Problem& shape)
-      : Input(std::move(name)), files_(std::move(files)), qkv_(std::move(qkv)), shape_(shape) {}
+  TensorFiles(std::string name, std::vector<MappedFile> files, std::array<NamedArray, 3> qkv, const Problem& shape, FindArray find,
+              std::optional<index_t> layer)
+      : Input(std::move(name)),
+        files_(std::move(files)),
+        qkv_(std::move(qkv)),
+        shape_(shape),
+        find_(std::move(find)),
+        layer_(layer) {}
 
   std::optional<Problem> shape() const override { return shape_; }
 
@@ -68,7 +80,52 @@ class TensorFiles final : public Input {
     return copy(qkv_[2], 0, tensors.v);
   }
 
+  // Missing axes on the left are 1; of the tokens the first kv_len are served, as of k.
+  Result<bool> fill_named(const Problem& p, const InputSpec& spec, std::span<float> to) const override {
+    if (!find_) return false;
+    auto found = find_(spec.name);
+    if (!found) return found.refusal();
+    if (!*found) return false;
+    NamedArray& named = **found;
+    std::vector<index_t> whole = spec.extents;
+    if (whole.size() > 2 && whole[2] == p.kv_len) whole[2] = shape_.kv_len;
+    if (layer_) {
+      if (named.array.shape.empty() || *layer_ >= named.array.shape[0])
+        return refuse(named.label + " has shape " + shape_text(named.array.shape) + ": no layer " + std::to_string(*layer_));
+      named.array = layer_of(named.array, *layer_);
+    }
+    std::vector<index_t>& shape = named.array.shape;
+    const std::string given = shape_text(shape);
+    if (shape.size() < whole.size()) shape.insert(shape.begin(), whole.size() - shape.size(), 1);
+    if (shape != whole) return refuse(named.label + " has shape " + given + "; the variant reads " + shape_text(whole));
+    return fill_tokens(named, spec, to);
+  }
+
  private:
+  // Of every row over the tokens the first ones.
+  static Result<bool> fill_tokens(const NamedArray& from, const InputSpec& spec, std::span<float> to) {
+    const auto product = [](std::span<const index_t> extents) {
+      index_t count = 1;
+      for (const index_t extent : extents) count *= extent;
+      return count;
+    };
+    const std::span<const index_t> there = from.array.shape, here = spec.extents;
+    const std::size_t outer = std::min<std::size_t>(2, here.size());
+    const index_t stretch = product(here.subspan(outer)), apart = product(there.subspan(outer));
+    for (index_t r = 0; r < product(here.first(outer)); ++r) {
+      const auto out = to.subspan(static_cast<std::size_t>(r * stretch), static_cast<std::size_t>(stretch));
+      read_floats(from.array, r * apart, out);
+      for (std::size_t i = 0; i < out.size(); ++i) {
+        const auto x = static_cast<double>(out[i]);
+        if (!(x >= spec.low && x <= spec.high)) {
+          return refuse(from.label + ": element " + std::to_string(r * apart + static_cast<index_t>(i)) + " is " + three_digits(x) +
+                        "; accepted: " + three_digits(spec.low) + ".." + three_digits(spec.high));
+        }
+      }
+    }
+    return true;
+  }
+
   // Rows from `first_row` on of every head.
   static Status copy(const NamedArray& from, index_t first_row, const View<float, 4>& to) {
     for (index_t task = 0; task < to.extent(0) * to.extent(1); ++task) {
@@ -88,12 +145,14 @@ class TensorFiles final : public Input {
   std::vector<MappedFile> files_;
   std::array<NamedArray, 3> qkv_;
   Problem shape_;
+  FindArray find_;
+  std::optional<index_t> layer_;
 };
 
 }  // namespace
 
 Result<std::unique_ptr<Input>> open_tensors(std::string name, std::vector<MappedFile> files, std::array<NamedArray, 3> qkv,
-                                            std::optional<index_t> layer) {
+                                            std::optional<index_t> layer, FindArray find) {
   for (auto& named : qkv) {
     if (Status fine = to_four_axes(named, layer); !fine) return fine.refusal();
   }
@@ -116,7 +175,7 @@ Result<std::unique_ptr<Input>> open_tensors(std::string name, std::vector<Mapped
   shape.head_dim = q.array.shape[3];
   shape.value_dim = v.array.shape[3];
   if (Status fine = check_shape(shape); !fine) return refuse(name + ": " + fine.reason());
-  return std::unique_ptr<Input>(new TensorFiles(std::move(name), std::move(files), std::move(qkv), shape));
+  return std::unique_ptr<Input>(new TensorFiles(std::move(name), std::move(files), std::move(qkv), shape, std::move(find), layer));
 }
 
 Result<TensorArguments> parse_tensor_arguments(std::string_view kind, std::string_view text, std::size_t paths) {

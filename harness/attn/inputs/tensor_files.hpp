@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -21,9 +22,10 @@ struct NamedArray {
 
 // Axes from the right: dim, tokens, heads, batch; missing ones are 1. With a layer, the first axis of [L,H,N,d] or
 // [L,B,H,N,d] counts layers and one of them is taken. q, k and v must agree in batch; k and v in heads and tokens; q and k in dim.
-// The arrays point into `files`, which live as long as the input.
+// The arrays point into `files`, which live as long as the input. `find` gives what a variant declares beside them, by name.
+using FindArray = std::function<Result<std::optional<NamedArray>>(const std::string& name)>;
 Result<std::unique_ptr<Input>> open_tensors(std::string name, std::vector<MappedFile> files, std::array<NamedArray, 3> qkv,
-                                            std::optional<index_t> layer);
+                                            std::optional<index_t> layer, FindArray find = nullptr);
 
 // "a,b,layer=3" -> files {a, b} and layer 3; refuses another number of files. One file may have a prefix.
 struct TensorArguments {

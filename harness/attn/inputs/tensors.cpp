@@ -30,6 +30,19 @@ Tensors Tensors::allocate(const Problem& p) {
   return t;
 }
 
+std::span<float> NamedTensors::add(const std::string& name, std::span<const index_t> extents) {
+  index_t count = 1;
+  for (const index_t extent : extents) count *= extent;
+  memory.emplace_back(static_cast<std::size_t>(bytes_of(DType::f32, count)));
+  arrays.set(name, Array(DType::f32, memory.back().data(), extents));
+  return {memory.back().as<float>(), static_cast<std::size_t>(count)};
+}
+
+void draw(const InputSpec& spec, std::uint64_t seed, std::span<float> to) {
+  Rng(seed, "input " + spec.name).normals(to);
+  for (float& x : to) x = static_cast<float>(std::clamp(spec.drawn(static_cast<double>(x)), spec.low, spec.high));
+}
+
 Status check_shape(const Problem& p) {
   constexpr index_t most = index_t{1} << 40;  // elements of one tensor: 4 TiB of floats
   for (const index_t extent : {p.batch, p.heads, p.kv_heads, p.q_len, p.kv_len, p.head_dim, p.value_dim}) {

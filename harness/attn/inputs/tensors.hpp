@@ -1,9 +1,13 @@
 // Q, K and V of one problem, and where they lie among inputs.
 #pragma once
 
+#include <cstdint>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "attn/core/array.hpp"
+#include "attn/core/input_spec.hpp"
 #include "attn/core/problem.hpp"
 #include "attn/core/result.hpp"
 #include "attn/core/view.hpp"
@@ -24,6 +28,17 @@ struct Tensors {
   // Throws std::bad_alloc when the system refuses.
   static Tensors allocate(const Problem& p);
 };
+
+// Arrays beside them.
+struct NamedTensors {
+  std::vector<Buffer> memory;
+  NamedArrays arrays;
+
+  // Row-major floats of these extents, zeros.
+  std::span<float> add(const std::string& name, std::span<const index_t> extents);
+};
+// Elements drawn from the seed as the spec says.
+void draw(const InputSpec& spec, std::uint64_t seed, std::span<float> to);
 
 // Refuses extents below 1, heads that kv_heads does not divide, and tensors of more elements than memory addresses.
 Status check_shape(const Problem& p);

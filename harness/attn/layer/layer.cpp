@@ -69,6 +69,7 @@ Status supports(const LayerShape& shape, const Variant& variant, index_t length)
 }
 
 Status supports_unseen(const Variant& variant, const Problem& p) {
+  for (const InputSpec& spec : variant.inputs(p)) return refuse("reads '" + spec.name + "', which no layer makes");
   for (const ParameterSpec& spec : variant.parameters(p)) {
     if (spec.fit) return refuse("fits " + spec.name + " to one Q, K and V, and those of a layer are not known before it runs");
   }

@@ -200,6 +200,7 @@ class LayerVariant final : public Variant {
   }
   Status supports_backward(const Problem&) const override { return refuse("has no backward pass of its own"); }
   Cost backward_cost(const Problem&) const override { return {}; }
+  std::vector<InputSpec> inputs(const Problem&) const override { return {}; }
   StateSpec state(const Problem& p) const override { return mixer_->state(p); }
   bool steps() const override { return false; }
   bool merges() const override { return false; }

@@ -63,7 +63,7 @@ Finding Checker::check(const Property& property) {
 const Reference& Checker::reference(const Problem& p) {
   const auto [at, fresh] = references_.try_emplace(attn::to_string(p));
   if (fresh) {
-    const Case c(p);
+    const Case c = case_of(p);
     at->second = evaluate_definition(variant_, p, c.arrays(), parameters_for(variant_, p));
   }
   return at->second;

@@ -91,6 +91,10 @@ class Checker {
     }
   }
 
+  Case case_of(const Problem& p, Layout layout = Layout::dense, Border border = Border::soft) const {
+    return Case(p, layout, border, named_for(variant_, p));
+  }
+
   // The definition's output for this problem's Case, which has the same values in every layout.
   const Reference& reference(const Problem& p);
 

@@ -67,7 +67,7 @@ void Checker::cost() {
   const double in_the_end = growth(work(problem(long_enough, 1)), work(problem(4 * long_enough, 1)), long_enough, 4 * long_enough);
 
   const Arena arena(1);
-  const Case few_case(few), many_case(many);
+  const Case few_case = case_of(few), many_case = case_of(many);
   const Planned few_plan = plan_trial(variant_, few, 1), many_plan = plan_trial(variant_, many, 1);
   double few_s = infinity, many_s = infinity, flops_per_s = 0, measured = 0, reached = 0;
   const auto time = [&](const Case& c, const Planned& planned, double& least_s) {

@@ -53,7 +53,7 @@ void Checker::backward() {
     p.pass = Pass::forward_backward;
     for (const Layout layout : {Layout::dense, Layout::interleaved}) {
       begin(p, to_string(layout));
-      const Case c(p, layout);
+      const Case c = case_of(p, layout);
       const Planned planned = plan_trial(variant_, p, options_.threads, Workspace::Mode::checked);
       planned.run(arena, c.arrays());
       const bool gaps_were_intact = planned.workspace().gaps_intact();

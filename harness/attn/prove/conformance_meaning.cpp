@@ -6,6 +6,7 @@
 
 #include "attn/core/rng.hpp"
 #include "attn/prove/conformance_checker.hpp"
+#include "attn/prove/sampled_rows.hpp"
 
 namespace attn::conformance {
 
@@ -69,10 +70,9 @@ Tensor<float> multiples(const Tensor<float>& t) {
 index_t Checker::groups_of(const Problem& p) const { return p.batch * (variant_.info().heads_independent ? p.kv_heads : 1); }
 
 bool Checker::linear_in_v(const Problem& p) const {
-  const Case c(p);
+  const Case c = case_of(p);
   const ParameterSet<double> parameters = widen(parameters_for(variant_, p));
-  Values<double> in{Tensor<double>::from(c.q), Tensor<double>::from(c.k), Tensor<double>::from(c.v), {}};
-  for (index_t row = 0; row < p.q_len; ++row) in.position.push_back(p.query_position(row));
+  Values<double> in = take_values<double>(p, c.arrays(), all_rows(p.q_len));
   const Tensor<double> v = in.v, w = flip(v, 2);
   const auto of = [&](const Tensor<double>& values) {
     in.v = values;
@@ -107,7 +107,7 @@ void Checker::compare_where_defined(const Problem& p, const Case& c, const Plann
 // V of NaN: every output that V has a part in is NaN. V of ones tells which those are.
 void Checker::nan_shows(const Problem& p, const Arena& arena) {
   begin(p, "V of NaN");
-  const Case c(p);
+  const Case c = case_of(p);
   const Planned planned = plan_trial(variant_, p, options_.threads);
   for_each_element(c.v, 0, 0, 0, [](float& x) { x = 1; });
   const std::vector<float> weight = output_of_run(planned, arena, c);
@@ -123,7 +123,7 @@ void Checker::agreement() {
   for_each_supported([&](const Problem& p) {
     for (const Layout layout : {Layout::dense, Layout::interleaved, Layout::padded}) {
       begin(p, to_string(layout));
-      const Case c(p, layout);
+      const Case c = case_of(p, layout);
       const Planned planned = plan_trial(variant_, p, options_.threads);
       c.fill_output(0);
       planned.run(arena, c.arrays());
@@ -140,7 +140,7 @@ void Checker::causality() {
   const Arena arena(options_.threads);
   for_each_supported([&](const Problem& p) {
     if (!p.causal) return;
-    const Case c(p);
+    const Case c = case_of(p);
     const Planned planned = plan_trial(variant_, p, options_.threads);
     std::vector<float> before;
     for (const index_t t : {p.q_len - 1, p.q_len / 2, p.q_len / 3}) {  // from the end: earlier rows are still as they were
@@ -172,7 +172,7 @@ void Checker::heads() {
   for_each_supported([&](const Problem& p) {
     if (groups_of(p) < 2) return;
     begin(p);
-    const Case c(p);
+    const Case c = case_of(p);
     const Planned planned = plan_trial(variant_, p, options_.threads);
     const std::vector<float> before = output_of_run(planned, arena, c);
     for (const auto* tensor : {&c.q, &c.k, &c.v}) for_each_in_last_group(p, *tensor, [](float& x) { x = 0.5f - x; });
@@ -193,7 +193,7 @@ void Checker::linearity() {
     if (!variant_.supports(p) || !linear_in_v(p)) continue;
     begin(p);
     constexpr float a = 256, b = -2;
-    Case c(p);
+    Case c = case_of(p);
     const Planned planned = plan_trial(variant_, p, options_.threads);
     const Tensor<float> first = multiples(Tensor<float>::from(c.v)), second = flip(first, 2);
     const auto run_with = [&](const Tensor<float>& v, double& allowed) {
@@ -227,7 +227,7 @@ void Checker::supports() {
     }
     begin(p);
     try {
-      const Case c(p);
+      const Case c = case_of(p);
       const Planned planned = plan_trial(variant_, p, options_.threads);
       c.fill_output(0);
       planned.run(arena, c.arrays());
@@ -250,7 +250,7 @@ void Checker::values() {
     for (const auto& [words, qk, v] : {Scaled{"queries and keys of zeros", 0, 1}, Scaled{"denormal queries and keys", 1e-40f, 1},
                                        Scaled{"denormal values", 1, 1e-40f}, Scaled{"logits of some hundreds", 8, 1}}) {
       begin(p, words);
-      const Case c(p);
+      const Case c = case_of(p);
       scale(c.q, qk);
       scale(c.k, qk);
       scale(c.v, v);
@@ -265,7 +265,7 @@ void Checker::values() {
       for (const int which : {0, 1, 2}) {
         const std::string words = std::string(name) + " in " + "QKV"[which];
         begin(p, words);
-        const Case c(p);
+        const Case c = case_of(p);
         const auto& tensor = which == 0 ? c.q : which == 1 ? c.k : c.v;
         for_each_in_last_group(p, tensor, [n = 0, poison = poison](float& x) mutable { x = n++ % 7 == 3 ? poison : x; });
         const Planned planned = plan_trial(variant_, p, options_.threads);

@@ -42,7 +42,7 @@ void Checker::output() {
   for_each_supported([&](const Problem& p) {
     for (const Layout layout : {Layout::dense, Layout::interleaved}) {
       begin(p, to_string(layout));
-      const Case c(p, layout);
+      const Case c = case_of(p, layout);
       const Planned planned = plan_trial(variant_, p, options_.threads);
       const std::vector<float> on_zeros = output_of_run(planned, arena, c);
       c.fill_output(nan);
@@ -58,7 +58,7 @@ void Checker::bounds() {
     for (const auto& [border, words] : {std::pair{Border::guard_after, "nobody may touch what follows an array"},
                                         {Border::guard_before, "nobody may touch what precedes an array"}}) {
       begin(p, words);
-      const Case c(p, Layout::dense, border);
+      const Case c = case_of(p, Layout::dense, border);
       c.make_inputs_read_only();
       const Planned planned = plan_trial(variant_, p, options_.threads, Workspace::Mode::checked);
       const ParameterSet<float> before = copy_of(planned.parameters());
@@ -75,7 +75,7 @@ void Checker::repeat() {
   const Arena arena(options_.threads);
   for_each_supported([&](const Problem& p) {
     begin(p);
-    const Case c(p);
+    const Case c = case_of(p);
     const Planned planned = plan_trial(variant_, p, options_.threads);
     const std::vector<float> first = output_of_run(planned, arena, c);
     for (int again = 0; again < 3; ++again) {
@@ -92,7 +92,7 @@ void Checker::threads() {
     const Arena arena(count);
     for_each_supported([&](const Problem& p) {
       begin(p, "threads=" + std::to_string(count));
-      const Case c(p);
+      const Case c = case_of(p);
       const Planned planned = plan_trial(variant_, p, count);
       const std::vector<float> here = output_of_run(planned, arena, c);
       if (count == 1) {
@@ -118,7 +118,7 @@ void Checker::scratch() {
   const Arena arena(options_.threads);
   for_each_supported([&](const Problem& p) {
     begin(p);
-    const Case c(p);
+    const Case c = case_of(p);
     Planned planned = plan_trial(variant_, p, options_.threads);
     const std::vector<float> on_zeros = output_of_run(planned, arena, c);
     planned.grant(Workspace::Mode::checked);
@@ -132,7 +132,7 @@ void Checker::allocations() {
   start_threads(arena);
   for_each_supported([&](const Problem& p) {
     begin(p);
-    const Case c(p);
+    const Case c = case_of(p);
     const Planned planned = plan_trial(variant_, p, options_.threads);
     // What a library sets up at its first call, once on each thread, is not the run's: the least of three runs counts.
     planned.run(arena, c.arrays());
@@ -155,7 +155,7 @@ void Checker::arena() {
   const long faults_before = faults_of_children();
   for_each_supported([&](const Problem& p) {
     begin(p);
-    const Case c(p);
+    const Case c = case_of(p);
     options_.meter->start();
     const Planned planned = plan_trial(variant_, p, options_.threads);
     planned.run(arena, c.arrays());

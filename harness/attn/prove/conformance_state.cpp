@@ -24,8 +24,10 @@ Problem step_of(Problem whole, index_t tokens, index_t length) {
 }
 
 Arrays tokens_of(const Arrays& a, index_t first, index_t count) {
-  return {.q = a.q.part(2, first, count), .k = a.k.part(2, first, count), .v = a.v.part(2, first, count),
-          .out = a.out.part(2, first, count)};
+  Arrays tokens{.q = a.q.part(2, first, count), .k = a.k.part(2, first, count), .v = a.v.part(2, first, count),
+                .out = a.out.part(2, first, count)};
+  for (const auto& [name, array] : a.more) tokens.more.set(name, array.part(2, first, count));
+  return tokens;
 }
 
 // With the parameters that the whole problem is given.
@@ -58,7 +60,7 @@ void Checker::for_each_stepped(F f) {
   for (const Problem& whole : sequences()) {
     const Problem step = step_of(whole, 1, whole.kv_len);
     if (!variant_.supports(step) || !variant_.supports(whole)) continue;
-    f(step, whole, Case(whole));
+    f(step, whole, case_of(whole));
   }
 }
 
@@ -70,7 +72,7 @@ void Checker::decode() {
     for (const index_t tokens : {1, 3}) {
       if (!variant_.supports(step_of(whole, tokens, whole.kv_len)) || (tokens > 1 && variant_.steps())) continue;
       begin(whole, "decoded by steps of " + std::to_string(tokens));
-      const Case c(whole);
+      const Case c = case_of(whole);
       c.fill_output(nan);
       State state = fresh_state(variant_, whole);
       std::optional<Planned> planned;

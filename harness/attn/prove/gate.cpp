@@ -64,7 +64,12 @@ GateResult check_twin(const Variant& variant, Problem p, const Arrays& in, std::
   p.pass = Pass::forward;
   const Buffer memory = output_buffer(p);
   const View<float, 4> output = output_view(p, memory);
-  const Arrays twin{.q = in.q.first(2, p.q_len), .k = in.k.first(2, p.kv_len), .v = in.v.first(2, p.kv_len), .out = output};
+  Arrays twin{.q = in.q.first(2, p.q_len), .k = in.k.first(2, p.kv_len), .v = in.v.first(2, p.kv_len), .out = output};
+  for (const InputSpec& spec : variant.inputs(p)) {
+    Array part = in.more[spec.name];
+    for (std::size_t axis = 0; axis < spec.extents.size(); ++axis) part = part.first(axis, spec.extents[axis]);
+    twin.more.set(spec.name, part);
+  }
   const Parameters specs = variant.parameters(p);
   ParameterSet<float> parameters;
   arena.execute([&] { parameters = make_parameters(specs, parameter_seed, fit_parameters(specs, twin)); });

@@ -5,6 +5,8 @@
 
 #include "attn/core/rng.hpp"
 #include "attn/core/text.hpp"
+#include "attn/prove/sampled_rows.hpp"
+#include "attn/prove/trial.hpp"
 #include "attn/variant/planned.hpp"
 
 namespace attn {
@@ -31,13 +33,16 @@ DefinitionFunction::DefinitionFunction(const Variant& variant, const Problem& p,
     if (spec.trainable) names_.push_back(spec.name);
   }
   for (index_t row = 0; row < p.q_len; ++row) position_.push_back(p.query_position(row));
+  const NamedTensors named = trial::named_for(variant, p);
+  for (const auto& [name, array] : named.arrays) more_.emplace(name, to_tensor<double>(array));
 }
 
 Tensor<double> DefinitionFunction::operator()(const std::vector<Tensor<double>>& values) const {
   ATTN_ASSERT(values.size() == names_.size());
   ParameterSet<double> parameters = parameters_;
   for (std::size_t i = 3; i < values.size(); ++i) parameters.set(names_[i], values[i]);
-  return variant_.definition(problem_, Values<double>{values[0], values[1], values[2], position_}, parameters);
+  Values<double> in{values[0], values[1], values[2], position_, more_};
+  return variant_.definition(problem_, in, parameters);
 }
 
 std::vector<Tensor<double>> tape_gradients(const DefinitionFunction& f, const std::vector<Tensor<double>>& at,

@@ -23,6 +23,7 @@ class DefinitionFunction {
   std::vector<std::string> names_;
   ParameterSet<double> parameters_;
   std::vector<index_t> position_;
+  std::map<std::string, Tensor<double>, std::less<>> more_;  // what it reads beside q, k and v: constants
 };
 
 // The gradients of sum(weights * definition) with respect to every argument, by the tape.

@@ -18,9 +18,22 @@ Tensor<T> take_rows(View<const float, 4> view, const std::vector<index_t>& rows)
                      [&](index_t b, index_t h, index_t r, index_t d) { return view(b, h, rows[static_cast<std::size_t>(r)], d); });
 }
 
+// Of any rank.
+template <class T>
+Tensor<T> to_tensor(const Array& array) {
+  const auto extents = array.extents(), strides = array.strides();
+  const float* const first = array.f32_data();
+  return generate<T>(Shape(extents.begin(), extents.end()), [&](index_t i) {
+    index_t at = 0;
+    for (std::size_t axis = extents.size(); axis-- > 0; i /= extents[axis]) at += i % extents[axis] * strides[axis];
+    return static_cast<T>(first[at]);
+  });
+}
+
 template <class T>
 Values<T> take_values(const Problem& p, const Arrays& in, const std::vector<index_t>& rows) {
-  Values<T> taken{take_rows<T>(in.q.f32(), rows), Tensor<T>::from(in.k.f32()), Tensor<T>::from(in.v.f32()), {}};
+  Values<T> taken{take_rows<T>(in.q.f32(), rows), Tensor<T>::from(in.k.f32()), Tensor<T>::from(in.v.f32()), {}, {}};
+  for (const auto& [name, array] : in.more) taken.more.emplace(name, to_tensor<T>(array));
   for (const index_t row : rows) taken.position.push_back(p.query_position(row));
   return taken;
 }

@@ -74,7 +74,7 @@ Floats::~Floats() { ::munmap(base_, inner_bytes_ + 2 * page_bytes_); }
 
 void Floats::make_read_only() const { ::mprotect(base_ + page_bytes_, inner_bytes_, PROT_READ); }
 
-Case::Case(const Problem& problem, Layout layout, Border border)
+Case::Case(const Problem& problem, Layout layout, Border border, NamedTensors named)
     : p(problem),
       q_memory_(floats_of(p.batch, p.heads, p.q_len, p.head_dim, layout), border),
       k_memory_(floats_of(p.batch, p.kv_heads, p.kv_len, p.head_dim, layout), border),
@@ -84,7 +84,8 @@ Case::Case(const Problem& problem, Layout layout, Border border)
       k(view_of(k_memory_, p.batch, p.kv_heads, p.kv_len, p.head_dim, layout)),
       v(view_of(v_memory_, p.batch, p.kv_heads, p.kv_len, p.value_dim, layout)),
       out(view_of(out_memory_, p.batch, p.heads, p.q_len, p.value_dim, layout)),
-      arrays_{.q = View<const float, 4>(q), .k = View<const float, 4>(k), .v = View<const float, 4>(v), .out = out} {
+      named_(std::move(named)),
+      arrays_{.q = View<const float, 4>(q), .k = View<const float, 4>(k), .v = View<const float, 4>(v), .out = out, .more = named_.arrays} {
   const Rng rng(7, "conformance " + to_string(p));
   fill_normal(q, rng.substream(0));
   fill_normal(k, rng.substream(1));
@@ -101,6 +102,12 @@ std::vector<float> Case::output() const {
   std::vector<float> values(static_cast<std::size_t>(out.size()));
   for_each_row(out, [&](index_t row, const float* from) { std::copy_n(from, p.value_dim, values.data() + row * p.value_dim); });
   return values;
+}
+
+NamedTensors named_for(const Variant& variant, const Problem& p) {
+  NamedTensors named;
+  for (const InputSpec& spec : variant.inputs(p)) draw(spec, parameter_seed, named.add(spec.name, spec.extents));
+  return named;
 }
 
 ParameterSet<float> parameters_for(const Variant& variant, const Problem& p) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "attn/exec/arena.hpp"
+#include "attn/inputs/tensors.hpp"
 #include "attn/variant/planned.hpp"
 
 namespace attn::trial {
@@ -46,7 +47,7 @@ class Floats {
 // Tensors of one problem. Q, K and V are N(0,1), a function of the problem alone.
 class Case {
  public:
-  explicit Case(const Problem& problem, Layout layout = Layout::dense, Border border = Border::soft);
+  explicit Case(const Problem& problem, Layout layout = Layout::dense, Border border = Border::soft, NamedTensors named = {});
 
   const Arrays& arrays() const { return arrays_; }  // of q, k, v and out
   void make_inputs_read_only() const;
@@ -62,8 +63,12 @@ class Case {
   const View<float, 4> q, k, v, out;
 
  private:
-  const Arrays arrays_;
+  const NamedTensors named_;
+  Arrays arrays_;
 };
+
+// What the variant reads beside q, k and v, likewise.
+NamedTensors named_for(const Variant& variant, const Problem& p);
 
 inline constexpr std::uint64_t parameter_seed = 11;
 

@@ -189,6 +189,13 @@ class VariantOf final : public Variant {
       return {};
     }
   }
+  std::vector<InputSpec> inputs(const Problem& p) const override {
+    if constexpr (requires { V::inputs(p, options_); }) {
+      return V::inputs(p, options_);
+    } else {
+      return {};
+    }
+  }
   Cost cost(const Problem& p) const override { return V::cost(p, options_); }
   Status supports_backward(const Problem& p) const override {
     if (implementation_) return implementation_->supports_backward(p, name().options);

@@ -10,6 +10,7 @@
 
 #include "attn/algebra/algebra.hpp"
 #include "attn/core/array.hpp"
+#include "attn/core/input_spec.hpp"
 #include "attn/core/problem.hpp"
 #include "attn/core/result.hpp"
 #include "attn/core/view.hpp"
@@ -125,6 +126,8 @@ class Variant {
   // Number types of q, k and v that its fast path takes.
   virtual std::span<const DType> dtypes() const = 0;
   virtual Parameters parameters(const Problem& p) const = 0;
+  // What it reads beside q, k and v: Arrays::more has these by name.
+  virtual std::vector<InputSpec> inputs(const Problem& p) const = 0;
   virtual Cost cost(const Problem& p) const = 0;
   // Whether plans have a backward pass of their own. Without one, gradients come from the definition, on the algebra's tape.
   virtual Status supports_backward(const Problem& p) const = 0;

@@ -5,6 +5,7 @@
 //     static OptionTable<Options> options();                                           with Options
 //     static VariantInfo info();
 //     static Parameters parameters(const Problem&, const Options&);                    optional: drawn, or fitted to a run's inputs
+//     static std::vector<InputSpec> inputs(const Problem&, const Options&);            optional: read beside q, k and v
 //     static Status supports(const Problem&, const Options&);                          optional: what info() cannot say
 //     static Cost cost(const Problem&, const Options&);
 //     static StateSpec state(const Problem&, const Options&);                          optional: default K and V, V, or x whole
@@ -31,7 +32,10 @@
 #pragma once
 
 #include <algorithm>
+#include <functional>
+#include <map>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <vector>
 
@@ -53,8 +57,10 @@ template <class T>
 struct Values {
   Tensor<T> q, k, v;  // [B,H,rows,D], [B,Hk,M,D], [B,Hk,M,Dv]
   std::vector<index_t> position;
+  std::map<std::string, Tensor<T>, std::less<>> more;  // what the variant declares beside them
 
   const Tensor<T>& x() const { return q; }  // what a mixer without queries and keys reads
+  const Tensor<T>& operator[](std::string_view name) const { return more.find(name)->second; }
 };
 
 // The mask of a definition: true where allowed(i, j), or allowed(head, i, j), and, for causal problems, j <= i.

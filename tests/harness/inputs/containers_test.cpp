@@ -99,6 +99,40 @@ TEST_CASE("npz: members are found, in plain and in zip64 archives") {
   }
 }
 
+TEST_CASE("npz: what a variant reads beside q, k and v is found by name, cut to the tokens served, or else drawn") {
+  const Scratch scratch;
+  const auto archive = [&](std::vector<index_t> shape, float first) {
+    return input("npz:" + scratch.write("a.npz", zip({{"q.npy", npy(scratch, {2, 6, 8}, 0)},
+                                                      {"k.npy", npy(scratch, {2, 6, 8}, 0)},
+                                                      {"v.npy", npy(scratch, {2, 6, 8}, 0)},
+                                                      {"gate.npy", npy(scratch, std::move(shape), first)}},
+                                                     0, 0, false)));
+  };
+  const auto spec = [](const char* name, index_t tokens) {
+    return InputSpec{.name = name, .extents = {1, 2, tokens}, .low = 0, .high = 100, .drawn = [](double x) { return x + 50; }};
+  };
+  const auto source = archive({2, 6}, 10);
+  Problem p = *source->shape();
+  p.q_len = p.kv_len = 4;
+  const auto named = source->make_named(p, {spec("gate", 4), spec("decay", 4)}, 1);
+  REQUIRE(named);
+  const auto gate = named->arrays["gate"].f32<3>(), decay = named->arrays["decay"].f32<3>();
+  REQUIRE(gate(0, 0, 0) == 10);
+  REQUIRE(gate(0, 1, 3) == 19);  // the second row begins after six tokens
+  REQUIRE(decay(0, 0, 0) != decay(0, 1, 3));
+  REQUIRE(decay(0, 0, 0) == input("iid:1")->make_named(p, {spec("decay", 4)}, 1)->arrays["decay"].f32<3>()(0, 0, 0));
+  REQUIRE(decay(0, 0, 0) != input("iid:1")->make_named(p, {spec("decay", 4)}, 2)->arrays["decay"].f32<3>()(0, 0, 0));
+
+  const auto refused = [&](std::vector<index_t> shape, float first) {
+    const auto result = archive(std::move(shape), first)->make_named(p, {spec("gate", 4)}, 1);
+    return result ? std::string("accepted") : result.reason();
+  };
+  REQUIRE(refused({1, 2, 6}, 10) == "accepted");
+  REQUIRE(refused({2, 5}, 10).find("gate of '") == 0);
+  REQUIRE(refused({2, 5}, 10).find("has shape [2,5]; the variant reads [1,2,6]") != std::string::npos);
+  REQUIRE(refused({2, 6}, 95).find("element 6 is 101; accepted: 0..100") != std::string::npos);
+}
+
 TEST_CASE("npz: malformed archives are refused, by field and byte") {
   const Scratch scratch;
   const std::string q = npy(scratch, {2, 3}, 0);
