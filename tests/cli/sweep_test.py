@@ -27,7 +27,72 @@ class Passes(Case):
         self.assertIn("has no backward pass of its own", rows["gru", "forward_backward"]["reason"])
 
     def test_an_unknown_pass_is_refused(self):
-        self.refused("--pass", "backward", say=("backward", "forward_backward"))
+        self.refused("--pass", "backward", say=("backward", "forward_backward", "decode"))
+
+
+class Decodes(Case):
+    def test_a_step_is_gated_and_timed_on_a_state_of_its_context(self):
+        done = self.sweep("--variants", "full,linear", "--n", "64,2000", "--pass", "decode", "--step", "1,3")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        rows = {(row["variant"], row["q_len"], row["step"]): row for row in rows_of(self.out)}
+        self.assertEqual(len(rows), 8)
+        for (variant, context, step), row in rows.items():
+            self.assertEqual((row["status"], row["kv_len"], row["causal"], row["err_scope"]), ("ok", context, "1", "whole"))
+            time, append = float(row["time_median_s"]), float(row["append_s"])
+            self.assertGreater(append, 0)
+            if (variant, context) == ("full", "2000"):  # whose answers take a hundred times as long
+                self.assertLess(append, time)
+            self.assertAlmostEqual(float(row["tokens_per_s"]) * time / int(step), 1, places=4)
+            self.assertIn(f"--n {context} ", row["command"])
+            self.assertEqual("--step 3" in row["command"], step == "3")
+            self.assertNotIn("--kv-len", row["command"])
+            self.assertEqual(row["meters_agree"], "1")
+        # Two heads of keys and values; sums of 64 features by 64 and their total.
+        self.assertEqual(int(rows["full", "2000", "1"]["state_bytes"]), 2000 * 2 * (64 + 64) * 4)
+        self.assertEqual(int(rows["linear", "2000", "1"]["state_bytes"]), 2 * (64 * 64 + 64) * 4)
+        self.assertEqual(rows["linear", "2000", "1"]["flops"], rows["linear", "64", "1"]["flops"])
+        self.assertEqual(rows["linear", "2000", "1"]["bytes"], rows["linear", "64", "1"]["bytes"])
+        self.assertGreater(int(rows["linear", "64", "1"]["bytes"]), 2 * int(rows["linear", "64", "1"]["state_bytes"]))
+        self.assertGreater(float(rows["full", "2000", "1"]["bytes"]), float(rows["full", "64", "1"]["bytes"]) * 20)
+
+    def test_its_command_repeats_it(self):
+        self.sweep("--variants", "full", "--n", "100", "--pass", "decode", "--step", "2")
+        (row,) = rows_of(self.out)
+        again = str(self.folder / "again.csv")
+        done = subprocess.run(row["command"].replace("attn_sweep", SWEEP, 1) + f" --out {again}", shell=True, capture_output=True, text=True)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        (repeated,) = rows_of(again)
+        for column in ("q_len", "kv_len", "step", "pass", "causal", "err_max_abs", "state_bytes"):
+            self.assertEqual(row[column], repeated[column], column)
+
+    def test_what_does_not_decode_is_a_row_with_the_reason(self):
+        done = self.sweep("--variants", "full,linformer", "--n", "64", "--pass", "decode")
+        rows = {row["variant"]: row for row in rows_of(self.out)}
+        self.assertEqual((done.returncode, rows["full"]["status"], rows["linformer"]["status"]), (0, "ok", "unsupported"))
+        self.assertIn("no causal form", rows["linformer"]["reason"])
+
+    def test_other_passes_have_none_of_its_columns(self):
+        self.sweep("--variants", "full", "--n", "64", "--step", "1,5")
+        (row,) = rows_of(self.out)
+        self.assertEqual([row[column] for column in ("step", "append_s", "tokens_per_s", "state_bytes")], [""] * 4)
+        self.assertNotIn("--step", row["command"])
+
+    def test_steps_are_timed_beside_each_other_and_compared_with_softmax_attention(self):
+        done = self.sweep("--variants", "performer:m=16", "--n", "300", "--pass", "decode", "--against", "full", "--fidelity", "full")
+        rows = {row["variant"]: row for row in rows_of(self.out)}
+        self.assertEqual(rows["full"]["status"], "ok", done.stderr)
+        self.assertAlmostEqual(float(rows["full"]["fid_skill"]), 1, places=5)
+        self.assertLess(float(rows["full"]["fid_matrix_relative"]), 1e-4)
+        self.assertGreater(float(rows["full"]["ratio_median"]), 0)
+
+    def test_a_layer_is_not_decoded(self):
+        self.sweep("--variants", "full", "--n", "64", "--pass", "decode", "--scope", "layer")
+        (row,) = rows_of(self.out)
+        self.assertEqual((row["status"], row["reason"]),
+                         ("unsupported", "a layer is timed whole, not in steps: --pass decode takes --scope mixer"))
+
+    def test_keys_beside_its_context_are_refused(self):
+        self.refused("--pass", "decode", "--n", "64", "--kv-len", "64", say=("--kv-len", "--n", "--step"))
 
 
 class Scopes(Case):

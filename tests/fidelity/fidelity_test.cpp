@@ -31,7 +31,7 @@ Fidelity fidelity(const std::string& variant, const std::string& input, index_t 
   const auto run = CellRun::open(registry(), {variant, p, input, 1, 2, ""}, false);
   INFO(variant << ": " << (run ? std::string() : run.reason()));
   REQUIRE(run);
-  (*run)->equip(make_parameters((*run)->variant().parameters(p), 1, (*run)->fitted()));
+  (*run)->equip(make_parameters((*run)->specs(), 1, (*run)->fitted()));
   (*run)->run();
   return measure_fidelity(**run, level, seeds);
 }

@@ -83,7 +83,7 @@ Result<std::string> input_name(const ApplyOptions& o) {
 
 // Asked before anything is drawn: later the system kills this process.
 Status fits_memory(const CellRun& run) {
-  const auto parameters = static_cast<std::size_t>(parameter_bytes(run.variant().parameters(run.problem())));
+  const auto parameters = static_cast<std::size_t>(parameter_bytes(run.specs()));
   const auto workspace = static_cast<std::size_t>(run.workspace_bytes());
   const Limits limits = read_limits();
   if (!limits.memory_bytes || parameters + workspace <= static_cast<std::size_t>(*limits.memory_bytes)) return {};
@@ -176,7 +176,7 @@ int apply(const ApplyOptions& o) {
 }  // namespace
 
 Result<LoadedParameters> load_or_draw(const CellRun& run, const std::string& folder) {
-  const Parameters specs = run.variant().parameters(run.problem());
+  const Parameters specs = run.specs();
   const auto draw = [&] { return make_parameters(specs, run.seed(), run.fitted()); };
   LoadedParameters result;
   if (folder.empty() || specs.empty()) {

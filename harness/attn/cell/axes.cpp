@@ -110,15 +110,17 @@ Axis variant_axis() {
   return axis;
 }
 
+bool decodes(const Cell& cell) { return cell.problem.pass == Pass::decode; }
+
 Axis length_axis() {
   Axis axis = number(
       {.name = "q_len",
        .flag = "n",
-       .doc = "queries: the sequence length N",
-       .help = "sequence lengths; where none are given, as far as an input of tensors goes",
+       .doc = "queries: the sequence length N; of a decode, its context: the keys, of which the step's tokens are the last",
+       .help = "sequence lengths, contexts of a decode; where none are given, as far as an input of tensors goes",
        .unit = "tokens",
        .usual = "128..4096*2"},
-      1, longest, [](auto& c) -> auto& { return c.problem.q_len; });
+      1, longest, [](auto& c) -> auto& { return decodes(c) ? c.problem.kv_len : c.problem.q_len; });
   axis.parse = [parse = axis.parse](std::string_view given, const Registry& registry) -> Values {
     auto values = parse(given, registry);
     if (values) std::sort(values->begin(), values->end());
@@ -141,6 +143,58 @@ Axis causal_axis() {
     if (!values) return values.refusal();
     return std::vector<AxisValue>(values->begin(), values->end());
   };
+  return axis;
+}
+
+// A decode is causal, has the context that --n asks for, and one query unless the axis of steps says more.
+Axis pass_axis() {
+  Axis axis = choice(
+      {.name = "pass",
+       .flag = "pass",
+       .doc =
+           "forward; forward_backward: both, timed as one, the backward pass's flops 2.5 times the forward's (five products for "
+           "two) "
+           "unless the variant's page counts them; or decode: a step is timed, after a state was filled with the tokens before it",
+       .help = "forward; forward_backward: the step of a training, where a variant has a backward pass of its own; decode: the "
+               "last --step "
+               "tokens of a context of --n, causal",
+       .usual = "forward",
+       .quiet = true},
+      parse_pass, [](auto& c) -> auto& { return c.problem.pass; });
+  axis.set = [set = axis.set](Cell& cell, const AxisValue& value) {
+    Problem& p = cell.problem;
+    const index_t length = decodes(cell) ? p.kv_len : p.q_len;
+    set(cell, value);
+    if (decodes(cell)) {
+      p.q_len = 1;
+      p.kv_len = length;
+      p.causal = true;
+    } else {
+      p.q_len = length;
+    }
+  };
+  return axis;
+}
+
+// Other passes than a decode have none, whatever is asked for.
+Axis step_axis() {
+  Axis axis = number(
+      {.name = "step",
+       .flag = "step",
+       .doc = "of a decode: new tokens of each sequence, taken up and answered in one step",
+       .help = "new tokens of a sequence in a step of a decode",
+       .unit = "tokens",
+       .usual = "1",
+       .quiet = true},
+      1, longest, [](auto& c) -> auto& { return c.problem.q_len; });
+  axis.read = [](std::string_view text) -> Result<AxisValue> {
+    if (text.empty()) return AxisValue(std::string());
+    return read_number(text);
+  };
+  axis.set = [set = axis.set](Cell& cell, const AxisValue& value) {
+    if (decodes(cell) && std::holds_alternative<index_t>(value)) set(cell, value);
+  };
+  axis.get = [get = axis.get](const Cell& cell) { return decodes(cell) ? get(cell) : AxisValue(std::string()); };
   return axis;
 }
 
@@ -228,42 +282,34 @@ std::vector<Axis> shape_axes() {
 }
 
 std::vector<Axis> setting_axes() {
-  return {
-      input_axis(),
-      number(
-          {.name = "threads",
-           .flag = "threads",
-           .doc = "threads of the pool",
-           .help = "threads of the pool; where none are given, all usable cores",
-           .usual = std::to_string(usable_cores())},
-          1, most_threads, [](auto& c) -> auto& { return c.threads; }),
-      isa_axis(),
-      choice(
-          {.name = "pass",
-           .flag = "pass",
-           .doc = "forward, or forward_backward: both, timed as one; the backward pass's flops are 2.5 times the forward's (five "
-                  "products for two) unless the variant's page counts them",
-           .help = "forward, forward_backward: the step of a training, where a variant has a backward pass of its own",
-           .usual = "forward",
-           .quiet = true},
-          parse_pass, [](auto& c) -> auto& { return c.problem.pass; }),
-      choice(
-          {.name = "scope",
-           .flag = "scope",
-           .doc = "mixer, or layer: forward through norm, projections (Wq, Wk, Wv as far as the mixer reads them, and Wo), "
-                  "mixer, norm and an MLP of 2 * heads * head_dim hidden units; x of heads * head_dim numbers a token is what "
-                  "Q holds",
-           .help = "mixer, layer: the projections, norms and MLP around it too, forward",
-           .usual = "mixer",
-           .quiet = true},
-          parse_scope, [](auto& c) -> auto& { return c.scope; }),
-      number(
-          {.name = "seed",
-           .flag = "seed",
-           .doc = "seed of inputs and parameters",
-           .help = "seeds of inputs and parameters",
-           .usual = "1"},
-          0, largest_seed, [](auto& c) -> auto& { return c.seed; })};
+  return {input_axis(),
+          number(
+              {.name = "threads",
+               .flag = "threads",
+               .doc = "threads of the pool",
+               .help = "threads of the pool; where none are given, all usable cores",
+               .usual = std::to_string(usable_cores())},
+              1, most_threads, [](auto& c) -> auto& { return c.threads; }),
+          isa_axis(),
+          pass_axis(),
+          step_axis(),
+          choice(
+              {.name = "scope",
+               .flag = "scope",
+               .doc = "mixer, or layer: forward through norm, projections (Wq, Wk, Wv as far as the mixer reads them, and Wo), "
+                      "mixer, norm and an MLP of 2 * heads * head_dim hidden units; x of heads * head_dim numbers a token is what "
+                      "Q holds",
+               .help = "mixer, layer: the projections, norms and MLP around it too, forward",
+               .usual = "mixer",
+               .quiet = true},
+              parse_scope, [](auto& c) -> auto& { return c.scope; }),
+          number(
+              {.name = "seed",
+               .flag = "seed",
+               .doc = "seed of inputs and parameters",
+               .help = "seeds of inputs and parameters",
+               .usual = "1"},
+              0, largest_seed, [](auto& c) -> auto& { return c.seed; })};
 }
 
 std::vector<Axis>& table() {
@@ -277,8 +323,9 @@ std::vector<Axis>& table() {
 
 // What a reader takes for granted: the value of the axis that this one follows, or the usual one.
 bool as_another(const Axis& axis, const Cell& cell) { return !axis.as.empty() && axis.get(cell) == axis_of(axis.as).get(cell); }
-bool is_usual(const Axis& axis, const Cell& cell) { return as_another(axis, cell) || to_string(axis.get(cell)) == axis.usual; }
-bool goes_unsaid(const Axis& axis, const Cell& cell) { return as_another(axis, cell) || (axis.quiet && is_usual(axis, cell)); }
+bool says_nothing(const Axis& axis, const Cell& cell) { return as_another(axis, cell) || to_string(axis.get(cell)).empty(); }
+bool is_usual(const Axis& axis, const Cell& cell) { return says_nothing(axis, cell) || to_string(axis.get(cell)) == axis.usual; }
+bool goes_unsaid(const Axis& axis, const Cell& cell) { return says_nothing(axis, cell) || (axis.quiet && is_usual(axis, cell)); }
 
 std::string told(const Axis& axis, const Cell& cell) { return axis.name + "=" + to_string(axis.get(cell)); }
 

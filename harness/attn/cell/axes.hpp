@@ -15,7 +15,7 @@
 
 namespace attn {
 
-// A number, or the name of what is none. The order is that of numbers or of names.
+// A number, or the name of what is none; an empty name in cells that the axis says nothing of. The order is that of numbers or of names.
 using AxisValue = std::variant<index_t, std::string>;
 std::string to_string(const AxisValue& value);
 

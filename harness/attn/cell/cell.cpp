@@ -66,9 +66,9 @@ void from_json(const json& j, Outcome& outcome) {
   outcome = *named;
 }
 
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Measurement, outcome, reason, isa, samples_s, against, against_s, mixer_share, variant_note,
-                                   gate, fidelity, note, placed, placement, output_file, cost, workspace_bytes, parameter_bytes,
-                                   peak_rss_bytes, setup_s, fma_gflops, disturbed, remeasured)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Measurement, outcome, reason, isa, samples_s, against, against_s, append_s, mixer_share,
+                                   variant_note, gate, fidelity, note, placed, placement, output_file, cost, workspace_bytes,
+                                   parameter_bytes, state_bytes, peak_rss_bytes, setup_s, fma_gflops, disturbed, remeasured)
 
 std::string to_json(const Cell& cell, const Settings& settings) {
   json values = json::object();
@@ -78,6 +78,7 @@ std::string to_json(const Cell& cell, const Settings& settings) {
 
 void from_json(const std::string& text, Cell& cell, Settings& settings) {
   const json j = json::parse(text);
+  cell = {};
   for (const Axis& axis : axes()) {
     const json& value = j.at("cell").at(axis.name);
     const auto read = axis.read(value.is_string() ? value.get<std::string>() : value.dump());

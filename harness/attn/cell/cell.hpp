@@ -97,6 +97,7 @@ struct Measurement {
   std::vector<double> samples_s;  // seconds a run, one entry a sample
   std::string against;            // whose samples were taken beside these; empty: nobody's
   std::vector<double> against_s;  // those samples
+  std::vector<double> append_s;   // of a decode: seconds of taking up a step's tokens, samples of their own
   double mixer_share = 0;         // of a layer's time in the samples; 0: not a layer
   std::string variant_note;       // Variant::note, of the first round
   GateResult gate;
@@ -108,11 +109,13 @@ struct Measurement {
   Cost cost;
   index_t workspace_bytes = 0;
   index_t parameter_bytes = 0;
-  index_t peak_rss_bytes = 0;  // above the level after planning, before parameters, workspace and the first run; -1: unreadable
-  double setup_s = 0;          // process start to first timed sample, gate excluded
-  double fma_gflops = 0;       // FMA probe beside the samples, same ISA and threads
-  std::string disturbed;       // what changed on the machine meanwhile (machine_state.hpp); empty: nothing
-  int remeasured = 0;          // rounds that were measured again for that
+  index_t state_bytes = 0;  // of a decode
+  index_t peak_rss_bytes =
+      0;                  // above the level after planning, before parameters, workspace, state and the first run; -1: unreadable
+  double setup_s = 0;     // process start to first timed sample, gate excluded
+  double fma_gflops = 0;  // FMA probe beside the samples, same ISA and threads
+  std::string disturbed;  // what changed on the machine meanwhile (machine_state.hpp); empty: nothing
+  int remeasured = 0;     // rounds that were measured again for that
 };
 
 std::string to_json(const Cell& cell, const Settings& settings);

@@ -5,6 +5,7 @@
 
 #include "attn/core/rng.hpp"
 #include "attn/kernels/machine/isa.hpp"
+#include "attn/variant/decode.hpp"
 
 namespace attn {
 
@@ -17,6 +18,7 @@ Result<std::unique_ptr<Variant>> configured(const Registry& registry, const std:
   if (!variant) return variant.refusal();
   if (Status status = (*variant)->supports(cell.problem); !status) return status.refusal();
   if (layer_clock) {
+    if (cell.problem.pass == Pass::decode) return refuse("a layer is timed whole, not in steps: --pass decode takes --scope mixer");
     variant = layer_around(*std::move(variant), layer_clock);
     if (Status status = (*variant)->supports(cell.problem); !status) return status.refusal();
   }
@@ -33,6 +35,13 @@ constexpr float nan = std::numeric_limits<float>::quiet_NaN();
 Buffer floats(const Array& array) { return Buffer(static_cast<std::size_t>(bytes_of(DType::f32, array.size()))); }
 Array like(const Array& array, const Buffer& memory) { return {DType::f32, memory.data(), array.extents()}; }
 
+// Whether the queries of all tokens are looked at, where a decode answers only those of its step.
+bool looks_at_all_queries(const Variant& variant, const Problem& p) {
+  const Parameters specs = variant.parameters(whole_sequence(p));
+  return variant.info().reads == Reads::x || !variant.info().row_wise ||
+         std::ranges::any_of(specs, [](const ParameterSpec& spec) { return spec.fit != nullptr; });
+}
+
 }  // namespace
 
 Result<std::unique_ptr<CellRun>> CellRun::open(const Registry& registry, const Cell& cell, bool pin) {
@@ -44,14 +53,11 @@ Result<std::unique_ptr<CellRun>> CellRun::open(const Registry& registry, const C
   if (!variant) return variant.refusal();
   auto input = parse_input(cell.input);
   if (!input) return input.refusal();
-  auto tensors = (*input)->make(cell.problem, cell.seed);
-  if (!tensors) return tensors.refusal();
-
-  run->note_ = (*input)->note(cell.problem);
-  run->tensors_ = std::make_shared<const Tensors>(*std::move(tensors));
+  run->input_ = *std::move(input);
+  run->note_ = run->input_->note(cell.problem);
+  if (Status made = run->make_tensors(**variant); !made) return made.refusal();
   run->arena_ = std::make_shared<const Arena>(cell.threads, pin ? Pinning::cores : Pinning::none);
   run->arena_->execute([&] { parallel_tasks(cell.threads, [](index_t, int) {}); });  // threads and their stacks exist from here on
-  run->input_ = *std::move(input);
   if (Status planned = run->plan(*std::move(variant)); !planned) return planned.refusal();
   return run;
 }
@@ -64,21 +70,38 @@ Result<std::unique_ptr<CellRun>> CellRun::beside(const Registry& registry, const
   run->note_ = note_;
   run->input_ = input_;
   run->tensors_ = tensors_;
+  if (Status made = run->make_tensors(**other); !made) return made.refusal();
   run->arena_ = arena_;
   if (Status planned = run->plan(*std::move(other)); !planned) return planned.refusal();
   return run;
 }
 
+Status CellRun::make_tensors(const Variant& variant) {
+  Problem p = cell_.problem;
+  if (decodes() && looks_at_all_queries(variant, p)) p.q_len = p.kv_len;
+  if (tensors_ && tensors_->q.extent(2) >= p.q_len) return {};
+  auto tensors = input_->make(p, cell_.seed);
+  if (!tensors) return tensors.refusal();
+  tensors_ = std::make_shared<const Tensors>(*std::move(tensors));
+  return {};
+}
+
 Status CellRun::plan(std::unique_ptr<Variant> variant) {
   variant_ = std::move(variant);
-  auto named = input_->make_named(cell_.problem, variant_->inputs(cell_.problem), cell_.seed);
+  const Problem tokens = decodes() ? whole_sequence(cell_.problem) : cell_.problem;
+  auto named = input_->make_named(tokens, variant_->inputs(tokens), cell_.seed);
   if (!named) return named.refusal();
   named_ = *std::move(named);
   output_memory_ = output_buffer(cell_.problem);
   const View<float, 4> output = output_view(cell_.problem, output_memory_);
   std::fill_n(output.data_handle(), output.size(), nan);
-  arrays_ = {.q = tensors_->q, .k = tensors_->k, .v = tensors_->v, .out = output, .more = named_.arrays};
-  planned_.emplace(*variant_, cell_.problem, cell_.threads);
+  sequence_ = tensors_->arrays();
+  sequence_.more = named_.arrays;
+  arrays_ = sequence_;
+  const index_t queries = cell_.problem.q_len;
+  arrays_.q = arrays_.q.part(2, arrays_.q.extent(2) - queries, queries);
+  arrays_.out = output;
+  planned_.emplace(*variant_, decodes() ? planned_step(*variant_, cell_.problem) : cell_.problem, cell_.threads);
   if (cell_.problem.pass == Pass::forward_backward)
     gradients_ = std::make_unique<GivenGradients>(*this, variant_->parameters(cell_.problem));
   return {};
@@ -100,17 +123,68 @@ CellRun::GivenGradients::GivenGradients(const CellRun& run, const Parameters& sp
     std::fill_n(gradient.f32_out().data_handle(), gradient.size(), nan);
 }
 
+Parameters CellRun::specs() const { return variant_->parameters(decodes() ? whole_sequence(cell_.problem) : cell_.problem); }
+
 ParameterSet<float> CellRun::fitted() const {
   ParameterSet<float> set;
-  arena_->execute([&] { set = fit_parameters(variant().parameters(problem()), arrays_); });
+  arena_->execute([&] { set = fit_parameters(specs(), decodes() ? sequence_ : arrays_); });
   return set;
+}
+
+index_t CellRun::state_bytes() const {
+  if (!decodes()) return 0;
+  return cell_.problem.batch * variant_->state_bytes(planned_step(*variant_, cell_.problem));
 }
 
 void CellRun::run() const {
   arena_->execute([&] {
+    if (decodes()) return decode(arrays_, parameters(), state_.emplace(fresh_state()));
     planned_->run(arrays_);
     if (gradients_) planned_->backward(arrays_, gradients_->arrays);
   });
+}
+
+void CellRun::run(const Arrays& arrays, const ParameterSet<float>& parameters) const {
+  arena_->execute([&] {
+    if (!decodes()) return planned_->run(arrays, parameters);
+    State state = fresh_state();
+    decode(arrays, parameters, state);
+  });
+}
+
+void CellRun::again() const {
+  if (!decodes()) return run();
+  arena_->execute([&] {
+    state_->rewind(cell_.problem.q_len);
+    take_step(*planned_, step_of(arrays_), parameters(), *state_);
+  });
+}
+
+void CellRun::append() const {
+  arena_->execute([&] {
+    const Arrays step = step_of(arrays_);
+    state_->rewind(cell_.problem.q_len);
+    take_up(*planned_, step, parameters(), *state_, most_at_once(*state_, step));
+  });
+}
+
+State CellRun::fresh_state() const { return {variant_->state(planned_step(*variant_, cell_.problem)), cell_.problem.batch}; }
+
+Arrays CellRun::step_of(const Arrays& arrays) const {
+  const index_t count = cell_.problem.q_len, before = cell_.problem.kv_len - count;
+  Arrays step = arrays, keys = arrays;
+  keys.q = keys.out = Array();
+  keys = tokens_of(keys, before, count);
+  step.k = keys.k, step.v = keys.v, step.more = keys.more;
+  return step;
+}
+
+void CellRun::decode(const Arrays& arrays, const ParameterSet<float>& parameters, State& state) const {
+  Arrays past = arrays;
+  past.q = sequence_.q.extent(2) == cell_.problem.kv_len ? sequence_.q : Array();
+  past.out = {};
+  take_up(*planned_, tokens_of(past, 0, cell_.problem.kv_len - cell_.problem.q_len), parameters, state);
+  take_step(*planned_, step_of(arrays), parameters, state);
 }
 
 Cost CellRun::cost() const {
@@ -121,10 +195,6 @@ Cost CellRun::cost() const {
   cost.bytes += back.bytes;
   cost.exps += back.exps;
   return cost;
-}
-
-void CellRun::run(const Arrays& arrays, const ParameterSet<float>& parameters) const {
-  arena_->execute([&] { planned_->run(arrays, parameters); });
 }
 
 }  // namespace attn

@@ -27,32 +27,47 @@ class CellRun {
 
   void equip(ParameterSet<float> parameters) { planned_->equip(std::move(parameters)); }
 
-  // The fast path into output(), by the parameters handed over; with Pass::forward_backward, gradients() too.
+  // The fast path into output(), by the parameters handed over; with Pass::forward_backward, gradients() too. A decode fills a state with
+  // all tokens but the last q_len, then takes these as its step.
   void run() const;
   // The same plan on other tensors of the same shapes.
   void run(const Arrays& arrays, const ParameterSet<float>& parameters) const;
+  // What is clocked once run() is through: the same again, of a decode the step alone.
+  void again() const;
+  // Of a decode: the part of its step that takes up tokens.
+  void append() const;
 
   const Variant& variant() const { return *variant_; }
   const Problem& problem() const { return cell_.problem; }
   std::uint64_t seed() const { return cell_.seed; }
   const std::string& note() const { return note_; }
-  const Tensors& tensors() const { return *tensors_; }
-  const Arrays& arrays() const { return arrays_; }  // of the tensors and of output()
+  // Of the tensors and of output(); q of a decode is that of the step.
+  const Arrays& arrays() const { return arrays_; }
+  // Of a decode: q, k and v of all tokens. q is that of the step where the variant and its gate look at no other.
+  const Arrays& sequence() const { return sequence_; }
   const ParameterSet<float>& parameters() const { return planned_->parameters(); }
+  Parameters specs() const;  // of these
   View<float, 4> output() const { return arrays_.out.f32_out(); }
   // With Pass::forward_backward: of normally distributed gradients of the output.
   const Gradients& gradients() const { return gradients_->arrays; }
   bool trains() const { return gradients_ != nullptr; }
+  bool decodes() const { return cell_.problem.pass == Pass::decode; }
   // What the runs so far took; null unless the scope is the layer.
   const LayerClock* layer_clock() const { return layer_clock_.get(); }
   Cost cost() const;
   const Arena& arena() const { return *arena_; }
   index_t workspace_bytes() const { return planned_->workspace_bytes(); }
+  index_t state_bytes() const;  // 0: no decode
 
  private:
   explicit CellRun(const Cell& cell)
       : cell_(cell), layer_clock_(cell.scope == Scope::layer ? std::make_shared<LayerClock>() : nullptr) {}
+  // Where there are none yet, or none that the variant can do with.
+  Status make_tensors(const Variant& variant);
   Status plan(std::unique_ptr<Variant> variant);
+  State fresh_state() const;
+  Arrays step_of(const Arrays& arrays) const;
+  void decode(const Arrays& arrays, const ParameterSet<float>& parameters, State& state) const;
 
   Cell cell_;
   std::shared_ptr<LayerClock> layer_clock_;
@@ -62,7 +77,7 @@ class CellRun {
   std::shared_ptr<const Arena> arena_;
   NamedTensors named_;  // what the variant reads beside them
   Buffer output_memory_;
-  Arrays arrays_;
+  Arrays arrays_, sequence_;
   struct GivenGradients {
     Buffer d_out, d_q, d_k, d_v;
     ParameterGradients d_parameters;
@@ -72,6 +87,7 @@ class CellRun {
 
   std::unique_ptr<Variant> variant_;
   std::optional<Planned> planned_;
+  mutable std::optional<State> state_;  // after run(), of all tokens
   std::unique_ptr<GivenGradients> gradients_;
 };
 

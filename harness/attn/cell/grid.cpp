@@ -67,7 +67,10 @@ Result<std::vector<GridLine>> parse_grid(const Asked& asked, const Registry& reg
 Result<std::vector<Block>> make_blocks(const std::vector<GridLine>& grid) {
   const GridLine& variants = grid.front();
   const std::span lines(grid.begin() + 1, grid.end());
-  const bool length_asked = std::ranges::any_of(lines, [](const GridLine& l) { return l.axis->name == "q_len" && l.asked; });
+  const auto asked = [&](std::string_view axis) {
+    return std::ranges::any_of(lines, [&](const GridLine& line) { return line.axis->name == axis && line.asked; });
+  };
+  const bool length_asked = asked("q_len"), keys_asked = asked("kv_len");
   std::vector<Cell> wishes{Cell{}};
   for (const GridLine& line : lines) {
     std::vector<Cell> more;
@@ -85,6 +88,9 @@ Result<std::vector<Block>> make_blocks(const std::vector<GridLine>& grid) {
     for (const GridLine& line : lines) {
       if (line.values.empty()) line.axis->set(cell, axis_of(line.axis->as).get(cell));
     }
+    if (keys_asked && cell.problem.pass == Pass::decode)
+      return refuse(
+          "--kv-len is given with --pass decode, whose keys are the context; accepted: --n for it, --step for its new tokens");
     const auto input = inputs.get(cell.input);
     if (!input) return input.refusal();
     const auto problem = served(**input, cell.problem, length_asked);

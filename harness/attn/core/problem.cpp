@@ -12,10 +12,10 @@ std::string_view to_string(Pass pass) {
 }
 
 Result<Pass> parse_pass(std::string_view name) {
-  for (const Pass pass : {Pass::forward, Pass::forward_backward}) {
+  for (const Pass pass : {Pass::forward, Pass::forward_backward, Pass::decode}) {
     if (to_string(pass) == name) return pass;
   }
-  return refuse("'" + std::string(name) + "' is no pass; accepted: forward, forward_backward");
+  return refuse("'" + std::string(name) + "' is no pass; accepted: forward, forward_backward, decode");
 }
 
 }  // namespace attn

@@ -41,6 +41,13 @@ State::State(StateSpec spec, index_t batch, index_t start) : spec_(std::move(spe
   clear();
 }
 
+State State::copy() const {
+  State other(spec_, batch_, start_);
+  for (std::size_t i = 0; i < memory_.size(); ++i) std::memcpy(other.memory_[i].data(), memory_[i].data(), memory_[i].bytes());
+  other.length_ = length_;
+  return other;
+}
+
 void State::clear() {
   length_ = 0;
   if (spec_.of_tokens) return;  // rows are read where tokens have come

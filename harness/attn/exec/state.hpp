@@ -32,10 +32,11 @@ struct StateSpec {
 class State {
  public:
   State(StateSpec spec, index_t batch, index_t start = 0);
+  State copy() const;  // memory of its own, the same tokens
 
   const StateSpec& spec() const { return spec_; }
   index_t batch() const { return batch_; }
-  index_t length() const { return length_; }       // tokens of each sequence so far
+  index_t length() const { return length_; }        // tokens of each sequence so far
   index_t end() const { return start_ + length_; }  // where the next one stands
   index_t bytes() const { return batch_ * spec_.bytes(); }
 
@@ -46,6 +47,12 @@ class State {
   void clear();  // no token has come
   // Says that so many tokens were folded in.
   void advance(index_t tokens) { length_ += tokens; }
+  // Sets the length back, so that the last tokens can come again. Those of a state of tokens then take their old rows; sums that they were
+  // folded into keep them and go on, which changes what a step gives and not what it costs.
+  void rewind(index_t tokens) {
+    ATTN_ASSERT(tokens >= 0 && tokens <= length_);
+    length_ -= tokens;
+  }
   // Of a state of tokens: keeps these, that follow what is there.
   void append(const Arrays& tokens);
 

@@ -90,7 +90,7 @@ void add_row(std::vector<double>& logits, Placement& sum) {
 
 }  // namespace
 
-Placement place(const Problem& p, const Tensors& t) {
+Placement place(const Problem& p, const FloatArrays& in) {
   const index_t rows = p.batch * p.heads * p.q_len;
   const index_t samples = std::min<index_t>(rows, 64);
   const Rng rng(1, "placement rows");
@@ -104,8 +104,8 @@ Placement place(const Problem& p, const Tensors& t) {
     const index_t h = row / p.q_len % p.heads;
     const index_t i = row % p.q_len;
     const index_t visible = p.causal ? std::clamp<index_t>(p.query_position(i) + 1, 1, p.kv_len) : p.kv_len;
-    const float* q = t.q[b][h].row(i);
-    const auto k = t.k[b][p.kv_head(h)];
+    const float* q = in.q[b][h].row(i);
+    const auto k = in.k[b][p.kv_head(h)];
     logits.assign(static_cast<std::size_t>(visible), 0);
     for (index_t j = 0; j < visible; ++j) {
       float dot = 0;

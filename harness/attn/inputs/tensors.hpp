@@ -54,7 +54,8 @@ struct Placement {
   double q_norm2 = 0;      // |q|^2 / sqrt(head_dim): governs random features
 };
 
-Placement place(const Problem& p, const Tensors& tensors);
+Placement place(const Problem& p, const FloatArrays& in);
+inline Placement place(const Problem& p, const Tensors& tensors) { return place(p, FloatArrays(tensors.arrays())); }
 
 std::string to_string(const Placement& x);
 

@@ -335,7 +335,7 @@ Fidelity measure_fidelity(const CellRun& cell, Comparison level, int seeds) {
     const Buffer memory = output_buffer(p);
     Arrays arrays = cell.arrays();
     arrays.out = output_view(p, memory);
-    const Parameters specs = cell.variant().parameters(p);
+    const Parameters specs = cell.specs();
     const ParameterSet<float> fitted = cell.fitted();
     for (int s = 1; s < seeds; ++s) {
       cell.run(arrays, make_parameters(specs, cell.seed() + static_cast<std::uint64_t>(s), fitted));

@@ -25,6 +25,7 @@ Measurement failed(Measurement m, Outcome outcome, std::string reason) {
   m.reason = std::move(reason);
   m.samples_s.clear();
   m.against_s.clear();
+  m.append_s.clear();
   return m;
 }
 
@@ -36,6 +37,9 @@ std::string missed(const GateResult& gate) {
 }
 
 GateResult gate_of(const CellRun& run) {
+  if (run.decodes())
+    return check_step_against_definition(run.variant(), run.problem(), run.sequence(), run.parameters(), run.seed(), run.output(),
+                                         run.arena());
   return check_against_definition(run.variant(), run.problem(), run.arrays(), run.parameters(), run.seed(), run.output(),
                                   run.arena());
 }
@@ -63,12 +67,27 @@ Result<std::unique_ptr<CellRun>> reference_of(const CellRun& run, const Registry
   outcome = Outcome::unsupported;
   auto reference = run.beside(registry, settings.against);
   if (!reference) return refusal(reference.reason());
-  (*reference)->equip(make_parameters((*reference)->variant().parameters(run.problem()), run.seed(), (*reference)->fitted()));
+  (*reference)->equip(make_parameters((*reference)->specs(), run.seed(), (*reference)->fitted()));
   (*reference)->run();
   if (!settings.gate) return reference;
   outcome = Outcome::inaccurate;
   if (const GateResult gate = gate_of(**reference); !passed(gate)) return refusal(missed(gate));
   return reference;
+}
+
+void take_samples(const CellRun& run, const CellRun* reference, const Settings& settings, Measurement& m) {
+  const LayerClock before = run.layer_clock() != nullptr ? *run.layer_clock() : LayerClock{};
+  if (reference != nullptr) {
+    auto pairs = clock_pairs([&] { run.again(); }, [&] { reference->again(); }, settings.samples, settings.sample_min_s);
+    m.samples_s = std::move(pairs.a_s);
+    m.against_s = std::move(pairs.b_s);
+    m.against = settings.against;
+  } else {
+    m.samples_s = clock_samples([&] { run.again(); }, settings.samples, settings.sample_min_s);
+  }
+  if (run.decodes()) m.append_s = clock_samples([&] { run.append(); }, settings.samples, settings.sample_min_s);
+  if (const LayerClock* after = run.layer_clock())
+    m.mixer_share = (after->mixer_s - before.mixer_s) / (after->layer_s - before.layer_s);
 }
 
 Measurement measure(const Registry& registry, const Cell& cell, const Settings& settings, double started_s) {
@@ -78,9 +97,10 @@ Measurement measure(const Registry& registry, const Cell& cell, const Settings& 
   if (!opened) return failed(m, Outcome::unsupported, opened.reason());
   CellRun& run = **opened;
   m.cost = run.cost();
-  const Parameters specs = run.variant().parameters(cell.problem);
+  const Parameters specs = run.specs();
   m.parameter_bytes = parameter_bytes(specs);
   m.workspace_bytes = run.workspace_bytes();
+  m.state_bytes = run.state_bytes();
 
   const ParameterSet<float> fitted = run.fitted();
   // What fit and plan left behind (scratch, generated code, small tables) is not the run's; parameters and workspace are.
@@ -110,19 +130,9 @@ Measurement measure(const Registry& registry, const Cell& cell, const Settings& 
   const double checks_s = monotonic_s() - checks_begin_s;
 
   constexpr double warm_up_below_s = 1;  // a slower run has its caches and clocks warm from the first
-  if (first_run_s < warm_up_below_s) run.run();
+  if (first_run_s < warm_up_below_s) run.again();
   m.setup_s = monotonic_s() - started_s - checks_s;
-  const LayerClock before = run.layer_clock() != nullptr ? *run.layer_clock() : LayerClock{};
-  if (reference) {
-    auto pairs = clock_pairs([&] { run.run(); }, [&] { reference->run(); }, settings.samples, settings.sample_min_s);
-    m.samples_s = std::move(pairs.a_s);
-    m.against_s = std::move(pairs.b_s);
-    m.against = settings.against;
-  } else {
-    m.samples_s = clock_samples([&] { run.run(); }, settings.samples, settings.sample_min_s);
-  }
-  if (const LayerClock* after = run.layer_clock())
-    m.mixer_share = (after->mixer_s - before.mixer_s) / (after->layer_s - before.layer_s);
+  take_samples(run, reference.get(), settings, m);
   m.fma_gflops = quick_fma_gflops(run.arena());
   return m;
 }
@@ -139,7 +149,7 @@ void check_cell(const CellRun& run, const Settings& settings, Measurement& m) {
     m.note = run.note();
     m.variant_note = run.variant().note(run.problem(), run.arrays());
     if (run.layer_clock() == nullptr) {  // a layer's mixer sees projections of the input
-      m.placement = place(run.problem(), run.tensors());
+      m.placement = place(run.problem(), FloatArrays(run.arrays()));
       m.placed = true;
     }
     m.gate = gate_of(run);

@@ -2,6 +2,7 @@
 #include <array>
 
 #include "attn/prove/conformance_checker.hpp"
+#include "attn/variant/decode.hpp"
 
 namespace attn::conformance {
 
@@ -21,13 +22,6 @@ Problem step_of(Problem whole, index_t tokens, index_t length) {
   whole.kv_len = length;
   whole.pass = Pass::decode;
   return whole;
-}
-
-Arrays tokens_of(const Arrays& a, index_t first, index_t count) {
-  Arrays tokens{.q = a.q.part(2, first, count), .k = a.k.part(2, first, count), .v = a.v.part(2, first, count),
-                .out = a.out.part(2, first, count)};
-  for (const auto& [name, array] : a.more) tokens.more.set(name, array.part(2, first, count));
-  return tokens;
 }
 
 // With the parameters that the whole problem is given.

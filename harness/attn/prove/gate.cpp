@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "attn/prove/sampled_rows.hpp"
+#include "attn/variant/decode.hpp"
 #include "attn/variant/planned.hpp"
 #include "attn/variant/variant.hpp"
 
@@ -79,6 +80,44 @@ GateResult check_twin(const Variant& variant, Problem p, const Arrays& in, std::
   return check_rows(variant, p, twin, planned.parameters(), output, all_rows(p.q_len));
 }
 
+// The last rows of a reference.
+Reference last_rows(const Reference& all, index_t count) {
+  const index_t first = all.exact.extent(2) - count;
+  return {slice_from(all.exact, 2, first), slice_from(all.rounded, 2, first)};
+}
+
+// Of the whole sequence's definition, the rows where a step's queries stand: the others need not be there.
+Reference evaluate_step_rows(const Variant& variant, const Problem& p, const Arrays& sequence,
+                             const ParameterSet<float>& parameters, const std::vector<index_t>& rows) {
+  Arrays in = sequence;
+  in.q = in.q.part(2, in.q.extent(2) - p.q_len, p.q_len);
+  const Problem whole = whole_sequence(p);
+  return {variant.definition(whole, take_values<double>(p, in, rows), widen(parameters)),
+          variant.definition(whole, take_values<float>(p, in, rows), parameters)};
+}
+
+GateResult check_step_twin(const Variant& variant, Problem p, const Arrays& sequence, std::uint64_t parameter_seed,
+                           const Arena& arena) {
+  const index_t before = whole_up_to - std::min(p.q_len, whole_up_to);
+  p.kv_len = whole_up_to;
+  p.q_len = whole_up_to - before;
+  const Buffer memory = output_buffer(p);
+  Arrays twin = tokens_of(sequence, 0, p.kv_len), step = tokens_of(twin, before, p.q_len);
+  step.out = output_view(p, memory);
+  const Parameters specs = variant.parameters(whole_sequence(p));
+  ParameterSet<float> parameters;
+  arena.execute([&] { parameters = make_parameters(specs, parameter_seed, fit_parameters(specs, twin)); });
+  const Problem planned_for = planned_step(variant, p);
+  Planned planned(variant, planned_for, arena.threads());
+  planned.equip(std::move(parameters));
+  State state(variant.state(planned_for), p.batch);
+  arena.execute([&] {
+    take_up(planned, tokens_of(twin, 0, before), planned.parameters(), state);
+    take_step(planned, step, planned.parameters(), state);
+  });
+  return check_step_against_definition(variant, p, twin, planned.parameters(), parameter_seed, step.out.f32(), arena);
+}
+
 }  // namespace
 
 GateResult check_against_definition(const Variant& variant, const Problem& p, const Arrays& in,
@@ -93,6 +132,25 @@ GateResult check_against_definition(const Variant& variant, const Problem& p, co
     gate.scope = "rows";
   } else {
     gate = check_twin(variant, p, in, parameter_seed, arena);
+    gate.scope = "twin";
+  }
+  return gate;
+}
+
+GateResult check_step_against_definition(const Variant& variant, const Problem& p, const Arrays& sequence,
+                                         const ParameterSet<float>& parameters, std::uint64_t parameter_seed,
+                                         View<const float, 4> output, const Arena& arena) {
+  GateResult gate;
+  if (variant.info().row_wise) {
+    const auto rows = sampled_rows(p.q_len, p.kv_len <= whole_up_to ? p.q_len : gate_rows);
+    gate = compare_rows(evaluate_step_rows(variant, p, sequence, parameters, rows), output, rows);
+    gate.scope = std::ssize(rows) == p.q_len ? "whole" : "rows";
+  } else if (p.kv_len <= whole_up_to) {
+    const Reference whole = evaluate_definition(variant, whole_sequence(p), sequence, parameters);
+    gate = compare_rows(last_rows(whole, p.q_len), output, all_rows(p.q_len));
+    gate.scope = "whole";
+  } else {
+    gate = check_step_twin(variant, p, sequence, parameter_seed, arena);
     gate.scope = "twin";
   }
   return gate;

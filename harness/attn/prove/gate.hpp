@@ -21,6 +21,13 @@ GateResult check_against_definition(const Variant& variant, const Problem& p, co
                                     const ParameterSet<float>& parameters, std::uint64_t parameter_seed,
                                     View<const float, 4> output, const Arena& arena);
 
+// The same of a decode (Pass::decode), whose step just wrote `output`: rows of the causal definition at the last positions of the sequence.
+// `sequence` holds k and v of all tokens, and q of the step; of all tokens for what is not row-wise, which is evaluated whole up to
+// 1024 tokens and above that on a twin that decodes the last of the first 1024.
+GateResult check_step_against_definition(const Variant& variant, const Problem& p, const Arrays& sequence,
+                                         const ParameterSet<float>& parameters, std::uint64_t parameter_seed,
+                                         View<const float, 4> output, const Arena& arena);
+
 // The same in two steps, for several outputs of one problem: all rows, whatever the length.
 struct Reference {
   Tensor<double> exact;   // the definition in double

@@ -17,7 +17,7 @@ std::vector<double> ratios(const Measurement& m) {
   return list;
 }
 
-Figures figures_of(const Measurement& m, const Peak& peak) {
+Figures figures_of(const Problem& p, const Measurement& m, const Peak& peak) {
   Figures f;
   if (peak.fma_gflops > 0) f.peak_fma_gflops = peak.fma_gflops;
   if (m.cost.flops > 0 || m.cost.bytes > 0) {
@@ -34,6 +34,8 @@ Figures figures_of(const Measurement& m, const Peak& peak) {
   f.time_ci_low_s = ci.low;
   f.time_ci_high_s = ci.high;
   f.unstable = (ci.high - ci.low) / time_s > unstable_above ? 1 : 0;
+  if (p.pass == Pass::decode) f.tokens_per_s = static_cast<double>(p.batch * p.q_len) / time_s;
+  if (!m.append_s.empty()) f.append_s = median(m.append_s);
   f.gflops_per_s = 1e-9 * m.cost.flops / time_s;
   f.gbytes_per_s = 1e-9 * m.cost.bytes / time_s;
   f.roof_fraction = roof(m.cost, peak).seconds / time_s;
@@ -51,7 +53,7 @@ Figures figures_of(const Measurement& m, const Peak& peak) {
 bool timed(const Row& row) { return row.measurement.outcome == Outcome::ok && !row.measurement.samples_s.empty(); }
 
 bool meters_agree(const Measurement& m) {
-  const auto booked = static_cast<double>(m.workspace_bytes + m.parameter_bytes);
+  const auto booked = static_cast<double>(m.workspace_bytes + m.parameter_bytes + m.state_bytes);
   return m.peak_rss_bytes >= 0 && std::abs(static_cast<double>(m.peak_rss_bytes) - booked) <= 0.10 * booked + 4.0 * (1 << 20);
 }
 
@@ -61,7 +63,7 @@ Row make_row(const Cell& cell, Measurement measurement, const Peak& peak) {
   row.take_name(cell.variant);
   Peak reached = peak;  // a clock that has risen since the start must not turn into a fraction above one
   reached.fma_gflops = std::max(peak.fma_gflops, measurement.fma_gflops);
-  row.figures = figures_of(measurement, reached);
+  row.figures = figures_of(cell.problem, measurement, reached);
   row.measurement = std::move(measurement);
   return row;
 }

@@ -15,6 +15,7 @@ namespace attn {
 // What follows from samples, work and the machine's peaks; computed once, when the row is made. Empty: not measured.
 struct Figures {
   std::optional<double> time_median_s, time_mad_s, time_min_s, time_ci_low_s, time_ci_high_s;
+  std::optional<double> append_s, tokens_per_s;                     // of a decode
   std::optional<double> unstable;                                   // 1 or 0
   std::optional<double> ratio_median, ratio_ci_low, ratio_ci_high;  // time over that of the variant measured beside it (--against)
   std::optional<double> gflops_per_s, gbytes_per_s;
@@ -44,7 +45,7 @@ inline constexpr double unstable_above = 0.10;
 // It ran to the end and was clocked.
 bool timed(const Row& row);
 
-// The meters of a row agree when booked workspace + parameters and measured peak differ by at most 10 % + 4 MiB.
+// The meters of a row agree when booked workspace + parameters + state and measured peak differ by at most 10 % + 4 MiB.
 bool meters_agree(const Measurement& m);
 
 }  // namespace attn

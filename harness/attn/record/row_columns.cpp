@@ -56,7 +56,7 @@ void time_columns(Columns& c) {
   const auto figure = [&](std::string name, std::string doc, std::string unit, std::optional<double> Figures::*member) {
     follows(c, {std::move(name), std::move(doc), std::move(unit), Role::measure, lower}, member);
   };
-  figure("time_median_s", "median of the samples, seconds a run", "s", &Figures::time_median_s);
+  figure("time_median_s", "median of the samples, seconds a run; of a decode, a step", "s", &Figures::time_median_s);
   figure("time_mad_s", "median absolute deviation of the samples", "s", &Figures::time_mad_s);
   figure("time_min_s", "smallest sample", "s", &Figures::time_min_s);
   figure("time_ci_low_s", "95 % interval of the median, lower end", "s", &Figures::time_ci_low_s);
@@ -64,6 +64,11 @@ void time_columns(Columns& c) {
   c.derived({"samples", "number of timed samples", "", Role::measure},
             [](const Row& r) { return timed(r) ? print_field(r.measurement.samples_s.size()) : ""; });
   figure("unstable", "1: the interval is wider than 10 % of the median", "", &Figures::unstable);
+  follows(c,
+          {"tokens_per_s", "of a decode: new tokens of all sequences a second, step over time_median_s", "tokens/s", Role::measure,
+           higher},
+          &Figures::tokens_per_s);
+  figure("append_s", "of a decode: what of a step takes up its tokens, median of samples of its own", "s", &Figures::append_s);
   c.number_if(
       {"mixer_share", "the mixer's share of a layer's time, in the same samples (--scope layer)", "", Role::measure},
       [](const Row& r) { return timed(r) && r.measurement.mixer_share > 0; },
@@ -117,16 +122,22 @@ void memory_columns(Columns& c) {
   c.number_if(
       {"parameter_bytes", "learned tensors and random tables", "bytes", Role::measure, lower}, ran,
       [](auto& r) -> auto& { return r.measurement.parameter_bytes; });
+  c.number_if(
+      {"state_bytes", "of a decode: what is kept of the context to answer its steps, of all sequences", "bytes", Role::measure,
+       lower},
+      [](const Row& r) { return ran(r) && r.measurement.state_bytes > 0; },
+      [](auto& r) -> auto& { return r.measurement.state_bytes; });
   const auto metered = [](const Row& r) { return ran(r) && r.measurement.peak_rss_bytes >= 0; };
   c.add(
-      {"peak_rss_bytes", "peak of resident memory over parameters, workspace and first run, above the level after planning",
+      {"peak_rss_bytes", "peak of resident memory over parameters, workspace, state and first run, above the level after planning",
        "bytes", Role::measure, lower},
       [metered](const Row& r) { return metered(r) ? print_field(r.measurement.peak_rss_bytes) : ""; },
       [](Row& r, const std::string& field) {
         r.measurement.peak_rss_bytes = -1;
         return field.empty() || read_field(field, r.measurement.peak_rss_bytes);
       });
-  c.derived({"meters_agree", "1: peak_rss_bytes is workspace_bytes + parameter_bytes within 10 % + 4 MiB", "", Role::measure},
+  c.derived({"meters_agree", "1: peak_rss_bytes is workspace_bytes + parameter_bytes + state_bytes within 10 % + 4 MiB", "",
+             Role::measure},
             [metered](const Row& r) { return metered(r) ? std::to_string(meters_agree(r.measurement)) : ""; });
 }
 

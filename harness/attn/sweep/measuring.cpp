@@ -30,6 +30,7 @@ Measurement merged(const std::vector<Measurement>& rounds) {
     if (r > 0) {
       whole.samples_s.insert(whole.samples_s.end(), round.samples_s.begin(), round.samples_s.end());
       whole.against_s.insert(whole.against_s.end(), round.against_s.begin(), round.against_s.end());
+      whole.append_s.insert(whole.append_s.end(), round.append_s.begin(), round.append_s.end());
       whole.remeasured += round.remeasured;
     }
     if (whole.disturbed.empty()) whole.disturbed = round.disturbed;
@@ -106,6 +107,7 @@ Measurement Measuring::measured(const Course& course, std::size_t round) const {
   Measurement m = course.rounds.back();
   m.samples_s.clear();
   m.against_s.clear();
+  m.append_s.clear();
   return m;
 }
 

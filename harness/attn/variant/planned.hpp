@@ -34,8 +34,14 @@ class Planned {
   }
 
   // Planned for decoding: see Plan.
-  void absorb(const Arrays& tokens, State& state) const { plan_->absorb(tokens, parameters_, state, *workspace_); }
-  void answer(const Arrays& queries, const State& state) const { plan_->answer(queries, parameters_, state, *workspace_); }
+  void absorb(const Arrays& tokens, State& state) const { absorb(tokens, parameters_, state); }
+  void absorb(const Arrays& tokens, const ParameterSet<float>& parameters, State& state) const {
+    plan_->absorb(tokens, parameters, state, *workspace_);
+  }
+  void answer(const Arrays& queries, const State& state) const { answer(queries, parameters_, state); }
+  void answer(const Arrays& queries, const ParameterSet<float>& parameters, const State& state) const {
+    plan_->answer(queries, parameters, state, *workspace_);
+  }
   void merge(State& into, const State& later) const { plan_->merge(into, later); }
 
   const ParameterSet<float>& parameters() const { return parameters_; }

@@ -55,3 +55,38 @@ TEST_CASE("a state's tensors are as the spec says before the first token, and it
   for (index_t b = 0; b < 3; ++b)
     for (index_t h = 0; h < 2; ++h) CHECK(state["peak"].f32<2>()(b, h) == -1);
 }
+
+TEST_CASE("tokens that come again after a rewind take the rows of those that went") {
+  State state(rows(4), 1);
+  append(state, 4);
+  state.rewind(2);
+  CHECK((state.length() == 2 && state.end() == 2));
+  state["v"].f32_out()(0, 0, 3, 0) = -1;
+  append(state, 1);
+  CHECK((state.length() == 3 && held(state) == std::vector<float>{0, 1, 2, -1}));
+}
+
+TEST_CASE("a ring that is rewound goes on where it was") {
+  State state(rows(3), 1);
+  append(state, 5);
+  CHECK(held(state) == std::vector<float>{3, 4, 2});
+  state.rewind(1);
+  append(state, 1);
+  CHECK((state.length() == 5 && held(state) == std::vector<float>{3, 4, 2}));
+}
+
+TEST_CASE("sums keep what was folded into them when the length goes back") {
+  State state({.tensors = {{.name = "sums", .extents = {2}, .at_first = 7}}}, 1);
+  state.advance(3);
+  state.rewind(1);
+  CHECK((state.length() == 2 && state["sums"].f32<2>()(0, 1) == 7));
+}
+
+TEST_CASE("a copy has the same tokens in memory of its own") {
+  State state(rows(3), 1);
+  append(state, 5);
+  const State copy = state.copy();
+  CHECK((copy.length() == 5 && copy.end() == 5 && held(copy) == held(state)));
+  append(state, 1);
+  CHECK(held(copy) == std::vector<float>{3, 4, 2});
+}

@@ -78,6 +78,7 @@ Row full_row() {
   m.samples_s = {1.0 / 3, 2.0 / 7, 0.31234567891, 0.29};
   m.against = "full:score=scaled";
   m.against_s = {0.1234567891, 0.2, 0.21, 1e-9};
+  m.append_s = {0.125, 0.0625, 0.03125};
   m.mixer_share = 2.0 / 3;
   m.variant_note = "100 % of \"it\"";
   m.gate = {.done = true, .scope = "rows", .max_abs = 1e-7 / 3, .relative = 2e-8, .allowance_abs = 3e-6};
@@ -108,12 +109,12 @@ Row full_row() {
   m.output_file = "a b/c,d.npy";
   m.workspace_bytes = 3;
   m.parameter_bytes = 5;
+  m.state_bytes = 6;
   m.peak_rss_bytes = 7;
   m.setup_s = 1.7;
   m.fma_gflops = 11.0 / 3;
   m.disturbed = "load 3;\ttwo \xC3\xA4";
   m.remeasured = 2;
-  row = make_row(row.cell, m, {.isa = "avx2", .fma_gflops = 4, .exp_gexps = 0.125, .read_gbs = 3});
   row.cell.problem = {.batch = 2,
                       .heads = 6,
                       .kv_heads = 3,
@@ -122,7 +123,8 @@ Row full_row() {
                       .head_dim = 11,
                       .value_dim = 13,
                       .causal = true,
-                      .pass = Pass::forward_backward};
+                      .pass = Pass::decode};
+  row = make_row(row.cell, m, {.isa = "avx2", .fma_gflops = 4, .exp_gexps = 0.125, .read_gbs = 3});
   row.cell.scope = Scope::layer;
   row.cell.seed = std::uint64_t{1} << 62;
   row.cell.threads = 17;
@@ -296,8 +298,10 @@ TEST_CASE("a cell and its row read back have the same key") {
 
 TEST_CASE("the key changes with each of its fields, and with nothing else") {
   const auto& infos = row_schema().infos();
-  const auto record = row_schema().record(full_row());
-  const std::string key = row_schema().key(full_row());
+  Row full = full_row();
+  full.cell.problem.pass = Pass::forward_backward;
+  const auto record = row_schema().record(full);
+  const std::string key = row_schema().key(full);
   const std::map<std::string, std::string> others = {
       {"kv_dtype", ""}, {"dtype", ""}, {"pass", "forward"}, {"scope", "mixer"}, {"causal", "0"}};
   std::size_t keys = 0;
@@ -307,7 +311,7 @@ TEST_CASE("the key changes with each of its fields, and with nothing else") {
     auto changed = record;
     const auto other = others.find(infos[c].name);
     changed[c] = other != others.end() ? other->second : infos[c].holds == Holds::text ? (record[c].empty() ? "1" : "") : "1";
-    if (infos[c].name.ends_with("dtype")) {  // f32 is the only number type
+    if (infos[c].name.ends_with("dtype") || infos[c].name == "step") {  // f32 is the only number type, and this pass has no steps
       ++keys;
       continue;
     }
@@ -317,6 +321,26 @@ TEST_CASE("the key changes with each of its fields, and with nothing else") {
     keys += infos[c].role == Role::key;
   }
   CHECK(keys == axes().size() + 2);  // that of the variants is three columns
+}
+
+TEST_CASE("the step is in the key of a decode, and no other pass has one") {
+  Row one = full_row(), two = full_row();
+  two.cell.problem.q_len = 2;
+  CHECK((field(one, "step") == "5" && field(two, "step") == "2" && field(one, "q_len") == "7" && field(two, "q_len") == "7"));
+  CHECK(row_schema().key(one) != row_schema().key(two));
+  auto record = row_schema().record(sample_row());
+  std::string& step = record[column_index(row_schema().infos(), "step")];
+  CHECK(step.empty());
+  step = "1";
+  CHECK_FALSE(row_schema().row(record));
+}
+
+TEST_CASE("a decode tells its tokens a second, and apart what it takes to take them up") {
+  const Row row = full_row();
+  CHECK(std::stod(field(row, "tokens_per_s")) == Approx(2 * 5 / row.figures.time_median_s.value()));
+  CHECK(field(row, "append_s") == "0.0625");
+  CHECK(field(row, "state_bytes") == "6");
+  for (const char* name : {"tokens_per_s", "append_s", "state_bytes"}) CHECK(field(sample_row(), name).empty());
 }
 
 TEST_CASE("two keys are alike only if all their fields are") {
@@ -364,6 +388,8 @@ TEST_CASE("the meters agree within a tenth and four MiB") {
   CHECK(meters_agree(m));
   m.peak_rss_bytes = index_t{115} << 20;
   CHECK_FALSE(meters_agree(m));
+  m.state_bytes = index_t{4} << 20;
+  CHECK(meters_agree(m));
   m.peak_rss_bytes = -1;
   CHECK_FALSE(meters_agree(m));
 }

@@ -1,0 +1,220 @@
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "attn/cell/axes.hpp"
+#include "attn/cell/cell_run.hpp"
+#include "attn/cell/grid.hpp"
+#include "catch.hpp"
+
+using namespace attn;
+
+namespace {
+
+const Registry& registry() {
+  static const Registry all = [] {
+    Registry r;
+    register_builtin_variants(r);
+    return r;
+  }();
+  return all;
+}
+
+Result<std::vector<Block>> grid(Asked asked) {
+  asked.insert({"variant", {"full"}});
+  const auto lines = parse_grid(asked, registry());
+  REQUIRE(lines);
+  return make_blocks(*lines);
+}
+
+Cell only(const Asked& asked) {
+  const auto blocks = grid(asked);
+  REQUIRE(blocks);
+  REQUIRE(blocks->size() == 1);
+  return blocks->front().cells.front();
+}
+
+Cell decode(const std::string& variant, index_t context, index_t step) {
+  return only({{"variant", {variant}},
+               {"q_len", {std::to_string(context)}},
+               {"step", {std::to_string(step)}},
+               {"pass", {"decode"}},
+               {"heads", {"4"}},
+               {"kv_heads", {"2"}},
+               {"head_dim", {"16"}},
+               {"threads", {"2"}}});
+}
+
+std::unique_ptr<CellRun> opened(const Cell& cell) {
+  auto run = CellRun::open(registry(), cell, false);
+  INFO((run ? std::string() : run.reason()));
+  REQUIRE(run);
+  (*run)->equip(make_parameters((*run)->specs(), cell.seed, (*run)->fitted()));
+  return *std::move(run);
+}
+
+std::vector<float> output(const CellRun& run) {
+  const auto out = run.output();
+  return {out.data_handle(), out.data_handle() + out.size()};
+}
+
+void forget(const CellRun& run) {
+  const auto out = run.output();
+  std::fill_n(out.data_handle(), out.size(), std::numeric_limits<float>::quiet_NaN());
+}
+
+// Largest distance of a step's outputs from the last rows of the whole sequence.
+double distance(const CellRun& whole, const CellRun& step) {
+  const auto all = whole.output(), last = step.output();
+  double most = 0;
+  for (index_t h = 0; h < last.extent(1); ++h)
+    for (index_t i = 0; i < last.extent(2); ++i)
+      for (index_t d = 0; d < last.extent(3); ++d) {
+        const double x = std::abs(last(0, h, i, d) - all(0, h, all.extent(2) - last.extent(2) + i, d));
+        most = x <= most ? most : std::isnan(x) ? std::numeric_limits<double>::infinity() : x;
+      }
+  return most;
+}
+
+}  // namespace
+
+TEST_CASE("--n is the context of a decode, --step its new tokens, and it is causal") {
+  const Cell cell = decode("full", 100, 3);
+  const Problem& p = cell.problem;
+  CHECK((p.kv_len == 100 && p.q_len == 3 && p.causal && p.pass == Pass::decode));
+  CHECK(decode("full", 100, 1).problem.q_len == 1);
+  CHECK(to_string(axis_of("q_len").get(cell)) == "100");
+  CHECK(to_string(axis_of("step").get(cell)) == "3");
+
+  const std::string told = heading(cell);
+  CHECK(told.find("q_len=100 causal=1") == 0);
+  CHECK(told.find("pass=decode step=3") != std::string::npos);
+  CHECK(told.find("kv_len") == std::string::npos);
+  CHECK(heading(decode("full", 100, 1)).find("step") == std::string::npos);
+}
+
+TEST_CASE("a decode crosses to a worker, and its flags ask for it again") {
+  const Cell cell = decode("full", 100, 3);
+  Cell copy = decode("full", 7, 1);  // what it held is gone
+  Settings settings;
+  from_json(to_json(cell, settings), copy, settings);
+  CHECK((copy.problem == cell.problem && cell_key(copy) == cell_key(cell)));
+
+  Asked asked;
+  const auto arguments = arguments_for(cell);
+  for (std::size_t i = 0; i < arguments.size(); i += 2) {
+    for (const Axis& axis : axes()) {
+      if ("--" + axis.flag == arguments[i]) asked[axis.name] = {arguments[i + 1]};
+    }
+  }
+  CHECK(only(asked).problem == cell.problem);
+}
+
+TEST_CASE("other passes know no steps: their cells are one, whatever is asked") {
+  const auto blocks = grid({{"q_len", {"64"}}, {"pass", {"forward,decode"}}, {"step", {"1,4"}}});
+  REQUIRE(blocks);
+  CHECK(blocks->size() == 3);
+  const Cell& forward = blocks->front().cells.front();
+  CHECK((forward.problem.pass == Pass::forward && forward.problem.q_len == 64 && forward.problem.kv_len == 64));
+  CHECK(to_string(axis_of("step").get(forward)).empty());
+  CHECK(heading(forward).find("step") == std::string::npos);
+  for (const std::string& argument : arguments_for(forward)) CHECK(argument != "--step");
+}
+
+TEST_CASE("keys beside the context of a decode are refused") {
+  const auto blocks = grid({{"q_len", {"64"}}, {"kv_len", {"128"}}, {"pass", {"decode"}}});
+  REQUIRE_FALSE(blocks);
+  CHECK(blocks.reason().find("--kv-len is given with --pass decode") == 0);
+}
+
+TEST_CASE("a step gives the last rows of the whole sequence, whether its state keeps tokens or folds them") {
+  for (const std::string variant : {"full", "linear", "cosformer"}) {
+    for (const auto& [context, step] : {std::pair{70, 1}, {70, 3}, {1500, 1}, {1500, 70}, {5, 5}, {1, 1}}) {
+      INFO(variant << " " << context << " " << step);
+      Cell whole = decode(variant, context, context);
+      axis_of("pass").set(whole, "forward");
+      REQUIRE(whole.problem.self_attention());
+      const auto all = opened(whole), last = opened(decode(variant, context, step));
+      all->run();
+      last->run();
+      CHECK(distance(*all, *last) < 2e-5);
+    }
+  }
+}
+
+TEST_CASE("a step can be taken again and again, also after its tokens alone were taken up") {
+  for (const std::string variant : {"full", "linear"}) {
+    const auto run = opened(decode(variant, 300, 2));
+    run->run();
+    const auto first = output(*run);
+    for (int i = 0; i < 3; ++i) {
+      forget(*run);
+      if (i == 1) run->append();
+      run->again();
+      const auto again = output(*run);
+      CHECK(std::ranges::none_of(again, [](float x) { return std::isnan(x); }));
+      // Sums go on; rows of tokens are the same again.
+      if (variant == "full") CHECK(std::memcmp(again.data(), first.data(), first.size() * sizeof(float)) == 0);
+    }
+  }
+}
+
+TEST_CASE("a run on other tensors leaves the state of the clocked one alone") {
+  const auto run = opened(decode("linear", 300, 1));
+  run->run();
+  run->again();
+  const auto second = output(*run);
+  run->run();  // from an empty state
+  const Buffer memory = output_buffer(run->problem());
+  Arrays other = run->arrays();
+  other.out = output_view(run->problem(), memory);
+  run->run(other, run->parameters());
+  const auto fresh = output(*run);
+  CHECK(std::equal(fresh.begin(), fresh.end(), memory.as<float>()));
+  run->again();
+  CHECK(output(*run) == second);
+}
+
+TEST_CASE("the memory of a state is that of its tokens, or of its sums") {
+  const index_t tokens = 300 * 2 * (16 + 16) * 4;
+  CHECK(opened(decode("full", 300, 1))->state_bytes() == tokens);
+  CHECK(opened(decode("linear", 300, 1))->state_bytes() == opened(decode("linear", 3000, 1))->state_bytes());
+  Cell forward = decode("full", 300, 1);
+  axis_of("pass").set(forward, "forward");
+  CHECK(opened(forward)->state_bytes() == 0);
+}
+
+TEST_CASE(
+    "a step costs its queries against tokens that are kept, and where they are folded itself and its state read and written") {
+  const auto cost = [](const std::string& variant, index_t context, index_t step) {
+    const Cell cell = decode(variant, context, step);
+    return registry().configure(variant).value()->cost(cell.problem);
+  };
+  // Four heads of 16 share two kv heads; a query costs two products with every key.
+  CHECK(cost("full", 1000, 1).flops == 4 * 1000 * (2 * 16 + 2 * 16));
+  CHECK(cost("full", 1000, 1).bytes == 4 * (4 * 16 + 4 * 16 + 2 * 1000 * (16 + 16)));
+  CHECK(cost("linear", 1000, 1).flops == cost("linear", 10, 1).flops);
+  CHECK(cost("linear", 1000, 3).flops == 3 * cost("linear", 1000, 1).flops);
+  const index_t sums = 2 * (16 * 16 + 16), token = 4 * 16 + 4 * 16 + 2 * (16 + 16);
+  CHECK(cost("linear", 1000, 1).bytes == 4 * (2 * sums + token));
+  CHECK(cost("linear", 1000, 3).bytes == 4 * (2 * sums + 3 * token));
+}
+
+TEST_CASE("a training step costs its two passes") {
+  const auto full = registry().configure("full");
+  REQUIRE(full);
+  Problem p{.q_len = 100, .kv_len = 100};
+  const Cost forward = (*full)->cost(p);
+  p.pass = Pass::forward_backward;
+  const Cost both = (*full)->cost(p);
+  CHECK((both.flops == 3.5 * forward.flops && both.bytes == 3 * forward.bytes && both.exps == 2 * forward.exps));
+}
+
+TEST_CASE("a layer is not decoded") {
+  Cell cell = decode("full", 64, 1);
+  cell.scope = Scope::layer;
+  CHECK(CellRun::open(registry(), cell, false).reason() ==
+        "a layer is timed whole, not in steps: --pass decode takes --scope mixer");
+}
