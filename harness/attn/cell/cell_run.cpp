@@ -187,14 +187,4 @@ void CellRun::decode(const Arrays& arrays, const ParameterSet<float>& parameters
   take_step(*planned_, step_of(arrays), parameters, state);
 }
 
-Cost CellRun::cost() const {
-  Cost cost = variant_->cost(cell_.problem);
-  if (!gradients_) return cost;
-  const Cost back = variant_->backward_cost(cell_.problem);
-  cost.flops += back.flops;
-  cost.bytes += back.bytes;
-  cost.exps += back.exps;
-  return cost;
-}
-
 }  // namespace attn

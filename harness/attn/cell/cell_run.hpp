@@ -54,7 +54,7 @@ class CellRun {
   bool decodes() const { return cell_.problem.pass == Pass::decode; }
   // What the runs so far took; null unless the scope is the layer.
   const LayerClock* layer_clock() const { return layer_clock_.get(); }
-  Cost cost() const;
+  Cost cost() const { return variant_->cost(cell_.problem); }
   const Arena& arena() const { return *arena_; }
   index_t workspace_bytes() const { return planned_->workspace_bytes(); }
   index_t state_bytes() const;  // 0: no decode

@@ -186,20 +186,7 @@ class LayerVariant final : public Variant {
     return all;
   }
 
-  // The products beside the mixer's work; norms and sums are some 20 flops for each of their 2 * width. What must move is x, the
-  // layer's output and every parameter.
-  Cost cost(const Problem& p) const override {
-    const LayerShape shape = shape_of(p);
-    const auto tokens = static_cast<double>(p.batch * p.q_len), width = static_cast<double>(shape.width);
-    const double projections = 1 + (reads_queries(*mixer_) ? 2 : 0) + (reads_values(*mixer_) ? 1 : 0);
-    Cost cost = mixer_->cost(p);
-    cost.flops += 2 * tokens * width * (projections * width + 2 * static_cast<double>(shape.mlp));
-    cost.bytes = 2 * static_cast<double>(bytes_of(p.dtype, p.batch * p.q_len * shape.width)) +
-                 static_cast<double>(parameter_bytes(parameters(p)));
-    return cost;
-  }
   Status supports_backward(const Problem&) const override { return refuse("has no backward pass of its own"); }
-  Cost backward_cost(const Problem&) const override { return {}; }
   std::vector<InputSpec> inputs(const Problem&) const override { return {}; }
   StateSpec state(const Problem& p) const override { return mixer_->state(p); }
   bool steps() const override { return false; }
@@ -219,6 +206,20 @@ class LayerVariant final : public Variant {
   std::string note(const Problem&, const Arrays&) const override { return {}; }  // of inputs that the mixer does not see
 
  protected:
+  // The products beside the mixer's work; norms and sums are some 20 flops for each of their 2 * width. What must move is x, the
+  // layer's output and every parameter.
+  Cost page_cost(const Problem& p) const override {
+    const LayerShape shape = shape_of(p);
+    const auto tokens = static_cast<double>(p.batch * p.q_len), width = static_cast<double>(shape.width);
+    const double projections = 1 + (reads_queries(*mixer_) ? 2 : 0) + (reads_values(*mixer_) ? 1 : 0);
+    Cost cost = mixer_->cost(p);
+    cost.flops += 2 * tokens * width * (projections * width + 2 * static_cast<double>(shape.mlp));
+    cost.bytes = 2 * static_cast<double>(bytes_of(p.dtype, p.batch * p.q_len * shape.width)) +
+                 static_cast<double>(parameter_bytes(parameters(p)));
+    return cost;
+  }
+  Cost backward_cost(const Problem&) const override { return {}; }
+
   Status supports_options(const Problem& p) const override {
     if (Status status = mixer_->supports(p); !status) return status;
     return supports_unseen(*mixer_, p);

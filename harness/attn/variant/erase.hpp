@@ -124,7 +124,8 @@ class PlanOf final : public Plan {
       state.append(tokens);
     }
   }
-  void answer(const Arrays& queries, const ParameterSet<float>& parameters, const State& state, Workspace& workspace) const override {
+  void answer(const Arrays& queries, const ParameterSet<float>& parameters, const State& state,
+              Workspace& workspace) const override {
     if constexpr (HasSteps<V>) {
       variant_.answer(ArraysOf<V>(queries), parameters, state, workspace);
     } else {
@@ -196,17 +197,9 @@ class VariantOf final : public Variant {
       return {};
     }
   }
-  Cost cost(const Problem& p) const override { return V::cost(p, options_); }
   Status supports_backward(const Problem& p) const override {
     if (implementation_) return implementation_->supports_backward(p, name().options);
     return erase::supports_backward<V>(p, options_);
-  }
-  Cost backward_cost(const Problem& p) const override {
-    if constexpr (requires { V::backward_cost(p, options_); }) {
-      return V::backward_cost(p, options_);
-    } else {
-      return softmax_backward_cost(V::cost(p, options_));
-    }
   }
   StateSpec state(const Problem& p) const override {
     if constexpr (requires { V::state(p, options_); }) {
@@ -234,6 +227,14 @@ class VariantOf final : public Variant {
   }
 
  protected:
+  Cost page_cost(const Problem& p) const override { return V::cost(p, options_); }
+  Cost backward_cost(const Problem& p) const override {
+    if constexpr (requires { V::backward_cost(p, options_); }) {
+      return V::backward_cost(p, options_);
+    } else {
+      return softmax_backward_cost(V::cost(p, options_));
+    }
+  }
   Status supports_options(const Problem& p) const override {
     if (Status status = erase::supports<V>(p, options_); !status || !implementation_) return status;
     return implementation_->supports(p, name().options);

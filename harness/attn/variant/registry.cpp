@@ -68,7 +68,9 @@ std::string names_of(std::span<const DType> dtypes) {
 
 }  // namespace
 
-void Plan::absorb(const Arrays&, const ParameterSet<float>&, State&, Workspace&) const { ATTN_ASSERT(false && "plans no decoding"); }
+void Plan::absorb(const Arrays&, const ParameterSet<float>&, State&, Workspace&) const {
+  ATTN_ASSERT(false && "plans no decoding");
+}
 void Plan::answer(const Arrays&, const ParameterSet<float>&, const State&, Workspace&) const {
   ATTN_ASSERT(false && "plans no decoding");
 }
@@ -101,6 +103,22 @@ Status Variant::supports(const Problem& p) const {
   if (i.reads == Reads::x && p.head_dim != p.value_dim) return no("maps x to x and needs value_dim equal to head_dim");
   if (Status own = supports_options(p); !own) return no(own.reason());
   return {};
+}
+
+Cost Variant::cost(const Problem& p) const {
+  if (p.pass == Pass::decode) return step_cost(p);
+  const Cost forward = page_cost(p);
+  return p.pass == Pass::forward ? forward : forward + backward_cost(p);
+}
+
+Cost Variant::step_cost(const Problem& p) const {
+  const StateSpec kept = state(p);
+  if (kept.of_tokens) return page_cost(p);
+  Problem tokens = p;
+  tokens.kv_len = p.q_len;
+  Cost cost = page_cost(tokens);
+  cost.bytes += 2 * static_cast<double>(p.batch * kept.bytes());
+  return cost;
 }
 
 Status Variant::supports_decode(const Problem& p) const {

@@ -46,6 +46,8 @@ struct Cost {
   double flops = 0;  // a multiply-add is two
   double bytes = 0;  // each input read once, the output written once
   double exps = 0;   // exp, tanh, sin and the like
+
+  friend Cost operator+(const Cost& a, const Cost& b) { return {a.flops + b.flops, a.bytes + b.bytes, a.exps + b.exps}; }
 };
 
 // Q, K, V read and the output written once, in bytes.
@@ -128,11 +130,11 @@ class Variant {
   virtual Parameters parameters(const Problem& p) const = 0;
   // What it reads beside q, k and v: Arrays::more has these by name.
   virtual std::vector<InputSpec> inputs(const Problem& p) const = 0;
-  virtual Cost cost(const Problem& p) const = 0;
+  // Of the problem's pass. A step that tokens are folded in costs what they would as a sequence of their own, and its state is read and
+  // written.
+  Cost cost(const Problem& p) const;
   // Whether plans have a backward pass of their own. Without one, gradients come from the definition, on the algebra's tape.
   virtual Status supports_backward(const Problem& p) const = 0;
-  // The cost of the backward pass alone: what the page says, else softmax_backward_cost.
-  virtual Cost backward_cost(const Problem& p) const = 0;
   // What must be kept of one sequence to answer later queries about it: what the page says, else all that it reads of the tokens.
   virtual StateSpec state(const Problem& p) const = 0;
   index_t state_bytes(const Problem& p) const { return state(p).bytes(); }
@@ -149,9 +151,14 @@ class Variant {
 
  protected:
   virtual Status supports_options(const Problem& p) const = 0;
+  // What the page says of the forward pass, or of queries about a state of tokens; and of the backward pass alone, else
+  // softmax_backward_cost.
+  virtual Cost page_cost(const Problem& p) const = 0;
+  virtual Cost backward_cost(const Problem& p) const = 0;
 
  private:
   Status supports_decode(const Problem& p) const;
+  Cost step_cost(const Problem& p) const;
 
   VariantName name_;
   std::string short_name_;
