@@ -1,4 +1,4 @@
-#include "attn/kernels/softmax/engine.hpp"
+#include "attn/kernels/softmax/attention.hpp"
 #include "attn/variant/variant.hpp"
 
 namespace attn {
@@ -8,6 +8,8 @@ namespace attn {
 //   Vaswani et al. 2017, arXiv:1706.03762, section 3.2.1; online softmax: Milakov & Gimelshein 2018, arXiv:1805.02867
 //   useful flops 2 N M (D + Dv), half when causal; workspace a few tiles a worker
 struct Full {
+  using Engine = kernels::Attention;
+
   static VariantInfo info() {
     return {.title = "Full attention, fused",
             .formula = "out_i = sum_j softmax_j(q_i.k_j / sqrt(D)) v_j",
@@ -37,7 +39,7 @@ struct Full {
   }
 
  private:
-  kernels::SoftmaxEngine engine_;
+  Engine engine_;
 };
 ATTN_VARIANT(full, Full)
 

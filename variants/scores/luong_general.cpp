@@ -1,7 +1,7 @@
 #include <algorithm>
 
 #include "attn/kernels/dense/gemm.hpp"
-#include "attn/kernels/softmax/engine.hpp"
+#include "attn/kernels/softmax/attention.hpp"
 #include "attn/variant/variant.hpp"
 
 namespace attn {
@@ -11,6 +11,8 @@ namespace attn {
 //   Luong et al. 2015, arXiv:1508.04025, section 3.1 (general); W = I / sqrt(D) is full attention
 //   useful flops 2 N D^2 + 2 N M (D + Dv) a head, the second half when causal; workspace N D a head
 struct LuongGeneral {
+  using Engine = kernels::Attention;
+
   static VariantInfo info() {
     return {.title = "Luong attention, general score",
             .formula = "out_i = sum_j softmax_j(q_i W k_j) v_j",
@@ -42,18 +44,23 @@ struct LuongGeneral {
   LuongGeneral(const Problem& p, const NoOptions&, WorkspacePlan& workspace)
       : p_(p), queries_(workspace.shared<float>(p.batch * p.heads * p.q_len * p.head_dim)), engine_(p, {.scale = 1.0}, workspace) {}
 
-  void run(const FloatArrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
+  void run(const Arrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
     const auto w = parameters.view<3>("W");
+    const View<const float, 4> given = a.q.f32();
     const View<float, 4> queries(workspace.shared(queries_).data(), {p_.batch, p_.heads, p_.q_len, p_.head_dim});
     const index_t tiles = (p_.q_len + tile_rows - 1) / tile_rows;
     parallel_tasks(p_.batch * p_.heads * tiles, [&](index_t task, int) {
-      const index_t first = task % tiles * tile_rows, rows = std::min(tile_rows, p_.q_len - first);
       const index_t h = task / tiles % p_.heads, b = task / tiles / p_.heads;
-      const auto q = a.q[b][h];
+      const index_t count = a.lengths.empty() ? p_.q_len : p_.sequence(a.lengths[static_cast<std::size_t>(b)]).q_len;
+      const index_t first = task % tiles * tile_rows, rows = std::min(tile_rows, count - first);
+      if (rows <= 0) return;
+      const auto q = given[b][h];
       kernels::gemm(rows, p_.head_dim, p_.head_dim, {q.row(first), q.stride(0)}, {w[h].data_handle(), p_.head_dim},
                     {queries[b][h].row(first), p_.head_dim});
     });
-    engine_.run({queries, a.k, a.v, a.out}, workspace, [](const kernels::QueryBlock&, kernels::KeyList& keys) { keys.all(); });
+    kernels::EngineArrays arrays = a;
+    arrays.q = queries;
+    engine_.run(arrays, workspace, kernels::all_keys);
   }
 
  private:
@@ -61,7 +68,7 @@ struct LuongGeneral {
 
   Problem p_;
   Booking<float> queries_;
-  kernels::SoftmaxEngine engine_;
+  Engine engine_;
 };
 ATTN_VARIANT(luong_general, LuongGeneral)
 

@@ -1,7 +1,7 @@
 #include <cmath>
 
 #include "attn/kernels/dense/rows.hpp"
-#include "attn/kernels/softmax/engine.hpp"
+#include "attn/kernels/softmax/attention.hpp"
 #include "attn/variant/variant.hpp"
 
 namespace attn {
@@ -12,6 +12,8 @@ namespace attn {
 //   useful flops 2 N M (D + Dv), half when causal; the softmax engine's workspace and N numbers a head
 // Softmax times sigmoid(ln sum_j e^(x_ij)), which the engine knows.
 struct Softmax1 {
+  using Engine = kernels::Attention;
+
   static VariantInfo info() {
     return {.title = "Softmax with a zero key",
             .formula = "out_i = sum_j e^(q_i.k_j / sqrt(D)) v_j / (1 + sum_j e^(q_i.k_j / sqrt(D)))",
@@ -39,22 +41,23 @@ struct Softmax1 {
       : p_(p), lse_(workspace.shared<float>(p.batch * p.heads * p.q_len)), engine_(p, {}, workspace) {}
 
   // The zero key makes lse' = ln(1 + e^lse) of each row's lse, and the output e^(lse - lse') of the softmax.
-  void run(const FloatArrays& a, const ParameterSet<float>&, Workspace& workspace) const {
+  void run(const Arrays& a, const ParameterSet<float>&, Workspace& workspace) const {
     const View<float, 3> lse = lse_in(workspace);
-    engine_.run({a.q, a.k, a.v, a.out, lse}, workspace, kernels::all_keys);
+    const View<float, 4> out = a.out.f32_out();
+    engine_.run({a, lse}, workspace, kernels::all_keys);
     parallel_tasks(p_.batch * p_.heads, [&](index_t task, int) {
       const index_t b = task / p_.heads, h = task % p_.heads;
       for (index_t i = 0; i < p_.q_len; ++i) {
         const float without = lse(b, h, i), factor = 1 / (1 + std::exp(-without));
-        const kernels::Into row{a.out[b][h].row(i), p_.value_dim};
+        const kernels::Into row{out[b][h].row(i), p_.value_dim};
         kernels::scale_rows(1, p_.value_dim, row, &factor, row);
         lse(b, h, i) = std::max(without, 0.0f) + std::log1p(std::exp(-std::abs(without)));
       }
     });
   }
   // Weights e^(x - lse') and values, the zero key's being 0: softmax's own gradient.
-  void backward(const FloatArrays& a, const ParameterSet<float>&, const FloatGradients& g, Workspace& workspace) const {
-    engine_.backward({a.q, a.k, a.v, {}, lse_in(workspace)}, {a.out, g.d_out, g.d_q, g.d_k, g.d_v}, workspace, kernels::all_keys);
+  void backward(const Arrays& a, const ParameterSet<float>&, const Gradients& g, Workspace& workspace) const {
+    engine_.backward({a, lse_in(workspace)}, {a, g}, workspace, kernels::all_keys);
   }
 
  private:
@@ -64,7 +67,7 @@ struct Softmax1 {
 
   Problem p_;
   Booking<float> lse_;
-  kernels::SoftmaxEngine engine_;
+  Engine engine_;
 };
 ATTN_VARIANT(softmax1, Softmax1)
 

@@ -1,15 +1,17 @@
-#include "attn/kernels/softmax/engine.hpp"
+#include "attn/kernels/softmax/attention.hpp"
 #include "attn/variant/variant.hpp"
 
 namespace attn {
 
 // bigbird: in blocks, a window of three, the first and the last block, and `random` others drawn for each block of queries.
 //   out_i = softmax attention over the keys of blocks {0, nb-1, u-1, u, u+1} u Rand(h, u),  u = floor(i / block);  every block for
-//   u = 0 and u = nb-1;  j <= i when causal (the authors have no causal form), where Rand draws from the blocks before u-1
+//   u = 0 and u = nb-1;  j <= i when causal (the authors have no causal form), where Rand draws from the blocks before u-1 and the last
+//   block is like any other: a token that is decoded cannot know that it stands in it
 //   Zaheer et al. 2020, arXiv:2007.14062, section 2 and appendix D (ITC); blocks drawn uniformly without replacement from those not
 //   in the set already, all of them where there are fewer than `random`
 //   useful flops 2 pairs (D + Dv), pairs ~ N block (5 + random) + 2 N block; workspace the list of blocks
 struct BigBird {
+  using Engine = kernels::Attention;
   struct Options {
     index_t block = 64, random = 3;
   };
@@ -26,7 +28,6 @@ struct BigBird {
             .paper = "Zaheer et al. 2020, arXiv:2007.14062, section 2",
             .cost_in_n = "N block (5+random) D",
             .exactness = Exactness::pattern,
-            .cross = false,
             .grouped_heads = true,
             .randomised = true,
             .time_exponent = 1};
@@ -56,24 +57,42 @@ struct BigBird {
 
   static Status supports(const Problem& p, const Options& o) {
     if (blocks(p, o) > index_t{1} << 24) return refuse("has more blocks than its table can number (2^24): give a larger block");
+    if (p.q_len > p.kv_len) return refuse("draws its random blocks for each block of keys: needs q_len of at most kv_len");
     return {};
   }
 
   static Cost cost(const Problem& p, const Options& o) {
-    const index_t nb = blocks(p, o);
+    const index_t nb = blocks(p, o), shift = p.query_position(0);
     double pairs = 0;
-    for (index_t u = 0; u < nb; ++u) {
+    index_t seen = 0;  // of a kv head
+    std::vector<bool> read(static_cast<std::size_t>(nb), false);
+    for (index_t u = shift / o.block; u < nb; ++u) {
       const auto keys_of = [&](index_t block) { return std::min(p.kv_len, (block + 1) * o.block) - block * o.block; };
-      const auto rows = static_cast<double>(keys_of(u));
+      const index_t before = std::max<index_t>(0, shift - u * o.block);  // rows of the block that are no queries
+      const auto rows = static_cast<double>(keys_of(u) - before);
       index_t keys = 0;
       for (index_t v = 0; v < nb; ++v) {
-        if (in_set(nb, u, v) && (!p.causal || v < u)) keys += keys_of(v);
+        if (!in_set(p, nb, u, v) || (p.causal && v > u)) continue;
+        read[static_cast<std::size_t>(v)] = true;
+        if (!p.causal || v < u) keys += keys_of(v);
       }
       // Random blocks are never the last one, so they are whole.
-      if (!is_edge(nb, u)) keys += o.block * std::min(o.random, static_cast<index_t>(candidates(p, o, u).size()));
-      pairs += rows * static_cast<double>(keys) + (p.causal ? rows * (rows + 1) / 2 : 0);
+      const index_t random = is_edge(p, nb, u) ? 0 : std::min(o.random, static_cast<index_t>(candidates(p, o, u).size()));
+      seen += random * o.block * (p.heads / p.kv_heads);
+      keys += random * o.block;
+      const double own = rows * static_cast<double>(before) + rows * (rows + 1) / 2;
+      pairs += rows * static_cast<double>(keys) + (p.causal ? own : 0);
     }
-    return softmax_cost(p, pairs);
+    for (index_t v = 0; v < nb; ++v)
+      seen += read[static_cast<std::size_t>(v)] ? std::min(p.kv_len, (v + 1) * o.block) - v * o.block : 0;
+    return softmax_cost(p, pairs, [&](index_t i, SeenKeys& keys) { keys.add(i, 0, std::min(seen, p.kv_len) - 1); });
+  }
+
+  // Random blocks may be any of those before.
+  static StateSpec state(const Problem& p, const Options& o) {
+    if (!p.causal || o.random > 0) return kept_tokens(p, p.kv_len);
+    const index_t block = std::min(o.block, p.kv_len);
+    return kept_tokens(p, 2 * block, block);
   }
 
   template <class T>
@@ -83,7 +102,7 @@ struct BigBird {
       const index_t u = i / o.block, v = j / o.block;
       bool drawn = false;
       for (index_t r = 0; r < o.random; ++r) drawn = drawn || static_cast<index_t>(parameters["random_blocks"](head, u, r)) == v;
-      return in_set(nb, u, v) || drawn;
+      return in_set(p, nb, u, v) || drawn;
     });
   }
 
@@ -91,24 +110,33 @@ struct BigBird {
       : p_(p),
         o_(o),
         nb_(blocks(p, o)),
-        engine_(p, {.queries = kernels::QueryBlocks::aligned(o.block)}, workspace),
-        lists_(workspace.shared<std::int32_t>(p.heads * nb_ * list_length())) {}
+        own_blocks_(std::min(nb_, (p.q_len - 1) / o.block + 2)),
+        sequences_(p.ragged || p.pass == Pass::decode ? p.batch : 1),
+        engine_(p, {.queries = kernels::QueryBlocks::aligned(o.block), .heads_apart = o.random > 0, .stretches = list_length() + 2},
+                workspace),
+        lists_(workspace.shared<std::int32_t>(sequences_ * p.heads * own_blocks_ * list_length())) {}
 
-  auto keys(const View<std::int32_t, 3>& lists) const {
+  // The last block is one of the sequence's, not of the list.
+  auto keys(const View<std::int32_t, 4>& lists) const {
     return [=, this](const kernels::QueryBlock& queries, kernels::KeyList& keys) {
-      const index_t u = queries.position(0) / o_.block;
-      if (is_edge(nb_, u)) {
+      const index_t u = queries.position(0) / o_.block, last = (keys.kv_len() - 1) / o_.block;
+      if (is_edge(p_, last + 1, u)) {
         keys.all();
-      } else {
-        const std::int32_t* list = lists[queries.head].row(u);
-        keys.listed_blocks(list + 1, list[0], o_.block);
+        return;
       }
+      const std::int32_t* list = lists[sequences_ > 1 ? queries.batch : 0][queries.head].row(u - queries.shift / o_.block);
+      keys.listed_blocks(list + 1, list[0], o_.block);
+      if (!p_.causal && std::find(list + 1, list + 1 + list[0], last) == list + 1 + list[0]) keys.range(last * o_.block, o_.block);
     };
   }
   void run(const Arrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
-    const View<std::int32_t, 3> lists = lists_in(workspace);
-    for (index_t head = 0; head < p_.heads; ++head) {
-      for (index_t u = 0; u < nb_; ++u) fill_list(parameters, head, u, lists[head].row(u));
+    const View<std::int32_t, 4> lists = lists_in(workspace);
+    for (index_t s = 0; s < sequences_; ++s) {
+      const Problem own = a.lengths.empty() ? p_ : p_.sequence(a.lengths[static_cast<std::size_t>(s)]);
+      const index_t first = own.query_position(0) / o_.block, end = blocks(own, o_);
+      for (index_t head = 0; head < p_.heads; ++head) {
+        for (index_t u = first; u < end; ++u) fill_list(parameters, head, u, lists[s][head].row(u - first));
+      }
     }
     engine_.run(a, workspace, keys(lists));
   }
@@ -117,21 +145,24 @@ struct BigBird {
   }
 
  private:
-  static index_t blocks(const Problem& p, const Options& o) { return (p.kv_len + o.block - 1) / o.block; }
-  static bool is_edge(index_t nb, index_t u) { return u == 0 || u == nb - 1; }
+  static index_t blocks(const Problem& p, const Options& o) { return ceil_div(p.kv_len, o.block); }
+  // Sees everything and is seen by everybody.
+  static bool is_edge(const Problem& p, index_t nb, index_t u) { return u == 0 || (u == nb - 1 && !p.causal); }
   // Block v is in the set of block u without any drawing.
-  static bool in_set(index_t nb, index_t u, index_t v) { return is_edge(nb, u) || is_edge(nb, v) || std::abs(u - v) <= 1; }
+  static bool in_set(const Problem& p, index_t nb, index_t u, index_t v) {
+    return is_edge(p, nb, u) || is_edge(p, nb, v) || std::abs(u - v) <= 1;
+  }
   static std::vector<index_t> candidates(const Problem& p, const Options& o, index_t u) {
     std::vector<index_t> pool;
     for (index_t v = 1; v < (p.causal ? u : blocks(p, o)); ++v) {
-      if (!in_set(blocks(p, o), u, v)) pool.push_back(v);
+      if (!in_set(p, blocks(p, o), u, v)) pool.push_back(v);
     }
     return pool;
   }
 
-  index_t list_length() const { return 1 + 5 + o_.random; }
-  View<std::int32_t, 3> lists_in(const Workspace& workspace) const {
-    return {workspace.shared(lists_).data(), {p_.heads, nb_, list_length()}};
+  index_t list_length() const { return 1 + 4 + o_.random; }
+  View<std::int32_t, 4> lists_in(const Workspace& workspace) const {
+    return {workspace.shared(lists_).data(), {sequences_, p_.heads, own_blocks_, list_length()}};
   }
 
   // A count, then the blocks of u in ascending order.
@@ -140,7 +171,7 @@ struct BigBird {
     const auto add = [&](index_t block) {
       if (block >= 0 && block < nb_ && std::find(list + 1, end, block) == end) *end++ = static_cast<std::int32_t>(block);
     };
-    for (const index_t block : {index_t{0}, u - 1, u, u + 1, nb_ - 1}) add(block);
+    for (const index_t block : {index_t{0}, u - 1, u, u + 1}) add(block);
     for (index_t r = 0; r < o_.random; ++r) add(static_cast<index_t>(parameters.view<3>("random_blocks")(head, u, r)));
     std::sort(list + 1, end);
     list[0] = static_cast<std::int32_t>(end - list - 1);
@@ -149,7 +180,9 @@ struct BigBird {
   Problem p_;
   Options o_;
   index_t nb_;
-  kernels::SoftmaxEngine engine_;
+  index_t own_blocks_;  // that queries of a sequence stand in, at most
+  index_t sequences_;   // whose queries stand in blocks of their own
+  Engine engine_;
   Booking<std::int32_t> lists_;
 };
 ATTN_VARIANT(bigbird, BigBird)

@@ -1,4 +1,4 @@
-#include "attn/kernels/softmax/engine.hpp"
+#include "attn/kernels/softmax/attention.hpp"
 #include "attn/variant/variant.hpp"
 
 namespace attn {
@@ -9,6 +9,7 @@ namespace attn {
 //   useful flops 2 pairs (D + Dv), pairs ~ N (2 window + 1); no workspace that grows with N. Positions equal modulo `step`
 //   only see each other, so each residue class is a sliding window over rows `step` apart: nothing is gathered
 struct Dilated {
+  using Engine = kernels::Attention;
   struct Options {
     index_t window = 64, step = 4;
   };
@@ -25,22 +26,21 @@ struct Dilated {
             .paper = "Beltagy et al. 2020, arXiv:2004.05150, section 3.1",
             .cost_in_n = "N (2 window+1) D",
             .exactness = Exactness::pattern,
-            .cross = false,
             .grouped_heads = true,
             .time_exponent = 1};
   }
 
   static Cost cost(const Problem& p, const Options& o) {
-    return softmax_cost(p, count_pairs(p, [&](index_t i) {
-                          const index_t before = std::min(o.window, i / o.step);
-                          const index_t after = std::min(o.window, (p.kv_len - 1 - i) / o.step);
-                          return 1 + before + (p.causal ? 0 : after);
-                        }));
+    const auto [window, step] = within(p, o);
+    const index_t reach = window * step;
+    return softmax_cost(p, count_pairs(p, [&](index_t i) { return visible_keys(p, i, i - reach, i + reach, step); }),
+                        [&](index_t i, SeenKeys& seen) { seen.add(i, i - reach, i + reach, step); });
   }
 
   // A window and what lies between its keys: the next query reads that.
   static StateSpec state(const Problem& p, const Options& o) {
-    const index_t reach = std::min(o.window, p.kv_len) * std::min(o.step, p.kv_len);
+    const auto [window, step] = within(p, o);
+    const index_t reach = window * step;
     return kept_tokens(p, (p.causal ? 1 : 2) * reach + 1);
   }
 
@@ -53,12 +53,12 @@ struct Dilated {
   }
 
   Dilated(const Problem& p, const Options& o, WorkspacePlan& workspace)
-      : o_{std::min(o.window, p.kv_len), std::min(o.step, p.kv_len)},
-        engine_(p, {.queries = kernels::QueryBlocks::classes(o_.step), .keys_per_query = 2 * o_.window + 1}, workspace) {}
+      : o_(within(p, o)),
+        engine_(p, {.queries = kernels::QueryBlocks::classes(o_.step), .keys_per_query = 2 * o.window + 1}, workspace) {}
 
   auto keys() const {
     return [this](const kernels::QueryBlock& queries, kernels::KeyList& keys) {
-      keys.strided(queries.first % o_.step, o_.step, keys.kv_len()).band(o_.window * o_.step, o_.window * o_.step);
+      keys.strided(floor_mod(queries.position(0), o_.step), o_.step, keys.kv_len()).band(o_.window * o_.step, o_.window * o_.step);
     };
   }
   void run(const Arrays& a, const ParameterSet<float>&, Workspace& workspace) const { engine_.run(a, workspace, keys()); }
@@ -67,8 +67,14 @@ struct Dilated {
   }
 
  private:
+  // Larger ones say the same.
+  static Options within(const Problem& p, const Options& o) {
+    const index_t longest = std::max(p.q_len, p.kv_len);
+    return {std::min(o.window, longest), std::min(o.step, longest)};
+  }
+
   Options o_;
-  kernels::SoftmaxEngine engine_;
+  Engine engine_;
 };
 ATTN_VARIANT(dilated, Dilated)
 

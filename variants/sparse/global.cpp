@@ -1,4 +1,5 @@
-#include "attn/kernels/softmax/engine.hpp"
+#include "attn/kernels/softmax/attention.hpp"
+#include "attn/kernels/softmax/rows_at.hpp"
 #include "attn/variant/variant.hpp"
 
 namespace attn {
@@ -9,6 +10,7 @@ namespace attn {
 //   Beltagy et al. 2020, arXiv:2004.05150, section 3.1; Ainslie et al. 2020, arXiv:2004.08483, section 3 (ETC, tokens in the sequence)
 //   useful flops 2 pairs (D + Dv), pairs = 2 g N - g^2 with g = |G|; workspace a list of keys
 struct Global {
+  using Engine = kernels::Attention;
   struct Options {
     index_t tokens = 16;
     std::vector<index_t> positions;
@@ -26,32 +28,45 @@ struct Global {
             .paper = "Ainslie et al. 2020, arXiv:2004.08483, section 3",
             .cost_in_n = "N g D",
             .exactness = Exactness::pattern,
-            .cross = false,
             .grouped_heads = true,
             .time_exponent = 1};
   }
 
   static Cost cost(const Problem& p, const Options& o) {
     const std::vector<bool> global = is_global(p, o);
-    index_t before = 0;  // global keys up to row i, when causal; all of them otherwise
-    if (!p.causal) before = std::count(global.begin(), global.end(), true);
-    return softmax_cost(p, count_pairs(p, [&](index_t i) {
-                          const bool mine = global[static_cast<std::size_t>(i)];
-                          if (p.causal && mine) ++before;
-                          return mine ? visible_keys(p, i, 0, p.kv_len - 1) : before;
-                        }));
+    const auto globals = global_keys(p, o);
+    return softmax_cost(
+        p,
+        count_pairs(p,
+                    [&](index_t i) {
+                      if (i >= 0 && global[static_cast<std::size_t>(i)]) return visible_keys(p, i, 0, p.kv_len - 1);
+                      if (!p.causal) return static_cast<index_t>(globals.size());
+                      return static_cast<index_t>(std::upper_bound(globals.begin(), globals.end(), i) - globals.begin());
+                    }),
+        [&](index_t i, SeenKeys& seen) {
+          if (i >= 0 && global[static_cast<std::size_t>(i)]) seen.add(i, 0, p.kv_len - 1);
+          for (const std::int32_t j : globals) seen.add(i, j, j);
+        });
+  }
+
+  // Of a causal sequence no token after the last global one is read again.
+  static StateSpec state(const Problem& p, const Options& o) {
+    const auto globals = global_keys(p, o);
+    return p.causal && !globals.empty() ? kept_tokens(p, 0, globals.back() + 1) : kept_tokens(p, p.kv_len);
   }
 
   template <class T>
   static Tensor<T> definition(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>&) {
     const std::vector<bool> global = is_global(p, o);
-    return softmax_attention(
-        p, in, [&](index_t i, index_t j) { return global[static_cast<std::size_t>(i)] || global[static_cast<std::size_t>(j)]; });
+    return softmax_attention(p, in, [&](index_t i, index_t j) {
+      return (i >= 0 && global[static_cast<std::size_t>(i)]) || global[static_cast<std::size_t>(j)];
+    });
   }
 
   Global(const Problem& p, const Options& o, WorkspacePlan& workspace)
       : keys_(global_keys(p, o)),
-        columns_(p, {}, workspace),
+        columns_(p, {.stretches = 3 + static_cast<index_t>(keys_.size())}, workspace),
+        own_rows_(p, keys_, workspace),
         rows_(p, {.queries = kernels::QueryBlocks::listed(1, static_cast<index_t>(keys_.size()))}, workspace) {}
 
   auto global_columns() const {
@@ -59,20 +74,20 @@ struct Global {
       keys.listed(keys_.data(), static_cast<index_t>(keys_.size()));
     };
   }
-  auto global_rows() const {
-    return [this](index_t, index_t, index_t) { return std::span<const std::int32_t>(keys_); };
-  }
   // Every row sees the global keys; the few global rows are then done again, with all keys.
   void run(const Arrays& a, const ParameterSet<float>&, Workspace& workspace) const {
     columns_.run(a, workspace, global_columns());
-    if (!keys_.empty()) rows_.run(a, workspace, global_rows(), kernels::all_keys);
+    if (keys_.empty()) return;
+    own_rows_.list(a.lengths, workspace);
+    rows_.run(a, workspace, own_rows_.in(workspace), kernels::all_keys);
   }
   void backward(const Arrays& a, const ParameterSet<float>&, const Gradients& g, Workspace& workspace) const {
     kernels::EngineGradients gradients{a, g};
-    columns_.leave_out(keys_, workspace);
+    const auto global_rows = own_rows_.in(workspace);
+    columns_.leave_out(global_rows(0, 0, 0), workspace);
     columns_.backward(a, gradients, workspace, global_columns());
     gradients.add = true;
-    if (!keys_.empty()) rows_.backward(a, gradients, workspace, global_rows(), kernels::all_keys);
+    if (!keys_.empty()) rows_.backward(a, gradients, workspace, global_rows, kernels::all_keys);
   }
 
  private:
@@ -94,7 +109,9 @@ struct Global {
   }
 
   std::vector<std::int32_t> keys_;
-  kernels::SoftmaxEngine columns_, rows_;
+  Engine columns_;
+  kernels::RowsAt own_rows_;
+  Engine rows_;
 };
 ATTN_VARIANT(global, Global)
 

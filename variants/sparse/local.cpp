@@ -1,4 +1,4 @@
-#include "attn/kernels/softmax/engine.hpp"
+#include "attn/kernels/softmax/attention.hpp"
 #include "attn/variant/variant.hpp"
 
 namespace attn {
@@ -9,6 +9,7 @@ namespace attn {
 //   useful flops 2 pairs (D + Dv), pairs ~ N (left + right + 1 + sinks); no workspace that grows with N;
 //   exact for left, right >= N - 1
 struct Local {
+  using Engine = kernels::Attention;
   struct Options {
     index_t left = 128, right = 128, sinks = 0;
   };
@@ -33,15 +34,19 @@ struct Local {
   }
 
   static Cost cost(const Problem& p, const Options& o) {
-    return softmax_cost(p, count_pairs(p, [&](index_t i) {
-                             const index_t window = visible_keys(p, i, i - o.left, i + o.right);
-                             return window + visible_keys(p, i, 0, std::min(o.sinks - 1, i - o.left - 1));
-                           }) + sinks_after(p, o));
+    return softmax_cost(p,
+                        count_pairs(p,
+                                    [&](index_t i) {
+                                      const index_t window = visible_keys(p, i, i - o.left, i + o.right);
+                                      return window + visible_keys(p, i, 0, std::min(o.sinks - 1, i - o.left - 1));
+                                    }) +
+                            sinks_after(p, o),
+                        [&](index_t i, SeenKeys& seen) { seen.add(i, i - o.left, i + o.right), seen.add(i, 0, o.sinks - 1); });
   }
 
   // The keys and values of a window, and of the sinks.
   static StateSpec state(const Problem& p, const Options& o) {
-    return kept_tokens(p, o.left + 1 + (p.causal ? 0 : o.right) + o.sinks);
+    return kept_tokens(p, o.left + 1 + (p.causal ? 0 : o.right), o.sinks);
   }
 
   template <class T>
@@ -70,7 +75,7 @@ struct Local {
   }
 
   Options o_;
-  kernels::SoftmaxEngine engine_;
+  Engine engine_;
 };
 ATTN_VARIANT(local, Local)
 

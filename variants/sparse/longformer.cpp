@@ -1,4 +1,5 @@
-#include "attn/kernels/softmax/engine.hpp"
+#include "attn/kernels/softmax/attention.hpp"
+#include "attn/kernels/softmax/rows_at.hpp"
 #include "attn/variant/variant.hpp"
 
 namespace attn {
@@ -10,6 +11,7 @@ namespace attn {
 //   projections lies outside the mixer
 //   useful flops 2 pairs (D + Dv), pairs ~ N (2 window + 1) + 2 g N; no workspace that grows with N
 struct Longformer {
+  using Engine = kernels::Attention;
   struct Options {
     index_t window = 128, dilation = 2, dilated_heads = 0, tokens = 16;
     std::vector<index_t> positions;
@@ -30,7 +32,6 @@ struct Longformer {
             .paper = "Beltagy et al. 2020, arXiv:2004.05150, section 3.1",
             .cost_in_n = "N (2 window+1+2g) D",
             .exactness = Exactness::pattern,
-            .cross = false,
             .time_exponent = 1};
   }
 
@@ -44,20 +45,35 @@ struct Longformer {
       index_t alike = 0;
       for (index_t other = 0; other < p.heads; ++other) alike += step_of(p, o, other) == step;
       pairs += static_cast<double>(alike) * count_pairs(p, [&](index_t i) {
-                 if (global[static_cast<std::size_t>(i)]) return visible_keys(p, i, 0, p.kv_len - 1);
-                 index_t keys = 1 + std::min(o.window, i / step) + (p.causal ? 0 : std::min(o.window, (p.kv_len - 1 - i) / step));
+                 if (i >= 0 && global[static_cast<std::size_t>(i)]) return visible_keys(p, i, 0, p.kv_len - 1);
+                 const index_t reach = reach_of(p, o, step);
+                 index_t keys = visible_keys(p, i, i - reach, i + reach, step);
                  for (const std::int32_t j : globals) keys += (!p.causal || j <= i) && !in_window(o, step, i, j);
                  return keys;
                });
     }
-    return softmax_cost(p, pairs / static_cast<double>(p.heads));
+    return softmax_cost(p, pairs / static_cast<double>(p.heads), [&](index_t head, index_t i, SeenKeys& seen) {
+      const index_t step = step_of(p, o, head), reach = reach_of(p, o, step);
+      if (i >= 0 && global[static_cast<std::size_t>(i)]) seen.add(i, 0, p.kv_len - 1);
+      seen.add(i, i - reach, i + reach, step);
+      for (const std::int32_t j : globals) seen.add(i, j, j);
+    });
+  }
+
+  // The widest window, and what lies between its keys; of tokens before it, up to the last global one.
+  static StateSpec state(const Problem& p, const Options& o) {
+    if (!p.causal) return kept_tokens(p, p.kv_len);
+    const auto globals = global_keys(p, o);
+    const index_t step = o.dilated_heads > 0 ? o.dilation : 1;
+    return kept_tokens(p, reach_of(p, o, step) + 1, globals.empty() ? 0 : globals.back() + 1);
   }
 
   template <class T>
   static Tensor<T> definition(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>&) {
     const std::vector<bool> global = is_global(p, o);
     return softmax_attention(p, in, [&](index_t head, index_t i, index_t j) {
-      return in_window(o, step_of(p, o, head), i, j) || global[static_cast<std::size_t>(i)] || global[static_cast<std::size_t>(j)];
+      return in_window(o, step_of(p, o, head), i, j) || (i >= 0 && global[static_cast<std::size_t>(i)]) ||
+             global[static_cast<std::size_t>(j)];
     });
   }
 
@@ -65,13 +81,15 @@ struct Longformer {
       : p_(p),
         o_(o),
         globals_(global_keys(p, o)),
-        out_of_dilated_window_{o, std::min(o.dilation, p.kv_len)},
+        step_(std::min(o.dilation, std::max(p.q_len, p.kv_len))),
+        by_class_(globals_),
         dense_heads_(p.heads - std::min(o.dilated_heads, p.heads)),
-        window_(with_heads(p, dense_heads_), {.keys_per_query = 2 * o.window + 1}, workspace),
-        dilated_(with_heads(p, p.heads - dense_heads_),
-                 {.queries = kernels::QueryBlocks::classes(std::min(o.dilation, p.kv_len)), .keys_per_query = 2 * o.window + 1},
-                 workspace),
-        rows_(p, {.queries = kernels::QueryBlocks::listed(1, static_cast<index_t>(globals_.size()))}, workspace) {}
+        window_(with_heads(p, dense_heads_), engine_options({}), workspace),
+        dilated_(with_heads(p, p.heads - dense_heads_), engine_options(kernels::QueryBlocks::classes(step_)), workspace),
+        own_rows_(p, globals_, workspace),
+        rows_(p, {.queries = kernels::QueryBlocks::listed(1, static_cast<index_t>(globals_.size()))}, workspace) {
+    std::ranges::stable_sort(by_class_, {}, [&](std::int32_t j) { return j % step_; });
+  }
 
   auto window_keys() const {
     return [this](const kernels::QueryBlock&, kernels::KeyList& keys) {
@@ -79,42 +97,57 @@ struct Longformer {
       if (!globals_.empty()) keys.listed(globals_.data(), static_cast<index_t>(globals_.size())).outside(o_.window, o_.window);
     };
   }
+  // Global keys of the queries' own class may lie in the window.
   auto dilated_keys() const {
     return [this](const kernels::QueryBlock& queries, kernels::KeyList& keys) {
-      const index_t step = std::min(o_.dilation, p_.kv_len);
-      keys.strided(queries.first % step, step, keys.kv_len()).band(o_.window * step, o_.window * step);
-      if (!globals_.empty()) keys.listed(globals_.data(), static_cast<index_t>(globals_.size())).where(out_of_dilated_window_);
+      const index_t own = floor_mod(queries.position(0), step_), reach = reach_of(p_, o_, step_);
+      keys.strided(own, step_, keys.kv_len()).band(reach, reach);
+      const auto [first, last] = std::ranges::equal_range(by_class_, own, {}, [&](std::int32_t j) { return j % step_; });
+      const auto list = [&](auto from, auto to) -> kernels::KeyRun& { return keys.listed(std::to_address(from), to - from); };
+      if (first != by_class_.begin()) list(by_class_.begin(), first);
+      if (first != last) list(first, last).outside(reach, reach);
+      if (last != by_class_.end()) list(last, by_class_.end());
     };
   }
-  auto global_rows() const {
-    return [this](index_t, index_t, index_t) { return std::span<const std::int32_t>(globals_); };
-  }
   // Windows first; the few global rows are then done again, with all keys.
-  void run(const FloatArrays& a, const ParameterSet<float>&, Workspace& workspace) const {
+  void run(const Arrays& a, const ParameterSet<float>&, Workspace& workspace) const {
     const auto of_heads = [&](index_t first, index_t count) {
-      return kernels::EngineArrays{heads_of(a.q, first, count), heads_of(a.k, first, count), heads_of(a.v, first, count),
-                                   heads_of(a.out, first, count)};
+      kernels::EngineArrays own(a.q.part(1, first, count).f32(), a.k.part(1, first, count).f32(), a.v.part(1, first, count).f32(),
+                                a.out.part(1, first, count).f32_out());
+      own.lengths = a.lengths, own.layout = a.layout;
+      return own;
     };
     if (dense_heads_ > 0) window_.run(of_heads(0, dense_heads_), workspace, window_keys());
     if (dense_heads_ < p_.heads) dilated_.run(of_heads(dense_heads_, p_.heads - dense_heads_), workspace, dilated_keys());
-    if (!globals_.empty()) rows_.run({a.q, a.k, a.v, a.out}, workspace, global_rows(), kernels::all_keys);
+    own_rows_.list(a.lengths, workspace);
+    if (!globals_.empty()) rows_.run(a, workspace, own_rows_.in(workspace), kernels::all_keys);
   }
-  void backward(const FloatArrays& a, const ParameterSet<float>&, const FloatGradients& g, Workspace& workspace) const {
-    const auto back = [&](const kernels::SoftmaxEngine& engine, index_t first, index_t count, kernels::KeySchedule keys) {
+  void backward(const Arrays& a, const ParameterSet<float>&, const Gradients& g, Workspace& workspace) const {
+    const auto global_rows = own_rows_.in(workspace);
+    const auto back = [&](const Engine& engine, index_t first, index_t count, kernels::KeySchedule keys) {
       if (count == 0) return;
-      const auto of = [&](const auto& view) { return heads_of(view, first, count); };
-      engine.leave_out(globals_, workspace);
-      engine.backward({of(a.q), of(a.k), of(a.v)}, {of(a.out), of(g.d_out), of(g.d_q), of(g.d_k), of(g.d_v)}, workspace, keys);
+      const auto of = [&](const Array& array) { return array.part(1, first, count); };
+      engine.leave_out(global_rows(0, 0, 0), workspace);
+      engine.backward({of(a.q).f32(), of(a.k).f32(), of(a.v).f32()},
+                      {of(a.out).f32(), of(g.d_out).f32(), of(g.d_q).f32_out(), of(g.d_k).f32_out(), of(g.d_v).f32_out()},
+                      workspace, keys);
     };
     back(window_, 0, dense_heads_, window_keys());
     back(dilated_, dense_heads_, p_.heads - dense_heads_, dilated_keys());
     if (globals_.empty()) return;
-    rows_.backward({a.q, a.k, a.v}, {a.out, g.d_out, g.d_q, g.d_k, g.d_v, true}, workspace, global_rows(), kernels::all_keys);
+    kernels::EngineGradients gradients{a, g};
+    gradients.add = true;
+    rows_.backward(a, gradients, workspace, global_rows, kernels::all_keys);
   }
 
  private:
   static index_t step_of(const Problem& p, const Options& o, index_t head) {
     return head >= p.heads - o.dilated_heads ? o.dilation : 1;
+  }
+  // To the last key of a window; from where there are no more keys, longer ones say the same.
+  static index_t reach_of(const Problem& p, const Options& o, index_t step) {
+    const index_t longest = std::max(p.q_len, p.kv_len);
+    return std::min(o.window, longest) * std::min(step, longest);
   }
   static bool in_window(const Options& o, index_t step, index_t i, index_t j) {
     const index_t distance = std::abs(i - j);
@@ -138,24 +171,20 @@ struct Longformer {
     p.heads = p.kv_heads = std::max<index_t>(1, heads);
     return p;
   }
-  template <class T>
-  static View<T, 4> heads_of(const View<T, 4>& view, index_t first, index_t count) {
-    auto extents = view.extents();
-    extents[1] = count;
-    return {view.data_handle() + first * view.stride(1), extents, view.strides()};
+  kernels::EngineOptions engine_options(const kernels::QueryBlocks& queries) const {
+    const auto globals = static_cast<index_t>(globals_.size());
+    return {.queries = queries, .keys_per_query = 2 * o_.window + 1 + globals, .stretches = 4 + globals};
   }
-  struct OutOfDilatedWindow {
-    Options o;
-    index_t step;
-    bool operator()(index_t row, index_t key) const { return !in_window(o, step, row, key); }
-  };
 
   Problem p_;
   Options o_;
   std::vector<std::int32_t> globals_;
-  OutOfDilatedWindow out_of_dilated_window_;
+  index_t step_;
+  std::vector<std::int32_t> by_class_;  // the global keys, those of a residue modulo step_ together
   index_t dense_heads_;
-  kernels::SoftmaxEngine window_, dilated_, rows_;
+  Engine window_, dilated_;
+  kernels::RowsAt own_rows_;
+  Engine rows_;
 };
 ATTN_VARIANT(longformer, Longformer)
 

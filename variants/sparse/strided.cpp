@@ -1,4 +1,4 @@
-#include "attn/kernels/softmax/engine.hpp"
+#include "attn/kernels/softmax/attention.hpp"
 #include "attn/variant/variant.hpp"
 
 namespace attn {
@@ -9,6 +9,7 @@ namespace attn {
 //   Child et al. 2019, arXiv:1904.10509, section 4.2 ("strided attention")
 //   useful flops 2 pairs (D + Dv), causal pairs ~ N stride + N^2 / (2 stride), O(N^1.5) at stride = sqrt(N); workspace a number a row
 struct Strided {
+  using Engine = kernels::Attention;
   enum class Heads { both, split };
   struct Options {
     index_t stride = 128;
@@ -27,20 +28,23 @@ struct Strided {
             .paper = "Child et al. 2019, arXiv:1904.10509, section 4.2",
             .cost_in_n = "N stride D + N^2/stride D",
             .exactness = Exactness::pattern,
-            .cross = false,
             .grouped_heads = true,
             .time_exponent = 2};
   }
 
   static Cost cost(const Problem& p, const Options& o) {
     const double window = count_pairs(p, [&](index_t i) { return visible_keys(p, i, i - o.stride + 1, i + o.stride - 1); });
-    const double columns =
-        count_pairs(p, [&](index_t i) { return 1 + i / o.stride + (p.causal ? 0 : (p.kv_len - 1 - i) / o.stride); });
+    const double columns = count_pairs(p, [&](index_t i) { return visible_keys(p, i, 0, p.kv_len - 1, o.stride); });
+    const double both = count_pairs(p, [&](index_t i) { return visible_keys(p, i, i, i); });
     const auto heads = static_cast<double>(p.heads);
     const index_t half = p.heads / 2;
     const auto odd = static_cast<double>(half);
-    if (o.heads == Heads::both) return softmax_cost(p, window + columns - static_cast<double>(p.q_len));
-    return softmax_cost(p, (window * (heads - odd) + columns * odd) / heads);
+    const auto see = [&](index_t head, index_t i, SeenKeys& seen) {
+      if (sees_window(o, head)) seen.add(i, i - o.stride + 1, i + o.stride - 1);
+      if (sees_columns(o, head)) seen.add(i, 0, p.kv_len - 1, o.stride);
+    };
+    if (o.heads == Heads::both) return softmax_cost(p, window + columns - both, see);
+    return softmax_cost(p, (window * (heads - odd) + columns * odd) / heads, see);
   }
 
   template <class T>
@@ -52,9 +56,9 @@ struct Strided {
 
   Strided(const Problem& p, const Options& o, WorkspacePlan& workspace)
       : p_(p),
-        o_{std::min(o.stride, p.kv_len), o.heads},
-        window_(p, {.keys_per_query = p.causal ? o_.stride : 2 * o_.stride - 1}, workspace),
-        columns_(p, {.queries = kernels::QueryBlocks::classes(o_.stride)}, workspace),
+        o_{std::min(o.stride, std::max(p.q_len, p.kv_len)), o.heads},
+        window_(p, {.keys_per_query = p.causal ? o.stride : 2 * o.stride - 1, .heads_apart = heads_apart()}, workspace),
+        columns_(p, {.queries = kernels::QueryBlocks::classes(o_.stride), .heads_apart = heads_apart()}, workspace),
         lse_(workspace.shared<float>(p.batch * p.heads * p.q_len)) {}
 
   // Two passes, because contiguous queries share a window and queries a stride apart share columns. Columns first: what they write
@@ -67,7 +71,7 @@ struct Strided {
   auto column_keys() const {
     return [this](const kernels::QueryBlock& queries, kernels::KeyList& keys) {
       if (!sees_columns(o_, queries.head)) return;
-      kernels::KeyRun& run = keys.strided(queries.first % o_.stride, o_.stride, keys.kv_len());
+      kernels::KeyRun& run = keys.strided(floor_mod(queries.position(0), o_.stride), o_.stride, keys.kv_len());
       if (!sees_window(o_, queries.head)) return;
       if (p_.causal)
         run.band(kernels::anywhere, -o_.stride);
@@ -92,9 +96,11 @@ struct Strided {
   static bool sees_window(const Options& o, index_t head) { return o.heads == Heads::both || head % 2 == 0; }
   static bool sees_columns(const Options& o, index_t head) { return o.heads == Heads::both || head % 2 == 1; }
 
+  bool heads_apart() const { return o_.heads == Heads::split; }
+
   Problem p_;
   Options o_;
-  kernels::SoftmaxEngine window_, columns_;
+  Engine window_, columns_;
   Booking<float> lse_;
 };
 ATTN_VARIANT(strided, Strided)

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
@@ -128,11 +129,33 @@ class NamedArrays {
   std::vector<Entry> entries_;
 };
 
+// Where the keys of a sequence lie. By default key p is row p of its kv head.
+struct KeyLayout {
+  // The first `pinned` keys are the first rows; key p of the others is row pinned + (p - pinned) % ring: of a longer sequence the last
+  // `ring` keys.
+  index_t pinned = 0, ring = 0;
+  // Key p is row p % page_rows of page pages[b * pages_stride + p / page_rows], which begins so many elements after the kv head's
+  // first in K and V. The caller sees to it that pages lie in the arrays.
+  const std::int32_t* pages = nullptr;
+  index_t pages_stride = 0, page_rows = 0;
+  index_t k_page_stride = 0, v_page_stride = 0;
+
+  bool plain() const { return ring == 0 && pages == nullptr; }
+  // Of its kv head, or of its page.
+  index_t row(index_t key) const {
+    if (pages != nullptr) return key % page_rows;
+    return ring == 0 || key < pinned ? key : pinned + (key - pinned) % ring;
+  }
+};
+
 // What a run reads and writes. The last stride is 1, the others are free.
 struct Arrays {
   Array q, k, v;     // [B,H,N,D], [B,Hk,M,D], [B,Hk,M,Dv]
   Array out;         // [B,H,N,Dv] of f32; empty for who only looks at the inputs
   NamedArrays more;  // what the variant declares beside q, k, v
+  // For who reads them (Variant::reads_layouts):
+  std::span<const index_t> lengths = {};  // keys of each sequence of a ragged batch (Problem::ragged), at most kv_len
+  KeyLayout layout = {};                  // of k and v
 
   const Array& x() const { return q; }  // what a mixer without queries and keys reads
 };

@@ -33,6 +33,7 @@ struct Problem {
   DType dtype = DType::f32;     // of Q
   DType kv_dtype = DType::f32;  // of K and V
   Pass pass = Pass::forward;
+  bool ragged = false;  // sequences have lengths of their own (Arrays::lengths), of which kv_len is the longest
 
   // 1/sqrt(head_dim): the factor on q.k wherever a variant's page names no other.
   double scale() const { return 1.0 / std::sqrt(static_cast<double>(head_dim)); }
@@ -45,6 +46,17 @@ struct Problem {
 
   bool self_attention() const { return q_len == kv_len; }
 
+  // One sequence of `length` keys of a ragged batch. In self-attention it has as many queries, the first rows of Q, and the output of
+  // rows past them is zero; else all q_len queries, which end with its keys.
+  Problem sequence(index_t length) const {
+    Problem own = *this;
+    own.batch = 1;
+    own.ragged = false;
+    own.kv_len = length;
+    if (self_attention() && pass != Pass::decode) own.q_len = length;
+    return own;
+  }
+
   friend bool operator==(const Problem&, const Problem&) = default;
 };
 
@@ -55,7 +67,7 @@ inline std::string to_string(const Problem& p) {
   if (p.kv_len != p.q_len) text += " kv_len=" + std::to_string(p.kv_len);
   text += " head_dim=" + std::to_string(p.head_dim);
   if (p.value_dim != p.head_dim) text += " value_dim=" + std::to_string(p.value_dim);
-  return text + (p.causal ? " causal" : "");
+  return text + (p.causal ? " causal" : "") + (p.ragged ? " ragged" : "");
 }
 
 }  // namespace attn

@@ -14,13 +14,20 @@ index_t elements_of(const StateTensor& tensor) {
   return count;
 }
 
-const Array& named(const Arrays& tokens, std::string_view name) { return name == "k" ? tokens.k : name == "v" ? tokens.v : tokens.x(); }
+const Array& named(const Arrays& tokens, std::string_view name) {
+  return name == "k" ? tokens.k : name == "v" ? tokens.v : tokens.x();
+}
 
-// Rows of one head into theirs, of which the last `rows` remain.
-void append_rows(const View<const float, 2>& from, index_t first, const View<float, 2>& to) {
-  const index_t count = from.extent(0), rows = to.extent(0);
-  for (index_t t = std::max<index_t>(0, count - rows); t < count; ++t)
-    std::memcpy(to.row((first + t) % rows), from.row(t), static_cast<std::size_t>(from.extent(1)) * sizeof(float));
+// The first `count` rows of one head, whose tokens stand from position `first` on, into those that the layout has for them.
+void append_rows(const View<const float, 2>& from, index_t count, index_t first, index_t pinned, const View<float, 2>& to) {
+  const index_t ring = to.extent(0) - pinned;
+  const KeyLayout layout{.pinned = pinned, .ring = ring};
+  const auto keep = [&](index_t t) {
+    std::memcpy(to.row(layout.row(first + t)), from.row(t), static_cast<std::size_t>(from.extent(1)) * sizeof(float));
+  };
+  const index_t pins = std::clamp<index_t>(pinned - first, 0, count);
+  for (index_t t = 0; t < pins; ++t) keep(t);
+  for (index_t t = std::max(pins, count - ring); t < count; ++t) keep(t);
 }
 
 }  // namespace
@@ -31,7 +38,8 @@ index_t StateSpec::bytes() const {
   return total;
 }
 
-State::State(StateSpec spec, index_t batch, index_t start) : spec_(std::move(spec)), batch_(batch), start_(start) {
+State::State(StateSpec spec, index_t batch, index_t start)
+    : spec_(std::move(spec)), batch_(batch), start_(start), lengths_(static_cast<std::size_t>(batch)) {
   for (const StateTensor& tensor : spec_.tensors) {
     std::vector<index_t> extents{batch_};
     extents.insert(extents.end(), tensor.extents.begin(), tensor.extents.end());
@@ -45,27 +53,58 @@ State State::copy() const {
   State other(spec_, batch_, start_);
   for (std::size_t i = 0; i < memory_.size(); ++i) std::memcpy(other.memory_[i].data(), memory_[i].data(), memory_[i].bytes());
   other.length_ = length_;
+  other.lengths_ = lengths_;
   return other;
 }
 
 void State::clear() {
   length_ = 0;
+  std::ranges::fill(lengths_, 0);
   if (spec_.of_tokens) return;  // rows are read where tokens have come
   for (std::size_t i = 0; i < memory_.size(); ++i)
     std::fill_n(memory_[i].as<float>(), batch_ * elements_of(spec_.tensors[i]), spec_.tensors[i].at_first);
 }
 
+void State::advance(index_t tokens) {
+  for (index_t& length : lengths_) length += tokens;
+  length_ += tokens;
+}
+
+void State::rewind(index_t tokens) {
+  for (index_t& length : lengths_) {
+    ATTN_ASSERT(tokens >= 0 && tokens <= length);
+    length -= tokens;
+  }
+  length_ -= tokens;
+}
+
 void State::append(const Arrays& tokens) {
   ATTN_ASSERT(spec_.of_tokens);
-  index_t count = 0;
-  for (const StateTensor& tensor : spec_.tensors) {
-    const auto from = named(tokens, tensor.name).f32();
-    const auto to = (*this)[tensor.name].f32_out();
-    count = from.extent(2);
-    for (index_t b = 0; b < batch_; ++b)
-      for (index_t h = 0; h < to.extent(1); ++h) append_rows(from[b][h], end(), to[b][h]);
+  ATTN_ASSERT(tokens.lengths.empty() || tokens.lengths.size() == lengths_.size());
+  const index_t most = tokens_in(tokens);
+  for (std::size_t b = 0; b < lengths_.size(); ++b) {
+    const auto batch = static_cast<index_t>(b);
+    const index_t count = tokens.lengths.empty() ? most : tokens.lengths[b];
+    for (const StateTensor& tensor : spec_.tensors) {
+      const auto from = named(tokens, tensor.name).f32()[batch];
+      const auto to = (*this)[tensor.name].f32_out()[batch];
+      for (index_t h = 0; h < to.extent(0); ++h) append_rows(from[h], count, start_ + lengths_[b], spec_.pinned, to[h]);
+    }
+    lengths_[b] += count;
   }
-  advance(count);
+  length_ = *std::ranges::max_element(lengths_);
+}
+
+Arrays State::asked_by(const Arrays& queries) const {
+  ATTN_ASSERT(spec_.of_tokens && start_ == 0);
+  Arrays all = queries;
+  if (const Array* k = find("k")) all.k = *k;
+  if (const Array* v = find("v")) all.v = *v;
+  all.lengths = lengths_;
+  // Until they are overwritten, rows are tokens.
+  if (length_ > spec_.rows() && spec_.rows() > spec_.pinned)
+    all.layout = {.pinned = spec_.pinned, .ring = spec_.rows() - spec_.pinned};
+  return all;
 }
 
 }  // namespace attn

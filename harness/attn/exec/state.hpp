@@ -21,10 +21,13 @@ struct StateTensor {
 
 struct StateSpec {
   std::vector<StateTensor> tensors;
-  // The tensors are rows of tokens as they came, [kv_heads, rows, width] each and named k, v or x after what they hold: the last `rows`
-  // tokens, that at position p in row p % rows.
+  // The tensors are rows of tokens as they came, [kv_heads, rows, width] each and named k, v or x after what they hold. The first
+  // `pinned` tokens keep the first rows; in the others stand the last tokens, that at position p in row
+  // pinned + (p - pinned) % (rows - pinned). Without others, later tokens are not kept.
   bool of_tokens = false;
+  index_t pinned = 0;
 
+  index_t rows() const { return of_tokens ? tensors.front().extents[1] : 0; }
   index_t bytes() const;  // of one sequence
 };
 
@@ -36,8 +39,9 @@ class State {
 
   const StateSpec& spec() const { return spec_; }
   index_t batch() const { return batch_; }
-  index_t length() const { return length_; }        // tokens of each sequence so far
-  index_t end() const { return start_ + length_; }  // where the next one stands
+  index_t length() const { return length_; }                     // tokens of the longest sequence so far
+  std::span<const index_t> lengths() const { return lengths_; }  // of each
+  index_t end() const { return start_ + length_; }               // where the next one stands, where all have as many
   index_t bytes() const { return batch_ * spec_.bytes(); }
 
   // [batch, the tensor's extents], dense. Null for a name that is not in the spec; operator[] asserts.
@@ -45,21 +49,21 @@ class State {
   const Array& operator[](std::string_view name) const { return arrays_[name]; }
 
   void clear();  // no token has come
-  // Says that so many tokens were folded in.
-  void advance(index_t tokens) { length_ += tokens; }
-  // Sets the length back, so that the last tokens can come again. Those of a state of tokens then take their old rows; sums that they were
-  // folded into keep them and go on, which changes what a step gives and not what it costs.
-  void rewind(index_t tokens) {
-    ATTN_ASSERT(tokens >= 0 && tokens <= length_);
-    length_ -= tokens;
-  }
-  // Of a state of tokens: keeps these, that follow what is there.
+  // Says that so many tokens were folded into each.
+  void advance(index_t tokens);
+  // Sets the lengths back, so that the last tokens can come again. Those of a state of tokens then take their old rows; sums that they
+  // were folded into keep them and go on, which changes what a step gives and not what it costs.
+  void rewind(index_t tokens);
+  // Of a state of tokens: keeps these, as many of each sequence as Arrays::lengths says, that follow what is there.
   void append(const Arrays& tokens);
+  // Of a state of tokens from position 0 on: the queries with all keys and values that are kept, and where these lie.
+  Arrays asked_by(const Arrays& queries) const;
 
  private:
   StateSpec spec_;
   index_t batch_, start_;
   index_t length_ = 0;
+  std::vector<index_t> lengths_;
   std::vector<Buffer> memory_;  // of each tensor
   NamedArrays arrays_;
 };

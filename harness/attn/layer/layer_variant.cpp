@@ -203,6 +203,7 @@ class LayerVariant final : public Variant {
     return define(p, in, set);
   }
   std::span<const DType> dtypes() const override { return floats_only; }
+  bool reads_layouts() const override { return false; }
   std::string note(const Problem&, const Arrays&) const override { return {}; }  // of inputs that the mixer does not see
 
  protected:

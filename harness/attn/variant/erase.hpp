@@ -101,11 +101,23 @@ std::span<const DType> dtypes_of() {
   }
 }
 
+// Whether its run reads Arrays::lengths and Arrays::layout: the engine says it that the page names and hands its arrays to.
+template <class V>
+constexpr bool reads_layouts() {
+  if constexpr (requires { V::Engine::reads_layouts; }) {
+    static_assert(!ReadsFloats<V>);
+    return V::Engine::reads_layouts;
+  } else {
+    return false;
+  }
+}
+
 template <class V, class Options>
 class PlanOf final : public Plan {
  public:
   PlanOf(const Problem& p, const Options& o, WorkspacePlan& w) : variant_(p, o, w) {}
   void run(const Arrays& arrays, const ParameterSet<float>& parameters, Workspace& workspace) const override {
+    ATTN_ASSERT(reads_layouts<V>() || (arrays.lengths.empty() && arrays.layout.plain()));
     variant_.run(ArraysOf<V>(arrays), parameters, workspace);
   }
   void backward(const Arrays& arrays, const ParameterSet<float>& parameters, const Gradients& gradients,
@@ -129,9 +141,12 @@ class PlanOf final : public Plan {
     if constexpr (HasSteps<V>) {
       variant_.answer(ArraysOf<V>(queries), parameters, state, workspace);
     } else {
-      Arrays all = queries;
-      if (const Array* k = state.find("k")) all.k = k->first(2, state.length());
-      if (const Array* v = state.find("v")) all.v = v->first(2, state.length());
+      Arrays all = state.asked_by(queries);
+      if constexpr (!reads_layouts<V>()) {
+        all.lengths = {};
+        if (state.find("k") != nullptr) all.k = all.k.first(2, state.length());
+        if (state.find("v") != nullptr) all.v = all.v.first(2, state.length());
+      }
       run(all, parameters, workspace);
     }
   }
@@ -163,6 +178,7 @@ class ImplementationOf final : public Implementation {
     return std::make_unique<PlanOf<I, OptionValues>>(p, o, w);
   }
   std::span<const DType> dtypes() const override { return dtypes_of<I>(); }
+  bool reads_layouts() const override { return erase::reads_layouts<I>(); }
   bool steps() const override { return HasSteps<I>; }
   bool merges() const override { return HasMerge<I>; }
   std::string note(const Problem& p, const OptionValues& o, const Arrays& arrays) const override {
@@ -221,6 +237,7 @@ class VariantOf final : public Variant {
     return V::definition(p, options_, in, parameters);
   }
   std::span<const DType> dtypes() const override { return implementation_ ? implementation_->dtypes() : dtypes_of<V>(); }
+  bool reads_layouts() const override { return implementation_ ? implementation_->reads_layouts() : erase::reads_layouts<V>(); }
   std::string note(const Problem& p, const Arrays& arrays) const override {
     if (implementation_) return implementation_->note(p, name().options, arrays);
     return erase::note<V>(p, options_, arrays);

@@ -18,11 +18,13 @@ Cost softmax_backward_cost(const Cost& forward) {
   return {.flops = 2.5 * forward.flops, .bytes = 2 * forward.bytes, .exps = forward.exps};
 }
 
-StateSpec kept_tokens(const Problem& p, Reads reads, index_t rows) {
+StateSpec kept_tokens(const Problem& p, Reads reads, index_t rows, index_t pinned) {
+  if (rows > 0 && p.pass == Pass::decode) rows += p.q_len - 1;
+  const bool all = pinned + rows >= p.kv_len;
   const auto rows_of = [&](std::string name, index_t width, DType dtype) {
-    return StateTensor{.name = std::move(name), .extents = {p.kv_heads, std::min(rows, p.kv_len), width}, .dtype = dtype};
+    return StateTensor{.name = std::move(name), .extents = {p.kv_heads, all ? p.kv_len : pinned + rows, width}, .dtype = dtype};
   };
-  StateSpec spec{.of_tokens = true};
+  StateSpec spec{.of_tokens = true, .pinned = all ? 0 : pinned};
   if (reads == Reads::x) spec.tensors.push_back(rows_of("x", p.head_dim, p.dtype));
   if (reads == Reads::qkv) spec.tensors.push_back(rows_of("k", p.head_dim, p.kv_dtype));
   if (reads != Reads::x) spec.tensors.push_back(rows_of("v", p.value_dim, p.kv_dtype));
@@ -94,6 +96,8 @@ Status Variant::supports(const Problem& p) const {
     if (std::ranges::find(dtypes(), dtype) == dtypes().end())
       return no("takes " + names_of(dtypes()) + ", not " + name + "=" + std::string(to_string(dtype)));
   }
+  if (p.ragged && !reads_layouts()) return no("takes sequences of one length");
+  if (p.ragged && p.pass == Pass::forward_backward) return no("has no backward pass of sequences of different lengths");
   if (p.heads % p.kv_heads != 0) return no("needs heads to be a multiple of kv_heads");
   if (p.kv_heads != p.heads && !i.grouped_heads) return no("has one kv head for each query head");
   if (p.causal && i.causality == Causality::never) return no("has no causal form");
@@ -128,7 +132,7 @@ Status Variant::supports_decode(const Problem& p) const {
   if (!info().row_wise) return refuse("chooses by all queries, of which a step has its own");
   const StateSpec kept = state(p);
   if (!kept.of_tokens) return refuse("folds tokens into no state");
-  if (kept.tensors.front().extents[1] < p.kv_len) return refuse("reads no window of its tokens");
+  if (kept.rows() < p.kv_len && !reads_layouts()) return refuse("reads no window of its tokens");
   return {};
 }
 

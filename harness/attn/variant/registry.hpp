@@ -67,8 +67,9 @@ enum class Exactness {
 enum class Causality { both, never, always };
 enum class Reads { qkv, xv, x };
 
-// A state of the last `rows` tokens, or of all where there are fewer: of what the variant reads of them, K and V, V, or x.
-StateSpec kept_tokens(const Problem& p, Reads reads, index_t rows);
+// A state of the first `pinned` tokens and of the last `rows`, or of all where there are fewer: of what the variant reads of them, K and
+// V, V, or x. Queries of a step may each ask for so many (Pass::decode).
+StateSpec kept_tokens(const Problem& p, Reads reads, index_t rows, index_t pinned = 0);
 
 struct VariantInfo {
   std::string title;
@@ -106,8 +107,8 @@ class Plan {
   // Of a plan for decoding (Pass::decode). The state is one of the variant's, for the problem's batch.
   // Takes up tokens, [B,Hk,any,D], that follow those of the state.
   virtual void absorb(const Arrays& tokens, const ParameterSet<float>& parameters, State& state, Workspace& workspace) const;
-  // Outputs for the problem's q_len queries, which stand at the last positions of the state: all of them where it is one of tokens, and
-  // then it has kv_len of these; else each as if at the last one.
+  // Outputs for the problem's q_len queries, which stand at the last positions of the state: all of them where it is one of tokens; else
+  // each as if at the last one. It has at most kv_len tokens; exactly as many where it is one of tokens and the variant reads no layouts.
   virtual void answer(const Arrays& queries, const ParameterSet<float>& parameters, const State& state, Workspace& workspace) const;
   // Where the variant merges(): `into` is a state of the tokens that precede those of `later`, and of all of them afterwards.
   virtual void merge(State& into, const State& later) const;
@@ -127,6 +128,8 @@ class Variant {
   Status supports(const Problem& p) const;
   // Number types of q, k and v that its fast path takes.
   virtual std::span<const DType> dtypes() const = 0;
+  // Whether it reads Arrays::lengths and Arrays::layout; what does not must not be given any.
+  virtual bool reads_layouts() const = 0;
   virtual Parameters parameters(const Problem& p) const = 0;
   // What it reads beside q, k and v: Arrays::more has these by name.
   virtual std::vector<InputSpec> inputs(const Problem& p) const = 0;
@@ -182,6 +185,7 @@ class Implementation {
   virtual Status supports_backward(const Problem& p, const OptionValues& options) const = 0;
   virtual std::unique_ptr<Plan> plan(const Problem& p, const OptionValues& options, WorkspacePlan& workspace) const = 0;
   virtual std::span<const DType> dtypes() const = 0;
+  virtual bool reads_layouts() const = 0;
   virtual bool steps() const = 0;
   virtual bool merges() const = 0;
   virtual std::string note(const Problem& p, const OptionValues& options, const Arrays& arrays) const = 0;

@@ -42,6 +42,7 @@
 #include "attn/algebra/algebra.hpp"
 #include "attn/core/problem.hpp"
 #include "attn/core/result.hpp"
+#include "attn/core/round.hpp"
 #include "attn/core/view.hpp"
 #include "attn/exec/arena.hpp"
 #include "attn/exec/workspace.hpp"
@@ -107,14 +108,48 @@ double count_pairs(const Problem& p, F keys_at) {
   return pairs;
 }
 
-// Keys first..last that exist and, for causal problems, do not come after position i.
-inline index_t visible_keys(const Problem& p, index_t i, index_t first, index_t last) {
+// Keys first..last that exist and, for causal problems, do not come after position i; of those that are a multiple of `step` away from
+// it.
+inline index_t visible_keys(const Problem& p, index_t i, index_t first, index_t last, index_t step = 1) {
+  const index_t begin = std::max<index_t>(0, first);
   const index_t end = std::min(last, p.causal ? std::min(i, p.kv_len - 1) : p.kv_len - 1);
-  return std::max<index_t>(0, end - std::max<index_t>(0, first) + 1);
+  return begin > end ? 0 : floor_div(end - i, step) - floor_div(begin - 1 - i, step);
 }
 
-// For `state`: the last `rows` keys and values; the same of rows of x.
-inline StateSpec kept_tokens(const Problem& p, index_t rows) { return kept_tokens(p, Reads::qkv, rows); }
+// Keys that some of the queries see that share a kv head: what is read of K and V.
+class SeenKeys {
+ public:
+  explicit SeenKeys(const Problem& p) : p_(p), opens_(static_cast<std::size_t>(p.kv_len) + 1), single_(opens_.size()) {}
+
+  // By the query at position i, as visible_keys counts them.
+  void add(index_t i, index_t first, index_t last, index_t step = 1) {
+    const index_t begin = std::max<index_t>(0, first);
+    const index_t end = std::min(last, p_.causal ? std::min(i, p_.kv_len - 1) : p_.kv_len - 1);
+    if (begin > end) return;
+    if (step == 1) {
+      ++opens_[static_cast<std::size_t>(begin)];
+      --opens_[static_cast<std::size_t>(end) + 1];
+    } else {
+      for (index_t j = begin + floor_mod(i - begin, step); j <= end; j += step) single_[static_cast<std::size_t>(j)] = true;
+    }
+  }
+  index_t count() const {
+    index_t seen = 0, open = 0;
+    for (std::size_t j = 0; j + 1 < opens_.size(); ++j) seen += (open += opens_[j]) > 0 || single_[j];
+    return seen;
+  }
+
+ private:
+  Problem p_;
+  std::vector<index_t> opens_;  // ranges that begin at a key, less those that end before it
+  std::vector<bool> single_;
+};
+
+// For `state`: the keys and values of the first `pinned` tokens and of the last `rows` before a step, the current one included; the same
+// of rows of x.
+inline StateSpec kept_tokens(const Problem& p, index_t rows, index_t pinned = 0) {
+  return kept_tokens(p, Reads::qkv, rows, pinned);
+}
 inline StateSpec kept_rows(const Problem& p, index_t rows) { return kept_tokens(p, Reads::x, rows); }
 // So many keys and values, or as many as there are, made of those of the tokens.
 inline StateSpec kept_keys(const Problem& p, index_t keys) {
@@ -127,6 +162,31 @@ inline StateSpec kept_keys(const Problem& p, index_t keys) {
 inline Cost softmax_cost(const Problem& p, double pairs) {
   const double all = pairs * static_cast<double>(p.batch * p.heads);
   return {.flops = 2 * all * static_cast<double>(p.head_dim + p.value_dim), .bytes = tensor_bytes(p), .exps = all};
+}
+
+// The same where fewer queries than keys may leave some of the keys unread: see(i, seen), or see(head, i, seen), adds to a SeenKeys
+// those of the query at position i.
+template <class F>
+Cost softmax_cost(const Problem& p, double pairs, F see) {
+  Cost cost = softmax_cost(p, pairs);
+  if (p.self_attention()) return cost;
+  constexpr bool by_head = std::is_invocable_v<F, index_t, index_t, SeenKeys&>;
+  index_t seen = 0;  // of all kv heads
+  for (index_t kv_head = 0; kv_head < (by_head ? p.kv_heads : 1); ++kv_head) {
+    SeenKeys keys(p);
+    for (index_t head = 0; head < (by_head ? p.heads / p.kv_heads : 1); ++head) {
+      for (index_t row = 0; row < p.q_len; ++row) {
+        if constexpr (by_head)
+          see(kv_head * (p.heads / p.kv_heads) + head, p.query_position(row), keys);
+        else
+          see(p.query_position(row), keys);
+      }
+    }
+    seen += keys.count() * (by_head ? 1 : p.kv_heads);
+  }
+  const index_t unseen = p.kv_heads * p.kv_len - seen;
+  cost.bytes -= static_cast<double>(p.batch * unseen * (bytes_of(p.kv_dtype, p.head_dim) + bytes_of(p.kv_dtype, p.value_dim)));
+  return cost;
 }
 
 }  // namespace attn

@@ -21,28 +21,45 @@ class Spans {
 
   index_t size() const { return static_cast<index_t>(size_); }
 
-  // Keys first, first + step, ... of `run`, those in [low, high].
-  void add(const KeyRun& run, index_t first, index_t step, index_t count, index_t low, index_t high) {
-    const index_t skip = first < low ? ceil_div(low - first, step) : 0;
-    const index_t end = first > high ? 0 : std::min(count, (high - first) / step + 1);
-    if (skip >= end) return;
-    if (run.keep == nullptr) return append(run, first + skip * step, step, end - skip);
-    for (index_t e = skip; e < end; ++e) {
-      const index_t key = first + e * step;
-      for (index_t query = 0; query < rows_.queries; ++query) {
-        if (!sees(run, rows_, query, key)) continue;
-        append(run, key, 1, 1);
-        break;
+  // Stretches of `width` keys from first, first + step, ... of `run`, what of them lies in [low, high].
+  void add(const KeyRun& run, index_t first, index_t step, index_t count, index_t width, index_t low, index_t high) {
+    if (step <= width && count > 1) width += step * (count - 1), count = 1;
+    const auto skip = [&](index_t stretches) { first += stretches * step, count -= stretches; };
+    if (first + width <= low) skip(std::min(count, ceil_div(low - first - width + 1, step)));
+    if (count > 0 && first < low) {
+      take(run, low, 1, 1, std::min(first + width - 1, high) - low + 1);
+      skip(1);
+    }
+    const index_t whole = first + width - 1 > high ? 0 : std::min(count, (high - first - width + 1) / step + 1);
+    take(run, first, step, whole, width);
+    skip(whole);
+    if (count > 0 && first <= high) take(run, first, 1, 1, high - first + 1);
+  }
+
+ private:
+  void take(const KeyRun& run, index_t first, index_t step, index_t count, index_t width) {
+    if (count <= 0 || width <= 0) return;
+    if (run.keep == nullptr) return append(run, first, step, count, width);
+    for (index_t e = 0; e < count; ++e) {
+      for (index_t key = first + e * step; key < first + e * step + width; ++key) {
+        if (seen_by_some(run, key)) append(run, key, 1, 1, 1);
       }
     }
   }
 
- private:
-  void append(const KeyRun& run, index_t first, index_t step, index_t count) {
-    if (size_ > 0 && source_ == &run && step == 1) {
+  bool seen_by_some(const KeyRun& run, index_t key) const {
+    for (index_t i = 0; i < rows_.queries; ++i) {
+      if (sees(run, rows_, rows_.first_query + i, key)) return true;
+    }
+    return false;
+  }
+
+  void append(const KeyRun& run, index_t first, index_t step, index_t count, index_t width) {
+    if (count == 1) step = width;
+    if (size_ > 0 && source_ == &run && count == 1) {
       KeyRun& last = to_[size_ - 1];
-      if (last.step == 1 && last.first + last.count == first) {
-        last.count += count;
+      if (last.count == 1 && last.first + last.width == first) {
+        last.width += width;
         return;
       }
     }
@@ -50,7 +67,7 @@ class Spans {
     KeyRun& span = to_[size_++];
     source_ = &run;
     span = run;
-    span.first = first, span.step = step, span.count = count, span.width = 1, span.index = nullptr;
+    span.first = first, span.step = step, span.count = count, span.width = width, span.index = nullptr;
     // What a single query does not see is not in the list.
     if (rows_.queries == 1) span.left = span.right = anywhere, span.not_left = -1, span.not_right = 0, span.keep = nullptr;
   }
@@ -80,29 +97,27 @@ index_t list_spans(const KeyList& list, const GroupRows& rows, std::span<KeyRun>
     const index_t below = excludes(run) ? rows.highest() - run.not_left - 1 : high;
     const index_t above = excludes(run) ? std::max(rows.lowest() + run.not_right + 1, below + 1) : high + 1;
     const auto add = [&](index_t first, index_t step, index_t count) {
-      spans.add(run, first, step, count, low, std::min(high, below));
-      spans.add(run, first, step, count, std::max(low, above), high);
+      spans.add(run, first, step, count, run.width, low, std::min(high, below));
+      spans.add(run, first, step, count, run.width, std::max(low, above), high);
     };
-    if (run.index == nullptr && run.width == 1 && run.step > 0) {
+    if (run.index == nullptr && run.step >= run.width) {
       add(run.first, run.step, run.count);
       continue;
     }
-    for (index_t e = 0; e < run.count; ++e) {
-      add(run.first + run.step * (run.index != nullptr ? run.index[e] : e), 1, run.width);
-    }
+    for (index_t e = 0; e < run.count; ++e) add(run.first + run.step * (run.index != nullptr ? run.index[e] : e), 1, 1);
   }
   return spans.size();
 }
 
 index_t count_keys(std::span<const KeyRun> spans) {
   index_t keys = 0;
-  for (const KeyRun& span : spans) keys += span.count;
+  for (const KeyRun& span : spans) keys += span.count * span.width;
   return keys;
 }
 
 KeyWalk::KeyWalk(std::span<const KeyRun> spans, const KeyRows& keys, const GroupRows& rows, index_t from)
     : spans_(spans), keys_(keys), rows_(rows), at_(from) {
-  while (span_ < spans_.size() && at_ >= spans_[span_].count) at_ -= spans_[span_++].count;
+  while (span_ < spans_.size() && at_ >= count_keys(spans_.subspan(span_, 1))) at_ -= count_keys(spans_.subspan(span_++, 1));
 }
 
 bool KeyWalk::seen_by_all(const KeyRun& run, index_t low, index_t high) const {
@@ -121,9 +136,12 @@ void KeyWalk::point(KeyBlock& block, index_t position, index_t step, index_t cou
       row = position % keys_.page_rows;
       here = std::min(count, ceil_div(keys_.page_rows - row, step));
       k += page * keys_.k_page_stride, v += page * keys_.v_page_stride;
+    } else if (keys_.ring > 0 && position >= keys_.pinned) {
+      const index_t in_ring = (position - keys_.pinned) % keys_.ring;
+      row = keys_.pinned + in_ring;
+      here = std::min(count, ceil_div(keys_.ring - in_ring, step));
     } else if (keys_.ring > 0) {
-      row = position % keys_.ring;
-      here = std::min(count, ceil_div(keys_.ring - row, step));
+      here = std::min(count, ceil_div(keys_.pinned - position, step));
     }
     k += row * keys_.k_stride, v += row * keys_.v_stride;
     const index_t k_step = step * keys_.k_stride, v_step = step * keys_.v_stride;
@@ -138,20 +156,23 @@ void KeyWalk::next(KeyBlock& block, index_t limit) {
   block.cut = false;
   while (block.count < limit && span_ < spans_.size()) {
     const KeyRun& run = spans_[span_];
-    const index_t count = std::min(limit - block.count, run.count - at_);
-    const index_t low = run.first + at_ * run.step;
-    point(block, low, run.step, count);
+    const index_t stretch = at_ / run.width, offset = at_ - stretch * run.width;
+    // Keys of one stretch, or one key of each of several.
+    const bool single = run.width == 1;
+    const index_t count = std::min(limit - block.count, single ? run.count - at_ : run.width - offset);
+    const index_t low = run.first + stretch * run.step + offset, step = single ? run.step : 1;
+    point(block, low, step, count);
     if (rows_.queries > 1) {
       const auto begin = static_cast<std::size_t>(block.count);
       for (std::size_t j = 0; j < static_cast<std::size_t>(count); ++j) {
-        block.position[begin + j] = low + static_cast<index_t>(j) * run.step;
+        block.position[begin + j] = low + static_cast<index_t>(j) * step;
         block.run[begin + j] = &run;
       }
     }
-    block.cut = block.cut || !seen_by_all(run, low, low + (count - 1) * run.step);
+    block.cut = block.cut || !seen_by_all(run, low, low + (count - 1) * step);
     block.count += count;
     at_ += count;
-    if (at_ == run.count) ++span_, at_ = 0;
+    if (at_ == run.count * run.width) ++span_, at_ = 0;
   }
   if (block.count == 0) return;
   for (auto n = static_cast<std::size_t>(block.count); n % KeyBlock::padding != 0; ++n) {

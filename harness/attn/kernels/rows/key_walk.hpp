@@ -11,16 +11,17 @@
 
 namespace attn::kernels {
 
-// Query rows that share keys: row r is query r % queries of a head of the group. Query i stands at position shift + i.
+// Rows first .. first + count - 1 of those that share keys, which are `queries` queries of one head from first_query on, then those of
+// the next. Query i stands at position shift + i.
 struct GroupRows {
   index_t first = 0, count = 0;
-  index_t queries = 1;
+  index_t queries = 1, first_query = 0;
   index_t shift = 0;
   bool causal = false;
 
-  index_t query(index_t i) const { return (first + i) % queries; }
-  index_t lowest() const { return shift; }
-  index_t highest() const { return shift + queries - 1; }
+  index_t query(index_t i) const { return first_query + (first + i) % queries; }
+  index_t lowest() const { return shift + first_query; }
+  index_t highest() const { return lowest() + queries - 1; }
 };
 
 bool sees(const KeyRun& run, const GroupRows& rows, index_t query, index_t key);
@@ -49,12 +50,12 @@ struct KeyRows {
   const std::byte* k = nullptr;
   const std::byte* v = nullptr;
   index_t k_stride = 0, v_stride = 0;
-  index_t ring = 0;
+  index_t pinned = 0, ring = 0;
   const std::int32_t* pages = nullptr;
   index_t page_rows = 0, k_page_stride = 0, v_page_stride = 0;
 };
 
-// A list as spans: runs of width 1 without numbers, of keys that some query sees. Returns how many.
+// A list as spans: runs without numbers and ends that stick out, of keys that some query sees. Returns how many.
 index_t list_spans(const KeyList& list, const GroupRows& rows, std::span<KeyRun> to);
 
 // Of all spans.
@@ -76,7 +77,7 @@ class KeyWalk {
   KeyRows keys_;
   GroupRows rows_;
   std::size_t span_ = 0;
-  index_t at_ = 0;  // in the span
+  index_t at_ = 0;  // key of the span
 };
 
 }  // namespace attn::kernels

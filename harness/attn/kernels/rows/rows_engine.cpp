@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <cmath>
 #include <new>
 
 #include "attn/core/assert.hpp"
@@ -36,9 +37,9 @@ std::span<T> objects(std::span<std::byte> memory) {
 
 }  // namespace
 
-// One row block of a kv head of a sequence.
+// One row block of a list of keys of a sequence.
 struct RowsEngine::Item {
-  index_t batch, kv_head;
+  index_t batch, head;  // the first head of the list
   GroupRows rows;
   index_t first_span, spans;
   index_t keys;
@@ -55,12 +56,14 @@ struct RowsEngine::Task {
 RowsEngine::RowsEngine(const Problem& problem, const RowsOptions& options, WorkspacePlan& plan)
     : problem_(problem),
       scale_(options.scale.value_or(problem.scale())),
-      group_(problem.heads / problem.kv_heads),
+      group_(options.heads_apart ? 1 : problem.heads / problem.kv_heads),
+      queries_(options.apart ? 1 : problem.q_len),
+      lists_(problem.heads / group_ * (problem.q_len / queries_)),
       span_room_(options.spans) {
   ATTN_ASSERT(problem.head_dim >= 1 && problem.head_dim <= widest_head);
   ATTN_ASSERT(problem.value_dim >= 1 && problem.value_dim <= widest_head);
   ATTN_ASSERT(problem.heads % problem.kv_heads == 0);
-  const index_t rows = group_ * problem.q_len;
+  const index_t rows = group_ * queries_;
   if (rows <= few_rows_limit) {
     row_blocks_ = 1;
     block_rows_ = rows;
@@ -70,7 +73,7 @@ RowsEngine::RowsEngine(const Problem& problem, const RowsOptions& options, Works
     row_blocks_ = ceil_div(rows, block_rows_);
     kernel_ = lane_rows({block_rows_, problem.head_dim, problem.value_dim});
   }
-  items_ = problem.batch * problem.kv_heads * row_blocks_;
+  items_ = problem.batch * lists_ * row_blocks_;
   most_parts_ = ceil_div(std::min(options.keys, problem.kv_len), part_keys);
   // Many items keep all threads busy by themselves, the longest first.
   splits_ = plan.threads() > 1 && items_ < 16 * plan.threads() && most_parts_ > 1;
@@ -79,7 +82,7 @@ RowsEngine::RowsEngine(const Problem& problem, const RowsOptions& options, Works
   const auto bytes = [](index_t count, std::size_t size) { return count * static_cast<index_t>(size); };
   item_memory_ = plan.shared<std::byte>(bytes(items_, sizeof(Item)));
   task_memory_ = plan.shared<std::byte>(bytes(most_tasks_, sizeof(Task)));
-  spans_ = plan.shared<std::byte>(bytes(problem.batch * problem.kv_heads * span_room_, sizeof(KeyRun)));
+  spans_ = plan.shared<std::byte>(bytes(problem.batch * lists_ * span_room_, sizeof(KeyRun)));
   if (splits_) parts_ = plan.shared<float>(items_ * most_parts_ * kernel_->state_floats());
   worker_memory_ = plan.per_worker<std::byte>(bytes(3, sizeof(KeyBlock)));
   scratch_ = plan.per_worker<float>(kernel_->query_floats() + 2 * kernel_->state_floats() + kernel_->scratch_floats());
@@ -99,15 +102,13 @@ class RowsEngine::Run {
 
   void operator()(const Schedule* schedule) {
     index_t item = 0, total_parts = 0;
-    for (index_t batch = 0; batch < e_.problem_.batch; ++batch) {
-      for (index_t kv_head = 0; kv_head < e_.problem_.kv_heads; ++kv_head) {
-        const Item& first = list_keys(item, batch, kv_head, schedule);
-        for (index_t block = 0; block < e_.row_blocks_; ++block) {
-          Item& own = *new (&items_[static_cast<std::size_t>(item++)]) Item(first);
-          own.rows.first = block * e_.block_rows_;
-          own.rows.count = std::min(e_.block_rows_, e_.group_ * e_.problem_.q_len - own.rows.first);
-          total_parts += own.parts;
-        }
+    for (index_t list = 0; list < e_.problem_.batch * e_.lists_; ++list) {
+      const Item& first = list_keys(item, list, schedule);
+      for (index_t block = 0; block < e_.row_blocks_; ++block) {
+        Item& own = *new (&items_[static_cast<std::size_t>(item++)]) Item(first);
+        own.rows.first = block * e_.block_rows_;
+        own.rows.count = std::min(e_.block_rows_, e_.group_ * e_.queries_ - own.rows.first);
+        total_parts += own.parts;
       }
     }
     const index_t tasks = cut_tasks(total_parts);
@@ -115,22 +116,29 @@ class RowsEngine::Run {
   }
 
  private:
-  // The item of the kv head's first rows, with its spans.
-  const Item& list_keys(index_t item, index_t batch, index_t kv_head, const Schedule* schedule) {
+  // The item of the list's first rows, with its spans. Lists of the queries of some heads follow each other.
+  const Item& list_keys(index_t item, index_t list, const Schedule* schedule) {
     const Problem& p = e_.problem_;
-    const index_t length = lengths_.empty() ? p.kv_len : lengths_[static_cast<std::size_t>(batch)];
-    ATTN_ASSERT(length >= 0 && length <= p.kv_len);
+    const index_t steps = p.q_len / e_.queries_;
     Item& own = *new (&items_[static_cast<std::size_t>(item)]) Item{};
-    own.batch = batch, own.kv_head = kv_head;
-    own.rows = {.queries = p.q_len, .shift = length - p.q_len, .causal = p.causal};
-    own.first_span = (batch * p.kv_heads + kv_head) * e_.span_room_;
+    own.batch = list / e_.lists_;
+    own.head = list % e_.lists_ / steps * e_.group_;
+    const index_t length = lengths_.empty() ? p.kv_len : lengths_[static_cast<std::size_t>(own.batch)];
+    ATTN_ASSERT(length >= 0 && length <= p.kv_len);
+    own.rows = {.queries = e_.queries_, .first_query = list % steps, .shift = length - p.q_len, .causal = p.causal};
+    own.first_span = list * e_.span_room_;
     const std::span<KeyRun> room =
         spans_.subspan(static_cast<std::size_t>(own.first_span), static_cast<std::size_t>(e_.span_room_));
     if (schedule != nullptr) {
-      KeyList list(length);
-      (*schedule)({.batch = batch, .head = kv_head * e_.group_, .kv_head = kv_head, .count = p.q_len, .shift = own.rows.shift},
-                  list);
-      own.spans = list_spans(list, own.rows, room);
+      KeyList keys(length);
+      (*schedule)({.batch = own.batch,
+                   .head = own.head,
+                   .kv_head = p.kv_head(own.head),
+                   .count = e_.queries_,
+                   .first = own.rows.first_query,
+                   .shift = own.rows.shift},
+                  keys);
+      own.spans = list_spans(keys, own.rows, room);
     } else if (length > 0) {
       room[0] = {.count = length};
       own.spans = 1;
@@ -171,13 +179,15 @@ class RowsEngine::Run {
   }
 
   KeyRows rows_of(const Item& item) const {
-    const auto k = arrays_.k[item.batch][item.kv_head];
-    const auto v = arrays_.v[item.batch][item.kv_head];
+    const index_t kv_head = e_.problem_.kv_head(item.head);
+    const auto k = arrays_.k[item.batch][kv_head];
+    const auto v = arrays_.v[item.batch][kv_head];
     const KeyLayout& layout = arrays_.layout;
     return {.k = bytes_at(k.data_handle()),
             .v = bytes_at(v.data_handle()),
             .k_stride = k.stride(0) * float_bytes,
             .v_stride = v.stride(0) * float_bytes,
+            .pinned = layout.pinned,
             .ring = layout.ring,
             .pages = layout.pages != nullptr ? layout.pages + item.batch * layout.pages_stride : nullptr,
             .page_rows = layout.page_rows,
@@ -234,15 +244,14 @@ class RowsEngine::Run {
       total = part_state(task.item, 0);
       for (index_t part = item.first_task_parts; part < item.parts; ++part) kernel_.merge(total, part_state(task.item, part));
     }
-    store(item, total);
+    store(item, total, own_part);
   }
 
-  // Row r of a group is query r % q_len of the group's head r / q_len.
+  // Row r of a list is its query r % queries of its head r / queries.
   template <class F>
   void each_row(const Item& item, const F& f) const {
     for (index_t i = 0; i < item.rows.count; ++i) {
-      const index_t row = item.rows.first + i, query = row % e_.problem_.q_len;
-      f(static_cast<std::size_t>(i), item.kv_head * e_.group_ + row / e_.problem_.q_len, query);
+      f(static_cast<std::size_t>(i), item.head + (item.rows.first + i) / e_.queries_, item.rows.query(i));
     }
   }
 
@@ -252,14 +261,33 @@ class RowsEngine::Run {
     kernel_.load(rows.data(), item.rows.count, e_.scale_, queries);
   }
 
-  void store(const Item& item, const float* state) const {
-    std::array<float*, 64> rows, lse;
+  // `spare`: memory as large as a state.
+  void store(const Item& item, const float* state, float* spare) const {
+    std::array<float*, 64> out, lse;
     const bool with_lse = arrays_.lse.data_handle() != nullptr;
     each_row(item, [&](std::size_t i, index_t head, index_t query) {
-      rows[i] = &arrays_.out(item.batch, head, query, 0);
+      out[i] = &arrays_.out(item.batch, head, query, 0);
       if (with_lse) lse[i] = &arrays_.lse(item.batch, head, query);
     });
-    kernel_.store(state, rows.data(), with_lse ? lse.data() : nullptr, item.rows.count);
+    const index_t count = item.rows.count, width = e_.problem_.value_dim;
+    if (!arrays_.resume) return kernel_.store(state, out.data(), with_lse ? lse.data() : nullptr, count);
+    std::array<float*, 64> own_out, own_lse;
+    for (index_t i = 0; i < count; ++i) {
+      const auto at = static_cast<std::size_t>(i);
+      own_out[at] = spare + i * width;
+      own_lse[at] = spare + count * width + i;
+    }
+    kernel_.store(state, own_out.data(), own_lse.data(), count);
+    for (std::size_t i = 0; i < static_cast<std::size_t>(count); ++i) add_row(width, own_out[i], *own_lse[i], out[i], *lse[i]);
+  }
+
+  // Adds what a row found among other keys to what it had found before.
+  static void add_row(index_t width, const float* own, float own_lse, float* out, float& lse) {
+    const float top = std::max(lse, own_lse);
+    if (top == own_lse && std::isinf(top)) return;  // nothing more
+    const float before = std::exp(lse - top), now = std::exp(own_lse - top), share = 1 / (before + now);
+    for (index_t c = 0; c < width; ++c) out[c] = (out[c] * before + own[c] * now) * share;
+    lse = top + std::log(before + now);
   }
 
   const RowsEngine& e_;
@@ -276,6 +304,7 @@ void RowsEngine::run(const RowsArrays& arrays, std::span<const index_t> lengths,
                      const Schedule* schedule) const {
   ATTN_ASSERT(arrays.q.stride(3) == 1 && arrays.k.stride(3) == 1 && arrays.v.stride(3) == 1 && arrays.out.stride(3) == 1);
   ATTN_ASSERT(lengths.empty() || static_cast<index_t>(lengths.size()) == problem_.batch);
+  ATTN_ASSERT(!arrays.resume || arrays.lse.data_handle() != nullptr);
   Run(*this, arrays, lengths, workspace)(schedule);
 }
 

@@ -16,6 +16,7 @@
 #include <optional>
 #include <span>
 
+#include "attn/core/array.hpp"
 #include "attn/core/problem.hpp"
 #include "attn/core/view.hpp"
 #include "attn/exec/arena.hpp"
@@ -24,17 +25,6 @@
 
 namespace attn::kernels {
 
-// Where the keys of a sequence lie. By default key p is row p of its kv head.
-struct KeyLayout {
-  // Key p is row p % ring: the last `ring` keys of a longer sequence.
-  index_t ring = 0;
-  // Key p is row p % page_rows of page pages[b * pages_stride + p / page_rows], which begins so many elements after the kv head's
-  // first in K and V. The caller sees to it that pages lie in the arrays.
-  const std::int32_t* pages = nullptr;
-  index_t pages_stride = 0, page_rows = 0;
-  index_t k_page_stride = 0, v_page_stride = 0;
-};
-
 struct RowsArrays {
   View<const float, 4> q;   // [B,H,N,D]
   View<const float, 4> k;   // [B,Hk,M,D]   last stride 1, so below
@@ -42,12 +32,15 @@ struct RowsArrays {
   View<float, 4> out;       // [B,H,N,Dv]   zeros for a query that sees no key
   View<float, 3> lse = {};  // [B,H,N]      optional: ln sum exp(logit), -inf for a query that sees no key
   KeyLayout layout = {};
+  bool resume = false;  // out and lse hold what earlier runs found among other keys: go on from there
 };
 
 struct RowsOptions {
   std::optional<double> scale = {};  // of q.k, where not the problem's
-  index_t keys = anywhere;           // that a kv head's queries see, at most: kv_len or fewer
-  index_t spans = 64;                // runs of evenly spaced keys in a schedule, at most
+  index_t keys = anywhere;           // in a list of the schedule, at most: kv_len or fewer
+  index_t spans = 64;                // evenly spaced runs of equal stretches in a list, at most
+  bool apart = false;                // every query has a list of its own
+  bool heads_apart = false;          // so have heads that share a kv head
 };
 
 class RowsEngine {
@@ -59,8 +52,8 @@ class RowsEngine {
   // item, 0 to kv_len, or none where all have kv_len keys.
   void run(const RowsArrays&, std::span<const index_t> lengths, const Workspace&) const;
 
-  // The keys that a schedule lists, called once for each kv head with `head` its first query head; keys count from 0 to the
-  // sequence's length. Predicates of its runs are called from several threads.
+  // The keys that a schedule lists, called once for each kv head with `head` its first query head, or as the options say; keys count
+  // from 0 to the sequence's length. Predicates of its runs are called from several threads.
   using Schedule = FunctionRef<void(const QueryBlock&, KeyList&)>;
   void run(const RowsArrays&, std::span<const index_t> lengths, const Workspace&, Schedule) const;
 
@@ -73,11 +66,13 @@ class RowsEngine {
 
   Problem problem_;
   double scale_;
-  index_t group_;       // heads that share a kv head
-  index_t row_blocks_;  // that a group's rows are cut into, each with its own pass over the keys
+  index_t group_;       // heads that share a list of keys
+  index_t queries_;     // of a head, likewise
+  index_t lists_;       // of a sequence
+  index_t row_blocks_;  // that the rows of a list are cut into, each with its own pass over the keys
   index_t block_rows_;
   std::shared_ptr<const class GroupKernel> kernel_;
-  index_t items_;       // batch items x kv heads x row blocks
+  index_t items_;       // batch items x lists x row blocks
   index_t most_parts_;  // of an item
   index_t most_tasks_;
   bool splits_;  // an item's parts may be several tasks

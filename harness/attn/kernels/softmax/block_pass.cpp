@@ -33,7 +33,7 @@ SoftmaxEngine::BlockPass::BlockPass(const SoftmaxEngine& engine, const BlockWork
       out_(work.arrays.out[work.block.batch][work.block.head]),
       later_out_(work.arrays.out[work.later.batch][work.later.head]),
       rows_(key_rows(work.block)),
-      list_(listed(work.block, work.schedule, engine.problem_.kv_len)),
+      list_(listed(work.block, work.schedule, work.division.problem.kv_len)),
       stream_(stream_of(list_, work.block, work.block.count, engine.problem_.causal, engine.panel_limit_)) {
   std::byte* const memory = work.workspace.of(work.worker, engine.panels_).data();
   panel_ = new (memory) KeyPanel;
@@ -48,7 +48,10 @@ KeyRows SoftmaxEngine::BlockPass::key_rows(const QueryBlock& of) const {
   const auto k = work_.arrays.k[of.batch][of.kv_head];
   const auto v = work_.arrays.v[of.batch][of.kv_head];
   const TileShape& shape = engine_.shape_;
-  return {k.data_handle(), v.data_handle(), k.stride(0), v.stride(0), shape.head_dim, shape.value_dim, tiles_.size > 2};
+  KeyRows rows{k.data_handle(), v.data_handle(), k.stride(0), v.stride(0), shape.head_dim, shape.value_dim, tiles_.size > 2};
+  rows.layout = work_.arrays.layout;
+  if (rows.layout.pages != nullptr) rows.layout.pages += of.batch * rows.layout.pages_stride;
+  return rows;
 }
 
 bool SoftmaxEngine::BlockPass::run() {
@@ -56,7 +59,7 @@ bool SoftmaxEngine::BlockPass::run() {
   swap_panels();
   more = more && advance();
   if (!more) look_beyond();
-  if (more || engine_.splits_ > 1) return panel_by_panel(more);
+  if (more || work_.division.splits > 1) return panel_by_panel(more);
   tile_by_tile();
   return true;
 }
@@ -77,7 +80,7 @@ void SoftmaxEngine::BlockPass::tile_by_tile() {
 bool SoftmaxEngine::BlockPass::panel_by_panel(bool more) {
   const auto tile_count = static_cast<std::size_t>(tiles_.size);
   const bool resume = work_.arrays.resume;
-  const bool store_early = engine_.splits_ == 1 && !resume;  // while the tile is hot; what resumes may have to start again
+  const bool store_early = work_.division.splits == 1 && !resume;  // while the tile is hot; what resumes may have to start again
   bool any_cut[most_tiles] = {};
   bool all_finite = true;
   for (bool first = true, last = false; !last; first = false) {
@@ -95,7 +98,7 @@ bool SoftmaxEngine::BlockPass::panel_by_panel(bool more) {
     if (!more) look_beyond();
     soon_.keys = soon_.next = 0;
   }
-  if (engine_.splits_ == 1 && resume && (all_finite || guard_all_)) {
+  if (work_.division.splits == 1 && resume && (all_finite || guard_all_)) {
     for (std::size_t t = 0; t < tile_count; ++t) engine_.store(work_.arrays, tiles_, work_.block, t);
   }
   return all_finite;
@@ -176,7 +179,7 @@ KeyBatch SoftmaxEngine::BlockPass::next_batch(index_t& step, index_t end) {
 bool SoftmaxEngine::BlockPass::advance() {
   do {
     if (!stream_.next(rows_, *next_, next_copies_)) return false;
-  } while (++number_ % engine_.splits_ != work_.split);
+  } while (++number_ % work_.division.splits != work_.split);
   return true;
 }
 
@@ -190,7 +193,7 @@ void SoftmaxEngine::BlockPass::swap_panels() {
 void SoftmaxEngine::BlockPass::look_beyond() {
   const QueryBlock& later = work_.later;
   if (later.count == 0) return;
-  const KeyList list = listed(later, work_.schedule, engine_.problem_.kv_len);
+  const KeyList list = listed(later, work_.schedule, work_.division.problem.kv_len);
   const index_t queries = std::min(later.count, engine_.ops_[2]->lanes);
   stream_of(list, later, queries, engine_.problem_.causal, usual_panel_keys).next(key_rows(later), *next_, nullptr);
 }

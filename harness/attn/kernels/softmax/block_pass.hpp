@@ -23,6 +23,7 @@ struct SoftmaxEngine::Tiles {
 
 // What a worker is given: part `split` of the keys of `block`. `later` is the block that it takes up next, as far as can be known.
 struct SoftmaxEngine::BlockWork {
+  const Division& division;
   const EngineArrays& arrays;
   const Workspace& workspace;
   KeySchedule schedule;

@@ -18,47 +18,71 @@ namespace {
 // A block's K and V stream from L2 or L3 once for all of its rows; 384 rows keep that below 1 byte a cycle at D = 64, and their
 // transposed Q and O (192 KB) in L2. 192 rows lose 2 % at N = 8192 (Emerald Rapids, 2 MB L2, g++ 12).
 constexpr index_t most_rows = 384;
+index_t most_rows_of(index_t lanes) { return std::min(most_rows, (most_tiles - 2) * lanes); }
 
 }  // namespace
 
 SoftmaxEngine::SoftmaxEngine(const Problem& problem, const EngineOptions& options, WorkspacePlan& plan)
     : problem_(problem),
+      options_(options),
       shape_{problem.head_dim, problem.value_dim},
       factor_(static_cast<float>(options.scale.value_or(problem.scale()) * 1.4426950408889634)),
-      cut_(problem, options.queries),
+      ops_{&tile_ops(1), &tile_ops(2), &tile_ops(3)},
+      threads_(plan.threads()),
+      panel_limit_(options.keys_per_query <= panel_keys ? panel_keys : usual_panel_keys),
+      whole_(divide(problem)),
       training_(plan.training()),
       lse_(training_ ? plan.shared<float>(problem.batch * problem.heads * problem.q_len) : Booking<float>{}),
       backward_(problem, options, factor_, plan) {
   ATTN_ASSERT(problem.head_dim >= 1 && problem.head_dim <= max_head_dim);
   ATTN_ASSERT(problem.value_dim >= 1 && problem.value_dim <= max_head_dim);
-  for (int vectors = 1; vectors <= 3; ++vectors) ops_[vectors - 1] = &tile_ops(vectors);
-  panel_limit_ = options.keys_per_query <= panel_keys ? panel_keys : usual_panel_keys;
+  book(plan);
+}
 
-  // Blocks as large as leave each thread several tasks; where even single tiles do not, their keys are split.
+// Blocks as large as leave each thread several tasks; where even single tiles do not, their keys are split.
+SoftmaxEngine::Division SoftmaxEngine::divide(const Problem& problem, index_t first_batch) const {
+  Division division{.problem = problem, .cut = {problem, options_.queries}, .first_batch = first_batch};
   const index_t lanes = ops_[2]->lanes;
-  const index_t units = problem.batch * problem.heads * cut_.units();
-  const index_t enough = plan.threads() == 1 ? 1 : 4 * plan.threads();
-  index_t rows = std::min(most_rows, (most_tiles - 2) * lanes);
-  while (rows > lanes && units * ceil_div(cut_.unit_rows(), rows) < enough) rows = round_up(rows / 2, lanes);
-  cut_.cut(rows, lanes);
-  blocks_ = problem.batch * problem.heads * cut_.blocks_of_head();
-  if (plan.threads() > 1 && blocks_ > 0 && blocks_ < index_t{2} * plan.threads()) {
-    splits_ = std::clamp<index_t>(ceil_div(index_t{2} * plan.threads(), blocks_), 1,
-                                  std::max<index_t>(1, problem.kv_len / (2 * usual_panel_keys)));
+  const index_t units = problem.batch * problem.heads * division.cut.units();
+  const index_t enough = threads_ == 1 ? 1 : 4 * threads_;
+  index_t rows = most_rows_of(lanes);
+  while (rows > lanes && units * ceil_div(division.cut.unit_rows(), rows) < enough) rows = round_up(rows / 2, lanes);
+  division.cut.cut(rows, lanes);
+  const index_t blocks = division.blocks = problem.batch * problem.heads * division.cut.blocks_of_head();
+  if (threads_ > 1 && blocks > 0 && blocks < index_t{2} * threads_) {
+    division.splits = std::clamp<index_t>(ceil_div(index_t{2} * threads_, blocks), 1,
+                                          std::max<index_t>(1, problem.kv_len / (2 * usual_panel_keys)));
   }
+  return division;
+}
 
-  const index_t floats = tile_floats(round_up(cut_.part_rows(), lanes) + lanes, shape_);
-  if (splits_ == 1) {
-    tiles_ = plan.per_worker<float>(floats);
-  } else {
-    tiles_ = plan.shared<float>(blocks_ * splits_ * round_up(floats, 32));
-    seen_ = plan.shared<std::uint64_t>(blocks_ * splits_ * most_tiles * 2);
+void SoftmaxEngine::book(WorkspacePlan& plan) {
+  const index_t lanes = ops_[2]->lanes, unit_rows = whole_.cut.unit_rows();
+  index_t rows = round_up(whole_.cut.part_rows(), lanes), blocks = whole_.blocks;
+  split_slots_ = whole_.splits > 1 ? blocks * whole_.splits : 0;
+  index_t split_rows = rows;
+  const bool any_lengths = problem_.ragged || problem_.pass == Pass::decode;
+  if (any_lengths) {
+    // A sequence alone has blocks of up to as many rows; where its keys are split, fewer than two a thread of one tile each.
+    rows = std::min(most_rows_of(lanes), round_up(unit_rows, lanes));
+    split_rows = lanes;
+    split_slots_ = threads_ > 1 ? 4 * threads_ : 0;
+    blocks = std::max(blocks, problem_.heads * (whole_.cut.units() + 1) * ceil_div(std::max<index_t>(1, unit_rows), lanes));
+  }
+  if (whole_.splits == 1 || any_lengths) tiles_ = plan.per_worker<float>(tile_floats(rows + lanes, shape_));
+  if (split_slots_ > 0) {
+    split_tiles_ = plan.shared<float>(split_slots_ * round_up(tile_floats(split_rows + lanes, shape_), 32));
+    seen_ = plan.shared<std::uint64_t>(split_slots_ * most_tiles * 2);
   }
   weights_ = plan.per_worker<float>(batch_keys * max_lanes);
-  copies_ = plan.per_worker<float>(2 * usual_panel_keys * (problem.head_dim + problem.value_dim));
+  copies_ = plan.per_worker<float>(2 * usual_panel_keys * (shape_.head_dim + shape_.value_dim));
   panels_ = plan.per_worker<std::byte>(2 * static_cast<index_t>(sizeof(KeyPanel)));
-  cost_ = plan.shared<float>(blocks_);
-  order_ = plan.shared<std::int32_t>(blocks_);
+  cost_ = plan.shared<float>(blocks);
+  order_ = plan.shared<std::int32_t>(blocks);
+}
+
+QueryBlock SoftmaxEngine::Division::block(index_t number, const RowSchedule* rows) const {
+  return cut.block(problem, number, rows, first_batch);
 }
 
 SoftmaxEngine::Tiles SoftmaxEngine::cut_into_tiles(const QueryBlock& block, std::span<float> scratch) const {
@@ -80,10 +104,9 @@ SoftmaxEngine::Tiles SoftmaxEngine::cut_into_tiles(const QueryBlock& block, std:
   return tiles;
 }
 
-std::span<float> SoftmaxEngine::tile_scratch(const Workspace& workspace, index_t slot, int worker) const {
-  if (splits_ == 1) return workspace.of(worker, tiles_);
-  const auto floats = static_cast<std::size_t>(tiles_.count / (blocks_ * splits_));
-  return workspace.shared(tiles_).subspan(static_cast<std::size_t>(slot) * floats, floats);
+std::span<float> SoftmaxEngine::split_scratch(const Workspace& workspace, index_t slot) const {
+  const auto floats = static_cast<std::size_t>(split_tiles_.count / split_slots_);
+  return workspace.shared(split_tiles_).subspan(static_cast<std::size_t>(slot) * floats, floats);
 }
 
 std::span<std::uint64_t> SoftmaxEngine::flags(const Workspace& workspace, index_t slot) const {
@@ -104,14 +127,13 @@ void SoftmaxEngine::store(const EngineArrays& arrays, const Tiles& tiles, const 
   tiles.ops[t]->store(tiles.tile[t], shape_, rows, queries.count, with_lse ? lse : nullptr);
 }
 
-void SoftmaxEngine::attend(const EngineArrays& arrays, const Workspace& workspace, KeySchedule schedule, const QueryBlock& block,
-                           const QueryBlock& later, index_t slot, int worker) const {
+void SoftmaxEngine::attend(const BlockWork& work, index_t slot) const {
   const DenormalsAreZero zero;
-  Tiles tiles = cut_into_tiles(block, tile_scratch(workspace, slot, worker));
-  const BlockWork work{arrays, workspace, schedule, block, later, slot % splits_, worker};
+  const bool split = work.division.splits > 1;
+  Tiles tiles = cut_into_tiles(work.block, split ? split_scratch(work.workspace, slot) : work.workspace.of(work.worker, tiles_));
   if (!BlockPass(*this, work, tiles, false).run()) BlockPass(*this, work, tiles, true).run();
-  if (splits_ == 1) return;
-  const std::span<std::uint64_t> seen = flags(workspace, slot);
+  if (!split) return;
+  const std::span<std::uint64_t> seen = flags(work.workspace, slot);
   for (std::size_t t = 0; t < static_cast<std::size_t>(tiles.size); ++t) {
     seen[2 * t] = tiles.tile[t].unset;
     seen[2 * t + 1] = tiles.tile[t].fresh;
@@ -119,12 +141,13 @@ void SoftmaxEngine::attend(const EngineArrays& arrays, const Workspace& workspac
 }
 
 // In order of the splits, so the same bits however the tasks were timed.
-void SoftmaxEngine::merge(const EngineArrays& arrays, const Workspace& workspace, const QueryBlock& block, index_t number) const {
+void SoftmaxEngine::merge(const Division& division, const EngineArrays& arrays, const Workspace& workspace, const QueryBlock& block,
+                          index_t number) const {
   const DenormalsAreZero zero;
   Tiles sum;
-  for (index_t split = 0; split < splits_; ++split) {
-    const index_t slot = number * splits_ + split;
-    Tiles part = cut_into_tiles(block, tile_scratch(workspace, slot, 0));
+  for (index_t split = 0; split < division.splits; ++split) {
+    const index_t slot = number * division.splits + split;
+    Tiles part = cut_into_tiles(block, split_scratch(workspace, slot));
     const std::span<const std::uint64_t> seen = flags(workspace, slot);
     for (std::size_t t = 0; t < static_cast<std::size_t>(part.size); ++t) {
       part.tile[t].unset = seen[2 * t];
@@ -136,14 +159,14 @@ void SoftmaxEngine::merge(const EngineArrays& arrays, const Workspace& workspace
   for (std::size_t t = 0; t < static_cast<std::size_t>(sum.size); ++t) store(arrays, sum, block, t);
 }
 
-void SoftmaxEngine::order_tasks(std::span<std::int32_t> order, std::span<float> cost, const RowSchedule* rows,
-                                KeySchedule schedule) const {
+void SoftmaxEngine::order_tasks(const Division& division, std::span<std::int32_t> order, std::span<float> cost,
+                                const RowSchedule* rows, KeySchedule schedule) const {
   for (std::size_t number = 0; number < order.size(); ++number) {
     order[number] = static_cast<std::int32_t>(number);
     cost[number] = 0;
-    const QueryBlock block = cut_.block(problem_, static_cast<index_t>(number), rows);
+    const QueryBlock block = division.block(static_cast<index_t>(number), rows);
     if (block.count == 0) continue;
-    KeyList list(problem_.kv_len);
+    KeyList list(division.problem.kv_len);
     schedule(block, list);
     const auto [lowest, highest] = position_range(block, 0, block.count);
     cost[number] = static_cast<float>(KeyStream(list, lowest, highest, problem_.causal).remaining() * block.count);
@@ -164,41 +187,63 @@ void SoftmaxEngine::run(const EngineArrays& given, const Workspace& workspace, c
   if (training_ && arrays.lse.data_handle() == nullptr) arrays.lse = own_lse(workspace);
   ATTN_ASSERT(arrays.q.stride(3) == 1 && arrays.k.stride(3) == 1 && arrays.v.stride(3) == 1 && arrays.out.stride(3) == 1);
   ATTN_ASSERT(!arrays.resume || arrays.lse.data_handle() != nullptr);
-  const std::span<std::int32_t> order = workspace.shared(order_);
+  if (arrays.lengths.empty()) return run(whole_, arrays, workspace, rows, schedule);
+  ATTN_ASSERT(problem_.ragged || problem_.pass == Pass::decode);
+  for (index_t batch = 0; batch < problem_.batch; ++batch) {
+    const Problem sequence = problem_.sequence(arrays.lengths[static_cast<std::size_t>(batch)]);
+    if (sequence.q_len > 0) run(divide(sequence, batch), arrays, workspace, rows, schedule);
+    if (rows == nullptr && !arrays.resume) clear_rows(arrays, batch, sequence.q_len);
+  }
+}
+
+void SoftmaxEngine::run(const Division& division, const EngineArrays& arrays, const Workspace& workspace, const RowSchedule* rows,
+                        KeySchedule schedule) const {
+  const std::span<std::int32_t> order = workspace.shared(order_).first(static_cast<std::size_t>(division.blocks));
   if (arena_threads() == 1)
     std::iota(order.begin(), order.end(), 0);
   else
-    order_tasks(order, workspace.shared(cost_), rows, schedule);
-  const index_t tasks = blocks_ * splits_;
-  const auto block_of = [&](index_t task) { return cut_.block(problem_, order[static_cast<std::size_t>(task / splits_)], rows); };
+    order_tasks(division, order, workspace.shared(cost_), rows, schedule);
+  const index_t splits = division.splits, tasks = division.blocks * splits;
+  const auto block_of = [&](index_t task) { return division.block(order[static_cast<std::size_t>(task / splits)], rows); };
   parallel_tasks(tasks, [&](index_t task, int worker) {
     const QueryBlock block = block_of(task);
     if (block.count == 0) return;
     // Workers take tasks in turn, so this is most likely the one that this worker will take up next.
-    const index_t later = task + arena_threads();
-    attend(arrays, workspace, schedule, block, later < tasks ? block_of(later) : QueryBlock{},
-           order[static_cast<std::size_t>(task / splits_)] * splits_ + task % splits_, worker);
+    const index_t next = task + arena_threads();
+    const QueryBlock later = next < tasks ? block_of(next) : QueryBlock{.batch = division.first_batch};
+    attend({division, arrays, workspace, schedule, block, later, task % splits, worker},
+           order[static_cast<std::size_t>(task / splits)] * splits + task % splits);
   });
-  if (splits_ == 1) return;
-  parallel_tasks(blocks_, [&](index_t number, int) {
-    const QueryBlock block = cut_.block(problem_, number, rows);
-    if (block.count > 0) merge(arrays, workspace, block, number);
+  if (splits == 1) return;
+  parallel_tasks(division.blocks, [&](index_t number, int) {
+    const QueryBlock block = division.block(number, rows);
+    if (block.count > 0) merge(division, arrays, workspace, block, number);
   });
 }
 
+// Rows from `first` on, where a sequence has no queries.
+void SoftmaxEngine::clear_rows(const EngineArrays& arrays, index_t batch, index_t first) const {
+  for (index_t head = 0; head < problem_.heads; ++head) {
+    for (index_t row = first; row < problem_.q_len; ++row) {
+      std::fill_n(arrays.out[batch][head].row(row), problem_.value_dim, 0.0f);
+      if (arrays.lse.data_handle() != nullptr) arrays.lse(batch, head, row) = -std::numeric_limits<float>::infinity();
+    }
+  }
+}
+
 void SoftmaxEngine::run(const EngineArrays& arrays, const Workspace& workspace, KeySchedule schedule) const {
-  ATTN_ASSERT(!cut_.listed());
+  ATTN_ASSERT(!whole_.cut.listed());
   run(arrays, workspace, nullptr, schedule);
 }
 
 void SoftmaxEngine::run(const EngineArrays& arrays, const Workspace& workspace, RowSchedule rows, KeySchedule schedule) const {
-  ATTN_ASSERT(cut_.listed());
+  ATTN_ASSERT(whole_.cut.listed());
   run(arrays, workspace, &rows, schedule);
 }
 
 void SoftmaxEngine::backward(const EngineArrays& given, const EngineGradients& gradients, const Workspace& workspace,
                              const RowSchedule* rows, KeySchedule schedule) const {
-  ATTN_ASSERT(training_);
+  ATTN_ASSERT(training_ && given.lengths.empty() && given.layout.plain());
   EngineArrays arrays = given;
   if (arrays.lse.data_handle() == nullptr) arrays.lse = own_lse(workspace);
   backward_.run(problem_, arrays, gradients, workspace, rows, schedule);
@@ -206,13 +251,13 @@ void SoftmaxEngine::backward(const EngineArrays& given, const EngineGradients& g
 
 void SoftmaxEngine::backward(const EngineArrays& arrays, const EngineGradients& gradients, const Workspace& workspace,
                              KeySchedule schedule) const {
-  ATTN_ASSERT(!cut_.listed());
+  ATTN_ASSERT(!whole_.cut.listed());
   backward(arrays, gradients, workspace, nullptr, schedule);
 }
 
 void SoftmaxEngine::backward(const EngineArrays& arrays, const EngineGradients& gradients, const Workspace& workspace,
                              RowSchedule rows, KeySchedule schedule) const {
-  ATTN_ASSERT(cut_.listed());
+  ATTN_ASSERT(whole_.cut.listed());
   backward(arrays, gradients, workspace, &rows, schedule);
 }
 

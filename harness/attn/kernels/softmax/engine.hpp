@@ -25,8 +25,11 @@ namespace attn::kernels {
 
 struct EngineOptions {
   QueryBlocks queries = {};
-  index_t keys_per_query = anywhere;  // about how many: short windows take them all at a time
+  index_t keys_per_query = anywhere;  // at most: short windows take them all at a time
   std::optional<double> scale = {};   // of q.k, where not the problem's
+  // For few rows (attention.hpp):
+  bool heads_apart = false;  // lists of keys differ between heads that share a kv head
+  index_t stretches = 16;    // a list is so many evenly spaced runs of equal stretches, at most
 };
 
 struct EngineArrays {
@@ -36,13 +39,19 @@ struct EngineArrays {
   View<float, 4> out;       // [B,H,N,Dv]   zeros for a query that sees no key
   View<float, 3> lse = {};  // [B,H,N]      optional: ln sum exp(logit), -inf for a query that sees no key
   bool resume = false;      // out and lse hold what earlier runs found among other keys: go on from there
+  // As Arrays have them. Of self-attention, rows past a sequence's length are zeros in the output.
+  std::span<const index_t> lengths = {};
+  KeyLayout layout = {};
 
   EngineArrays(const View<const float, 4>& q_, const View<const float, 4>& k_, const View<const float, 4>& v_,
                const View<float, 4>& out_ = {}, const View<float, 3>& lse_ = {}, bool resume_ = false)
       : q(q_), k(k_), v(v_), out(out_), lse(lse_), resume(resume_) {}
   // NOLINTNEXTLINE(google-explicit-constructor): the engine's door
   EngineArrays(const Arrays& a, const View<float, 3>& lse_ = {}, bool resume_ = false)
-      : EngineArrays(a.q.f32(), a.k.f32(), a.v.f32(), a.out.f32_out(), lse_, resume_) {}
+      : EngineArrays(a.q.f32(), a.k.f32(), a.v.f32(), a.out.f32_out(), lse_, resume_) {
+    lengths = a.lengths;
+    layout = a.layout;
+  }
 };
 
 using KeySchedule = FunctionRef<void(const QueryBlock&, KeyList&)>;
@@ -106,28 +115,45 @@ class SoftmaxEngine {
   struct BlockWork;
   class BlockPass;
 
+  // A problem cut into tasks: of the plan, or of one sequence of a ragged batch as if it were alone.
+  struct Division {
+    Problem problem;
+    QueryCut cut;
+    index_t first_batch = 0;
+    index_t blocks = 0;  // over all heads and batches
+    index_t splits = 1;  // parts of a block's keys, each a task of its own
+
+    QueryBlock block(index_t number, const RowSchedule* rows) const;
+  };
+  Division divide(const Problem&, index_t first_batch = 0) const;
+  void book(WorkspacePlan&);
+
   Tiles cut_into_tiles(const QueryBlock&, std::span<float> scratch) const;
-  std::span<float> tile_scratch(const Workspace&, index_t slot, int worker) const;
+  // With splits > 1, `slot` of them.
+  std::span<float> split_scratch(const Workspace&, index_t slot) const;
   std::span<std::uint64_t> flags(const Workspace&, index_t slot) const;  // of the slot's tiles, two each: unset, fresh
-  void order_tasks(std::span<std::int32_t> order, std::span<float> cost, const RowSchedule* rows, KeySchedule) const;
-  // `later`: the block that this worker takes up after `block`, as far as can be known; count 0 for none.
-  void attend(const EngineArrays&, const Workspace&, KeySchedule, const QueryBlock&, const QueryBlock& later, index_t slot,
-              int worker) const;
-  void merge(const EngineArrays&, const Workspace&, const QueryBlock&, index_t number) const;
+  void order_tasks(const Division&, std::span<std::int32_t> order, std::span<float> cost, const RowSchedule* rows,
+                   KeySchedule) const;
+  void attend(const BlockWork&, index_t slot) const;
+  void merge(const Division&, const EngineArrays&, const Workspace&, const QueryBlock&, index_t number) const;
   void store(const EngineArrays&, const Tiles&, const QueryBlock&, std::size_t tile) const;
   void run(const EngineArrays&, const Workspace&, const RowSchedule* rows, KeySchedule) const;
+  void run(const Division&, const EngineArrays&, const Workspace&, const RowSchedule* rows, KeySchedule) const;
+  void clear_rows(const EngineArrays&, index_t batch, index_t first) const;
   void backward(const EngineArrays&, const EngineGradients&, const Workspace&, const RowSchedule* rows, KeySchedule) const;
   View<float, 3> own_lse(const Workspace&) const;
 
   Problem problem_;
+  EngineOptions options_;
   TileShape shape_;
-  float factor_;             // on q: scores in log2 units
-  const TileOps* ops_[3];    // by vectors - 1
+  float factor_;           // on q: scores in log2 units
+  const TileOps* ops_[3];  // by vectors - 1
+  int threads_;
   index_t panel_limit_ = 0;  // keys taken at a time
-  QueryCut cut_;
-  index_t blocks_ = 0;    // over all heads and batches
-  index_t splits_ = 1;    // parts of a block's keys, each a task of its own
-  Booking<float> tiles_;  // a worker's, or with splits_ > 1 one for each task
+  Division whole_;
+  index_t split_slots_ = 0;
+  Booking<float> tiles_;        // a worker's
+  Booking<float> split_tiles_;  // of each task where keys are split
   Booking<std::uint64_t> seen_;
   Booking<float> weights_;
   Booking<std::byte> panels_;

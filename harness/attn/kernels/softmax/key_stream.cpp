@@ -84,6 +84,17 @@ class LanesAround {
   index_t low_ = 0, high_ = 0;
 };
 
+// Points keys begin..end-1 of the panel at their rows.
+void place(const KeyRows& rows, KeyPanel& panel, index_t begin, index_t end) {
+  const KeyLayout& layout = rows.layout;
+  for (auto at = static_cast<std::size_t>(begin); at < static_cast<std::size_t>(end); ++at) {
+    const index_t key = panel.key[at], row = layout.row(key);
+    const index_t page = layout.pages != nullptr ? layout.pages[key / layout.page_rows] : 0;
+    panel.k[at] = rows.k + page * layout.k_page_stride + row * rows.k_stride;
+    panel.v[at] = rows.v + page * layout.v_page_stride + row * rows.v_stride;
+  }
+}
+
 }  // namespace
 
 KeyStream::KeyStream(const KeyList& list, index_t lowest, index_t highest, bool causal, index_t panel_limit)
@@ -161,6 +172,7 @@ bool KeyStream::next(const KeyRows& rows, KeyPanel& panel, float* copies) {
     if (n >= limit) break;
     const index_t begin = n;
     const index_t end = n = append(run, rows, panel, n, limit);
+    if (!rows.layout.plain()) place(rows, panel, begin, end);
     if (copies_some && end - begin > key_step) {
       const auto copy = [&](auto& row, index_t stride, index_t floats, float* to) {
         if (!few_sets(stride)) return;

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <utility>
 
+#include "attn/core/array.hpp"
 #include "attn/kernels/softmax/keys.hpp"
 #include "attn/kernels/softmax/tile.hpp"
 
@@ -28,7 +29,8 @@ struct KeyRows {
   index_t v_stride;
   index_t head_dim;
   index_t value_dim;
-  bool copy_k;  // V is copied in any case: its rows are read once for every few columns
+  bool copy_k;            // V is copied in any case: its rows are read once for every few columns
+  KeyLayout layout = {};  // its pages are those of the sequence
 };
 
 struct KeyPanel {

@@ -12,7 +12,8 @@ QueryCut::QueryCut(const Problem& problem, const QueryBlocks& queries) : queries
   switch (queries_.kind) {
     case QueryBlocks::Kind::contiguous:
       if (queries_.align > 0) {
-        units_ = ceil_div(problem.q_len, queries_.align);
+        head_start_ = floor_mod(problem.query_position(0), queries_.align);
+        units_ = ceil_div(head_start_ + problem.q_len, queries_.align);
         unit_rows_ = std::min(queries_.align, problem.q_len);
       }
       break;
@@ -34,7 +35,7 @@ void QueryCut::cut(index_t rows, index_t lanes) {
   parts_ = std::max<index_t>(1, ceil_div(unit_rows_, part_rows_));
 }
 
-QueryBlock QueryCut::block(const Problem& problem, index_t number, const RowSchedule* rows) const {
+QueryBlock QueryCut::block(const Problem& problem, index_t number, const RowSchedule* rows, index_t first_batch) const {
   QueryBlock block;
   // One part of all residue classes before the next: they lie in the same pages.
   const bool parts_first = queries_.kind != QueryBlocks::Kind::classes;
@@ -42,13 +43,13 @@ QueryBlock QueryCut::block(const Problem& problem, index_t number, const RowSche
   block.block = parts_first ? number / parts_ % units_ : number % units_;
   const index_t rest = number / (parts_ * units_);
   block.head = rest % problem.heads;
-  block.batch = rest / problem.heads;
+  block.batch = first_batch + rest / problem.heads;
   block.kv_head = problem.kv_head(block.head);
   block.shift = problem.kv_len - problem.q_len;
   index_t length = problem.q_len;
   if (queries_.kind == QueryBlocks::Kind::contiguous && queries_.align > 0) {
-    block.first = block.block * queries_.align;
-    length = std::min(queries_.align, problem.q_len - block.first);
+    block.first = std::max<index_t>(0, block.block * queries_.align - head_start_);
+    length = std::min((block.block + 1) * queries_.align - head_start_, problem.q_len) - block.first;
   } else if (queries_.kind == QueryBlocks::Kind::classes) {
     block.first = block.block;
     block.step = queries_.step;

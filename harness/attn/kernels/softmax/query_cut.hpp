@@ -13,7 +13,7 @@ namespace attn::kernels {
 // How the queries of a head are cut into blocks.
 struct QueryBlocks {
   enum class Kind { contiguous, classes, listed } kind = Kind::contiguous;
-  index_t align = 0;   // contiguous: no block crosses a multiple of this; 0 = any
+  index_t align = 0;   // contiguous: no block crosses a key position that is a multiple of this; 0 = any
   index_t step = 1;    // classes: rows r, r + step, r + 2 step, ... for r < step, as with dilated windows
   index_t blocks = 0;  // listed: blocks in a head
   index_t rows = 0;    // listed: rows in a block, at most
@@ -40,11 +40,13 @@ class QueryCut {
 
   // Cuts the units into blocks of about `rows`, multiples of `lanes` where a unit has more.
   void cut(index_t rows, index_t lanes);
-  // Blocks of a head follow each other, heads of a batch item likewise. `rows` with listed blocks only.
-  QueryBlock block(const Problem& problem, index_t number, const RowSchedule* rows) const;
+  // Blocks of a head follow each other, heads of a batch item likewise. `rows` with listed blocks only. The problem is about batch
+  // items from first_batch on.
+  QueryBlock block(const Problem& problem, index_t number, const RowSchedule* rows, index_t first_batch = 0) const;
 
  private:
   QueryBlocks queries_;
+  index_t head_start_ = 0;  // contiguous: rows by which the first unit is shorter
   index_t units_ = 1, unit_rows_ = 0, parts_ = 1, part_rows_ = 0;
 };
 

@@ -1,0 +1,65 @@
+#include "attn/kernels/softmax/attention.hpp"
+
+#include <algorithm>
+
+#include "attn/core/assert.hpp"
+
+namespace attn::kernels {
+
+namespace {
+
+// Rows of a kv head up to which the rows engine is the faster one.
+constexpr index_t few_rows = 16;
+
+// Self-attention is left to the softmax engine however short it is, so that a short sequence of a ragged batch is computed as it is
+// alone.
+bool has_few_rows(const Problem& p, const EngineOptions& options) {
+  if (p.pass == Pass::forward_backward || options.queries.kind == QueryBlocks::Kind::listed) return false;
+  if (p.self_attention() && p.pass != Pass::decode) return false;
+  return p.q_len * (p.heads / p.kv_heads) <= few_rows;
+}
+
+RowsOptions rows_options(const Problem& p, const EngineOptions& options) {
+  const QueryBlocks& queries = options.queries;
+  const bool apart = queries.kind == QueryBlocks::Kind::classes || queries.align > 0;
+  const index_t lists = apart ? 1 : p.q_len;  // in one
+  return {.scale = options.scale,
+          .keys = options.keys_per_query < p.kv_len ? std::min(p.kv_len, options.keys_per_query * lists) : p.kv_len,
+          .spans = options.stretches,
+          .apart = apart,
+          .heads_apart = options.heads_apart};
+}
+
+}  // namespace
+
+Attention::Attention(const Problem& problem, const EngineOptions& options, WorkspacePlan& plan) {
+  if (has_few_rows(problem, options))
+    rows_.emplace(problem, rows_options(problem, options), plan);
+  else
+    blocks_.emplace(problem, options, plan);
+}
+
+void Attention::run(const EngineArrays& a, const Workspace& workspace, KeySchedule schedule) const {
+  if (blocks_) return blocks_->run(a, workspace, schedule);
+  rows_->run({.q = a.q, .k = a.k, .v = a.v, .out = a.out, .lse = a.lse, .layout = a.layout, .resume = a.resume}, a.lengths,
+             workspace, schedule);
+}
+
+void Attention::run(const EngineArrays& a, const Workspace& workspace, RowSchedule rows, KeySchedule schedule) const {
+  blocks_->run(a, workspace, rows, schedule);
+}
+
+void Attention::backward(const EngineArrays& a, const EngineGradients& g, const Workspace& workspace, KeySchedule schedule) const {
+  blocks_->backward(a, g, workspace, schedule);
+}
+
+void Attention::backward(const EngineArrays& a, const EngineGradients& g, const Workspace& workspace, RowSchedule rows,
+                         KeySchedule schedule) const {
+  blocks_->backward(a, g, workspace, rows, schedule);
+}
+
+void Attention::leave_out(std::span<const std::int32_t> rows, const Workspace& workspace) const {
+  blocks_->leave_out(rows, workspace);
+}
+
+}  // namespace attn::kernels
