@@ -55,3 +55,13 @@ TEST_CASE("clustered_improved: logits that rounding moves by more than a weight 
   const Tensor<float> out = run("clustered_improved:clusters=4,topk=4", p, arrays(p, 1e3));
   CHECK(largest_difference(out, zeros<float>(out.shape())) < 100);
 }
+
+TEST_CASE("clustered_improved: keys outside of the top ones keep their digits where the top ones have nearly all of the mass") {
+  for (const double std : {3.0, 5.0, 100.0}) {
+    Trial t("clustered_improved", square(64, 64, false, 8));
+    t.q = t.q * static_cast<float>(std), t.k = t.k * static_cast<float>(std);
+    const Tensor<double> exact = t.definition();
+    INFO("standard deviation " << std);
+    CHECK(largest_difference(t.run(), cast<float>(exact)) < largest_difference(t.definition<float>(), cast<float>(exact)) + 2e-6);
+  }
+}

@@ -1,6 +1,9 @@
 #include <cmath>
+#include <limits>
+#include <utility>
 
 #include "attn/kernels/choose/query_clusters.hpp"
+#include "attn/kernels/dense/rows.hpp"
 #include "attn/kernels/softmax/engine.hpp"
 #include "attn/variant/backward_cost.hpp"
 #include "attn/variant/variant.hpp"
@@ -13,7 +16,8 @@ namespace attn {
 //   causal: the first term alone, without m_c, over j <= i in T_c; zeros where there is none. Clusters and T_c still depend on
 //   later tokens (the authors' causal class does the same)
 //   Vyas et al. 2020, arXiv:2007.04825, section 3.3
-//   useful flops 2 clusters M (D + Dv) + 2 N topk (D + Dv) + 2 N D bits; workspace that of `clustered` and clusters topk
+//   useful flops 2 clusters M (D + Dv) + 2 N topk (D + Dv) + 2 N D bits; workspace that of `clustered`, clusters topk and, unless
+//   causal, clusters M bits
 //   topk = M is full attention, whatever the clusters
 struct ClusteredImproved {
   struct Options {
@@ -113,7 +117,8 @@ struct ClusteredImproved {
         engine_(p, {.queries = kernels::QueryBlocks::listed(pieces_, piece_rows)}, workspace),
         chosen_(workspace.shared<std::int32_t>(p.batch * p.heads * shape_.clusters * topk_)),
         piece_(workspace.shared<Piece>(p.batch * p.heads * pieces_)),
-        answers_(workspace.shared<float>(p.batch * p.heads * shape_.clusters * p.value_dim)),
+        listed_(workspace.shared<std::uint64_t>(p.causal ? 0 : p.batch * p.heads * p.kv_len * words())),
+        rest_(workspace.shared<float>(p.batch * p.heads * shape_.clusters * p.value_dim)),
         lse_(workspace.shared<float>(p.batch * p.heads * shape_.clusters)) {}
 
   void run(const FloatArrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
@@ -124,6 +129,8 @@ struct ClusteredImproved {
       const auto table = clusters_.table(workspace, head / p_.heads, head % p_.heads);
       const auto k = a.k[head / p_.heads][p_.kv_head(head % p_.heads)];
       top_({k.row(0), k.stride(0)}, table.mean, workspace, worker, chosen + head * shape_.clusters * topk_);
+      if (!p_.causal)
+        mark_listed(chosen + head * shape_.clusters * topk_, workspace.shared(listed_).data() + head * p_.kv_len * words());
       cut_into_pieces(table, piece + head * pieces_);
     });
 
@@ -131,20 +138,25 @@ struct ClusteredImproved {
     with_schedules(workspace, [&](auto rows, auto keys) { engine_.run({a.q, a.k, a.v, a.out}, workspace, rows, keys); });
     if (p_.causal) return;
 
-    // The mean of each cluster, to all keys; then without those of T_c.
-    const View<float, 4> answers(workspace.shared(answers_).data(), {p_.batch, p_.heads, shape_.clusters, p_.value_dim});
+    // The mean of each cluster, to the keys outside T_c. Taking T_c's share out of the answer to all keys would leave the difference
+    // of two roundings where T_c has nearly all of it.
+    const View<float, 4> rest(workspace.shared(rest_).data(), {p_.batch, p_.heads, shape_.clusters, p_.value_dim});
     const View<float, 3> lse(workspace.shared(lse_).data(), {p_.batch, p_.heads, shape_.clusters});
-    mean_engine_.run({clusters_.means(workspace), a.k, a.v, answers, lse}, workspace,
-                     [](const kernels::QueryBlock&, kernels::KeyList& keys) { keys.all(); });
+    const std::uint64_t* listed = workspace.shared(listed_).data();
+    mean_engine_.run({clusters_.means(workspace), a.k, a.v, rest, lse}, workspace,
+                     [&](const kernels::QueryBlock& queries, kernels::KeyList& keys) {
+                       keys.all().except(listed + (queries.batch * p_.heads + queries.head) * p_.kv_len * words(), words());
+                     });
     parallel_tasks(p_.batch * p_.heads * shape_.clusters, [&](index_t task, int) {
       const index_t head = task / shape_.clusters, cluster = task % shape_.clusters, b = head / p_.heads, h = head % p_.heads;
       const auto table = clusters_.table(workspace, b, h);
-      float* answer = answers[b][h].row(cluster);
-      const float mass = take_out(a, table.mean.data + cluster * table.mean.stride, lse(b, h, cluster), chosen + task * topk_, b,
-                                  p_.kv_head(h), answer);
+      const double top = lse_of(a.k[b][p_.kv_head(h)], table.mean.data + cluster * table.mean.stride, chosen + task * topk_);
+      const double ahead = top - static_cast<double>(lse(b, h, cluster));
+      const auto mass = static_cast<float>(1 / (1 + std::exp(-ahead))), other = static_cast<float>(1 / (1 + std::exp(ahead)));
+      const float* others = rest[b][h].row(cluster);
       for (auto i = table.begin[static_cast<std::size_t>(cluster)]; i < table.begin[static_cast<std::size_t>(cluster + 1)]; ++i) {
         float* to = a.out[b][h].row(table.order[static_cast<std::size_t>(i)]);
-        for (index_t d = 0; d < p_.value_dim; ++d) to[d] = mass * to[d] + answer[d];
+        for (index_t d = 0; d < p_.value_dim; ++d) to[d] = mass * to[d] + other * others[d];
       }
     });
   }
@@ -194,22 +206,27 @@ struct ClusteredImproved {
     while (piece < end) *piece++ = {0, 0, 0};
   }
 
-  // Subtracts the share of the listed keys from a mean's answer; their mass.
-  float take_out(const FloatArrays& a, const float* mean, float lse, const std::int32_t* listed, index_t b, index_t kv_head,
-                 float* answer) const {
-    const auto scale = static_cast<float>(p_.scale());
-    float mass = 0;
-    for (index_t t = 0; t < topk_; ++t) {
-      const float* k = a.k[b][kv_head].row(listed[t]);
-      const float* v = a.v[b][kv_head].row(listed[t]);
-      float dot = 0;
-      for (index_t d = 0; d < p_.head_dim; ++d) dot += mean[d] * k[d];
-      // No key has more than all of it: of logits of 1e4, which rounding moves, exp would make any number of it.
-      const float weight = std::min(std::exp(scale * dot - lse), 1 - mass);
-      mass += weight;
-      for (index_t d = 0; d < p_.value_dim; ++d) answer[d] -= weight * v[d];
+  // Bit c % 64 of word key * words() + c / 64: the key is in T_c.
+  void mark_listed(const std::int32_t* chosen, std::uint64_t* listed) const {
+    std::fill_n(listed, p_.kv_len * words(), 0);
+    for (index_t t = 0; t < shape_.clusters * topk_; ++t) {
+      const index_t cluster = t / topk_;
+      listed[chosen[t] * words() + cluster / 64] |= std::uint64_t{1} << (cluster % 64);
     }
-    return mass;
+  }
+  index_t words() const { return (shape_.clusters + 63) / 64; }
+
+  // ln of the sum of a mean's weights on the listed keys.
+  double lse_of(View<const float, 2> k, const float* mean, const std::int32_t* listed) const {
+    double top = std::numeric_limits<double>::lowest(), sum = 0;
+    for (index_t t = 0; t < topk_; ++t) {
+      float dot;
+      kernels::row_dots(1, p_.head_dim, {k.row(listed[t]), k.stride(0)}, mean, &dot);
+      const double logit = p_.scale() * static_cast<double>(dot);
+      if (logit > top) sum *= std::exp(std::exchange(top, logit) - logit);
+      sum += std::exp(logit - top);
+    }
+    return top + std::log(sum);
   }
 
   Problem p_;
@@ -220,7 +237,8 @@ struct ClusteredImproved {
   kernels::SoftmaxEngine mean_engine_, engine_;
   Booking<std::int32_t> chosen_;
   Booking<Piece> piece_;
-  Booking<float> answers_, lse_;
+  Booking<std::uint64_t> listed_;
+  Booking<float> rest_, lse_;
 };
 ATTN_VARIANT(clustered_improved, ClusteredImproved)
 

@@ -95,6 +95,14 @@ void place(const KeyRows& rows, KeyPanel& panel, index_t begin, index_t end) {
   }
 }
 
+// Lanes of the tile that the run's exceptions hide the key from; bits past the tile's queries may be anything.
+std::uint64_t hidden_lanes(const KeyRun& run, const TileQueries& tile, index_t key) {
+  const index_t row = tile.block->row(tile.first), word = row / 64, shift = row % 64;
+  const std::uint64_t* bits = run.hidden + key * run.hidden_words + word;
+  const bool more = shift > 0 && word + 1 < run.hidden_words;
+  return bits[0] >> shift | (more ? bits[1] << (64 - shift) : 0);
+}
+
 }  // namespace
 
 KeyStream::KeyStream(const KeyList& list, index_t lowest, index_t highest, bool causal, index_t panel_limit)
@@ -189,7 +197,7 @@ bool KeyStream::next(const KeyRows& rows, KeyPanel& panel, float* copies) {
       panel.key[at] = 0;
       panel.k[at] = panel.v[at] = padding_row;
     }
-    const bool plain = run.keep == nullptr && run.not_left + run.not_right < 0;
+    const bool plain = run.keep == nullptr && run.hidden == nullptr && run.not_left + run.not_right < 0;
     for (index_t row = begin; row < end; row += key_step) {
       const index_t stop = std::min(row + key_step, end);
       const auto keys = panel.key.begin();
@@ -245,11 +253,22 @@ Sight partial_sight(const KeyPanel& panel, index_t step, const TileQueries& tile
   const bool all_in = s.highest <= tile.lowest + right && s.lowest >= tile.highest - run.left;
   const bool none_out = !excludes || s.lowest > tile.highest + run.not_right || s.highest < tile.lowest - run.not_left;
   constexpr unsigned full = (1u << key_step) - 1;
-  if (all_in && none_out && run.keep == nullptr && s.valid == full) return Sight::all;
+  const bool whole = all_in && none_out && run.keep == nullptr && s.valid == full;
+  if (whole && run.hidden == nullptr) return Sight::all;
 
+  ATTN_ASSERT(run.hidden == nullptr || (tile.block->rows == nullptr && tile.block->step == 1));
   // Lanes past the tile's queries may see what they like: their results are not written.
   const std::uint64_t spare = ~lane_range(0, tile.count);
   std::uint64_t seen = 0;
+  if (whole) {
+    std::uint64_t every = ~std::uint64_t{0};
+    for (index_t r = 0; r < key_step; ++r) {
+      lanes[r] = ~hidden_lanes(run, tile, panel.key[static_cast<std::size_t>(step * key_step + r)]) | spare;
+      every &= lanes[r];
+      seen |= lanes[r] & ~spare;
+    }
+    return every == ~std::uint64_t{0} ? Sight::all : seen != 0 ? Sight::some : Sight::none;
+  }
   const index_t first_key = panel.key[static_cast<std::size_t>(step * key_step)];
   const LanesAround inside(tile, first_key, right, run.left);
   bool evenly = s.plain && tile.block->rows == nullptr;
@@ -272,6 +291,7 @@ Sight partial_sight(const KeyPanel& panel, index_t step, const TileQueries& tile
     const index_t key = panel.key[static_cast<std::size_t>(step * key_step + r)];
     std::uint64_t own = inside(key, r);
     if (excludes) own &= ~(*excluded)(key, r);
+    if (run.hidden != nullptr) own &= ~hidden_lanes(run, tile, key);
     if (run.keep != nullptr) {
       for (index_t i = 0; i < tile.count; ++i) {
         if ((own >> i & 1) != 0 && !run.keep(run.context, tile.block->row(tile.first + i), key)) own &= ~(std::uint64_t{1} << i);

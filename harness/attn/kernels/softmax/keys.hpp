@@ -35,6 +35,8 @@ struct KeyRun {
   index_t not_left = -1, not_right = 0;
   bool (*keep)(const void* context, index_t row, index_t key) = nullptr;
   const void* context = nullptr;
+  const std::uint64_t* hidden = nullptr;
+  index_t hidden_words = 0;
 
   // Only keys from position - left to position + right of the query.
   KeyRun& band(index_t keys_left, index_t keys_right) { return left = keys_left, right = keys_right, *this; }
@@ -49,6 +51,10 @@ struct KeyRun {
     keep = [](const void* f, index_t row, index_t key) { return static_cast<bool>((*static_cast<const F*>(f))(row, key)); };
     return *this;
   }
+
+  // Not the pairs that `bits` marks: bit r % 64 of bits[key * words + r / 64] for row r of the head. For long runs, in which a row
+  // has exceptions of its own. Blocks are of consecutive rows. `bits` must outlive the engine's run.
+  KeyRun& except(const std::uint64_t* bits, index_t words) { return hidden = bits, hidden_words = words, *this; }
 };
 
 // A key that two runs list counts twice, as in a sum over a multiset.

@@ -292,6 +292,28 @@ TEST_CASE("runs may list, repeat, stride, exclude and filter") {
   });
 }
 
+TEST_CASE("pairs may be excepted bit by bit") {
+  on_every_isa([] {
+    for (const index_t n : {5, 64, 150}) {  // rows of 48 and of 16 lanes, across words and into the last
+      const Case c(shape(n, 150, 16, 16));
+      const index_t words = (n + 63) / 64;
+      // Whole steps of keys that every query sees, that none does, and that some do.
+      const auto hidden = [](index_t i, index_t j) { return j / 16 % 3 == 1 || (j / 16 % 3 == 2 && (i * 7 + j * 3) % 5 < 2); };
+      std::vector<std::uint64_t> bits(static_cast<std::size_t>(150 * words));
+      for (index_t i = 0; i < n; ++i) {
+        for (index_t j = 0; j < 150; ++j)
+          bits[static_cast<std::size_t>(j * words + i / 64)] |= std::uint64_t{hidden(i, j)} << (i % 64);
+      }
+      check(
+          c, [&](const QueryBlock&, KeyList& keys) { keys.all().except(bits.data(), words); },
+          [&](index_t i, index_t, index_t j) { return int{!hidden(i, j)}; });
+      check(
+          c, [&](const QueryBlock&, KeyList& keys) { keys.all().except(bits.data(), words).band(20, 10); },
+          [&](index_t i, index_t position, index_t j) { return int{!hidden(i, j) && j >= position - 20 && j <= position + 10}; });
+    }
+  });
+}
+
 TEST_CASE("queries may come as lists of rows") {
   on_every_isa([] {
     for (const bool causal : {false, true}) {
