@@ -210,6 +210,25 @@ class Refusals(Case):
             numpy.save(folder / "starts.npy", starts)
             self.refused(*arguments, "--out", self.out, say="starts.npy': element 3 is no whole number from 0 to 95")
 
+    def test_tables_that_name_blocks_which_are_not_there(self):
+        folder = self.folder / "blocks"
+        arguments = [*self.qkv, "--parameters", folder, "--variant", "bigbird:block=8,random=2"]
+        self.assertEqual(apply(*arguments, "--out", self.out).returncode, 0)
+        self.out.unlink()
+        blocks = numpy.load(folder / "random_blocks.npy")
+        for bad in (12, -2, 3.5):
+            blocks.flat[40] = bad
+            numpy.save(folder / "random_blocks.npy", blocks)
+            self.refused(*arguments, "--out", self.out, say="random_blocks.npy': element 40 is no whole number from -1 to 11")
+
+    def test_cached_weights_of_later_keys_are_refused_when_causal(self):
+        folder = self.folder / "weights"
+        arguments = [*self.qkv, "--parameters", folder, "--variant", "synth_random"]
+        self.assertEqual(apply(*arguments, "--out", self.out).returncode, 0)
+        self.out.unlink()
+        self.refused(*arguments, "--causal", "--out", self.out,
+                     say="P.npy': element 1 is the weight of key 1 for row 0, which must be 0 when causal")
+
     def test_bad_tensors(self):
         cut = self.folder / "cut.npy"
         cut.write_bytes(self.files[0].read_bytes()[:-20])

@@ -52,3 +52,22 @@ TEST_CASE("bigbird: the pair count is the definition's") {
   check_pair_count("bigbird:block=7,random=2");
   check_pair_count("bigbird:block=16,random=1");
 }
+
+TEST_CASE("bigbird: a table may name the blocks that there are, or none, and nothing else") {
+  const Problem p = problem(100);
+  const auto v = variant("bigbird:block=10,random=3");
+  const Parameters specs = v->parameters(p);
+  const Tensor<float> drawn = make_parameters(specs, 1)["random_blocks"];
+  CHECK(specs[0].check(drawn.values()));
+  std::vector<float> table(drawn.values().begin(), drawn.values().end());
+  for (const float block : {-1.0f, 9.0f}) {
+    table[7] = block;
+    CHECK(specs[0].check(table));
+  }
+  for (const float block : {-2.0f, 10.0f, 1.5f}) {
+    table[7] = block;
+    const Status status = specs[0].check(table);
+    REQUIRE(!status);
+    CHECK(status.reason() == "element 7 is no whole number from -1 to 9");
+  }
+}

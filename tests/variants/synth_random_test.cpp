@@ -72,3 +72,18 @@ TEST_CASE("synth_random: flops are the nonzero weights times V") {
     CHECK(variant("synth_random")->cost(p).flops == 2 * 2 * 8 * pairs_by_definition("synth_random", p));
   }
 }
+
+TEST_CASE("synth_random: a causal table that weighs later keys is refused, drawn ones are not") {
+  const auto v = variant("synth_random");
+  const Parameters causal = v->parameters(problem(9, 16, true)), both = v->parameters(problem(9));
+  CHECK(causal[0].check(make_parameters(causal, 1)["P"].values()));
+  const Status status = causal[0].check(make_parameters(both, 1)["P"].values());
+  REQUIRE(!status);
+  CHECK(status.reason().find("element 1 is the weight of key 1 for row 0") == 0);
+  // The second head's last row that is cut.
+  const Tensor<float> drawn = make_parameters(causal, 1)["P"];
+  std::vector<float> table(drawn.values().begin(), drawn.values().end());
+  table[81 + 7 * 9 + 8] = 1e-30f;
+  CHECK(!causal[0].check(table));
+  CHECK(both[0].check == nullptr);
+}

@@ -50,8 +50,9 @@ struct ClusteredImproved {
     const auto draw = [=](std::span<float> starts, const Shape&, const Rng& rng) {
       kernels::draw_starts(starts, clusters, n, rng);
     };
-    return {{"planes", {p.head_dim + 1, o.bits}, init::normal(1), false},
-            {.name = "starts", .shape = {o.iterations, clusters}, .init = draw, .trainable = false, .below = n}};
+    return {
+        {"planes", {p.head_dim + 1, o.bits}, init::normal(1), false},
+        {.name = "starts", .shape = {o.iterations, clusters}, .init = draw, .trainable = false, .check = whole_numbers(0, n - 1)}};
   }
 
   static Status supports(const Problem& p, const Options&) {

@@ -52,7 +52,11 @@ struct BigBird {
         }
       }
     };
-    return {{"random_blocks", {p.heads, blocks(p, o), o.random}, draw, false}};
+    return {{.name = "random_blocks",
+             .shape = {p.heads, blocks(p, o), o.random},
+             .init = draw,
+             .trainable = false,
+             .check = whole_numbers(-1, blocks(p, o) - 1)}};
   }
 
   static Status supports(const Problem& p, const Options& o) {

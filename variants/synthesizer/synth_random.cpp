@@ -42,7 +42,10 @@ struct SynthRandom {
     const index_t l = length(p, o);
     if (!o.cached) return {{.name = "R", .shape = {p.heads, l, l}, .init = init::xavier_uniform(l, l)}};
     // Parameters of the N x N that count: what softmax normalises depends on N.
-    return {{.name = "P", .shape = {p.heads, p.q_len, p.q_len}, .init = softmax_of_glorot(l, p.causal), .trainable = false}};
+    ParameterSpec table{
+        .name = "P", .shape = {p.heads, p.q_len, p.q_len}, .init = softmax_of_glorot(l, p.causal), .trainable = false};
+    if (p.causal) table.check = [n = p.q_len](std::span<const float> values) { return weighs_no_later_key(values, n); };
+    return {table};
   }
 
   static Status supports(const Problem& p, const Options& o) { return within_learned(p, o.max_len); }
@@ -121,6 +124,17 @@ struct SynthRandom {
         }
       }
     });
+  }
+
+  static Status weighs_no_later_key(std::span<const float> values, index_t n) {
+    for (index_t i = 0; i < static_cast<index_t>(values.size()); ++i) {
+      const index_t row = i / n % n, key = i % n;
+      if (key > row && values[static_cast<std::size_t>(i)] != 0)
+        return refuse("element " + std::to_string(i) + " is the weight of key " + std::to_string(key) + " for row " +
+                      std::to_string(row) +
+                      ", which must be 0 when causal: the table is the softmax over the keys that a row sees");
+    }
+    return {};
   }
 
   static Init softmax_of_glorot(index_t length, bool causal) {

@@ -206,13 +206,11 @@ Result<LoadedParameters> load_or_draw(const CellRun& run, const std::string& fol
                     shape_text(spec.shape));
     std::vector<float> values(static_cast<std::size_t>(volume(spec.shape)));
     read_floats(*array, 0, values);
-    for (std::size_t i = 0; i < values.size(); ++i) {
-      const auto refused = [&](const std::string& what) {
-        return refuse("'" + file->path() + "': element " + std::to_string(i) + " is " + what);
-      };
-      if (!std::isfinite(values[i])) return refused("not a finite float");
-      const bool index = values[i] >= 0 && values[i] < static_cast<float>(spec.below) && values[i] == std::floor(values[i]);
-      if (spec.below > 0 && !index) return refused("no whole number from 0 to " + std::to_string(spec.below - 1));
+    const auto infinite = std::ranges::find_if_not(values, [](float x) { return std::isfinite(x); });
+    if (infinite != values.end())
+      return refuse("'" + file->path() + "': element " + std::to_string(infinite - values.begin()) + " is not a finite float");
+    if (spec.check) {
+      if (Status fits = spec.check(values); !fits) return refuse("'" + file->path() + "': " + fits.reason());
     }
     result.set.set(spec.name, Tensor<float>(spec.shape, values));
   }

@@ -49,6 +49,18 @@ Init identity() {
 
 }  // namespace init
 
+Check whole_numbers(index_t least, index_t most) {
+  return [=](std::span<const float> values) -> Status {
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      const float x = values[i];
+      if (x >= static_cast<float>(least) && x <= static_cast<float>(most) && x == std::floor(x)) continue;
+      return refuse("element " + std::to_string(i) + " is no whole number from " + std::to_string(least) + " to " +
+                    std::to_string(most));
+    }
+    return {};
+  };
+}
+
 ParameterGradients::ParameterGradients(const Parameters& specs) {
   for (const auto& spec : specs) {
     if (!spec.trainable) continue;

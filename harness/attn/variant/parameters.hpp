@@ -13,6 +13,7 @@
 
 #include "attn/algebra/algebra.hpp"
 #include "attn/core/array.hpp"
+#include "attn/core/result.hpp"
 #include "attn/core/rng.hpp"
 #include "attn/core/view.hpp"
 
@@ -22,6 +23,8 @@ namespace attn {
 using Init = std::function<void(std::span<float> values, const Shape& shape, const Rng& rng)>;
 // Likewise, from the Q, K and V that a run is about to read. The same values for any number of threads.
 using Fit = std::function<void(std::span<float> values, const Shape& shape, const FloatArrays& in)>;
+// Whether values that a user gives, finite ones, can be this tensor; what is wrong with which element.
+using Check = std::function<Status(std::span<const float> values)>;
 
 namespace init {
 Init zeros();
@@ -32,13 +35,15 @@ Init xavier_uniform(index_t fan_in, index_t fan_out);  // Glorot & Bengio 2010: 
 Init identity();                                       // ones on the diagonal of the last two axes
 }  // namespace init
 
+Check whole_numbers(index_t least, index_t most);  // of an index table
+
 struct ParameterSpec {
   std::string name;
   Shape shape;
   Init init;
   bool trainable = true;  // false: a random table that training leaves alone
   Fit fit = nullptr;      // replaces what `init` gives, where there are inputs before a run: not in a layer
-  index_t below = 0;      // of an index table: it holds whole numbers from 0 to below - 1; 0: any numbers
+  Check check = nullptr;  // null: any numbers will do
 };
 
 using Parameters = std::vector<ParameterSpec>;

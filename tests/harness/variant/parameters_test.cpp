@@ -29,3 +29,14 @@ TEST_CASE("What a variant fits comes from the inputs, all else from the seed", "
   CHECK(std::ranges::count(without["fitted"].values(), 5.0f) == 4);
   CHECK(with["fitted"].data() != fitted["fitted"].data());  // a copy: it lies where the run's memory is measured
 }
+
+TEST_CASE("An index table is refused by the first element that is no whole number of its range", "[variant]") {
+  const Check check = whole_numbers(-1, 3);
+  CHECK(check(std::vector<float>{-1, 0, 3}));
+  CHECK(check(std::vector<float>{}));
+  for (const float bad : {-2.0f, 4.0f, 0.5f, 1e30f}) {
+    const Status status = check(std::vector<float>{0, bad, bad});
+    REQUIRE(!status);
+    CHECK(status.reason() == "element 1 is no whole number from -1 to 3");
+  }
+}
