@@ -1,5 +1,6 @@
 // Softmax attention with an additive score: logit_ij = sum_c w_c tanh(a_ic + b_jc), a and b linear in q and k.
-// tanh(a + b) = 1 - 2 / (1 + e^2a e^2b): exponentials once for each token, none for pairs, and one division for four tanh.
+// tanh(a + b) = 1 - 2 / (1 + e^2a e^2b): exponentials once for each token, none for pairs, and one division for four tanh. That is
+// right for any a as long as |b| <= 30; a key with a larger b takes an exponential for each query and c.
 #pragma once
 
 #include "attn/core/array.hpp"
@@ -13,7 +14,6 @@ class AdditiveAttention {
  public:
   static constexpr index_t max_size = 1024;
 
-  // Where |a_ic| and |b_jc| are both above 40 and of opposite sign, their sum is wrong: they are held to 40.
   AdditiveAttention(const Problem& p, index_t size, WorkspacePlan& workspace);
 
   struct Views {
@@ -35,11 +35,14 @@ class AdditiveAttention {
   void run(const Views& arrays, const Workspace& workspace) const;
 
  private:
-  void project(View<const float, 4> x, View<const float, 3> weights, bool keys, float* to, const Workspace& workspace) const;
+  void project(const View<const float, 4>& x, const View<const float, 3>& weights, bool keys, const Workspace& workspace) const;
+  void score(const WeightBlock& block, const float* weights, const Workspace& workspace) const;
 
   Problem p_;
-  index_t size_, padded_;          // padded_: to a multiple of 4
-  Booking<float> queries_, keys_;  // e^2a [B,H,N,padded], e^2b [B,H,padded,M]
+  index_t size_, padded_;   // padded_: to a multiple of 4
+  Booking<float> queries_;  // a [B,H,N,padded]
+  Booking<float> keys_;     // e^2b, or b of a wide key [B,H,padded,M]
+  Booking<float> wide_;     // [B,H,M] 1 for a wide key, or 0
   Booking<float> scratch_;
   WeightedSum sum_;
 };
