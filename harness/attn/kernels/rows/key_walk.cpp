@@ -39,6 +39,7 @@ class Spans {
  private:
   void take(const KeyRun& run, index_t first, index_t step, index_t count, index_t width) {
     if (count <= 0 || width <= 0) return;
+    ATTN_ASSERT(run.hidden == nullptr);
     if (run.keep == nullptr) return append(run, first, step, count, width);
     for (index_t e = 0; e < count; ++e) {
       for (index_t key = first + e * step; key < first + e * step + width; ++key) {

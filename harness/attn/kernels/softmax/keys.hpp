@@ -54,6 +54,7 @@ struct KeyRun {
 
   // Not the pairs that `bits` marks: bit r % 64 of bits[key * words + r / 64] for row r of the head. For long runs, in which a row
   // has exceptions of its own. Blocks are of consecutive rows. `bits` must outlive the engine's run.
+  // Of the softmax engine alone.
   KeyRun& except(const std::uint64_t* bits, index_t words) { return hidden = bits, hidden_words = words, *this; }
 };
 
