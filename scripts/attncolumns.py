@@ -63,7 +63,8 @@ def of_schema1(table):
     kind = old["train" if "task" in table else "sweep"]
     told = [{"name": name, "role": "key" if name in kind["keys"] else "fact", "holds": "text" if name in kind["text"] else "number",
              "usual": old["usual"].get(name, "")} for name in dict.fromkeys([*kind["keys"], *table])]
-    return Columns(told + ([] if "task" in table else [{"name": name, "role": "key", "holds": "text", "usual": usual}
+    return Columns(told + ([] if "task" in table else [{"name": name, "role": "key", "holds": "number" if usual.isdigit() else "text",
+                                                         "usual": usual}
                                                         for name, usual in old["usual"].items() if name not in kind["keys"]]))
 
 
