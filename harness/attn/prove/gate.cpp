@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "attn/core/rng.hpp"
 #include "attn/prove/sampled_rows.hpp"
 #include "attn/variant/decode.hpp"
 #include "attn/variant/planned.hpp"
@@ -15,6 +16,7 @@ namespace {
 
 constexpr index_t whole_up_to = 1024;  // queries and keys
 constexpr index_t gate_rows = 64;
+constexpr float infinity = std::numeric_limits<float>::infinity();
 
 Reference evaluate_rows(const Variant& variant, const Problem& p, const Arrays& in, const ParameterSet<float>& parameters,
                         const std::vector<index_t>& rows) {
@@ -25,14 +27,20 @@ Reference evaluate_rows(const Variant& variant, const Problem& p, const Arrays& 
 // What is allowed beyond the rounding of a definition whose arithmetic is done in this type, for a largest value.
 double floor_of(DType arithmetic, double largest) { return 16 * epsilon_of(arithmetic) * largest + least_normal_of(arithmetic); }
 
-GateResult compare_rows(const Reference& reference, View<const float, 4> output, const std::vector<index_t>& rows) {
+double floor_of(const Tensor<double>& exact) {
+  double largest = 0;
+  for (const double x : exact.values())
+    if (std::isfinite(x)) largest = std::max(largest, std::abs(x));
+  return floor_of(DType::f32, largest);
+}
+
+GateResult compare(const Reference& reference, const Tensor<double>& fast) {
   const Tensor<double>& truth = reference.exact;
   const Tensor<float>& rounded = reference.rounded;
-  const Tensor<double> fast = take_rows<double>(output, rows);
   ATTN_ASSERT(truth.shape() == fast.shape() && rounded.shape() == fast.shape());
 
   GateResult gate{.done = true};
-  double rounding = 0, largest = 0, difference2 = 0, truth2 = 0;
+  double rounding = 0, difference2 = 0, truth2 = 0;
   for (index_t i = 0; i < truth.size(); ++i) {
     const double expected = truth.data()[i];
     const double error = std::abs(fast.data()[i] - expected);
@@ -45,18 +53,93 @@ GateResult compare_rows(const Reference& reference, View<const float, 4> output,
     gate.max_abs = std::max(gate.max_abs, error);
     const double float_error = std::abs(static_cast<double>(rounded.data()[i]) - expected);
     if (std::isfinite(float_error)) rounding = std::max(rounding, float_error);
-    largest = std::max(largest, std::abs(expected));
     difference2 += error * error;
     truth2 += expected * expected;
   }
   gate.relative = truth2 > 0 ? std::sqrt(difference2 / truth2) : std::sqrt(difference2);
-  gate.allowance_abs = 2 * rounding + floor_of(DType::f32, largest);
+  gate.allowance_abs = 2 * rounding + floor_of(truth);
   return gate;
+}
+
+// The largest finite difference in each row.
+template <class T>
+std::vector<double> largest_of_rows(const Tensor<double>& truth, const Tensor<T>& other) {
+  const index_t width = truth.extent(-1);
+  std::vector<double> largest(static_cast<std::size_t>(truth.size() / width));
+  for (index_t i = 0; i < truth.size(); ++i) {
+    const double difference = std::abs(static_cast<double>(other.data()[i]) - truth.data()[i]);
+    double& of_row = largest[static_cast<std::size_t>(i / width)];
+    if (std::isfinite(difference)) of_row = std::max(of_row, difference);
+  }
+  return largest;
+}
+
+// Each number or one of the two floats next to it.
+Tensor<float> moved(const Tensor<float>& x, const Rng& rng) {
+  std::vector<float> values(x.values().begin(), x.values().end());
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const index_t way = rng.below(static_cast<index_t>(i), 3) - 1;
+    if (way != 0 && values[i] != 0) values[i] = std::nextafter(values[i], static_cast<float>(way) * infinity);
+  }
+  return {x.shape(), values};
+}
+
+Tensor<double> widened(const Tensor<float>& x) { return {x.shape(), std::vector<double>(x.values().begin(), x.values().end())}; }
+
+Reference evaluate_nearby(const Variant& variant, const Problem& p, const Arrays& in, const ParameterSet<float>& parameters,
+                          const std::vector<index_t>& rows, index_t draw) {
+  Values<float> values = take_values<float>(p, in, rows);
+  const Rng rng(static_cast<std::uint64_t>(draw), "inputs a rounding away");
+  values.q = moved(values.q, rng.substream(0));
+  values.k = moved(values.k, rng.substream(1));
+  values.v = moved(values.v, rng.substream(2));
+  return {variant.definition(p, {widened(values.q), widened(values.k), widened(values.v), values.position}, widen(parameters)),
+          variant.definition(p, values, parameters)};
+}
+
+// What the definition loses in float is a matter of chance, most of all in a row where the largest logits tie: there it is one
+// number, of either sign, and that another such number is more than twice as large happens in 3 of 10 cases. So where a row is
+// beyond the allowance, more is drawn: the row's allowance follows from the largest of so many errors, which another exceeds twice
+// over in 1 of 1000 cases.
+constexpr index_t most_draws = 16;
+// ... but for an error that chance does not explain: of two normal numbers one is 2000 times the other in 3 of 10000 cases.
+constexpr double hopeless = 1000;
+
+void draw_more(const Variant& variant, const Problem& p, const Arrays& in, const ParameterSet<float>& parameters,
+               const Reference& reference, const Tensor<double>& fast, const std::vector<index_t>& rows, GateResult& gate) {
+  const std::vector<double> errors = largest_of_rows(reference.exact, fast);
+  std::vector<double> allowed(errors.size(), gate.allowance_abs);
+  std::vector<index_t> beyond;  // of `rows`
+  for (std::size_t r = 0; r < rows.size(); ++r) {
+    bool any = !variant.info().row_wise;
+    for (std::size_t at = r; at < errors.size(); at += rows.size()) any = any || errors[at] > allowed[at];
+    if (any) beyond.push_back(static_cast<index_t>(r));
+  }
+  std::vector<index_t> numbers;
+  for (const index_t r : beyond) numbers.push_back(rows[static_cast<std::size_t>(r)]);
+  const double floor = floor_of(reference.exact);
+  double worst = gate.max_abs / gate.allowance_abs;
+  for (index_t draw = 0; draw < most_draws && worst > 1; ++draw) {
+    const Reference nearby = evaluate_nearby(variant, p, in, parameters, numbers, draw);
+    const std::vector<double> rounding = largest_of_rows(nearby.exact, nearby.rounded);
+    for (std::size_t i = 0; i < rounding.size(); ++i) {
+      const std::size_t at = i / beyond.size() * rows.size() + static_cast<std::size_t>(beyond[i % beyond.size()]);
+      allowed[at] = std::max(allowed[at], 2 * rounding[i] + floor);
+    }
+    worst = 0;
+    for (std::size_t at = 0; at < errors.size(); ++at) worst = std::max(worst, errors[at] / allowed[at]);
+  }
+  gate.allowance_abs = gate.max_abs / worst;
 }
 
 GateResult check_rows(const Variant& variant, const Problem& p, const Arrays& in, const ParameterSet<float>& parameters,
                       View<const float, 4> output, const std::vector<index_t>& rows) {
-  return compare_rows(evaluate_rows(variant, p, in, parameters, rows), output, rows);
+  const Reference reference = evaluate_rows(variant, p, in, parameters, rows);
+  const Tensor<double> fast = take_rows<double>(output, rows);
+  GateResult gate = compare(reference, fast);
+  if (!passed(gate) && gate.max_abs < hopeless * gate.allowance_abs)
+    draw_more(variant, p, in, parameters, reference, fast, rows, gate);
+  return gate;
 }
 
 GateResult check_twin(const Variant& variant, Problem p, const Arrays& in, std::uint64_t parameter_seed, const Arena& arena) {
@@ -161,7 +244,7 @@ Reference evaluate_definition(const Variant& variant, const Problem& p, const Ar
 }
 
 GateResult compare_with_reference(const Reference& reference, View<const float, 4> output) {
-  GateResult gate = compare_rows(reference, output, all_rows(output.extent(2)));
+  GateResult gate = compare(reference, take_rows<double>(output, all_rows(output.extent(2))));
   gate.scope = "whole";
   return gate;
 }
