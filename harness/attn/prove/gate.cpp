@@ -74,28 +74,34 @@ std::vector<double> largest_of_rows(const Tensor<double>& truth, const Tensor<T>
   return largest;
 }
 
-// Each number or one of the two floats next to it.
-Tensor<float> moved(const Tensor<float>& x, const Rng& rng) {
-  std::vector<float> values(x.values().begin(), x.values().end());
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    const index_t way = rng.below(static_cast<index_t>(i), 3) - 1;
-    if (way != 0 && values[i] != 0) values[i] = std::nextafter(values[i], static_cast<float>(way) * infinity);
+// Q, K and V with each number as it is or one of the two floats next to it.
+class Nearby {
+ public:
+  Nearby(const Arrays& in, index_t draw) : arrays_(in) {
+    const Rng rng(static_cast<std::uint64_t>(draw), "inputs a rounding away");
+    arrays_.q = moved(in.q.f32(), rng.substream(0), q_);
+    arrays_.k = moved(in.k.f32(), rng.substream(1), k_);
+    arrays_.v = moved(in.v.f32(), rng.substream(2), v_);
   }
-  return {x.shape(), values};
-}
+  const Arrays& arrays() const { return arrays_; }
 
-Tensor<double> widened(const Tensor<float>& x) { return {x.shape(), std::vector<double>(x.values().begin(), x.values().end())}; }
+ private:
+  static View<const float, 4> moved(const View<const float, 4>& x, const Rng& rng, std::vector<float>& values) {
+    const Tensor<float> dense = Tensor<float>::from(x);
+    values.assign(dense.values().begin(), dense.values().end());
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      const index_t way = rng.below(static_cast<index_t>(i), 3) - 1;
+      if (way != 0 && values[i] != 0) values[i] = std::nextafter(values[i], static_cast<float>(way) * infinity);
+    }
+    return {values.data(), x.extents()};
+  }
 
-Reference evaluate_nearby(const Variant& variant, const Problem& p, const Arrays& in, const ParameterSet<float>& parameters,
-                          const std::vector<index_t>& rows, index_t draw) {
-  Values<float> values = take_values<float>(p, in, rows);
-  const Rng rng(static_cast<std::uint64_t>(draw), "inputs a rounding away");
-  values.q = moved(values.q, rng.substream(0));
-  values.k = moved(values.k, rng.substream(1));
-  values.v = moved(values.v, rng.substream(2));
-  return {variant.definition(p, {widened(values.q), widened(values.k), widened(values.v), values.position}, widen(parameters)),
-          variant.definition(p, values, parameters)};
-}
+  std::vector<float> q_, k_, v_;
+  Arrays arrays_;
+};
+
+// The definition at some rows of the output.
+using Evaluate = FunctionRef<Reference(const Arrays& in, const std::vector<index_t>& rows)>;
 
 // What the definition loses in float is a matter of chance, most of all in a row where the largest logits tie: there it is one
 // number, of either sign, and that another such number is more than twice as large happens in 3 of 10 cases. So where a row is
@@ -105,25 +111,21 @@ constexpr index_t most_draws = 16;
 // ... but for an error that chance does not explain: of two normal numbers one is 2000 times the other in 3 of 10000 cases.
 constexpr double hopeless = 1000;
 
-void draw_more(const Variant& variant, const Problem& p, const Arrays& in, const ParameterSet<float>& parameters,
-               const Reference& reference, const Tensor<double>& fast, const std::vector<index_t>& rows, GateResult& gate) {
+// Each row with an allowance of its own; gate.allowance_abs becomes what gate.max_abs would have been allowed at the row that is
+// beyond its own the most. `beyond`: of `rows`, those to draw for.
+void draw_more(Evaluate evaluate, const Arrays& in, const Reference& reference, const Tensor<double>& fast,
+               const std::vector<index_t>& rows, const std::vector<std::size_t>& beyond, GateResult& gate) {
   const std::vector<double> errors = largest_of_rows(reference.exact, fast);
   std::vector<double> allowed(errors.size(), gate.allowance_abs);
-  std::vector<index_t> beyond;  // of `rows`
-  for (std::size_t r = 0; r < rows.size(); ++r) {
-    bool any = !variant.info().row_wise;
-    for (std::size_t at = r; at < errors.size(); at += rows.size()) any = any || errors[at] > allowed[at];
-    if (any) beyond.push_back(static_cast<index_t>(r));
-  }
   std::vector<index_t> numbers;
-  for (const index_t r : beyond) numbers.push_back(rows[static_cast<std::size_t>(r)]);
+  for (const std::size_t r : beyond) numbers.push_back(rows[r]);
   const double floor = floor_of(reference.exact);
   double worst = gate.max_abs / gate.allowance_abs;
   for (index_t draw = 0; draw < most_draws && worst > 1; ++draw) {
-    const Reference nearby = evaluate_nearby(variant, p, in, parameters, numbers, draw);
+    const Reference nearby = evaluate(Nearby(in, draw).arrays(), numbers);
     const std::vector<double> rounding = largest_of_rows(nearby.exact, nearby.rounded);
     for (std::size_t i = 0; i < rounding.size(); ++i) {
-      const std::size_t at = i / beyond.size() * rows.size() + static_cast<std::size_t>(beyond[i % beyond.size()]);
+      const std::size_t at = i / beyond.size() * rows.size() + beyond[i % beyond.size()];
       allowed[at] = std::max(allowed[at], 2 * rounding[i] + floor);
     }
     worst = 0;
@@ -132,14 +134,29 @@ void draw_more(const Variant& variant, const Problem& p, const Arrays& in, const
   gate.allowance_abs = gate.max_abs / worst;
 }
 
-GateResult check_rows(const Variant& variant, const Problem& p, const Arrays& in, const ParameterSet<float>& parameters,
-                      View<const float, 4> output, const std::vector<index_t>& rows) {
-  const Reference reference = evaluate_rows(variant, p, in, parameters, rows);
+GateResult judge(const Variant& variant, Evaluate evaluate, const Arrays& in, View<const float, 4> output,
+                 const std::vector<index_t>& rows) {
+  const Reference reference = evaluate(in, rows);
   const Tensor<double> fast = take_rows<double>(output, rows);
   GateResult gate = compare(reference, fast);
-  if (!passed(gate) && gate.max_abs < hopeless * gate.allowance_abs)
-    draw_more(variant, p, in, parameters, reference, fast, rows, gate);
+  if (passed(gate) || gate.max_abs > hopeless * gate.allowance_abs) return gate;
+  const std::vector<double> errors = largest_of_rows(reference.exact, fast);
+  std::vector<std::size_t> beyond;
+  for (std::size_t r = 0; r < rows.size(); ++r) {
+    bool any = !variant.info().row_wise;  // of what is not, rows cannot be taken alone
+    for (std::size_t at = r; at < errors.size(); at += rows.size()) any = any || errors[at] > gate.allowance_abs;
+    if (any) beyond.push_back(r);
+  }
+  draw_more(evaluate, in, reference, fast, rows, beyond, gate);
   return gate;
+}
+
+GateResult check_rows(const Variant& variant, const Problem& p, const Arrays& in, const ParameterSet<float>& parameters,
+                      View<const float, 4> output, const std::vector<index_t>& rows) {
+  const auto evaluate = [&](const Arrays& given, const std::vector<index_t>& at) {
+    return evaluate_rows(variant, p, given, parameters, at);
+  };
+  return judge(variant, evaluate, in, output, rows);
 }
 
 GateResult check_twin(const Variant& variant, Problem p, const Arrays& in, std::uint64_t parameter_seed, const Arena& arena) {
@@ -226,11 +243,16 @@ GateResult check_step_against_definition(const Variant& variant, const Problem& 
   GateResult gate;
   if (variant.info().row_wise) {
     const auto rows = sampled_rows(p.q_len, p.kv_len <= whole_up_to ? p.q_len : gate_rows);
-    gate = compare_rows(evaluate_step_rows(variant, p, sequence, parameters, rows), output, rows);
+    const auto evaluate = [&](const Arrays& in, const std::vector<index_t>& at) {
+      return evaluate_step_rows(variant, p, in, parameters, at);
+    };
+    gate = judge(variant, evaluate, sequence, output, rows);
     gate.scope = std::ssize(rows) == p.q_len ? "whole" : "rows";
   } else if (p.kv_len <= whole_up_to) {
-    const Reference whole = evaluate_definition(variant, whole_sequence(p), sequence, parameters);
-    gate = compare_rows(last_rows(whole, p.q_len), output, all_rows(p.q_len));
+    const auto evaluate = [&](const Arrays& in, const std::vector<index_t>&) {
+      return last_rows(evaluate_definition(variant, whole_sequence(p), in, parameters), p.q_len);
+    };
+    gate = judge(variant, evaluate, sequence, output, all_rows(p.q_len));
     gate.scope = "whole";
   } else {
     gate = check_step_twin(variant, p, sequence, parameter_seed, arena);
