@@ -11,7 +11,8 @@ namespace attn {
 // fnet: no weights at all: the real part of the Fourier transform over positions and channels.
 //   out = Re(F_N x F_D), unnormalised, on the N x D of each head
 //   Lee-Thorp et al. 2021, arXiv:2105.03824, section 3.2 (there over the whole width; here over each head's)
-//   useful flops 2.5 N D (log2 N + log2 D) a head, by FFTs for real input; workspace 256 N bytes a worker and 8 N of roots
+//   useful flops 2.5 N D (log2 N + log2 D) a head, by FFTs for real input; workspace 256 N bytes a worker and 8 N of roots, some 2.2
+//   times as much where N has a prime factor above 61
 // Every output depends on every position, so no causal form exists, and padding changes all of it.
 //
 // Channels by a product with the D x D transform: 2 N D^2 flops at the speed of a product beat FFTs of D <= 256 points. Of their
@@ -50,7 +51,7 @@ struct Fnet {
         fft_(p.q_len, workspace),
         spectrum_(workspace.table<float>(2 * p.head_dim * columns_,
                                          [d = p.head_dim, columns = columns_](std::span<float> to) { fill(d, columns, to); })),
-        blocks_(workspace.per_worker<float>(2 * p.q_len * 2 * std::min(group, columns_))) {}
+        blocks_(workspace.per_worker<float>(2 * fft_.rows() * 2 * std::min(group, columns_))) {}
 
   void run(const FloatArrays& a, const ParameterSet<float>&, Workspace& workspace) const {
     const index_t n = p_.q_len, d = p_.head_dim, groups = (columns_ + group - 1) / group;
@@ -61,7 +62,7 @@ struct Fnet {
       float* block = workspace.of(worker, blocks_).data();
       kernels::gemm(n, 2 * width, d, {x.data_handle(), x.stride(0)},
                     {workspace.shared(spectrum_).data() + 2 * d * first, 2 * width}, {block, 2 * width});
-      write(fft_.run(width, block, block + 2 * n * width, workspace), first, width, a.out[batch][head]);
+      write(fft_.run(width, block, block + 2 * fft_.rows() * width, workspace), first, width, a.out[batch][head]);
     });
   }
 

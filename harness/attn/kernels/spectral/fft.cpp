@@ -5,7 +5,10 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
-#include <cmath>
+#include <algorithm>
+#include <complex>
+#include <limits>
+#include <numbers>
 #include <utility>
 
 #include "attn/kernels/machine/lanes-inl.hpp"
@@ -20,6 +23,14 @@ struct FftPassOf {
   const float* from;
   float* to;
   const float* twiddles;  // e^(-2 pi i k j / (radix span)) for k < span, 0 < j < radix; radix > 4: the powers of the root
+};
+// What is done to each row of a block by itself: multiplied by its factor. Real and imaginary parts change places before and after
+// where that is asked for: a transform between two such changes is the inverse one, times its length.
+struct FftTurnOf {
+  index_t rows, columns;
+  float* block;
+  const float* factors;
+  bool swap_before, swap_after;
 };
 }  // namespace attn::kernels
 #endif
@@ -109,6 +120,19 @@ HWY_INLINE void run_sum_pass(const FftPassOf& a) {
   }
 }
 
+void FftTurn(const FftTurnOf& a) {
+  for (index_t i = 0; i < a.rows; ++i) {
+    float* row = a.block + i * 2 * a.columns;
+    for (index_t at = 0; at < a.columns; at += kLanes) {
+      Complex x = load(row, a.columns, at);
+      if (a.swap_before) x = {x.im, x.re};
+      x = times(x, a.factors + 2 * i);
+      if (a.swap_after) x = {x.im, x.re};
+      store(x, row, a.columns, at);
+    }
+  }
+}
+
 void FftPass(const FftPassOf& a) {
   switch (a.radix) {
     case 2: return run_pass<2>(a);
@@ -125,10 +149,14 @@ HWY_AFTER_NAMESPACE();
 namespace attn::kernels {
 
 HWY_EXPORT(FftPass);
+HWY_EXPORT(FftTurn);
 
 namespace {
 
-constexpr double two_pi = 6.283185307179586476925;
+using Number = std::complex<double>;
+
+// A prime factor from which on sums of its terms take longer than a convolution (Emerald Rapids, 16 columns).
+constexpr index_t largest_sum = 61;
 
 index_t next_radix(index_t rest) {
   for (const index_t radix : {4, 2, 3}) {
@@ -140,42 +168,103 @@ index_t next_radix(index_t rest) {
   return rest;
 }
 
+index_t largest_radix(index_t n) {
+  index_t largest = 1;
+  for (index_t rest = n; rest > 1; rest /= next_radix(rest)) largest = std::max(largest, next_radix(rest));
+  return largest;
+}
+
+// The product of twos and threes, at least `least`, whose passes read and write the fewest rows.
+index_t convolution_rows(index_t least) {
+  index_t best = 0, cost = std::numeric_limits<index_t>::max();
+  for (index_t threes = 1; threes < 3 * least; threes *= 3) {
+    index_t rows = threes;
+    while (rows < least) rows *= 2;
+    index_t passes = 0;
+    for (index_t rest = rows; rest > 1; rest /= next_radix(rest)) ++passes;
+    if (rows * passes < cost) cost = rows * passes, best = rows;
+  }
+  return best;
+}
+
+Number root(index_t power, index_t order) {
+  return std::polar(1.0, -2 * std::numbers::pi * static_cast<double>(power % order) / static_cast<double>(order));
+}
+
+// e^(-pi i t^2 / n)
+Number chirp(index_t t, index_t n) { return root(t * t, 2 * n); }
+
+void put(Number x, float*& to) {
+  *to++ = static_cast<float>(x.real());
+  *to++ = static_cast<float>(x.imag());
+}
+
+// y = the transform of x[0], x[stride] .. x[(n - 1) stride] in doubles, for tables; roots: of order n stride.
+void transform(const Number* x, index_t stride, std::span<const Number> roots, std::span<Number> y, std::span<Number> scratch) {
+  const auto n = static_cast<index_t>(y.size());
+  if (n == 1) return void(y[0] = *x);
+  const index_t radix = next_radix(n), part = n / radix;
+  const auto piece = [&](std::span<Number> all, index_t j) {
+    return all.subspan(static_cast<std::size_t>(j * part), static_cast<std::size_t>(part));
+  };
+  for (index_t j = 0; j < radix; ++j) transform(x + j * stride, stride * radix, roots, piece(scratch, j), piece(y, j));
+  for (index_t k = 0; k < n; ++k) {
+    Number sum = 0;
+    for (index_t j = 0; j < radix; ++j)
+      sum += roots[static_cast<std::size_t>(j * k % n * stride)] * scratch[static_cast<std::size_t>(j * part + k % part)];
+    y[static_cast<std::size_t>(k)] = sum;
+  }
+}
+
+// As k t = (k^2 + t^2 - (k - t)^2) / 2, the transform of x is chirp_k times the convolution of chirp_t x_t with the chirp's conjugate.
+void fill_filter(index_t n, index_t rows, std::span<float> filter) {
+  std::vector<Number> x(static_cast<std::size_t>(rows)), y(x.size()), scratch(x.size()), roots(x.size());
+  for (index_t t = 0; t < rows; ++t) roots[static_cast<std::size_t>(t)] = root(t, rows);
+  for (index_t t = 0; t < n; ++t)
+    x[static_cast<std::size_t>(t)] = x[static_cast<std::size_t>((rows - t) % rows)] =
+        std::conj(chirp(t, n)) / static_cast<double>(rows);
+  transform(x.data(), 1, roots, y, scratch);
+  float* to = filter.data();
+  for (const Number& value : y) put(value, to);
+}
+
 }  // namespace
 
-Fft::Fft(index_t n, WorkspacePlan& plan) : n_(n) {
+Fft::Fft(index_t n, WorkspacePlan& plan) : n_(n), rows_(largest_radix(n) > largest_sum ? convolution_rows(2 * n - 1) : n) {
   index_t floats = 0;
-  for (index_t span = 1; span < n;) {
-    const index_t radix = next_radix(n / span);
+  for (index_t span = 1; span < rows_;) {
+    const index_t radix = next_radix(rows_ / span);
     passes_.push_back({radix, span, floats});
     floats += 2 * span * (radix <= 4 ? radix - 1 : radix);
     span *= radix;
   }
   twiddles_ = plan.table<float>(floats, [passes = passes_](std::span<float> twiddles) { fill(passes, twiddles); });
+  if (rows_ == n) return;
+  chirp_ = plan.table<float>(2 * n, [n](std::span<float> to) {
+    float* next = to.data();
+    for (index_t t = 0; t < n; ++t) put(chirp(t, n), next);
+  });
+  filter_ = plan.table<float>(2 * rows_, [n, rows = rows_](std::span<float> to) { fill_filter(n, rows, to); });
 }
 
 void Fft::fill(std::span<const Pass> passes, std::span<float> twiddles) {
   for (const Pass& pass : passes) {
     const index_t order = pass.span * pass.radix;
     float* to = twiddles.data() + pass.twiddles;
-    const auto add_root = [&](index_t power) {
-      const double angle = -two_pi * static_cast<double>(power % order) / static_cast<double>(order);
-      *to++ = static_cast<float>(std::cos(angle));
-      *to++ = static_cast<float>(std::sin(angle));
-    };
     if (pass.radix <= 4) {
       for (index_t k = 0; k < pass.span; ++k)
-        for (index_t j = 1; j < pass.radix; ++j) add_root(k * j);
+        for (index_t j = 1; j < pass.radix; ++j) put(root(k * j, order), to);
     } else {
-      for (index_t m = 0; m < order; ++m) add_root(m);
+      for (index_t m = 0; m < order; ++m) put(root(m, order), to);
     }
   }
 }
 
-float* Fft::run(index_t columns, float* block, float* scratch, const Workspace& workspace) const {
+void Fft::run_passes(index_t columns, float*& block, float*& scratch, const Workspace& workspace) const {
   const float* const twiddles = workspace.shared(twiddles_).data();
   for (const Pass& pass : passes_) {
     HWY_DYNAMIC_DISPATCH(FftPass)
-    ({.n = n_,
+    ({.n = rows_,
       .radix = pass.radix,
       .span = pass.span,
       .columns = columns,
@@ -184,6 +273,23 @@ float* Fft::run(index_t columns, float* block, float* scratch, const Workspace& 
       .twiddles = twiddles + pass.twiddles});
     std::swap(block, scratch);
   }
+}
+
+float* Fft::run(index_t columns, float* block, float* scratch, const Workspace& workspace) const {
+  if (rows_ == n_) {
+    run_passes(columns, block, scratch, workspace);
+    return block;
+  }
+  const float *chirp = workspace.shared(chirp_).data(), *filter = workspace.shared(filter_).data();
+  const auto turn = [&](index_t rows, const float* factors, bool swap_before, bool swap_after) {
+    HWY_DYNAMIC_DISPATCH(FftTurn)({rows, columns, block, factors, swap_before, swap_after});
+  };
+  turn(n_, chirp, false, false);
+  std::fill_n(block + n_ * 2 * columns, (rows_ - n_) * 2 * columns, 0.0f);
+  run_passes(columns, block, scratch, workspace);
+  turn(rows_, filter, false, true);
+  run_passes(columns, block, scratch, workspace);
+  turn(n_, chirp, true, false);
   return block;
 }
 
