@@ -44,7 +44,7 @@ struct DynamicConv {
             .exps = heads * n * width};
   }
 
-  static StateSpec state(const Problem& p, const Options& o) { return kept_rows(p, o.width); }
+  static StateSpec state(const Problem& p, const Options& o) { return last_rows(p, o.width); }
 
   template <class T>
   static Tensor<T> definition(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>& parameters) {
@@ -69,6 +69,24 @@ struct DynamicConv {
       kernels::softmax(rows, o_.width, weights, 1, weights);
       kernels::band(rows, p_.head_dim, weights, o_.width, first, left(p_, o_), {{x.data_handle(), x.stride(0)}, p_.q_len}, false,
                     {to.row(first), to.stride(0)});
+    });
+  }
+
+  void absorb(const FloatArrays& tokens, const ParameterSet<float>&, const State& state, Workspace&) const {
+    move_up(tokens.x(), state);
+  }
+  void answer(const FloatArrays& queries, const ParameterSet<float>& parameters, const State& state, Workspace& workspace) const {
+    const auto w = parameters.view<3>("W");
+    const auto x = state["x"].f32();
+    const index_t rows = x.extent(2);
+    parallel_tasks(p_.batch * p_.heads, [&](index_t task, int worker) {
+      const index_t head = task % p_.heads, batch = task / p_.heads;
+      const auto near = x[batch][head];
+      const kernels::Into weights{workspace.of(worker, weights_).data(), o_.width};
+      kernels::gemm(1, o_.width, p_.head_dim, {near.row(rows - 1), p_.head_dim}, {w[head].data_handle(), o_.width}, weights);
+      kernels::softmax(1, o_.width, weights, 1, weights);
+      kernels::band(1, p_.head_dim, weights, o_.width, rows - 1, o_.width - 1, {{near.data_handle(), p_.head_dim}, rows}, false,
+                    {queries.out[batch][head].row(0), 0});
     });
   }
 

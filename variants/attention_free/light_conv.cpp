@@ -43,7 +43,7 @@ struct LightConv {
             .exps = static_cast<double>(p.heads * o.width)};
   }
 
-  static StateSpec state(const Problem& p, const Options& o) { return kept_rows(p, o.width); }
+  static StateSpec state(const Problem& p, const Options& o) { return last_rows(p, o.width); }
 
   template <class T>
   static Tensor<T> definition(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>& parameters) {
@@ -63,6 +63,21 @@ struct LightConv {
       const auto to = a.out[batch][head];
       kernels::band(std::min(tile_rows, p_.q_len - first), p_.head_dim, {weights.data + head * o_.width, 0}, o_.width, first,
                     left(p_, o_), {{x.data_handle(), x.stride(0)}, p_.q_len}, false, {to.row(first), to.stride(0)});
+    });
+  }
+
+  void absorb(const FloatArrays& tokens, const ParameterSet<float>&, const State& state, Workspace&) const {
+    move_up(tokens.x(), state);
+  }
+  void answer(const FloatArrays& queries, const ParameterSet<float>& parameters, const State& state, Workspace& workspace) const {
+    const kernels::Into weights{workspace.shared(weights_).data(), o_.width};
+    kernels::softmax(p_.heads, o_.width, {parameters["w"].data(), o_.width}, 1, weights);
+    const auto x = state["x"].f32();
+    const index_t rows = x.extent(2);
+    parallel_tasks(p_.batch * p_.heads, [&](index_t task, int) {
+      const index_t head = task % p_.heads, batch = task / p_.heads;
+      kernels::band(1, p_.head_dim, {weights.data + head * o_.width, 0}, o_.width, rows - 1, o_.width - 1,
+                    {{x[batch][head].data_handle(), p_.head_dim}, rows}, false, {queries.out[batch][head].row(0), 0});
     });
   }
 

@@ -51,7 +51,7 @@ struct Conv1d {
             .bytes = sizeof(float) * heads * (2 * b * static_cast<double>(p.q_len) * d + static_cast<double>(o.width) * per_pair)};
   }
 
-  static StateSpec state(const Problem& p, const Options& o) { return kept_rows(p, o.width); }
+  static StateSpec state(const Problem& p, const Options& o) { return last_rows(p, o.width); }
 
   template <class T>
   static Tensor<T> definition(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>& parameters) {
@@ -86,6 +86,30 @@ struct Conv1d {
         kernels::gemm(end - begin, d, d, {x.row(begin + shift), x.stride(0)}, {weights + (head * o_.width + u) * d * d, d},
                       {to.row(begin), to.stride(0)}, {.add = true});
       }
+    });
+  }
+
+  void absorb(const FloatArrays& tokens, const ParameterSet<float>&, const State& state, Workspace&) const {
+    move_up(tokens.x(), state);
+  }
+  void answer(const FloatArrays& queries, const ParameterSet<float>& parameters, const State& state, Workspace&) const {
+    const index_t d = p_.head_dim;
+    const auto x = state["x"].f32();
+    const index_t rows = x.extent(2);
+    const auto bias = parameters.view<2>("b");
+    const float* weights = parameters["W"].data();
+    parallel_tasks(p_.batch * p_.heads, [&](index_t task, int) {
+      const index_t head = task % p_.heads, batch = task / p_.heads;
+      const auto near = x[batch][head];
+      const kernels::Into to{queries.out[batch][head].row(0), d};
+      std::copy_n(bias.row(head), d, to.data);
+      if (o_.depthwise) {
+        kernels::depthwise(1, d, {weights + head * o_.width * d, d}, o_.width, rows - 1, o_.width - 1,
+                           {{near.data_handle(), d}, rows}, true, to);
+        return;
+      }
+      for (index_t r = 0; r < rows; ++r)
+        kernels::gemm(1, d, d, {near.row(r), d}, {weights + (head * o_.width + o_.width - rows + r) * d * d, d}, to, {.add = true});
     });
   }
 

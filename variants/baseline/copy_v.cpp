@@ -26,6 +26,9 @@ struct CopyV {
     return {.flops = 0, .bytes = 2.0 * sizeof(float) * static_cast<double>(p.batch * p.heads * p.kv_len * p.value_dim), .exps = 0};
   }
 
+  // The last token.
+  static StateSpec state(const Problem& p, const NoOptions&) { return {{{"v", {p.heads, p.value_dim}}}}; }
+
   template <class T>
   static Tensor<T> definition(const Problem&, const NoOptions&, const Values<T>& in, const ParameterSet<T>&) {
     return take(in.v, Indices({static_cast<index_t>(in.position.size())}, in.position), 2);
@@ -46,6 +49,17 @@ struct CopyV {
       for (index_t i = first; i < last; ++i)
         std::memcpy(to.row(i), from.row(i), static_cast<std::size_t>(p_.value_dim) * sizeof(float));
     });
+  }
+
+  void absorb(const FloatArrays& tokens, const ParameterSet<float>&, const State& state, Workspace&) const {
+    const auto last = state["v"].f32_out<3>();
+    for (index_t b = 0; b < p_.batch; ++b)
+      for (index_t h = 0; h < p_.heads; ++h) std::copy_n(tokens.v[b][h].row(tokens.v.extent(2) - 1), p_.value_dim, last[b].row(h));
+  }
+  void answer(const FloatArrays& queries, const ParameterSet<float>&, const State& state, Workspace&) const {
+    const auto last = state["v"].f32<3>();
+    for (index_t b = 0; b < p_.batch; ++b)
+      for (index_t h = 0; h < p_.heads; ++h) std::copy_n(last[b].row(h), p_.value_dim, queries.out[b][h].row(0));
   }
 
  private:

@@ -44,7 +44,7 @@ struct Gru {
             .exps = rows * d * 3};
   }
 
-  static StateSpec state(const Problem& p, const NoOptions&) { return {{{"h", {p.heads, p.head_dim}}}}; }
+  static StateSpec state(const Problem& p, const NoOptions&) { return kernels::Recurrence::state(p, 1); }
 
   template <class T>
   static Tensor<T> definition(const Problem& p, const NoOptions&, const Values<T>& in, const ParameterSet<T>& parameters) {
@@ -65,12 +65,23 @@ struct Gru {
   Gru(const Problem& p, const NoOptions&, WorkspacePlan& workspace) : d_(p.head_dim), layer_(p, gates, 1, workspace) {}
 
   void run(const FloatArrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
-    layer_.run({a.x(), a.out, parameters.view<3>("W"), parameters.view<3>("U"), parameters["b"].data(), parameters["c"].data()},
-               workspace, [&](const float* x, float* own, float* state) { step(x, own, state); });
+    layer_.run(layer_arrays(a, parameters), workspace, [&](const float* x, float* own, float* state) { step(x, own, state); });
+  }
+  void absorb(const FloatArrays& tokens, const ParameterSet<float>& parameters, const State& state, Workspace& workspace) const {
+    kernels::Recurrence::Arrays arrays = layer_arrays(tokens, parameters);
+    arrays.out = {};
+    layer_.absorb(arrays, state, workspace, [&](const float* x, float* own, float* h) { step(x, own, h); });
+  }
+  void answer(const FloatArrays& queries, const ParameterSet<float>&, const State& state, Workspace&) const {
+    kernels::Recurrence::answer(state, queries.out);
   }
 
  private:
   static constexpr index_t gates = 3;
+
+  static kernels::Recurrence::Arrays layer_arrays(const FloatArrays& a, const ParameterSet<float>& parameters) {
+    return {a.x(), a.out, parameters.view<3>("W"), parameters.view<3>("U"), parameters["b"].data(), parameters["c"].data()};
+  }
 
   // x: the token's input products; own: those of the state.
   void step(const float* x, float* own, float* h) const {

@@ -28,9 +28,9 @@ struct MeanV {
     return {.flops = keys + (p.causal ? outputs : 0), .bytes = sizeof(float) * (keys + outputs), .exps = 0};
   }
 
-  // The sum and the count.
+  // The sum, and what was lost in its rounding: a float sum of 2^20 values would lose digits.
   static StateSpec state(const Problem& p, const NoOptions&) {
-    return {{{"sum", {p.kv_heads, p.value_dim}}, {"count", {p.kv_heads}}}};
+    return {{{"sum", {p.kv_heads, p.value_dim}}, {"lost", {p.kv_heads, p.value_dim}}}};
   }
 
   template <class T>
@@ -39,7 +39,7 @@ struct MeanV {
     return matmul(softmax(logits, allowed_pairs(p, in, every_key)), per_query_head(p, in.v));
   }
 
-  // Sums over blocks of block_rows keys in float, over blocks in double: a float sum of 2^20 values would lose digits.
+  // Sums over blocks of block_rows keys in float, over blocks in double.
   MeanV(const Problem& p, const NoOptions&, WorkspacePlan& workspace)
       : p_(p),
         blocks_((p.kv_len + block_rows - 1) / block_rows),
@@ -85,7 +85,46 @@ struct MeanV {
     });
   }
 
+  void absorb(const FloatArrays& tokens, const ParameterSet<float>&, const State& state, Workspace&) const {
+    each_head(state, [&](index_t b, index_t h, float* sum, float* lost) {
+      for (index_t t = 0; t < tokens.v.extent(2); ++t) add(tokens.v[b][h].row(t), sum, lost);
+    });
+  }
+  void answer(const FloatArrays& queries, const ParameterSet<float>&, const State& state, Workspace&) const {
+    const double scale = state.length() > 0 ? 1.0 / static_cast<double>(state.length()) : 0.0;
+    each_head(state, [&](index_t b, index_t h, const float* sum, const float* lost) {
+      for (index_t head = 0; head < p_.heads; ++head) {
+        if (p_.kv_head(head) != h) continue;
+        float* const row = queries.out[b][head].row(0);
+        for (index_t d = 0; d < p_.value_dim; ++d)
+          row[d] = static_cast<float>((static_cast<double>(sum[d]) + static_cast<double>(lost[d])) * scale);
+      }
+    });
+  }
+  void merge(State& into, const State& later) const {
+    const auto sums = later["sum"].f32<3>(), lost_there = later["lost"].f32<3>();
+    each_head(into, [&](index_t b, index_t h, float* sum, float* lost) {
+      add(sums[b].row(h), sum, lost);
+      add(lost_there[b].row(h), sum, lost);
+    });
+  }
+
  private:
+  // Knuth 1997, section 4.2.2, theorem B: sum + lost is what they were, to the rounding of lost.
+  void add(const float* row, float* sum, float* lost) const {
+    for (index_t d = 0; d < p_.value_dim; ++d) {
+      const float before = sum[d], after = before + row[d], taken = after - before;
+      lost[d] += (before - (after - taken)) + (row[d] - taken);
+      sum[d] = after;
+    }
+  }
+  template <class F>
+  void each_head(const State& state, F f) const {
+    const auto sum = state["sum"].f32_out<3>(), lost = state["lost"].f32_out<3>();
+    for (index_t b = 0; b < p_.batch; ++b)
+      for (index_t h = 0; h < p_.kv_heads; ++h) f(b, h, sum[b].row(h), lost[b].row(h));
+  }
+
   static constexpr index_t block_rows = 256;
 
   Problem p_;

@@ -31,6 +31,18 @@ StateSpec kept_tokens(const Problem& p, Reads reads, index_t rows, index_t pinne
   return spec;
 }
 
+void move_up(const View<const float, 4>& x, const State& state) {
+  const auto kept = state["x"].f32_out<4>();
+  const index_t rows = kept.extent(2), width = kept.extent(3), tokens = x.extent(2), fresh = std::min(rows, tokens);
+  for (index_t b = 0; b < kept.extent(0); ++b) {
+    for (index_t h = 0; h < kept.extent(1); ++h) {
+      const auto to = kept[b][h];
+      std::copy(to.row(fresh), to.row(rows), to.row(0));
+      for (index_t r = 0; r < fresh; ++r) std::copy_n(x[b][h].row(tokens - fresh + r), width, to.row(rows - fresh + r));
+    }
+  }
+}
+
 std::string_view to_string(Exactness e) {
   switch (e) {
     case Exactness::exact: return "exact";

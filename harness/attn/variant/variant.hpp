@@ -145,12 +145,15 @@ class SeenKeys {
   std::vector<bool> single_;
 };
 
-// For `state`: the keys and values of the first `pinned` tokens and of the last `rows` before a step, the current one included; the same
-// of rows of x.
+// For `state`: the keys and values of the first `pinned` tokens and of the last `rows` before a step, the current one included.
 inline StateSpec kept_tokens(const Problem& p, index_t rows, index_t pinned = 0) {
   return kept_tokens(p, Reads::qkv, rows, pinned);
 }
-inline StateSpec kept_rows(const Problem& p, index_t rows) { return kept_tokens(p, Reads::x, rows); }
+// The last `rows` rows of x in their order, zeros where no token has come yet; in `absorb`: moves up, with the new ones last.
+inline StateSpec last_rows(const Problem& p, index_t rows) {
+  return {{{.name = "x", .extents = {p.heads, std::min(rows, p.kv_len), p.head_dim}}}};
+}
+void move_up(const View<const float, 4>& x, const State& state);
 // So many keys and values, or as many as there are, made of those of the tokens.
 inline StateSpec kept_keys(const Problem& p, index_t keys) {
   StateSpec spec = kept_tokens(p, keys);

@@ -5,6 +5,7 @@
 #include "attn/core/problem.hpp"
 #include "attn/core/view.hpp"
 #include "attn/exec/arena.hpp"
+#include "attn/exec/state.hpp"
 #include "attn/exec/workspace.hpp"
 
 namespace attn::kernels {
@@ -24,7 +25,17 @@ class Recurrence {
   using Step = FunctionRef<void(const float* x, float* own, float* state)>;
   void run(const Arrays& arrays, const Workspace& workspace, Step step) const;
 
+  // In steps: the vectors of the state, [H,state,D].
+  static StateSpec state(const Problem& p, index_t state) { return {{{.name = "state", .extents = {p.heads, state, p.head_dim}}}}; }
+  // `arrays.x` has the new tokens; there is no output.
+  void absorb(const Arrays& arrays, const State& state, const Workspace& workspace, Step step) const;
+  static void answer(const State& state, const View<float, 4>& out);
+
  private:
+  // Tokens of one head through its state; `out` may have no rows.
+  void advance(const Arrays& arrays, index_t batch, index_t head, float* state, const Workspace& workspace, int worker,
+               Step step) const;
+
   Problem p_;
   index_t wide_, state_;  // floats
   Booking<float> scratch_;
