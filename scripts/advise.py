@@ -2,7 +2,8 @@
 """Which measured variant to take: advise.py results/a.csv --n 16384 --head-dim 64 --causal --skill 0.9 --input local
 
 Ranks by time the variants that satisfy what is asked. Figures at a length between two measured ones are interpolated in
-log-log and say so; beyond the measured lengths there is no guess, only "unmeasured".
+log-log and say so; beyond the measured lengths there is no guess, only "unmeasured". With --pass decode --n is the context and the
+time that of a step.
 
 exit codes: 0 an answer, 2 bad input, 5 nothing measured satisfies it
 """
@@ -28,6 +29,8 @@ def arguments():
     p.add_argument("--batch", type=int)
     p.add_argument("--heads", type=int)
     p.add_argument("--causal", action=argparse.BooleanOptionalAction, default=False)
+    p.add_argument("--pass", dest="kind", choices=["forward", "forward_backward", "decode"], default="forward", help="default: forward")
+    p.add_argument("--step", type=int, help="new tokens of a step, with --pass decode")
     p.add_argument("--input", help="as in the CSV, or its kind: local stands for local:...")
     p.add_argument("--skill", type=float, help="least fidelity to softmax attention on this input")
     p.add_argument("--memory", help="most memory beyond inputs and output, such as 512M")
@@ -43,10 +46,14 @@ def available(rows, axis):
 
 def select(rows, args):
     """The rows of what is asked; refuses with what was measured instead."""
-    part = rows[rows["causal"] == int(args.causal)]
+    part = rows[rows["pass"] == args.kind] if "pass" in rows else rows
     if part.empty:
-        raise Refusal(f"unmeasured: no {'causal' if args.causal else 'non-causal'} cell in these files", 5)
-    for axis in ("head_dim", "threads", "batch", "heads"):
+        raise Refusal(f"unmeasured: no cell with pass {args.kind}; measured: {available(rows, 'pass')}", 5)
+    causal = args.causal or args.kind == "decode"
+    part = part[part["causal"] == int(causal)]
+    if part.empty:
+        raise Refusal(f"unmeasured: no {'causal' if causal else 'non-causal'} cell in these files", 5)
+    for axis in ("head_dim", "threads", "batch", "heads", "step"):
         wanted = getattr(args, axis)
         if wanted is None:
             continue
@@ -111,7 +118,10 @@ def candidates(rows, args):
                 why.append(f"skill {skill:.3f}")
         used_n = {args.n} if basis == "measured" else {ok["n"][ok["n"] < args.n].max(), ok["n"][ok["n"] > args.n].min()}
         shaky = bool((ok[ok["n"].isin(used_n)]["unstable"] == 1).any())
+        per_step = (part["batch"] * part["step"]).iloc[0] if args.kind == "decode" else np.nan
         records.append({"name": name, "time_s": time_s, "basis": basis, "memory_bytes": used, "skill": skill, "unstable": shaky,
+                        "tokens_per_s": per_step / time_s,
+                        "state_bytes": at_length(ok["n"], ok["state_bytes"], args.n, True)[0] if args.kind == "decode" else np.nan,
                         "exactness": part.iloc[0]["exactness"], "family": part.iloc[0]["family"], "why_not": "; ".join(why),
                         "command": (exactly if len(exactly) else part).iloc[-1]["command"]})
     return sorted(records, key=lambda r: (bool(r["why_not"]), r["time_s"] if np.isfinite(r["time_s"]) else np.inf))
@@ -121,6 +131,8 @@ def main():
     args = arguments()
     if args.n < 1:
         raise Refusal("--n must be at least 1")
+    if args.step is not None and args.kind != "decode":
+        raise Refusal("--step is of a decode: give --pass decode too")
     if args.skill is not None and not args.skill <= 1:
         raise Refusal("--skill is at most 1, which is softmax attention itself")
     paths = args.csv or [str(p) for p in sorted((ROOT / "results").glob("*.csv")) if p.with_suffix(".context.json").exists()]
@@ -139,12 +151,13 @@ def main():
         print(json.dumps({"n": args.n, "case": {k: jsonable(v) for k, v in axes.items()}, "answers": [clean(r) for r in answers],
                           "not": [clean(r) for r in others]}, indent=2))
         return 0 if answers else 5
+    decode = lambda r: {"tokens/s": f"{r['tokens_per_s']:.3g}", "state": size(r["state_bytes"])} if args.kind == "decode" else {}  # noqa: E731
     table = [{"rank": i, "variant": short[r["name"]], "time": seconds(r["time_s"]) + (" (unstable)" if r["unstable"] else ""),
-              "over full": f"{r['time_s'] / full:.2f}" if np.isfinite(full) else "", "memory": size(r["memory_bytes"]),
+              "over full": f"{r['time_s'] / full:.2f}" if np.isfinite(full) else "", **decode(r), "memory": size(r["memory_bytes"]),
               "skill": f"{r['skill']:.3f}" if np.isfinite(r["skill"]) else "", "kind": r["exactness"], "basis": r["basis"]}
              for i, r in enumerate(answers, 1)]
     if args.format == "csv":
-        print(render([{**r, "rank": i} for i, r in enumerate(answers, 1)], ["rank", "name", "time_s", "memory_bytes", "skill", "exactness",
+        print(render([{**r, "rank": i} for i, r in enumerate(answers, 1)], ["rank", "name", "time_s", "tokens_per_s", "state_bytes", "memory_bytes", "skill", "exactness",
                                                                             "basis", "unstable", "command"], "csv"), end="")
         return 0 if answers else 5
     print(f"N={args.n}, {group_title(axes, rows)}\n")

@@ -239,9 +239,12 @@ def sweep_rows(path, table, notes):
     table["ok"] = timed
     # Booked bytes are exact, the resident set comes in pages and with slack: where both agree the booked ones are finer,
     # and where they do not the resident set is the truth.
-    booked = table["workspace_bytes"] + table["parameter_bytes"]
+    booked = table["workspace_bytes"] + table["parameter_bytes"] + (table["state_bytes"].fillna(0) if "state_bytes" in table else 0)
     trust = (table["meters_agree"] == 1) | table["peak_rss_bytes"].isna()
     table["memory_bytes"] = booked.where(trust, table["peak_rss_bytes"]).clip(lower=0)
+
+    if "step" in table:
+        table["token_s"] = (table["time_median_s"] / table["step"]).where(decodes(table))
 
     keys = ["name", "n"] + axes_of(table)
     twice = table.duplicated(keys, keep="last")
@@ -254,6 +257,11 @@ def sweep_rows(path, table, notes):
             notes.append(f"the FMA peak varies {spread:.1f}-fold within {name}: other programs ran beside the sweep, or its rows "
                          "come from several machines")
     return table.reset_index(drop=True)
+
+
+def decodes(rows):
+    """Which rows are of steps: their N is the context."""
+    return rows["pass"] == "decode" if "pass" in rows else pd.Series(False, rows.index)
 
 
 def axes_of(rows):
@@ -345,7 +353,8 @@ def group_title(axes, rows):
     """Names only the axes that vary, and always those that a reader asks for first."""
     words = []
     for axis, value in axes.items():
-        if axis in ("threads", "causal", "head_dim", "input") or rows[axis].nunique() > 1:
+        unusual = axis == "pass" and value != "forward"
+        if axis in ("threads", "causal", "head_dim", "input") or unusual or rows[axis].nunique() > 1:
             words.append(("causal" if value else "not causal") if axis == "causal" else f"{axis} {plain(value)}")
     return ", ".join(words)
 

@@ -33,7 +33,7 @@ class Looks:
                 "label": self.labels[name], "linewidth": 1.2, "markersize": 4}
 
 
-def curves(rows, looks, column, title, logarithmic, words=None, floor=None):
+def curves(rows, looks, column, title, logarithmic, words=None, floor=None, length="N (sequence length)"):
     figure, ax = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
     for name in looks.order:
         part = rows[(rows["name"] == name) & rows[column].notna()].sort_values("n")
@@ -46,7 +46,7 @@ def curves(rows, looks, column, title, logarithmic, words=None, floor=None):
         ax.yaxis.set_minor_formatter(NullFormatter())
     if words:
         ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: words(v)))
-    ax.set_xlabel("N (sequence length)")
+    ax.set_xlabel(length)
     ax.set_ylabel(title)
     ax.grid(True, linewidth=0.4, alpha=0.5)
     handles, names = ax.get_legend_handles_labels()
@@ -101,6 +101,9 @@ def write_figures(folder, rows, train):
         path = lambda what: folder / re.sub(r"[^\w.=-]", "_", what + suffix)  # noqa: E731
         save(curves(part, looks, "time_median_s", "time", True, seconds), path("time"))
         save(curves(part, looks, "memory_bytes", "memory beyond inputs and output", True, size, PAGE), path("memory"))
+        if "token_s" in part and part["token_s"].notna().any():
+            save(curves(part, looks, "token_s", "time per token", True, seconds, length="context (tokens)"), path("token"))
+            save(curves(part, looks, "state_bytes", "state", True, size, length="context (tokens)"), path("state"))
         save(curves(part, looks, "roof_fraction", "fraction of the roof", False), path("roof"))
         save(curves(part, looks, "fid_skill", "fidelity skill", False, floor=-1), path("skill"))
         save(bubbles(part, looks), path("bubble"))

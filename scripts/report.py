@@ -21,7 +21,7 @@ CHARTJS = ["/usr/share/javascript/chart.js/chart.min.js", "/usr/share/nodejs/cha
 ALWAYS = ["threads", "causal", "head_dim", "dtype", "input"]  # filters that are shown even with one value
 # Raw columns that the page shows or sorts by; the samples themselves stay in the CSV.
 SHOWN = ["n", "name", "family", "exactness", "status", "reason", "time_median_s", "time_mad_s", "time_ci_low_s", "time_ci_high_s",
-         "unstable", "roof_fraction", "roof_binds", "gflops_per_s", "memory_bytes", "peak_rss_bytes", "err_relative", "fid_skill",
+         "unstable", "roof_fraction", "roof_binds", "gflops_per_s", "memory_bytes", "peak_rss_bytes", "token_s", "tokens_per_s", "state_bytes", "err_relative", "fid_skill",
          "command"]
 REFERENCE = "full"
 DRAWS = 400  # of the bootstrap: enough for the two or three digits that are shown
@@ -41,8 +41,9 @@ def page_columns(rows):
     table = rows[[c for c in dict.fromkeys([*SHOWN, *axes_of(rows)]) if c in rows]].copy()
     # A cell that ended badly in a late round still has samples: its time is not to be trusted, so it is not drawn.
     table.loc[~rows["ok"] & (rows["status"] == "ok"), "status"] = "no time"
-    for column in ("time_median_s", "roof_fraction", "memory_bytes"):
-        table.loc[~rows["ok"], column] = np.nan
+    for column in ("time_median_s", "roof_fraction", "memory_bytes", "token_s", "tokens_per_s", "state_bytes"):
+        if column in table:
+            table.loc[~rows["ok"], column] = np.nan
     stem = "attn_sweep --variants "
     table["command"] = table["command"].map(lambda c: "\1" + c[len(stem):] if c.startswith(stem) else c)
     return {column: encoded(table[column]) for column in table}, stem

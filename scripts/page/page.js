@@ -57,6 +57,7 @@ function element(tag, attributes = {}, ...children) {
 function facts(row) {
   const parts = [`${label(row.name)}, N=${row.n}`, row.status === 'ok' ? `${seconds(row.time_median_s)} (${seconds(row.time_ci_low_s)} .. ${seconds(row.time_ci_high_s)})` : `${row.status}: ${row.reason}`];
   if (row.relative != null) parts.push(`${times(row.relative)} the time of full`);
+  if (row.tokens_per_s != null) parts.push(`${+row.tokens_per_s.toPrecision(3)} tokens/s`, `state ${bytes(row.state_bytes)}`);
   if (row.memory_bytes != null) parts.push(bytes(row.memory_bytes));
   if (row.roof_fraction != null) parts.push(`${percent(row.roof_fraction)} of the roof${row.roof_binds ? ` (${row.roof_binds})` : ''}`);
   if (row.fid_skill != null) parts.push(`skill ${row.fid_skill.toFixed(3)} on ${row.input}`);
@@ -78,7 +79,7 @@ function thinned(values, most = 11) {
   const step = Math.ceil(values.length / most);
   return values.filter((_, i) => (values.length - 1 - i) % step === 0);
 }
-const nAxis = values => ({ type: 'logarithmic', min: Math.min(...values(), 1e9) / 1.1, max: Math.max(...values(), 1) * 1.1, title: { display: true, text: 'N (sequence length)' }, afterBuildTicks: keepTicks(() => thinned(values())),
+const nAxis = (values, title = 'N (sequence length)') => ({ type: 'logarithmic', min: Math.min(...values(), 1e9) / 1.1, max: Math.max(...values(), 1) * 1.1, title: { display: true, text: title }, afterBuildTicks: keepTicks(() => thinned(values())),
   ticks: { callback: v => v, maxRotation: 40, autoSkip: true } });
 function logTicks(base, steps) {
   return axis => {
@@ -201,10 +202,21 @@ function drawAll() {
     { x: nAxis(n), y: { min: 0, suggestedMax: 1, title: { display: true, text: 'fraction of the roof' }, ticks: { callback: percent } } });
   const skill = r => r.fid_skill == null ? null : Math.max(-1, r.fid_skill);
   draw('skill', 'Fidelity skill against sequence length', 'line', lines(of, skill), { x: nAxis(n), y: { suggestedMin: 0, max: 1, title: { display: true, text: 'skill' }, ticks: { callback: fixed(1) } } });
+  drawSteps(of, n);
   drawInputs(skill);
   drawBubble(group);
   drawTask();
   tables(group);
+}
+
+// Where the filters choose decodes, whose N is the context.
+function drawSteps(of, n) {
+  const any = names.some(name => of(name).some(row => row.state_bytes != null));
+  $('token-card').hidden = $('state-card').hidden = !any;
+  if (!any) return;
+  const axis = (title, base, steps, callback) => ({ x: nAxis(n, 'context (tokens)'), y: { type: 'logarithmic', title: { display: true, text: title }, afterBuildTicks: logTicks(base, steps), ticks: { callback } } });
+  draw('token-time', 'Time per token against context, both logarithmic', 'line', lines(of, r => r.token_s, true), axis('time per token', 10, [1, 2, 5], seconds));
+  draw('state-bytes', 'Bytes of state against context, both logarithmic', 'line', lines(of, r => r.state_bytes), axis('state', 4, [1], bytes));
 }
 
 function choose(select, values, current, word = String) {

@@ -1,5 +1,6 @@
 """attn_apply: a variant on somebody's tensors, by the sweep's own path; and the races that fidelity decides."""
 import csv
+import json
 import os
 import pathlib
 import re
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+import zipfile
 
 import numpy
 
@@ -312,6 +314,101 @@ class Refusals(Case):
         done = apply(*self.qkv, "--out", self.out)
         self.assertEqual((done.returncode, self.out.read_text()), (2, "precious"))
         self.assertIn("--force", done.stderr)
+
+
+class States(Case):
+    """Sequences that go on, call after call."""
+
+    def setUp(self):
+        super().setUp()
+        self.state = self.folder / "s.npz"
+
+    def go_on(self, first, end, *arguments, code=0):
+        """Outputs of these tokens."""
+        paths = []
+        for name, array in zip("qkv", (self.q, self.k, self.v)):
+            paths += [f"--{name}", self.folder / f"{name}_part.npy"]
+            numpy.save(paths[-1], array[:, first:end])
+        done = apply(*paths, "--state", self.state, "--out", self.out, "--force", *arguments)
+        self.assertEqual(done.returncode, code, done.stderr)
+        return numpy.load(self.out)[0] if code == 0 else done.stderr
+
+    def whole(self, *arguments):
+        self.assertEqual(apply(*self.qkv, "--causal", "--out", self.out, "--force", *arguments).returncode, 0)
+        return numpy.load(self.out)[0]
+
+    def test_a_sequence_in_parts_is_the_sequence(self):
+        for variant, more in (("full", []), ("linear", ["--context", "96"]), ("cosformer", ["--context", "96"]), ("performer:m=16", ["--context", "96"])):
+            with self.subTest(variant):
+                if self.state.exists():
+                    self.state.unlink()
+                whole = self.whole("--variant", variant)
+                parts = [self.go_on(first, end, "--variant", variant, *(more if first == 0 else []))
+                         for first, end in ((0, 40), (40, 41), (41, 96))]
+                numpy.testing.assert_allclose(numpy.concatenate(parts, 1), whole, atol=2e-5)
+
+    def test_the_file_is_an_archive_of_arrays_and_says_what_it_is(self):
+        self.go_on(0, 40)
+        with numpy.load(self.state) as state:
+            numpy.testing.assert_array_equal(state["k"][0], self.k[:, :40])
+            numpy.testing.assert_array_equal(state["v"][0], self.v[:, :40])
+            told = json.loads(state["state.json"])
+        self.assertEqual((told["variant"], told["dtype"], told["length"], told["heads"]), ("full:score=scaled", "f32", 40, 2))
+        self.assertIn("attnbench-", told["build"])
+        self.go_on(40, 50)
+        with numpy.load(self.state) as state:
+            self.assertEqual(state["k"].shape, (1, 2, 50, 16))
+
+    def rewritten(self, **changes):
+        with zipfile.ZipFile(self.state) as old:
+            members = {name: old.read(name) for name in old.namelist()}
+        told = json.loads(members["state.json"])
+        members["state.json"] = json.dumps({**told, **changes})
+        with zipfile.ZipFile(self.state, "w") as new:
+            for name, data in members.items():
+                new.writestr(name, data)
+
+    def test_a_state_of_something_else_is_refused(self):
+        self.go_on(0, 40, "--variant", "local:left=8")
+        kept = self.state.read_bytes()
+        for say, *arguments in (("is a state of variant \"local:", "--variant", "full"),
+                                ("is a state of variant \"local:", "--variant", "local:left=9"),
+                                ("--compare holds a whole sequence", "--variant", "local:left=8", "--compare", "rows")):
+            self.assertIn(say, self.go_on(40, 50, *arguments, code=2))
+        for say, change in (("is a state of build \"attnbench-0.0.1-gcc-1\", this call has", {"build": "attnbench-0.0.1-gcc-1"}),
+                            ("is a state of dtype \"bf16\"", {"dtype": "bf16"}), ("is a state of heads 4, this call has 2", {"heads": 4}),
+                            ("state.json describes no state", {"length": -1}), ("state.json describes no state", {"length": "40"}),
+                            ("has shape", {"length": 60})):
+            self.state.write_bytes(kept)
+            self.rewritten(**change)
+            said = self.go_on(40, 50, "--variant", "local:left=8", code=2)
+            self.assertIn(say, said)
+            self.assertEqual(said.count("\n"), 1)
+        at = kept.index(self.k[:, :40].tobytes()[:64])
+        self.state.write_bytes(kept[:at] + b"\xff" + kept[at + 1:])
+        self.assertIn("CRC-32 of member k.npy", self.go_on(40, 50, "--variant", "local:left=8", code=2))
+        numpy.savez(self.state, k=self.k)
+        self.assertIn("there is no member state.json", self.go_on(40, 50, "--variant", "local:left=8", code=2))
+
+    def test_a_state_made_with_other_random_tables_is_refused(self):
+        self.go_on(0, 40, "--variant", "performer:m=16", "--context", "96")
+        self.assertIn("is a state of parameters", self.go_on(40, 50, "--variant", "performer:m=16", "--seed", "2", code=2))
+
+    def test_sums_are_for_a_context_that_is_known_from_the_start(self):
+        self.go_on(0, 40, "--variant", "linear")
+        self.assertIn("40 tokens and 10 more do not fit a context of 40; accepted: --context 50 or more from the first call on",
+                      self.go_on(40, 50, "--variant", "linear", code=2))
+        self.assertIn("is for a context of 40 tokens, not 90", self.go_on(40, 50, "--variant", "linear", "--context", "90", code=2))
+
+    def test_bad_usage(self):
+        numpy.save(self.files[1], self.k[:, :50])
+        numpy.save(self.files[2], self.v[:, :50])
+        self.refused(*self.qkv, "--state", self.state, "--out", self.out, say="--state: 96 queries and 50 keys are given")
+        self.refused(*self.qkv, "--context", 9, "--out", self.out, say="--context is of a state: give --state too")
+        self.assertFalse(self.state.exists())
+        for variant, say in (("linformer:k=4", "has no causal form"), ("nystrom", "no causal form")):
+            self.assertIn(say, self.go_on(0, 40, "--variant", variant, code=2))
+        self.assertIn("--state: cannot write", self.go_on(0, 40, "--state", self.folder / "none" / "s.npz", code=6))
 
 
 class Races(Case):

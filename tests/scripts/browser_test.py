@@ -26,6 +26,9 @@ class Page(unittest.TestCase):
         cls.path = folder / "zoo.html"
         subprocess.run([sys.executable, SCRIPTS / "report.py", sweep, synthetic.train(folder / "zoo.train.csv"), "-o", cls.path],
                        check=True, capture_output=True)
+        steps = synthetic.write(folder / "steps.csv", synthetic.steps())
+        cls.steps = folder / "steps.html"
+        subprocess.run([sys.executable, SCRIPTS / "report.py", steps, "-o", cls.steps], check=True, capture_output=True)
         cls.page = browser.Browser()
 
     @classmethod
@@ -49,6 +52,14 @@ class Page(unittest.TestCase):
 
     def test_charts_are_drawn(self):
         for chart in CHARTS:
+            self.assertGreater(self.page.run(INK, chart), 5000, chart)
+
+    def test_decodes_have_cards_of_their_own(self):
+        hidden = "return ['token-card', 'state-card'].map(id => document.getElementById(id).hidden)"
+        self.assertEqual(self.page.run(hidden), [True, True])
+        self.page.open(self.steps)
+        self.assertEqual(self.page.run(hidden), [False, False])
+        for chart in ("token-time", "state-bytes"):
             self.assertGreater(self.page.run(INK, chart), 5000, chart)
 
     def test_no_network(self):

@@ -63,6 +63,35 @@ class Planted(ScriptTest):
         self.assertEqual({r["name"]: r["contract"] for r in broken}, {"full": "OK", "linear": "BROKEN"})
 
 
+class Decodes(ScriptTest):
+    def rows(self, **more):
+        return read(synthetic.write(self.folder / "steps.csv", synthetic.steps(**more))).rows
+
+    def test_a_crossover_is_of_the_context(self):
+        found = {(r["name"], r["metric"]): r for r in crossovers(self.rows((512, 2048, 8192)), ["full"], draws=200)}
+        self.assertTrue(found["linear", "time"]["low"] <= 1000 <= found["linear", "time"]["high"], found["linear", "time"])
+        self.assertIn("pass decode", found["linear", "time"]["where"])
+
+    def test_a_step_grows_as_one_row_of_what_is_declared(self):
+        kept = {r["name"]: r for r in contracts(self.rows((1024, 4096, 16384, 65536)), {"full": 2.0, "linear": 1.0}, 0.25)}
+        self.assertEqual({name: (r["declared"], r["contract"]) for name, r in kept.items() if r["declared"] is not None},
+                         {"full": (1.0, "OK"), "linear": (0.0, "OK")})
+        broken = contracts(self.rows((1024, 4096, 16384, 65536)), {"full": 1.0}, 0.25)
+        self.assertEqual([r["contract"] for r in broken if r["name"] == "full"], ["BROKEN"])
+
+    def test_a_state_counts_as_memory(self):
+        rows = self.rows()
+        full = rows[rows["name"] == "full"].set_index("n")
+        self.assertEqual(full["memory_bytes"].to_dict(), {n: 2**16 + 4096 * n for n in (1024, 4096, 16384)})
+
+    def test_steps_and_whole_problems_are_never_compared(self):
+        rows = [*synthetic.steps((1024, 2048)), *synthetic.zoo((1024, 2048), causal=(1,))]
+        found = crossovers(read(synthetic.write(self.folder / "both.csv", rows)).rows, ["full"], ["time"], draws=200)
+        self.assertEqual({r["axes"]["pass"] for r in found if r["name"] == "linear"}, {"forward", "decode"})
+        times = {r["axes"]["pass"]: r["n_star"] for r in found if r["name"] == "linear"}
+        self.assertNotEqual(times["forward"], times["decode"])
+
+
 class ByHand(unittest.TestCase):
     def test_last_crossing(self):
         n = [100, 200, 400]
@@ -153,6 +182,26 @@ class Advice(ScriptTest):
         self.refused(5, "no cell with threads 7", "advise.py", self.path, "--n", 512, "--threads", 7)
         told = json.loads(self.ask("--n", 2048, "--causal", "--input", "text").stdout)
         self.assertIn("unsupported at N=2048", next(r["why_not"] for r in told["not"] if r["name"] == "reformer"))
+
+    def test_decodes(self):
+        rows = [*synthetic.steps(), *synthetic.steps(step=4)[:3], *synthetic.zoo((1024, 4096), causal=(1,))]
+        path = synthetic.write(self.folder / "steps.csv", rows)
+        told = json.loads(self.run_script("advise.py", path, "--pass", "decode", "--n", 8192, "--format", "json").stdout)
+        self.assertEqual((told["case"]["pass"], told["case"]["step"], told["case"]["causal"]), ("decode", 1, 1))
+        self.assertEqual([r["name"] for r in told["answers"]], ["linear", "local:left=1024,right=0", "full"])
+        full = told["answers"][-1]
+        self.assertAlmostEqual(full["tokens_per_s"] * full["time_s"], 1)
+        self.assertAlmostEqual(full["state_bytes"] / (8192 * 4096), 1, delta=0.01)
+        self.assertEqual(full["basis"], "interpolated between N=4096 and 16384")
+        said = self.run_script("advise.py", path, "--pass", "decode", "--n", 4096).stdout
+        self.assertRegex(said, r"rank +variant +time +over full +tokens/s +state")
+        self.assertIn("pass decode", said)
+        four = json.loads(self.run_script("advise.py", path, "--pass", "decode", "--step", 4, "--n", 4096, "--format", "json").stdout)
+        self.assertEqual(four["case"]["step"], 4)
+        self.assertAlmostEqual(four["answers"][0]["tokens_per_s"] * four["answers"][0]["time_s"], 4)
+        self.refused(2, "--step is of a decode", "advise.py", path, "--n", 4096, "--step", 4)
+        self.refused(5, "no cell with pass decode; measured: forward", "advise.py", self.path, "--n", 512, "--pass", "decode")
+        self.assertNotIn("tokens/s", self.run_script("advise.py", path, "--n", 4096, "--causal").stdout)
 
     def test_text(self):
         self.assertIn("Repeat the first: attn_sweep", self.run_script("advise.py", self.path, "--n", 512).stdout)

@@ -97,6 +97,21 @@ class Report(ScriptTest):
         self.assertEqual(data_of(page)["crossovers"], [])
         self.assertTrue(any("'full' was not measured" in c for c in data_of(page)["caveats"]))
 
+    def test_decodes_have_time_per_token_and_state(self):
+        rows = [*synthetic.steps(), *synthetic.steps(step=4), *synthetic.zoo((256, 512))]
+        _, page = self.page(synthetic.write(self.folder / "steps.csv", rows), "--figures", self.folder / "figures")
+        columns = data_of(page)["columns"]
+        cells = [dict(zip(columns, values)) for values in zip(*(
+            [c["words"][i] for i in c["codes"]] if isinstance(c, dict) else c for c in columns.values()))]
+        steps = {(c["name"], c["n"], c["step"]): c for c in cells if c["pass"] == "decode"}
+        self.assertEqual(len(steps), 18)
+        for step in (1, 4):
+            self.assertAlmostEqual(steps["linear", 4096, step]["token_s"] / 2e-6, 1, delta=0.05)
+            self.assertEqual(steps["full", 4096, step]["state_bytes"], 4096 * 4096)
+        self.assertEqual({c["token_s"] for c in cells if c["pass"] == "forward"}, {None})
+        for what in ("token", "state"):
+            self.assertEqual(len(list((self.folder / "figures").glob(f"{what}*.svg"))), 2)  # of each step
+
     def test_one_cell(self):
         path = synthetic.write(self.folder / "one.csv", [synthetic.row("full", 512, [1e-3] * 9, skill=1.0)])
         self.page(path, "--summary", "--figures", self.folder / "one")

@@ -35,7 +35,7 @@ def row(variant, n, samples=None, family="scores", exactness="approximation", st
     fields.update(schema=2, variant=name, options=options, implementation=implementation or "native", name=variant,
                   family=family, exactness=exactness, batch=1, heads=8, kv_heads=8,
                   q_len=n, kv_len=n, head_dim=64, value_dim=64, causal=0, dtype="f32", kv_dtype="f32", input="text", seed=1, threads=2,
-                  isa="avx2", **{"pass": "forward"}, scope="mixer", status=status, reason=reason, flops=4e3 * n * n, bytes=1024 * n, exps=n * n,
+                  isa="avx2", **{"pass": "forward"}, scope="mixer", cache="hot", status=status, reason=reason, flops=4e3 * n * n, bytes=1024 * n, exps=n * n,
                   workspace_bytes=int(memory), parameter_bytes=0, peak_rss_bytes=int(memory), meters_agree=1,
                   started="2026-11-20T10:00:00Z", commit="abc123", peak_fma_gflops=100)
     if samples is not None and len(samples):
@@ -52,7 +52,8 @@ def row(variant, n, samples=None, family="scores", exactness="approximation", st
     fields["command"] = (
         f"attn_sweep --variants {variant} --n {n} --batch {fields['batch']} --heads {fields['heads']} --head-dim "
         f"{fields['head_dim']} --causal {'yes' if fields['causal'] else 'no'} --threads {fields['threads']} --isa "
-        f"{fields['isa']} --input {fields['input']} --seed {fields['seed']} --samples 9 --rounds {rounds} --sample-time 0.01")
+        f"{fields['isa']} --input {fields['input']} --seed {fields['seed']}"
+        f"{' --pass decode --step ' + str(fields['step']) if fields['pass'] == 'decode' else ''} --samples 9 --rounds {rounds} --sample-time 0.01")
     return fields
 
 
@@ -81,7 +82,7 @@ def write(path, rows, machine=None, columns=None, context=True, told=SWEEP):
 
 
 # What schema 1 had not, and what it called otherwise.
-LATER = ("implementation", "name", "kv_dtype")
+LATER = ("implementation", "name", "kv_dtype", "step", "cache", "tokens_per_s", "append_s", "state_bytes")
 
 
 def write_schema1(path, rows, **more):
@@ -152,6 +153,22 @@ def forty(lengths=tuple(2**k for k in range(7, 15)), inputs=("text", "iid:1", "l
         variants.append((f"{name.split(':')[0]}_b{i}", family, exactness, seconds * (1.1 + 0.07 * i), power, memory, memory_power,
                          None if skill is None else skill - 0.02 * (i % 7)))
     return zoo(lengths, inputs, variants=variants, **more)
+
+
+def steps(contexts=(1024, 4096, 16384), step=1, noise=0.01, seed=1):
+    """Rows of a decode: full attention reads its cache, a window some of it, and sums are what they are. Full is the fastest up to a
+    context of 1000, as it would be at 2 us for its own state."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for name, family, exactness, state, time_s in (
+            ("full", "scores", "exact", lambda n: 4096 * n, lambda n: 2e-9 * n),
+            ("local:left=1024,right=0", "sparse", "pattern", lambda n: 4096 * min(n, 1025), lambda n: 2e-9 * min(n, 1025) + 1e-7),
+            ("linear", "kernelized", "different operator", lambda n: 2**17, lambda n: 2e-6)):
+        for n in contexts:
+            rows.append(row(name, n, noisy(time_s(n) * step, rng, noise), family=family, exactness=exactness, memory=2**16, causal=1,
+                            skill=None if name == "linear" else 1.0 if name == "full" else 0.8, step=step, cache="hot",
+                            tokens_per_s=f"{1 / time_s(n):.6g}", state_bytes=int(state(n)), append_s="1e-07", **{"pass": "decode"}))
+    return rows
 
 
 def train(path, lengths=(64, 128, 256)):

@@ -8,9 +8,12 @@
 #include <cmath>
 #include <filesystem>
 
+#include "attn/apply/continuation.hpp"
+#include "attn/apply/parameters.hpp"
 #include "attn/exec/limits.hpp"
 #include "attn/inputs/file.hpp"
 #include "attn/inputs/npy.hpp"
+#include "attn/kernels/machine/isa.hpp"
 #include "attn/measure/worker.hpp"
 #include "attn/program/exit.hpp"
 #include "attn/program/renamed.hpp"
@@ -27,6 +30,8 @@ struct ApplyOptions {
   std::string q, k, v, input;
   std::string out = "o.npy";
   std::string parameters;  // folder
+  std::string state;
+  index_t context = 0;
   std::string compare = "none";
   std::string isa;
   std::vector<std::string> plugins;
@@ -62,6 +67,12 @@ void declare(CLI::App& app, ApplyOptions& o) {
   app.add_option("--threads", o.threads, "threads of the pool")->check(CLI::Range(1, 4096))->capture_default_str();
   app.add_option("--isa", o.isa, "avx512, avx2, neon or scalar (default: the best here)");
   app.add_option("--plugin", o.plugins, "shared library with a variant; may be given several times")->expected(1);
+  app.add_option(
+      "--state", o.state,
+      "goes on with a causal sequence: the state after the tokens so far, .npz, is read if it is there, and written with these");
+  app.add_option("--context", o.context,
+                 "with --state, of variants that fold tokens into sums: the longest sequence that it will be")
+      ->check(CLI::Range(index_t{1}, index_t{1} << 26));
   app.add_flag("--causal", o.causal, "query i sees keys j <= i + kv_len - q_len only");
   app.add_flag("--pin,!--no-pin", o.pin, "bind threads to cores");
   app.add_flag("--force", o.force, "replace the output file");
@@ -102,24 +113,40 @@ Status writable(const ApplyOptions& o) {
   return {};
 }
 
-// Everything that a user may get wrong is refused here, before the output is touched.
-Result<std::unique_ptr<CellRun>> prepare(const ApplyOptions& o, const Registry& registry, bool& parameters_loaded) {
+// What a user names, and what there is to know of it.
+struct Named {
+  std::unique_ptr<Variant> variant;
+  std::unique_ptr<Input> input;
+  Problem shape;
+};
+
+Result<Named> named(const ApplyOptions& o, const Registry& registry) {
   if (Status status = writable(o); !status) return status.refusal();
   const auto name = input_name(o);
   if (!name) return name.refusal();
-  const auto variant = registry.configure(o.variant);
+  auto variant = registry.configure(o.variant);
   if (!variant) return refuse("--variant: " + variant.reason());
   tell_of_renamed(registry, {o.variant}, "attn_apply");
-  const auto input = parse_input(*name);
+  auto input = parse_input(*name);
   if (!input) return input.refusal();
-  auto shape = (*input)->shape();
+  const auto shape = (*input)->shape();
   if (!shape) return refuse("input " + *name + " has no shape of its own; accepted: npy:, npz: and safetensors:");
-  shape->causal = o.causal;
-  const Cell cell{(*variant)->name().text(), *shape, *name, static_cast<std::uint64_t>(o.seed), o.threads, o.isa};
+  return Named{*std::move(variant), *std::move(input), *shape};
+}
+
+// Everything that a user may get wrong is refused here, before the output is touched.
+Result<std::unique_ptr<CellRun>> prepare(const ApplyOptions& o, const Registry& registry, bool& parameters_loaded) {
+  auto given = named(o, registry);
+  if (!given) return given.refusal();
+  given->shape.causal = o.causal;
+  const Cell cell{given->variant->name().text(),      given->shape, given->input->name(),
+                  static_cast<std::uint64_t>(o.seed), o.threads,    o.isa};
   auto run = CellRun::open(registry, cell, o.pin);
   if (!run) return run.refusal();
   if (Status fits = fits_memory(**run); !fits) return fits.refusal();
-  auto parameters = load_or_draw(**run, o.parameters);
+  const Parameters specs = (*run)->specs();
+  const auto draw = [&] { return make_parameters(specs, (*run)->seed(), (*run)->fitted()); };
+  auto parameters = load_or_draw(specs, o.parameters, draw);
   if (!parameters) return refuse("--parameters: " + parameters.reason());
   parameters_loaded = parameters->loaded;
   (*run)->equip(std::move(parameters->set));
@@ -151,10 +178,39 @@ void warn_unless_finite(const View<float, 4>& out, bool unchecked) {
                            unchecked ? "; --compare rows tells whether the definition's are" : ""));
 }
 
+// With --state.
+int go_on(const ApplyOptions& o, const Registry& registry) {
+  if (o.compare != "none")
+    return usage(
+        "--compare holds a whole sequence against its definition, --state has the last of its tokens; accepted: one of them");
+  if (!o.isa.empty()) {
+    if (Status forced = kernels::force_isa(o.isa); !forced) return usage(forced.reason());
+  }
+  auto given = named(o, registry);
+  if (!given) return usage(given.reason());
+  const auto next = Continuation::open(std::move(given->variant), std::move(given->input), given->shape,
+                                       {.state = o.state,
+                                        .context = o.context,
+                                        .parameters = o.parameters,
+                                        .seed = static_cast<std::uint64_t>(o.seed),
+                                        .threads = o.threads,
+                                        .pin = o.pin});
+  if (!next) return usage(next.reason());
+  const View<float, 4> out = (*next)->run();
+  const std::span<const float> values(out.data_handle(), static_cast<std::size_t>(out.size()));
+  if (Status written = write_npy(o.out, out.extents(), values); !written)
+    return failed(exit_not_written, "--out: " + written.reason());
+  warn_unless_finite(out, false);
+  if (Status written = (*next)->save(); !written) return failed(exit_not_written, "--state: " + written.reason());
+  return exit_ok;
+}
+
 int apply(const ApplyOptions& o) {
   Registry registry;
   register_builtin_variants(registry);
   if (Status status = load_plugins(o.plugins, registry); !status) return usage(status.reason());
+  if (!o.state.empty()) return go_on(o, registry);
+  if (o.context > 0) return usage("--context is of a state: give --state too");
   bool parameters_loaded = false;
   const auto run = prepare(o, registry, parameters_loaded);
   if (!run) return usage(run.reason());
@@ -174,49 +230,6 @@ int apply(const ApplyOptions& o) {
 }
 
 }  // namespace
-
-Result<LoadedParameters> load_or_draw(const CellRun& run, const std::string& folder) {
-  const Parameters specs = run.specs();
-  const auto draw = [&] { return make_parameters(specs, run.seed(), run.fitted()); };
-  LoadedParameters result;
-  if (folder.empty() || specs.empty()) {
-    result.set = draw();
-    return result;
-  }
-  const auto path_of = [&](const ParameterSpec& spec) { return (std::filesystem::path(folder) / (spec.name + ".npy")).string(); };
-  std::error_code failed;
-  std::string present, absent;
-  for (const auto& spec : specs) (std::filesystem::exists(path_of(spec), failed) ? present : absent) = path_of(spec);
-  if (present.empty()) {
-    result.set = draw();
-    std::filesystem::create_directories(folder, failed);
-    for (const auto& spec : specs) {
-      if (Status written = write_npy(path_of(spec), spec.shape, result.set[spec.name].values()); !written) return written.refusal();
-    }
-    return result;
-  }
-  if (!absent.empty()) return refuse("'" + present + "' is there, '" + absent + "' is not");
-  for (const auto& spec : specs) {
-    const auto file = MappedFile::open(path_of(spec));
-    if (!file) return file.refusal();
-    const auto array = parse_npy(file->bytes());
-    if (!array) return refuse("'" + file->path() + "': " + array.reason());
-    if (array->shape != spec.shape)
-      return refuse("'" + file->path() + "' has shape " + shape_text(array->shape) + ", this problem needs " +
-                    shape_text(spec.shape));
-    std::vector<float> values(static_cast<std::size_t>(volume(spec.shape)));
-    read_floats(*array, 0, values);
-    const auto infinite = std::ranges::find_if_not(values, [](float x) { return std::isfinite(x); });
-    if (infinite != values.end())
-      return refuse("'" + file->path() + "': element " + std::to_string(infinite - values.begin()) + " is not a finite float");
-    if (spec.check) {
-      if (Status fits = spec.check(values); !fits) return refuse("'" + file->path() + "': " + fits.reason());
-    }
-    result.set.set(spec.name, Tensor<float>(spec.shape, values));
-  }
-  result.loaded = true;
-  return result;
-}
 
 int apply_main(int argc, char** argv) {
   open_standard_streams();

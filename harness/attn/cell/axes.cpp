@@ -303,6 +303,16 @@ std::vector<Axis> setting_axes() {
                .usual = "mixer",
                .quiet = true},
               parse_scope, [](auto& c) -> auto& { return c.scope; }),
+          choice(
+              {.name = "cache",
+               .flag = "cache",
+               .doc = "hot: runs find the caches as the run before left them; cold: each takes its inputs, or a decode its state, "
+                      "from another "
+                      "of copies that together are more than four times the last-level cache",
+               .help = "hot, cold: inputs, or the state of a decode, not in any cache when a run begins",
+               .usual = "hot",
+               .quiet = true},
+              parse_cache_state, [](auto& c) -> auto& { return c.cache; }),
           number(
               {.name = "seed",
                .flag = "seed",

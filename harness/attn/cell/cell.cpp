@@ -43,6 +43,15 @@ Result<Scope> parse_scope(std::string_view name) {
   return refuse("'" + std::string(name) + "' is no scope; accepted: mixer, layer");
 }
 
+std::string_view to_string(CacheState cache) { return cache == CacheState::hot ? "hot" : "cold"; }
+
+Result<CacheState> parse_cache_state(std::string_view name) {
+  for (const CacheState cache : {CacheState::hot, CacheState::cold}) {
+    if (to_string(cache) == name) return cache;
+  }
+  return refuse("'" + std::string(name) + "' is no state of the caches; accepted: hot, cold");
+}
+
 std::string_view to_string(Outcome outcome) {
   for (const auto& [value, name] : outcome_names) {
     if (value == outcome) return name;
@@ -68,7 +77,8 @@ void from_json(const json& j, Outcome& outcome) {
 
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Measurement, outcome, reason, isa, samples_s, against, against_s, append_s, mixer_share,
                                    variant_note, gate, fidelity, note, placed, placement, output_file, cost, workspace_bytes,
-                                   parameter_bytes, state_bytes, peak_rss_bytes, setup_s, fma_gflops, disturbed, remeasured)
+                                   parameter_bytes, state_bytes, in_place, peak_rss_bytes, setup_s, fma_gflops, disturbed,
+                                   remeasured)
 
 std::string to_json(const Cell& cell, const Settings& settings) {
   json values = json::object();

@@ -18,6 +18,11 @@ enum class Scope { mixer, layer };
 std::string_view to_string(Scope scope);
 Result<Scope> parse_scope(std::string_view name);
 
+// Where a run finds what it reads: in the caches, as the run before it left them, or in memory.
+enum class CacheState { hot, cold };
+std::string_view to_string(CacheState cache);
+Result<CacheState> parse_cache_state(std::string_view name);
+
 struct Cell {
   std::string variant;  // canonical name, id:options
   Problem problem;
@@ -26,6 +31,7 @@ struct Cell {
   int threads = 1;
   std::string isa;  // empty: the best this machine has
   Scope scope = Scope::mixer;
+  CacheState cache = CacheState::hot;
 };
 
 // Against softmax attention: not at all, at sampled rows, or these and the matrix of weights.
@@ -110,6 +116,7 @@ struct Measurement {
   index_t workspace_bytes = 0;
   index_t parameter_bytes = 0;
   index_t state_bytes = 0;  // of a decode
+  bool in_place = false;    // a step reads and writes this state, rather than reads it
   index_t peak_rss_bytes =
       0;                  // above the level after planning, before parameters, workspace, state and the first run; -1: unreadable
   double setup_s = 0;     // process start to first timed sample, gate excluded

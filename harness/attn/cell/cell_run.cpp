@@ -1,9 +1,12 @@
 #include "attn/cell/cell_run.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
 
 #include "attn/core/rng.hpp"
+#include "attn/exec/limits.hpp"
+#include "attn/exec/topology.hpp"
 #include "attn/kernels/machine/isa.hpp"
 #include "attn/variant/decode.hpp"
 
@@ -55,9 +58,9 @@ Result<std::unique_ptr<CellRun>> CellRun::open(const Registry& registry, const C
   if (!input) return input.refusal();
   run->input_ = *std::move(input);
   run->note_ = run->input_->note(cell.problem);
-  if (Status made = run->make_tensors(**variant); !made) return made.refusal();
   run->arena_ = std::make_shared<const Arena>(cell.threads, pin ? Pinning::cores : Pinning::none);
   run->arena_->execute([&] { parallel_tasks(cell.threads, [](index_t, int) {}); });  // threads and their stacks exist from here on
+  if (Status made = run->make_tensors(**variant); !made) return made.refusal();
   if (Status planned = run->plan(*std::move(variant)); !planned) return planned.refusal();
   return run;
 }
@@ -70,8 +73,8 @@ Result<std::unique_ptr<CellRun>> CellRun::beside(const Registry& registry, const
   run->note_ = note_;
   run->input_ = input_;
   run->tensors_ = tensors_;
-  if (Status made = run->make_tensors(**other); !made) return made.refusal();
   run->arena_ = arena_;
+  if (Status made = run->make_tensors(**other); !made) return made.refusal();
   if (Status planned = run->plan(*std::move(other)); !planned) return planned.refusal();
   return run;
 }
@@ -80,10 +83,16 @@ Status CellRun::make_tensors(const Variant& variant) {
   Problem p = cell_.problem;
   if (decodes() && looks_at_all_queries(variant, p)) p.q_len = p.kv_len;
   if (tensors_ && tensors_->q.extent(2) >= p.q_len) return {};
-  auto tensors = input_->make(p, cell_.seed);
-  if (!tensors) return tensors.refusal();
-  tensors_ = std::make_shared<const Tensors>(*std::move(tensors));
-  return {};
+  Status made;
+  arena_->execute([&] {
+    auto tensors = input_->make(p, cell_.seed);
+    if (tensors) {
+      tensors_ = std::make_shared<const Tensors>(*std::move(tensors));
+    } else {
+      made = tensors.refusal();
+    }
+  });
+  return made;
 }
 
 Status CellRun::plan(std::unique_ptr<Variant> variant) {
@@ -101,6 +110,7 @@ Status CellRun::plan(std::unique_ptr<Variant> variant) {
   const index_t queries = cell_.problem.q_len;
   arrays_.q = arrays_.q.part(2, arrays_.q.extent(2) - queries, queries);
   arrays_.out = output;
+  if (decodes()) step_ = step_of(arrays_);
   planned_.emplace(*variant_, decodes() ? planned_step(*variant_, cell_.problem) : cell_.problem, cell_.threads);
   if (cell_.problem.pass == Pass::forward_backward)
     gradients_ = std::make_unique<GivenGradients>(*this, variant_->parameters(cell_.problem));
@@ -136,11 +146,12 @@ index_t CellRun::state_bytes() const {
   return cell_.problem.batch * variant_->state_bytes(planned_step(*variant_, cell_.problem));
 }
 
+bool CellRun::in_place() const { return decodes() && !variant_->state(planned_step(*variant_, cell_.problem)).of_tokens; }
+
 void CellRun::run() const {
   arena_->execute([&] {
     if (decodes()) return decode(arrays_, parameters(), state_.emplace(fresh_state()));
-    planned_->run(arrays_);
-    if (gradients_) planned_->backward(arrays_, gradients_->arrays);
+    pass(arrays_);
   });
 }
 
@@ -153,20 +164,57 @@ void CellRun::run(const Arrays& arrays, const ParameterSet<float>& parameters) c
 }
 
 void CellRun::again() const {
-  if (!decodes()) return run();
   arena_->execute([&] {
-    state_->rewind(cell_.problem.q_len);
-    take_step(*planned_, step_of(arrays_), parameters(), *state_);
+    if (!decodes()) return pass(next_arrays());
+    State& state = next_state();
+    state.rewind(cell_.problem.q_len);
+    take_step(*planned_, step_, parameters(), state);
   });
 }
 
 void CellRun::append() const {
   arena_->execute([&] {
-    const Arrays step = step_of(arrays_);
-    state_->rewind(cell_.problem.q_len);
-    take_up(*planned_, step, parameters(), *state_, most_at_once(*state_, step));
+    State& state = next_state();
+    state.rewind(cell_.problem.q_len);
+    take_up(*planned_, step_, parameters(), state, most_at_once(state, step_));
   });
 }
+
+Status CellRun::go_cold() {
+  constexpr index_t page = 4096;  // what lies in a page of its own takes the room of one in a cache
+  index_t one = static_cast<index_t>(tensors_->memory.bytes());
+  if (decodes()) one = std::max(state_->bytes(), page * std::ssize(state_->spec().tensors));
+  const index_t cache = last_level_cache_bytes(), copies = 4 * cache / one + 2;
+  const Limits limits = read_limits();
+  if (limits.memory_bytes && copies * one > *limits.memory_bytes)
+    return refuse("--cache cold: " + std::to_string(copies) + " copies of " + std::to_string(one) +
+                  " bytes, more than four times a last-level cache of " + std::to_string(cache) + ", do not fit the " +
+                  std::to_string(*limits.memory_bytes) + " bytes that are available by " + limits.memory_by);
+  for (index_t i = 0; i < copies; ++i) {
+    if (decodes()) {
+      cold_states_.push_back(state_->copy());
+      continue;
+    }
+    const Tensors& copy = cold_tensors_.emplace_back(Tensors::allocate(cell_.problem));
+    std::memcpy(copy.memory.data(), tensors_->memory.data(), copy.memory.bytes());
+  }
+  return {};
+}
+
+void CellRun::pass(const Arrays& arrays) const {
+  planned_->run(arrays);
+  if (gradients_) planned_->backward(arrays, gradients_->arrays);
+}
+
+Arrays CellRun::next_arrays() const {
+  Arrays arrays = arrays_;
+  if (cold_tensors_.empty()) return arrays;
+  const Tensors& copy = cold_tensors_[turn_++ % cold_tensors_.size()];
+  arrays.q = copy.q, arrays.k = copy.k, arrays.v = copy.v;
+  return arrays;
+}
+
+State& CellRun::next_state() const { return cold_states_.empty() ? *state_ : cold_states_[turn_++ % cold_states_.size()]; }
 
 State CellRun::fresh_state() const { return {variant_->state(planned_step(*variant_, cell_.problem)), cell_.problem.batch}; }
 

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "attn/cell/cell.hpp"
 #include "attn/exec/arena.hpp"
@@ -36,6 +37,9 @@ class CellRun {
   void again() const;
   // Of a decode: the part of its step that takes up tokens.
   void append() const;
+  // From here on these two take their inputs, or their state, from copies in turn that together are more than four times the last-level
+  // cache. After run(). Refused where the copies do not fit memory.
+  Status go_cold();
 
   const Variant& variant() const { return *variant_; }
   const Problem& problem() const { return cell_.problem; }
@@ -58,6 +62,7 @@ class CellRun {
   const Arena& arena() const { return *arena_; }
   index_t workspace_bytes() const { return planned_->workspace_bytes(); }
   index_t state_bytes() const;  // 0: no decode
+  bool in_place() const;        // a decode whose step reads and writes its state
 
  private:
   explicit CellRun(const Cell& cell)
@@ -68,6 +73,9 @@ class CellRun {
   State fresh_state() const;
   Arrays step_of(const Arrays& arrays) const;
   void decode(const Arrays& arrays, const ParameterSet<float>& parameters, State& state) const;
+  void pass(const Arrays& arrays) const;  // forward, and backward where it trains
+  Arrays next_arrays() const;
+  State& next_state() const;
 
   Cell cell_;
   std::shared_ptr<LayerClock> layer_clock_;
@@ -77,7 +85,7 @@ class CellRun {
   std::shared_ptr<const Arena> arena_;
   NamedTensors named_;  // what the variant reads beside them
   Buffer output_memory_;
-  Arrays arrays_, sequence_;
+  Arrays arrays_, sequence_, step_;
   struct GivenGradients {
     Buffer d_out, d_q, d_k, d_v;
     ParameterGradients d_parameters;
@@ -88,6 +96,9 @@ class CellRun {
   std::unique_ptr<Variant> variant_;
   std::optional<Planned> planned_;
   mutable std::optional<State> state_;  // after run(), of all tokens
+  std::vector<Tensors> cold_tensors_;   // of go_cold(); of a decode the states
+  mutable std::vector<State> cold_states_;
+  mutable std::size_t turn_ = 0;
   std::unique_ptr<GivenGradients> gradients_;
 };
 

@@ -30,7 +30,8 @@ class OpenInputs {
   std::map<std::string, std::unique_ptr<Input>> opened_;
 };
 
-// The problem that an input serves. A length that was asked for and is not in the file stays: a row, refused when its tensors are made.
+// The problem that an input serves. A length that was asked for and is not in the file stays, and so does a step that is longer than the
+// context: a row, refused when its tensors are made.
 Result<Problem> served(const Input& input, const Problem& wish, bool length_asked) {
   auto problem = input.adapt(wish);
   if (!problem) return refuse("--input " + input.name() + ": " + problem.reason());
@@ -39,6 +40,7 @@ Result<Problem> served(const Input& input, const Problem& wish, bool length_aske
     problem->q_len = wish.q_len;
     problem->kv_len = wish.kv_len;
   }
+  if (wish.pass == Pass::decode && wish.q_len > wish.kv_len) problem->q_len = wish.q_len;
   return problem;
 }
 

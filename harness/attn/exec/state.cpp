@@ -57,6 +57,13 @@ State State::copy() const {
   return other;
 }
 
+std::span<float> State::elements(std::string_view name) const {
+  const auto at = std::ranges::find(spec_.tensors, name, &StateTensor::name);
+  ATTN_ASSERT(at != spec_.tensors.end() && at->dtype == DType::f32);
+  const Buffer& memory = memory_[static_cast<std::size_t>(at - spec_.tensors.begin())];
+  return {memory.as<float>(), static_cast<std::size_t>(batch_ * elements_of(*at))};
+}
+
 void State::clear() {
   length_ = 0;
   std::ranges::fill(lengths_, 0);
@@ -105,6 +112,31 @@ Arrays State::asked_by(const Arrays& queries) const {
   if (length_ > spec_.rows() && spec_.rows() > spec_.pinned)
     all.layout = {.pinned = spec_.pinned, .ring = spec_.rows() - spec_.pinned};
   return all;
+}
+
+void State::adopt(const State& other) {
+  ATTN_ASSERT(spec_.of_tokens && other.spec_.of_tokens && batch_ == other.batch_ && start_ == 0 && other.start_ == 0);
+  length_ = other.length_;
+  lengths_ = other.lengths_;
+  const auto layout = [](const State& state) {
+    return KeyLayout{.pinned = state.spec_.pinned, .ring = state.spec_.rows() - state.spec_.pinned};
+  };
+  const KeyLayout theirs = layout(other), ours = layout(*this);
+  const auto keeps = [](const KeyLayout& l, index_t position, index_t length) {
+    return position < l.pinned || position >= length - l.ring;
+  };
+  for (const StateTensor& tensor : spec_.tensors) {
+    const auto from = other[tensor.name].f32_out(), to = (*this)[tensor.name].f32_out();
+    for (index_t b = 0; b < batch_; ++b) {
+      const index_t length = lengths_[static_cast<std::size_t>(b)];
+      for (index_t p = 0; p < length; ++p) {
+        if (!keeps(theirs, p, length) || !keeps(ours, p, length)) continue;
+        for (index_t h = 0; h < to.extent(1); ++h)
+          std::memcpy(to[b][h].row(ours.row(p)), from[b][h].row(theirs.row(p)),
+                      static_cast<std::size_t>(to.extent(3)) * sizeof(float));
+      }
+    }
+  }
 }
 
 }  // namespace attn

@@ -48,6 +48,9 @@ class State {
   const Array* find(std::string_view name) const { return arrays_.find(name); }
   const Array& operator[](std::string_view name) const { return arrays_[name]; }
 
+  // All elements of a tensor of f32, row-major.
+  std::span<float> elements(std::string_view name) const;
+
   void clear();  // no token has come
   // Says that so many tokens were folded into each.
   void advance(index_t tokens);
@@ -58,6 +61,8 @@ class State {
   void append(const Arrays& tokens);
   // Of a state of tokens from position 0 on: the queries with all keys and values that are kept, and where these lie.
   Arrays asked_by(const Arrays& queries) const;
+  // Likewise: takes over from one of more or fewer rows the tokens that both keep.
+  void adopt(const State& other);
 
  private:
   StateSpec spec_;

@@ -52,6 +52,8 @@ const Topology& topology() {
   return t;
 }
 
+index_t last_level_cache_bytes() { return topology().caches.empty() ? index_t{32} << 20 : topology().caches.back().bytes; }
+
 std::vector<int> cores_spread_first() {
   const std::vector<int>& allowed = allowed_processors();
   const Handle handle = load();

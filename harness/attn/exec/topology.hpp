@@ -22,6 +22,9 @@ struct Topology {
   std::vector<Cache> caches;  // one entry a level: unified or data
 };
 
+// Of the largest cache, 32 MiB where the system tells of none. A virtual machine may tell its host's.
+index_t last_level_cache_bytes();
+
 // Read once with hwloc. All zero where the system refuses the affinity mask: hwloc 2.9 asks for it without end.
 const Topology& topology();
 

@@ -6,11 +6,26 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 
 #include "attn/exec/limits.hpp"
 
 namespace attn {
+
+namespace {
+
+// Where a chain of links ends, whether or not a file is there.
+std::string without_links(std::filesystem::path path) {
+  std::error_code none;
+  for (int links = 0; links < 40 && std::filesystem::is_symlink(path, none); ++links)  // Linux follows as many
+    path = path.parent_path() / std::filesystem::read_symlink(path, none);
+  return path.string();
+}
+
+}  // namespace
 
 Result<MappedFile> MappedFile::open(const std::string& path) {
   const auto refusal = [&path](const std::string& why) { return refuse("'" + path + "': " + why); };
@@ -36,6 +51,24 @@ Result<MappedFile> MappedFile::open(const std::string& path) {
 
 MappedFile::~MappedFile() {
   if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+Status write_whole(const std::string& path, const std::function<void(std::ostream&)>& write) {
+  // A device or a pipe is written, not replaced; its link may name no file, as that of /dev/stdout.
+  std::error_code none;
+  const auto there = std::filesystem::status(path, none).type();
+  const bool replaces = there == std::filesystem::file_type::regular || there == std::filesystem::file_type::not_found;
+  const std::string target = replaces ? without_links(path) : path;
+  const std::string written = replaces ? target + ".part" : target;
+  std::ofstream file(written, std::ios::binary);
+  write(file);
+  file.close();
+  if (!file || (replaces && std::rename(written.c_str(), target.c_str()) != 0)) {
+    const std::string why = std::strerror(errno);
+    if (replaces) std::remove(written.c_str());
+    return refuse("cannot write '" + path + "': " + why);
+  }
+  return {};
 }
 
 }  // namespace attn

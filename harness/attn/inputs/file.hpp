@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
+#include <iosfwd>
 #include <span>
 #include <string>
 #include <utility>
@@ -32,5 +34,9 @@ class MappedFile {
   const std::byte* data_;
   std::size_t size_;
 };
+
+// The file appears whole or not at all; an existing one is replaced, a link to it stays. What is no regular file, such as a device or a pipe,
+// is written in place.
+Status write_whole(const std::string& path, const std::function<void(std::ostream&)>& write);
 
 }  // namespace attn

@@ -1,16 +1,13 @@
 #include "attn/inputs/npy.hpp"
 
 #include <algorithm>
-#include <cerrno>
-#include <cstdio>
-#include <cstring>
-#include <filesystem>
-#include <fstream>
 #include <optional>
+#include <ostream>
 #include <string_view>
 #include <vector>
 
 #include "attn/core/text.hpp"
+#include "attn/inputs/file.hpp"
 
 namespace attn {
 
@@ -79,14 +76,6 @@ Result<Element> element_of(std::string_view descr, std::size_t offset) {
   if (descr.starts_with('>')) kind = "is big-endian";
   if (descr.find('O') != std::string_view::npos) kind = "holds Python objects";
   return at_byte(offset, "descr '" + std::string(descr) + "' " + kind + "; accepted: '<f2', '<f4', '<f8'");
-}
-
-// Where a chain of links ends, whether or not a file is there.
-std::string without_links(std::filesystem::path path) {
-  std::error_code none;
-  for (int links = 0; links < 40 && std::filesystem::is_symlink(path, none); ++links)  // Linux follows as many
-    path = path.parent_path() / std::filesystem::read_symlink(path, none);
-  return path.string();
 }
 
 }  // namespace
@@ -159,32 +148,24 @@ Result<StoredArray> parse_npy(std::span<const std::byte> file) {
   return StoredArray{*element, std::move(*shape), data};
 }
 
-Status write_npy(const std::string& path, std::span<const index_t> shape, std::span<const float> values) {
-  ATTN_ASSERT(array_bytes(Element::f32, shape) == values.size_bytes());
+std::string npy_header(std::span<const index_t> shape) {
   std::vector<std::string> extents;
   for (const index_t extent : shape) extents.push_back(std::to_string(extent) + ",");
   std::string header = "{'descr': '<f4', 'fortran_order': False, 'shape': (" + join(extents, " ") + "), }";
   header.resize((10 + header.size() + 1 + 63) / 64 * 64 - 11, ' ');  // data begin at a multiple of 64
   header += '\n';
   ATTN_ASSERT(header.size() <= 0xffff);
+  const std::string magic{
+      '\x93', 'N', 'U', 'M', 'P', 'Y', 1, 0, static_cast<char>(header.size() & 0xff), static_cast<char>(header.size() >> 8)};
+  return magic + header;
+}
 
-  // A device or a pipe is written, not replaced; its link may name no file, as that of /dev/stdout.
-  std::error_code none;
-  const auto there = std::filesystem::status(path, none).type();
-  const bool replaces = there == std::filesystem::file_type::regular || there == std::filesystem::file_type::not_found;
-  const std::string target = replaces ? without_links(path) : path;
-  const std::string written = replaces ? target + ".part" : target;
-  std::ofstream file(written, std::ios::binary);
-  file << "\x93NUMPY" << '\x01' << '\0' << static_cast<char>(header.size() & 0xff) << static_cast<char>(header.size() >> 8)
-       << header;
-  file.write(reinterpret_cast<const char*>(values.data()), static_cast<std::streamsize>(values.size_bytes()));
-  file.close();
-  if (!file || (replaces && std::rename(written.c_str(), target.c_str()) != 0)) {
-    const std::string why = std::strerror(errno);
-    if (replaces) std::remove(written.c_str());
-    return refuse("cannot write '" + path + "': " + why);
-  }
-  return {};
+Status write_npy(const std::string& path, std::span<const index_t> shape, std::span<const float> values) {
+  ATTN_ASSERT(array_bytes(Element::f32, shape) == values.size_bytes());
+  return write_whole(path, [&](std::ostream& file) {
+    file << npy_header(shape);
+    file.write(reinterpret_cast<const char*>(values.data()), static_cast<std::streamsize>(values.size_bytes()));
+  });
 }
 
 }  // namespace attn

@@ -14,6 +14,9 @@ namespace attn {
 // name the field and its byte offset, not the file.
 Result<StoredArray> parse_npy(std::span<const std::byte> file);
 
+// What stands before the elements of an f32 array in such a file, version 1.
+std::string npy_header(std::span<const index_t> shape);
+
 // Writes f32, version 1. The file appears whole or not at all; an existing one is replaced, a link to it stays. What is no
 // regular file, such as a device or a pipe, is written in place.
 Status write_npy(const std::string& path, std::span<const index_t> shape, std::span<const float> values);

@@ -1,7 +1,6 @@
 #include "attn/inputs/npz.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
 #include <cstring>
 #include <optional>
@@ -9,6 +8,7 @@
 #include <vector>
 
 #include "attn/core/text.hpp"
+#include "attn/inputs/crc32.hpp"
 #include "attn/inputs/npy.hpp"
 
 namespace attn {
@@ -66,21 +66,6 @@ Result<Directory> find_directory(const Bytes& file) {
     if (at == 0) break;
   }
   return at_byte(file.size(), "no end-of-directory record: the archive is cut short");
-}
-
-// The checksum of zip, gzip and PNG: the reflected polynomial 0x04c11db7.
-std::uint32_t crc32(std::span<const std::byte> bytes) {
-  static constexpr auto table = [] {
-    std::array<std::uint32_t, 256> remainders{};
-    for (std::uint32_t i = 0; i < 256; ++i) {
-      remainders[i] = i;
-      for (int bit = 0; bit < 8; ++bit) remainders[i] = remainders[i] >> 1 ^ (remainders[i] & 1) * 0xedb88320u;
-    }
-    return remainders;
-  }();
-  std::uint32_t crc = ~0u;
-  for (const std::byte byte : bytes) crc = crc >> 8 ^ table[(crc ^ std::to_integer<std::uint32_t>(byte)) & 0xff];
-  return ~crc;
 }
 
 struct Member {
@@ -180,20 +165,47 @@ Result<std::vector<std::string>> names_in_npz(std::span<const std::byte> file) {
   return names;
 }
 
-Result<StoredArray> parse_npz(std::span<const std::byte> file, std::string_view name) {
-  const std::string member = std::string(name) + ".npy";
-  const Bytes archive(file);
+namespace {
+
+struct Found {
+  std::size_t entry;  // in the directory
+  std::span<const std::byte> bytes;
+};
+
+Result<Found> find(const Bytes& archive, const std::string& member) {
   const auto entry = find_entry(archive, member);
   if (!entry) return entry.refusal();
   const auto bytes = stored(archive, *entry, member);
   if (!bytes) return bytes.refusal();
-  auto array = parse_npy(*bytes);
+  return Found{*entry, *bytes};
+}
+
+// Asked last: a refusal by field says more.
+Status undamaged(const Bytes& archive, const Found& found, const std::string& member) {
+  if (crc32(found.bytes) == *archive.u32(found.entry + 16)) return {};
+  return at_byte(found.entry + 16, "CRC-32 of member " + member + " is not that of its bytes: the archive is damaged");
+}
+
+}  // namespace
+
+Result<StoredArray> parse_npz(std::span<const std::byte> file, std::string_view name) {
+  const std::string member = std::string(name) + ".npy";
+  const Bytes archive(file);
+  const auto found = find(archive, member);
+  if (!found) return found.refusal();
+  auto array = parse_npy(found->bytes);
   if (!array)
-    return refuse("member " + member + " at byte " + std::to_string(bytes->data() - file.data()) + ", its " + array.reason());
-  // Last: a refusal by field says more.
-  if (crc32(*bytes) != *archive.u32(*entry + 16))
-    return at_byte(*entry + 16, "CRC-32 of member " + member + " is not that of its bytes: the archive is damaged");
+    return refuse("member " + member + " at byte " + std::to_string(found->bytes.data() - file.data()) + ", its " + array.reason());
+  if (Status sound = undamaged(archive, *found, member); !sound) return sound.refusal();
   return array;
+}
+
+Result<std::string> text_in_npz(std::span<const std::byte> file, const std::string& member) {
+  const Bytes archive(file);
+  const auto found = find(archive, member);
+  if (!found) return found.refusal();
+  if (Status sound = undamaged(archive, *found, member); !sound) return sound.refusal();
+  return std::string(reinterpret_cast<const char*>(found->bytes.data()), found->bytes.size());
 }
 
 }  // namespace attn

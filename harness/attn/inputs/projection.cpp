@@ -135,12 +135,12 @@ void PackedMatrix::put(index_t first, std::span<const float> values, index_t wid
   }
 }
 
-void PackedMatrix::multiply(const float* in, index_t rows, float* out) const {
+void PackedMatrix::multiply(const float* in, index_t rows, float* out, index_t from) const {
   const ProductPanel product_of = chosen_product();
   std::array<float, block * panel> tile;
   for (index_t i = 0; i < rows; i += block) {
     const index_t count = std::min(block, rows - i);
-    for (index_t c = 0; c < columns_; c += panel) {
+    for (index_t c = from / panel * panel; c < columns_; c += panel) {
       product_of(in + i * depth_, count, depth_, &values_[static_cast<std::size_t>(c * depth_)], tile.data());
       const auto width = static_cast<std::size_t>(std::min(panel, columns_ - c));
       for (index_t r = 0; r < count; ++r)
@@ -170,7 +170,8 @@ void project(const Problem& p, std::uint64_t seed, Embed embed, const Tensors& t
     embed(b, first, count, x.data());
     add_positions(first, count, width, x.data());
     for (index_t i = 0; i < count; ++i) layer_norm(width, &x[static_cast<std::size_t>(i * width)]);
-    weights.multiply(x.data(), count, y.data());
+    const bool without_queries = first + count <= length - p.q_len;  // of a decode all tokens but the last few
+    weights.multiply(x.data(), count, y.data(), without_queries ? p.heads * p.head_dim : 0);
 
     index_t column = 0;
     const auto scatter = [&](const View<float, 4>& to) {

@@ -32,7 +32,8 @@ class PackedMatrix {
 
   // out[i, :] = in[i, :] * this; in [rows, depth] and out [rows, columns] row-major. Sums run over depth in order, so that
   // the bits do not depend on the vector width, but on fused multiply-add: on x86 the scalar instruction set has none.
-  void multiply(const float* in, index_t rows, float* out) const;
+  // Columns before that of the panel which `from` is in are not written.
+  void multiply(const float* in, index_t rows, float* out, index_t from = 0) const;
 
  private:
   index_t depth_, columns_;

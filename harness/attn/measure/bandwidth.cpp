@@ -26,10 +26,9 @@ constexpr index_t least_bytes = index_t{8} << 20;
 // Half of a first cache for each thread; then twice and three times the powers of two, in DRAM only twice: up to four times the
 // last cache where memory allows.
 std::vector<index_t> footprints(int threads) {
-  const auto& caches = topology().caches;
-  const index_t last_level = caches.empty() ? index_t{32} << 20 : caches.back().bytes;
+  const index_t last_level = last_level_cache_bytes();
   const index_t most =
-      std::clamp<index_t>(std::min(4 * last_level, available_memory_bytes() / 8), index_t{64} << 20, index_t{256} << 20);
+      std::clamp<index_t>(std::min(4 * last_level, available_memory_bytes() / 8), index_t{64} << 20, index_t{1} << 30);
   std::vector<index_t> list;
   for (index_t bytes = threads * (index_t{16} << 10); bytes <= most; bytes *= 2) {
     list.push_back(bytes);

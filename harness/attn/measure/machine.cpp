@@ -1,7 +1,7 @@
 #include "attn/measure/machine.hpp"
 
 #include <algorithm>
-#include <cmath>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <numeric>
 
@@ -14,8 +14,8 @@
 
 namespace attn {
 
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Peak, isa, threads, fma_gflops, exp_gexps, read_gbs, triad_gbs, fma_gflops_median, read_bytes,
-                                   read_bytes_gbs)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(BandwidthCurve, bytes, gbs)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Peak, isa, threads, fma_gflops, exp_gexps, triad_gbs, fma_gflops_median, read, update)
 
 namespace {
 
@@ -51,12 +51,10 @@ index_t fma_iterations(double seconds) {
   return std::max<index_t>(1000, static_cast<index_t>(static_cast<double>(iterations) * seconds / took_s));
 }
 
-void measure_bandwidth(const Arena& arena, Peak& peak) {
+double measure_triad(const Arena& arena) {
   // Twice the last-level cache for each array where memory allows (virtual machines may report the host's whole cache).
-  const auto& caches = topology().caches;
-  const index_t last_level = caches.empty() ? index_t{32} << 20 : caches.back().bytes;
-  const index_t array_bytes =
-      std::clamp<index_t>(std::min(2 * last_level, available_memory_bytes() / 16), index_t{64} << 20, index_t{512} << 20);
+  const index_t array_bytes = std::clamp<index_t>(std::min(2 * last_level_cache_bytes(), available_memory_bytes() / 16),
+                                                  index_t{64} << 20, index_t{512} << 20);
   const auto count = static_cast<std::size_t>(array_bytes) / sizeof(float);
   const Buffer a(count * sizeof(float)), b(count * sizeof(float)), c(count * sizeof(float));
   const std::size_t share = count / static_cast<std::size_t>(arena.threads());
@@ -68,22 +66,7 @@ void measure_bandwidth(const Arena& arena, Peak& peak) {
       for (const Buffer* buffer : {&a, &b, &c}) std::fill_n(part(*buffer, task).data(), share, 1.0f);
     });
   });
-  peak.triad_gbs =
-      1e-9 * best(rates(arena, [&](index_t task) { return kernels::probe_triad(part(a, task), part(b, task), part(c, task)); }));
-  for (const index_t bytes :
-       {index_t{256} << 10, index_t{1} << 20, index_t{4} << 20, index_t{16} << 20, index_t{64} << 20, array_bytes}) {
-    if (bytes > array_bytes || (!peak.read_bytes.empty() && static_cast<double>(bytes) <= peak.read_bytes.back())) continue;
-    const std::size_t floats = static_cast<std::size_t>(bytes) / sizeof(float) / static_cast<std::size_t>(arena.threads());
-    const index_t passes = std::max<index_t>(1, (index_t{64} << 20) / bytes);
-    const auto read = [&](index_t task) {
-      double total = 0;
-      for (index_t pass = 0; pass < passes; ++pass) total += kernels::probe_read(part(b, task).first(floats));
-      return total;
-    };
-    peak.read_bytes.push_back(static_cast<double>(bytes));
-    peak.read_bytes_gbs.push_back(1e-9 * best(rates(arena, read)));
-  }
-  peak.read_gbs = peak.read_bytes_gbs.back();
+  return 1e-9 * best(rates(arena, [&](index_t task) { return kernels::probe_triad(part(a, task), part(b, task), part(c, task)); }));
 }
 
 }  // namespace
@@ -100,7 +83,10 @@ Peak measure_peak(const Arena& arena, bool bandwidth) {
   peak.exp_gexps =
       1e-9 *
       best(rates(arena, [&](index_t task) { return kernels::probe_exp(buffers[static_cast<std::size_t>(task)], exp_repeats); }));
-  if (bandwidth) measure_bandwidth(arena, peak);
+  if (!bandwidth) return peak;
+  peak.triad_gbs = measure_triad(arena);
+  peak.read = measure_read_bandwidth(arena);
+  peak.update = measure_update_bandwidth(arena);
   return peak;
 }
 
@@ -113,19 +99,12 @@ double quick_fma_gflops(const Arena& arena) {
 std::string to_json(const Peak& peak) { return nlohmann::json(peak).dump(); }
 Peak peak_from_json(const std::string& text) { return nlohmann::json::parse(text).get<Peak>(); }
 
-double Peak::read_gbs_for(double bytes) const {
-  if (read_bytes.empty()) return read_gbs;
-  const auto at = std::lower_bound(read_bytes.begin(), read_bytes.end(), bytes);
-  if (at == read_bytes.begin()) return read_bytes_gbs.front();
-  if (at == read_bytes.end()) return read_bytes_gbs.back();
-  const auto i = static_cast<std::size_t>(at - read_bytes.begin());
-  const double share = (std::log(bytes) - std::log(read_bytes[i - 1])) / (std::log(read_bytes[i]) - std::log(read_bytes[i - 1]));
-  return read_bytes_gbs[i - 1] + share * (read_bytes_gbs[i] - read_bytes_gbs[i - 1]);
-}
-
-Roof roof(const Cost& cost, const Peak& peak) {
+Roof roof(const Cost& cost, const Peak& peak, Traffic traffic) {
+  const BandwidthCurve& curve = traffic.in_place ? peak.update : peak.read;
+  const double footprint = traffic.in_place ? cost.bytes / 2 : cost.bytes;  // what is read and written is counted twice
+  const double gbs = curve.at(traffic.cold ? std::numeric_limits<double>::infinity() : footprint);
   const double flops_s = peak.fma_gflops > 0 ? cost.flops / (1e9 * peak.fma_gflops) : 0;
-  const double bytes_s = peak.read_gbs > 0 ? cost.bytes / (1e9 * peak.read_gbs_for(cost.bytes)) : 0;
+  const double bytes_s = gbs > 0 ? cost.bytes / (1e9 * gbs) : 0;
   const double exps_s = peak.exp_gexps > 0 ? cost.exps / (1e9 * peak.exp_gexps) : 0;
   Roof roof{flops_s, "flops"};
   if (bytes_s > roof.seconds) roof = {bytes_s, "bytes"};

@@ -5,27 +5,24 @@
 #include <vector>
 
 #include "attn/exec/arena.hpp"
+#include "attn/measure/bandwidth.hpp"
 #include "attn/variant/registry.hpp"
 
 namespace attn {
 
-// The largest of seven repeats for each figure; all threads of the arena at once.
+// The largest of several repeats for each figure; all threads of the arena at once.
 struct Peak {
   std::string isa;
   int threads = 1;
   double fma_gflops = 0;
   double exp_gexps = 0;
-  double read_gbs = 0;                 // sum over an array larger than the caches: DRAM's
-  double triad_gbs = 0;                // a = b + 3c, larger than the caches, STREAM's bytes
-  double fma_gflops_median = 0;        // far below fma_gflops: the machine was busy
-  std::vector<double> read_bytes;      // working sets, ascending, the last one as for read_gbs
-  std::vector<double> read_bytes_gbs;  // read rate for each: caches are faster than DRAM
-
-  // Read rate for a working set of this size: a problem that fits a cache is held to the cache's speed.
-  double read_gbs_for(double bytes) const;
+  double triad_gbs = 0;          // a = b + 3c, larger than the caches, STREAM's bytes
+  double fma_gflops_median = 0;  // far below fma_gflops: the machine was busy
+  BandwidthCurve read;           // by working set, up to DRAM
+  BandwidthCurve update;         // in place, bytes read plus bytes written, by the bytes that are both
 };
 
-// Measures with the kernels' active instruction set. About half a second a call, `bandwidth` another.
+// Measures with the kernels' active instruction set. About half a second a call, `bandwidth` two more.
 Peak measure_peak(const Arena& arena, bool bandwidth);
 
 // FMA rate over about 10 ms: shows the clock beside a cell's samples.
@@ -34,11 +31,17 @@ double quick_fma_gflops(const Arena& arena);
 std::string to_json(const Peak& peak);
 Peak peak_from_json(const std::string& text);
 
+// How the bytes of a run are moved.
+struct Traffic {
+  bool in_place = false;  // a state that is read and written, rather than tensors that are read
+  bool cold = false;      // from memory, rather than from the cache that they fit
+};
+
 // The least time that the useful work can take, and what binds.
 struct Roof {
   double seconds = 0;
   std::string binds;  // "flops", "bytes" or "exps"
 };
-Roof roof(const Cost& cost, const Peak& peak);
+Roof roof(const Cost& cost, const Peak& peak, Traffic traffic = {});
 
 }  // namespace attn

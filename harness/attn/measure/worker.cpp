@@ -101,6 +101,7 @@ Measurement measure(const Registry& registry, const Cell& cell, const Settings& 
   m.parameter_bytes = parameter_bytes(specs);
   m.workspace_bytes = run.workspace_bytes();
   m.state_bytes = run.state_bytes();
+  m.in_place = run.in_place();
 
   const ParameterSet<float> fitted = run.fitted();
   // What fit and plan left behind (scratch, generated code, small tables) is not the run's; parameters and workspace are.
@@ -126,6 +127,10 @@ Measurement measure(const Registry& registry, const Cell& cell, const Settings& 
     auto opened_reference = reference_of(run, registry, settings, why);
     if (!opened_reference) return failed(m, why, opened_reference.reason());
     reference = *std::move(opened_reference);
+  }
+  if (cell.cache == CacheState::cold) {  // what was metered is what the variant takes, without these copies
+    if (Status cold = run.go_cold(); !cold) return failed(m, Outcome::unsupported, cold.reason());
+    if (Status cold = reference ? reference->go_cold() : Status(); !cold) return failed(m, Outcome::unsupported, cold.reason());
   }
   const double checks_s = monotonic_s() - checks_begin_s;
 

@@ -17,11 +17,12 @@ std::vector<double> ratios(const Measurement& m) {
   return list;
 }
 
-Figures figures_of(const Problem& p, const Measurement& m, const Peak& peak) {
+Figures figures_of(const Cell& cell, const Measurement& m, const Peak& peak) {
+  const Problem& p = cell.problem;
   Figures f;
   if (peak.fma_gflops > 0) f.peak_fma_gflops = peak.fma_gflops;
   if (m.cost.flops > 0 || m.cost.bytes > 0) {
-    const Roof ideal = roof(m.cost, peak);
+    const Roof ideal = roof(m.cost, peak, {.in_place = m.in_place, .cold = cell.cache == CacheState::cold});
     f.ideal_time_s = ideal.seconds;
     f.roof_binds = ideal.binds;
   }
@@ -38,7 +39,7 @@ Figures figures_of(const Problem& p, const Measurement& m, const Peak& peak) {
   if (!m.append_s.empty()) f.append_s = median(m.append_s);
   f.gflops_per_s = 1e-9 * m.cost.flops / time_s;
   f.gbytes_per_s = 1e-9 * m.cost.bytes / time_s;
-  f.roof_fraction = roof(m.cost, peak).seconds / time_s;
+  f.roof_fraction = f.ideal_time_s.value_or(0) / time_s;
   if (const std::vector<double> list = ratios(m); !list.empty()) {
     const Interval between = median_interval(list);
     f.ratio_median = median(list);
@@ -63,7 +64,7 @@ Row make_row(const Cell& cell, Measurement measurement, const Peak& peak) {
   row.take_name(cell.variant);
   Peak reached = peak;  // a clock that has risen since the start must not turn into a fraction above one
   reached.fma_gflops = std::max(peak.fma_gflops, measurement.fma_gflops);
-  row.figures = figures_of(cell.problem, measurement, reached);
+  row.figures = figures_of(cell, measurement, reached);
   row.measurement = std::move(measurement);
   return row;
 }

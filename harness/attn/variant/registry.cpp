@@ -139,7 +139,7 @@ Cost Variant::step_cost(const Problem& p) const {
 
 Status Variant::supports_decode(const Problem& p) const {
   if (!p.causal) return refuse("decodes causal problems only");
-  if (p.q_len > p.kv_len) return refuse("needs q_len of at most kv_len to decode");
+  if (p.q_len > p.kv_len) return refuse("takes steps of at most as many tokens as the context has");
   if (steps()) return {};
   if (!info().row_wise) return refuse("chooses by all queries, of which a step has its own");
   const StateSpec kept = state(p);

@@ -85,11 +85,21 @@ Tensor<T> per_query_head(const Problem& p, const Tensor<T>& kv) {
   return p.kv_heads == p.heads ? kv : repeat(kv, 1, p.heads / p.kv_heads);
 }
 
+// [B,H,rows,.] with the heads that share a kv head as rows of that, and back: a long cache need not be repeated for each of them.
+template <class T>
+Tensor<T> by_kv_head(const Problem& p, const Tensor<T>& x) {
+  return p.kv_heads == p.heads ? x : reshape(x, {x.extent(0), p.kv_heads, -1, x.extent(3)});
+}
+template <class T>
+Tensor<T> by_query_head(const Problem& p, const Tensor<T>& x) {
+  return p.kv_heads == p.heads ? x : reshape(x, {x.extent(0), p.heads, -1, x.extent(3)});
+}
+
 // out_i = sum_j softmax_j(scale q_i.k_j) v_j over the keys j that allowed(i, j) and causality permit; zeros if none.
 template <class T, class F>
 Tensor<T> softmax_attention(const Problem& p, const Values<T>& in, F allowed) {
-  const Tensor<T> logits = matmul(in.q, transpose(per_query_head(p, in.k))) * static_cast<T>(p.scale());
-  return matmul(softmax(logits, allowed_pairs(p, in, allowed)), per_query_head(p, in.v));
+  const Tensor<T> logits = by_query_head(p, matmul(by_kv_head(p, in.q), transpose(in.k))) * static_cast<T>(p.scale());
+  return by_query_head(p, matmul(by_kv_head(p, softmax(logits, allowed_pairs(p, in, allowed))), in.v));
 }
 
 inline bool every_key(index_t, index_t) { return true; }

@@ -123,6 +123,12 @@ TEST_CASE("other passes know no steps: their cells are one, whatever is asked") 
   for (const std::string& argument : arguments_for(forward)) CHECK(argument != "--step");
 }
 
+TEST_CASE("a step longer than its context is refused, and one that is the context begins with an empty state") {
+  const auto refused = CellRun::open(registry(), decode("full", 4, 5), false);
+  REQUIRE_FALSE(refused);
+  CHECK(refused.reason().find("full takes steps of at most as many tokens as the context has (given: ") == 0);
+}
+
 TEST_CASE("keys beside the context of a decode are refused") {
   const auto blocks = grid({{"q_len", {"64"}}, {"kv_len", {"128"}}, {"pass", {"decode"}}});
   REQUIRE_FALSE(blocks);
@@ -177,6 +183,20 @@ TEST_CASE("a run on other tensors leaves the state of the clocked one alone") {
   CHECK(output(*run) == second);
 }
 
+TEST_CASE("cold runs of a whole problem give what hot ones do, from tensors in turn") {
+  Cell cell = decode("full", 200, 1);
+  axis_of("pass").set(cell, "forward");
+  const auto run = opened(cell);
+  run->run();
+  const auto hot = output(*run);
+  REQUIRE(run->go_cold());
+  for (int i = 0; i < 3; ++i) {
+    forget(*run);
+    run->again();
+    CHECK(output(*run) == hot);
+  }
+}
+
 TEST_CASE("the memory of a state is that of its tokens, or of its sums") {
   const index_t tokens = 300 * 2 * (16 + 16) * 4;
   CHECK(opened(decode("full", 300, 1))->state_bytes() == tokens);
@@ -210,6 +230,28 @@ TEST_CASE("a training step costs its two passes") {
   p.pass = Pass::forward_backward;
   const Cost both = (*full)->cost(p);
   CHECK((both.flops == 3.5 * forward.flops && both.bytes == 3 * forward.bytes && both.exps == 2 * forward.exps));
+}
+
+TEST_CASE("cold steps find states in turn, each of all tokens, and answer as hot ones do") {
+  for (const std::string variant : {"full", "linear"}) {
+    const auto run = opened(decode(variant, 300, 2));
+    run->run();
+    const auto hot = output(*run);
+    REQUIRE(run->go_cold());
+    for (int i = 0; i < 3; ++i) {
+      forget(*run);
+      if (variant == "full") run->append();
+      run->again();
+      if (variant == "full") CHECK(output(*run) == hot);
+    }
+    // Each copy of a folded state has seen its own steps alone.
+    if (variant == "linear") {
+      const auto other = opened(decode(variant, 300, 2));
+      other->run();
+      other->again();
+      CHECK(output(*run) == output(*other));
+    }
+  }
 }
 
 TEST_CASE("a layer is not decoded") {

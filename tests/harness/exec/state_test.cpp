@@ -90,3 +90,14 @@ TEST_CASE("a copy has the same tokens in memory of its own") {
   append(state, 1);
   CHECK(held(copy) == std::vector<float>{3, 4, 2});
 }
+
+TEST_CASE("a state of other rows takes over the tokens that both have rows for") {
+  State few(rows(3), 1), more(rows(5), 1), less(rows(2), 1);
+  append(few, 5);
+  more.adopt(few);
+  CHECK((more.length() == 5 && held(more) == std::vector<float>{0, 0, 2, 3, 4}));
+  append(more, 2);
+  CHECK(held(more) == std::vector<float>{5, 6, 2, 3, 4});
+  less.adopt(more);
+  CHECK((less.length() == 7 && held(less) == std::vector<float>{6, 5}));
+}

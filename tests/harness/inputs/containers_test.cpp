@@ -1,4 +1,7 @@
 // npz and safetensors: files made here byte by byte.
+#include <algorithm>
+
+#include "attn/inputs/file.hpp"
 #include "attn/inputs/npy.hpp"
 #include "attn/inputs/npz.hpp"
 #include "attn/inputs/safetensors.hpp"
@@ -285,4 +288,36 @@ TEST_CASE("safetensors: every byte of the data belongs to one tensor") {
 TEST_CASE("safetensors: whatever is changed in a valid file, parsing stays inside it") {
   const auto valid = safetensors("{" + tensor("k", "F32", "[2]", "[0,8]") + "," + tensor("q", "F32", "[2,3]", "[8,32]") + "}", 32);
   mutate(valid, 100000, [](auto file) { check(file, parse_safetensors(file, "q")); });
+}
+
+TEST_CASE("an archive that was written is read back: arrays and a text behind them") {
+  const Scratch scratch;
+  const std::vector<float> k{1, 2, 3, 4, 5, 6}, sum{-7};
+  const std::vector<NpzArray> arrays{{"k", {2, 3}, k}, {"sum", {1, 1, 1}, sum}};
+  REQUIRE(write_npz(scratch("a.npz"), arrays, "note.txt", "two words\n"));
+  const auto file = MappedFile::open(scratch("a.npz"));
+  REQUIRE(file);
+  CHECK(*names_in_npz(file->bytes()) == std::vector<std::string>{"k", "sum"});
+  CHECK(*text_in_npz(file->bytes(), "note.txt") == "two words\n");
+  for (const NpzArray& array : arrays) {
+    const auto stored = parse_npz(file->bytes(), array.name);
+    REQUIRE(stored);
+    CHECK(stored->shape == array.shape);
+    std::vector<float> values(array.values.size());
+    read_floats(*stored, 0, values);
+    CHECK(std::ranges::equal(values, array.values));
+  }
+  CHECK(text_in_npz(file->bytes(), "other.txt").reason().find("there is no member other.txt among k.npy, sum.npy, note.txt") !=
+        std::string::npos);
+
+  // Any bit that is changed is found: by a field, or by the sum of the member that it is in.
+  const auto bytes = file->bytes();
+  for (std::size_t at = 0; at < bytes.size(); at += 7) {
+    std::vector<std::byte> damaged(bytes.begin(), bytes.end());
+    damaged[at] ^= std::byte{4};
+    const auto text = text_in_npz(damaged, "note.txt");
+    if (text) CHECK(*text == "two words\n");
+  }
+  CHECK(write_npz(scratch("none/a.npz"), arrays, "note.txt", "").reason().find("cannot write '" + scratch("none/a.npz") + "': ") ==
+        0);
 }

@@ -69,24 +69,25 @@ TEST_CASE("untouched memory is not resident") {
 }
 
 TEST_CASE("the roof is the slowest of three terms") {
-  Peak peak;
-  peak.fma_gflops = 100;
-  peak.exp_gexps = 1;
-  peak.read_gbs = 10;
+  const Peak peak{.fma_gflops = 100, .exp_gexps = 1, .read = {{1}, {10}}};
   CHECK(roof({.flops = 1e11, .bytes = 1, .exps = 1}, peak).binds == "flops");
   CHECK(roof({.flops = 1e11, .bytes = 1, .exps = 1}, peak).seconds == Approx(1.0));
   CHECK(roof({.flops = 1, .bytes = 1e11, .exps = 1}, peak).seconds == Approx(10.0));
   CHECK(roof({.flops = 1, .bytes = 1, .exps = 5e9}, peak).binds == "exps");
 }
 
-TEST_CASE("bandwidth is that of the cache a problem fits") {
-  Peak peak;
-  peak.read_gbs = 10;
-  peak.read_bytes = {1e6, 1e8};
-  peak.read_bytes_gbs = {50, 10};
-  CHECK(peak.read_gbs_for(1e3) == 50);
-  CHECK(peak.read_gbs_for(1e9) == 10);
-  CHECK(peak.read_gbs_for(1e7) == Approx(30));
+TEST_CASE("bytes are held to the bandwidth of the cache that they fit, cold ones to memory's") {
+  const Peak peak{.read = {{1e6, 1e8}, {50, 10}}, .update = {{1e6, 1e8}, {40, 8}}};
+  const auto gbs = [&](double bytes, Traffic traffic) { return 1e-9 * bytes / roof({.bytes = bytes}, peak, traffic).seconds; };
+  CHECK(gbs(1e3, {}) == Approx(50));
+  CHECK(gbs(1e9, {}) == Approx(10));
+  CHECK(gbs(1e7, {}) == Approx(30));
+  CHECK(gbs(1e3, {.cold = true}) == Approx(10));
+  // A state of half as many bytes, read and written.
+  CHECK(gbs(2e6, {.in_place = true}) == Approx(40));
+  CHECK(gbs(2e7, {.in_place = true}) == Approx(24));
+  CHECK(gbs(1e3, {.in_place = true, .cold = true}) == Approx(8));
+  CHECK(roof({.bytes = 1e6}, {}).seconds == 0);  // nothing was measured
 }
 
 TEST_CASE("sampled rows are ascending, distinct and hold both ends") {
@@ -104,21 +105,26 @@ TEST_CASE("cells and measurements survive the process boundary") {
             .seed = 9,
             .threads = 2,
             .isa = "scalar",
-            .scope = Scope::layer};
+            .scope = Scope::layer,
+            .cache = CacheState::cold};
   Settings settings{.samples = 5, .pin = false};
   Cell cell_back;
   Settings settings_back;
   from_json(to_json(cell, settings), cell_back, settings_back);
   CHECK((cell_back.variant == cell.variant && cell_back.problem == cell.problem && cell_back.seed == 9 &&
-         cell_back.isa == "scalar" && cell_back.scope == Scope::layer));
+         cell_back.isa == "scalar" && cell_back.scope == Scope::layer && cell_back.cache == CacheState::cold));
   CHECK((settings_back.samples == 5 && !settings_back.pin));
 
   Measurement m;
   m.outcome = Outcome::timed_out;
   m.reason = "why \xff not";  // no UTF-8: a plugin's words may be anything
   m.samples_s = {1.5, 2.5};
+  m.append_s = {0.5};
+  m.state_bytes = 17;
+  m.in_place = true;
   m.mixer_share = 0.25;
   const Measurement back = measurement_from_json(to_json(m));
   CHECK((back.outcome == Outcome::timed_out && back.samples_s == m.samples_s && back.mixer_share == 0.25));
+  CHECK((back.append_s == m.append_s && back.state_bytes == 17 && back.in_place));
   CHECK_THROWS(measurement_from_json(to_json(m).substr(0, 40)));
 }

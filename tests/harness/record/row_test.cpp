@@ -124,8 +124,9 @@ Row full_row() {
                       .value_dim = 13,
                       .causal = true,
                       .pass = Pass::decode};
-  row = make_row(row.cell, m, {.isa = "avx2", .fma_gflops = 4, .exp_gexps = 0.125, .read_gbs = 3});
+  row = make_row(row.cell, m, {.isa = "avx2", .fma_gflops = 4, .exp_gexps = 0.125, .read = {{1}, {3}}});
   row.cell.scope = Scope::layer;
+  row.cell.cache = CacheState::cold;
   row.cell.seed = std::uint64_t{1} << 62;
   row.cell.threads = 17;
   row.implementation = "unfused";
@@ -158,6 +159,20 @@ TEST_CASE("a clock that has risen since the peak was measured is the peak") {
   CHECK(field(make_row(sample_row().cell, m, {.fma_gflops = 4}), "roof_fraction") == "0.25");
 }
 
+TEST_CASE("bytes that come cold are held to memory's speed, and a folded state to that of reading and writing it") {
+  const Peak peak{.read = {{1e6, 1e8}, {50, 10}}, .update = {{1e6, 1e8}, {40, 5}}};
+  Measurement m;
+  m.samples_s = {1};
+  m.cost = {.bytes = 1e6};
+  Cell cell = sample_row().cell;
+  const auto ideal = [&] { return std::stod(field(make_row(cell, m, peak), "ideal_time_s")); };
+  CHECK(ideal() == Approx(1e6 / 50e9));
+  cell.cache = CacheState::cold;
+  CHECK(ideal() == Approx(1e6 / 10e9));
+  m.in_place = true;
+  CHECK(ideal() == Approx(1e6 / 5e9));
+}
+
 TEST_CASE("a row read back is the row that was written") {
   std::vector<Row> rows = {Row{}, sample_row(), full_row()};
   for (const Outcome outcome : {Outcome::unsupported, Outcome::inaccurate, Outcome::timed_out, Outcome::out_of_memory,
@@ -175,7 +190,7 @@ TEST_CASE("a row read back is the row that was written") {
       m.samples_s.push_back(1 / (3.0 + i * i));
       m.against_s.push_back(1 / (7.0 + i));
     }
-    rows.push_back(make_row(full_row().cell, m, {.fma_gflops = 4, .read_gbs = 1}));
+    rows.push_back(make_row(full_row().cell, m, {.fma_gflops = 4, .read = {{1}, {1}}}));
   }
   rows.push_back(full_row());
   rows.back().measurement.peak_rss_bytes = -1;
@@ -302,8 +317,8 @@ TEST_CASE("the key changes with each of its fields, and with nothing else") {
   full.cell.problem.pass = Pass::forward_backward;
   const auto record = row_schema().record(full);
   const std::string key = row_schema().key(full);
-  const std::map<std::string, std::string> others = {
-      {"kv_dtype", ""}, {"dtype", ""}, {"pass", "forward"}, {"scope", "mixer"}, {"causal", "0"}};
+  const std::map<std::string, std::string> others = {{"kv_dtype", ""},   {"dtype", ""},    {"pass", "forward"},
+                                                     {"scope", "mixer"}, {"cache", "hot"}, {"causal", "0"}};
   std::size_t keys = 0;
   for (std::size_t c = 0; c < infos.size(); ++c) {
     INFO(infos[c].name);
