@@ -2,6 +2,8 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <utility>
+#include <vector>
 
 #include "attn/kernels/dense/activations.hpp"
 #include "attn/kernels/dense/band.hpp"
@@ -18,8 +20,9 @@ namespace attn {
 //   conv: w depends on t - j and on the head, and the head's key is one number: here its first channel.
 //   useful flops a head: full 4 N^2 D (half when causal); otherwise 5 N D and 4 N (2 window - 1) D
 //   workspace: full 4 N D a head; local and conv 2 N D a worker; simple none that grows with N
-// Sums with e^w = 1 + (e^w - 1): all keys once, and a band. Exponents are taken relative to the largest key of a channel, or, when
-// causal, to the first: the largest might come later. A key more than 80 above the first overflows there.
+// local, conv: sums of e^k before the window and behind it, and e^w within: nothing is taken out of a sum of everything. Exponents are
+// relative to the largest key of a channel or, when causal, where that may come later, to the first, until a key exceeds it by 8. What
+// floats cannot hold all the same, such as e^w of 88, or w and k that differ by 40 each, is computed pair by pair.
 struct Aft {
   enum class Form { full, simple, local, conv };
   struct Options {
@@ -71,13 +74,25 @@ struct Aft {
     return {.flops = 4 * channels * pairs + 5 * channels * n, .bytes = tensor_bytes(p), .exps = 2 * channels * n};
   }
 
+  // As a quotient of products, for all rows at once, where no exponential of a part ends before the whole does.
   template <class T>
   static Tensor<T> definition(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>& parameters) {
     const Tensor<T> biases = bias(p, o, in, parameters);  // [rows,N] or, for conv, [H,rows,N]
     const Tensor<T> keys = o.form == Form::conv ? broadcast_to(slice(in.k, -1, 0, 1), in.k.shape()) : in.k;
-    const Tensor<T> by_bias = where(allowed_pairs(p, in, every_key), exp(biases - max(biases, -1, Keep::yes)), T{0});
-    const Tensor<T> by_key = exp(keys - max(keys, 2, Keep::yes));
-    return attn::sigmoid(in.q) * matmul(by_bias, by_key * in.v) / matmul(by_bias, by_key);
+    const Mask allowed = allowed_pairs(p, in, every_key);
+    if (spread(biases) + spread(keys) < -0.9 * std::log(static_cast<double>(std::numeric_limits<T>::min()))) {
+      const Tensor<T> by_bias = where(allowed, exp(biases - max(biases, -1, Keep::yes)), T{0});
+      const Tensor<T> by_key = exp(keys - max(keys, 2, Keep::yes));
+      return attn::sigmoid(in.q) * matmul(by_bias, by_key * in.v) / matmul(by_bias, by_key);
+    }
+    const Tensor<T> across = transpose(keys), values = transpose(in.v);  // [B,H,D,N]
+    std::vector<Tensor<T>> means;
+    for (index_t row = 0; row < in.q.extent(2); ++row) {
+      const Mask seen = mask({1, p.kv_len}, [&](index_t, index_t j) { return allowed(row, j); });
+      const Tensor<T> weights = softmax(across + slice(biases, -2, row, row + 1), seen);
+      means.push_back(sum(weights * values, -1, Keep::yes));
+    }
+    return attn::sigmoid(in.q) * transpose(concat(means, -1));
   }
 
   Aft(const Problem& p, const Options& o, WorkspacePlan& workspace)
@@ -85,119 +100,244 @@ struct Aft {
         o_(o),
         values_(full()                   ? workspace.shared<float>(pairs_size())
                 : o.form == Form::simple ? Booking<float>{}
-                                         : workspace.per_worker<float>(2 * p.q_len * p.head_dim)),
-        mixed_(full() ? workspace.shared<float>(pairs_size()) : workspace.per_worker<float>((panel + 1) * 2 * p.head_dim)),
-        band_(workspace.shared<float>(o.form == Form::local  ? p.q_len * taps()
-                                      : o.form == Form::conv ? p.heads * taps()
-                                                             : 0)),
+                                         : workspace.per_worker<float>(p.q_len * width())),
+        mixed_(full() ? workspace.shared<float>(pairs_size()) : workspace.per_worker<float>((panel + 3) * width())),
+        after_(full() || p.causal || o.form == Form::simple ? Booking<float>{} : workspace.per_worker<float>(panels() * width())),
+        band_(workspace.shared<float>(band_rows() * taps())),
+        heaviest_(workspace.shared<float>((band_rows() + rows_together() - 1) / rows_together())),
         sums_(doubled(p), kernels::WeightedSum::Kind::weights, kernels::WeightedSum::Sharing::all, workspace) {}
 
   void run(const FloatArrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
+    const float* w = o_.form == Form::simple ? nullptr : parameters["w"].data();
     if (full()) return run_full(a, parameters.view<2>("w"), workspace);
-    kernels::Into band{workspace.shared(band_).data(), taps()};
-    if (o_.form != Form::simple) {
-      const index_t rows = o_.form == Form::local ? p_.q_len : p_.heads;
-      kernels::exp_minus_one(rows, taps(), {parameters["w"].data(), taps()}, band);
-    }
+    if (w != nullptr) weigh(w, workspace);
     parallel_tasks(p_.batch * p_.heads, [&](index_t task, int worker) {
-      const index_t b = task / p_.heads, h = task % p_.heads;
-      const Head head{a, b, h, reference(a, b, h)};
-      const kernels::Into sums{workspace.of(worker, mixed_).data(), 2 * p_.head_dim};  // row 0: of all keys so far
-      std::fill_n(sums.data, sums.stride, 0.0f);
-      if (o_.form == Form::simple) return run_simple(head, sums.data, {sums.data + sums.stride, sums.stride});
-      const kernels::Rows weights = o_.form == Form::local ? kernels::Rows(band) : kernels::Rows{band.data + h * taps(), 0};
-      run_band(head, weights, {workspace.of(worker, values_).data(), sums.stride}, sums.data,
-               {sums.data + sums.stride, sums.stride});
+      Head head{a, w, task / p_.heads, task % p_.heads, {}};
+      float* own = workspace.of(worker, mixed_).data();
+      const Sums sums{own, own + width(), own + 2 * width(), {own + 3 * width(), width()}};
+      std::fill_n(own, 2 * width(), 0.0f);
+      head.reference = p_.causal ? column_max(head, 0, 1) : column_max(head, 0, p_.q_len);
+      if (o_.form == Form::simple) return run_simple(head, sums);
+      const Band band = band_of(head, workspace);
+      const kernels::Into terms{workspace.of(worker, values_).data(), width()};
+      if (p_.causal) return run_causal_band(head, band, terms, sums);
+      run_band(head, band, terms, sums, {workspace.of(worker, after_).data(), width()});
     });
   }
 
  private:
-  static constexpr index_t panel = 64;
-  using Reference = std::array<float, 256>;  // of a head's channels
+  static constexpr index_t panel = 32;  // rows: with 64 the windows and sums of a panel leave L1, 2 % at window=32
+  static constexpr float margin = 8;    // of a key above its reference: e^8 costs its exponent 3 bits of rounding
+  static constexpr float least = 0x1p-60f, most = 0x1p60f;  // of a sum of weights whose terms floats have held
+  using Reference = std::array<float, 256>;                 // of a head's channels
 
   struct Head {
     const FloatArrays& a;
+    const float* w;
     index_t b, h;
     Reference reference;
   };
+
+  // Of a worker: the sum of the terms before those at hand, what it has no digits for, the sum of those at hand; a panel of rows.
+  struct Sums {
+    float *before, *rest, *total;
+    kernels::Into own;
+  };
+
+  // e^w: local: a row for each token; conv: stride 0. Of the rows of each panel, or of the head, the largest, but 1 at least.
+  struct Band {
+    kernels::Rows weights;
+    const float* heaviest;
+    index_t step;  // to the next panel's
+  };
+
+  index_t band_rows() const { return o_.form == Form::local ? p_.q_len : o_.form == Form::conv ? p_.heads : 0; }
+  index_t rows_together() const { return o_.form == Form::local ? panel : 1; }
+
+  void weigh(const float* w, const Workspace& workspace) const {
+    parallel_tasks((band_rows() + rows_together() - 1) / rows_together(), [&](index_t task, int) {
+      const index_t first = task * rows_together(), rows = std::min(rows_together(), band_rows() - first);
+      float* to = workspace.shared(band_).data() + first * taps();
+      float& heaviest = workspace.shared(heaviest_)[static_cast<std::size_t>(task)];
+      kernels::exp(1, rows * taps(), {w + first * taps(), 0}, {to, 0});
+      kernels::row_max(1, rows * taps(), {to, 0}, &heaviest);
+      heaviest = std::max(heaviest, 1.0f);
+    });
+  }
+
+  Band band_of(const Head& head, const Workspace& workspace) const {
+    const float *weights = workspace.shared(band_).data(), *heaviest = workspace.shared(heaviest_).data();
+    if (o_.form == Form::local) return {{weights, taps()}, heaviest, 1};
+    return {{weights + head.h * taps(), 0}, heaviest + head.h, 0};
+  }
 
   template <class F>
   void each_panel(F f) const {
     for (index_t first = 0; first < p_.q_len; first += panel) f(first, std::min(panel, p_.q_len - first));
   }
 
+  // Calls use(first, rows) for parts of a panel whose keys exceed the reference by `margin` at most. A key that exceeds it by more
+  // becomes the reference of its channel when its own row comes, alone: rows before do not see it, and keep their bits. raise(factor)
+  // is called before, with what the terms so far have to be multiplied by.
+  template <class Raise, class Use>
+  void advance(Head& head, index_t first, index_t rows, Raise raise, Use use) const {
+    for (const index_t end = first + rows; first < end;) {
+      const index_t higher = first_exceeding(head, first, end);
+      if (higher > first) use(first, higher - first);
+      if (higher < end) {
+        std::array<float, 512> factor;
+        follow(head, higher, factor.data());
+        raise(factor.data());
+        use(higher, 1);
+      }
+      first = higher + 1;
+    }
+  }
+
+  // The first of some rows with a key more than `margin` above its reference, or `end`.
+  index_t first_exceeding(const Head& head, index_t first, index_t end) const {
+    const Reference top = column_max(head, first, end - first);
+    const auto exceeds = [&](const float* key, std::size_t step) {
+      bool any = false;
+      for (std::size_t c = 0; c < static_cast<std::size_t>(p_.head_dim); ++c) any |= key[c * step] > head.reference[c] + margin;
+      return any;
+    };
+    if (!exceeds(top.data(), 1)) return end;
+    const auto k = head.a.k[head.b][head.h];
+    while (first < end && !exceeds(k.row(first), o_.form == Form::conv ? 0 : 1)) ++first;
+    return first;
+  }
+
+  // Makes keys of row t that exceed their references by more than `margin` references; of each channel, twice over, e^(before - now).
+  void follow(Head& head, index_t t, float* factor) const {
+    const auto d = static_cast<std::size_t>(p_.head_dim);
+    const Reference top = column_max(head, t, 1);
+    for (std::size_t c = 0; c < d; ++c) {
+      const bool exceeds = top[c] > head.reference[c] + margin;
+      factor[c] = factor[d + c] = exceeds ? std::exp(std::exchange(head.reference[c], top[c]) - top[c]) : 1.0f;
+    }
+  }
+
+  void scale_sums(const Sums& sums, const float* factor) const {
+    kernels::scale_columns(2, width(), {sums.before, width()}, factor, {sums.before, width()});  // and the rest
+  }
+
   // A panel of terms at a time, in `own`: nothing of the length of the sequence is written but the output.
-  void run_simple(const Head& head, float* before, kernels::Into own) const {
+  void run_simple(Head& head, const Sums& sums) const {
     const index_t d = p_.head_dim;
     if (p_.causal) {
-      return each_panel([&](index_t first, index_t rows) {
-        make_terms(head, first, rows, own);
-        sum_along(rows, before, own);
-        finish(head, first, rows, own);
+      return each_panel([&](index_t panel_first, index_t panel_rows) {
+        advance(
+            head, panel_first, panel_rows, [&](const float* factor) { scale_sums(sums, factor); },
+            [&](index_t first, index_t rows) {
+              make_terms(head, first, rows, sums.own);
+              sum_along(rows, sums.own, sums, sums.own);
+              finish(head, first, rows, sums.own);
+            });
       });
     }
     each_panel([&](index_t first, index_t rows) {
-      make_terms(head, first, rows, own);
-      kernels::add_column_sums(rows, 2 * d, own, before);
+      make_terms(head, first, rows, sums.own);
+      add_rows(rows, sums.own, sums);
     });
-    kernels::divide(1, d, {before, d}, {before + d, d}, std::numeric_limits<float>::min(), {before, d});
+    kernels::divide(1, d, {sums.before, d}, {sums.before + d, d}, std::numeric_limits<float>::min(), {sums.before, d});
     const auto q = head.a.q[head.b][head.h];
     const auto o = head.a.out[head.b][head.h];
     each_panel([&](index_t first, index_t rows) {
       const kernels::Into to{o.row(first), o.stride(0)};
       kernels::sigmoid(rows, d, {q.row(first), q.stride(0)}, 1, 0, to);
-      kernels::scale_columns(rows, d, to, before, to);
+      kernels::scale_columns(rows, d, to, sums.before, to);
     });
   }
 
-  // local: a row of weights for each token; conv: stride 0.
-  void run_band(const Head& head, kernels::Rows weights, kernels::Into terms, float* before, kernels::Into own) const {
-    const index_t width = 2 * p_.head_dim;
+  void run_causal_band(Head& head, const Band& band, kernels::Into terms, const Sums& sums) const {
+    each_panel([&](index_t panel_first, index_t panel_rows) {
+      index_t done = panel_first;
+      advance(
+          head, panel_first, panel_rows,
+          [&](const float* factor) {
+            scale_sums(sums, factor);
+            const index_t near = std::min(done, o_.window);  // terms that are still to be read
+            const kernels::Into rows{terms.data + (done - near) * terms.stride, terms.stride};
+            kernels::scale_columns(near, width(), rows, factor, rows);
+          },
+          [&](index_t first, index_t rows) {
+            make_terms(head, first, rows, {terms.data + first * terms.stride, terms.stride});
+            sum_before_window(first, rows, terms, sums);
+            kernels::band(rows, width(), {band.weights.data + first * band.weights.stride, band.weights.stride}, o_.window, first,
+                          o_.window - 1, {terms, p_.q_len}, true, sums.own);
+            finish(head, first, rows, sums.own, band.heaviest[first / panel * band.step]);
+            done = first + rows;
+          });
+    });
+  }
+
+  void run_band(const Head& head, const Band& band, kernels::Into terms, const Sums& sums, kernels::Into after) const {
     each_panel([&](index_t first, index_t rows) {
       make_terms(head, first, rows, {terms.data + first * terms.stride, terms.stride});
     });
-    if (!p_.causal) kernels::add_column_sums(p_.q_len, width, terms, before);
+    // Row p of `after`: the sum of what the window of the last token of panel p has not reached.
+    for (index_t p = panels() - 1; p >= 0; --p) {
+      const index_t next = std::min((p + 1) * panel + o_.window, p_.q_len);
+      const index_t end = p + 1 < panels() ? std::min(next + panel, p_.q_len) : p_.q_len;
+      add_rows(end - next, {terms.data + next * terms.stride, terms.stride}, sums);
+      kernels::copy(1, width(), {sums.before, width()}, {after.data + p * width(), width()});
+    }
+    std::fill_n(sums.before, 2 * width(), 0.0f);
     each_panel([&](index_t first, index_t rows) {
-      if (p_.causal) {
-        kernels::copy(rows, width, {terms.data + first * terms.stride, terms.stride}, own);
-        sum_along(rows, before, own);
-      } else {
-        kernels::copy(rows, width, {before, 0}, own);
+      sum_before_window(first, rows, terms, sums);
+      // From the last row back.
+      const index_t count = std::clamp<index_t>(p_.q_len - o_.window - first, 0, rows);
+      if (count > 0) {
+        kernels::running_sums(count, width(), {terms.data + (first + count - 1 + o_.window) * terms.stride, -terms.stride},
+                              after.data + first / panel * width(), true, {sums.own.data + (count - 1) * width(), -width()},
+                              sums.total);
       }
-      kernels::band(rows, width, {weights.data + first * weights.stride, weights.stride}, p_.causal ? o_.window : taps(), first,
-                    o_.window - 1, {terms, p_.q_len}, true, own);
-      finish(head, first, rows, own);
+      kernels::band(rows, width(), {band.weights.data + first * band.weights.stride, band.weights.stride}, taps(), first,
+                    o_.window - 1, {terms, p_.q_len}, true, sums.own);
+      finish(head, first, rows, sums.own, band.heaviest[first / panel * band.step]);
     });
   }
 
   void run_full(const FloatArrays& a, View<const float, 2> w, Workspace& workspace) const {
-    const View<float, 4> values(workspace.shared(values_).data(), {p_.batch, p_.heads, p_.q_len, 2 * p_.head_dim});
-    const View<float, 4> mixed(workspace.shared(mixed_).data(), {p_.batch, p_.heads, p_.q_len, 2 * p_.head_dim});
+    const View<float, 4> values(workspace.shared(values_).data(), {p_.batch, p_.heads, p_.q_len, width()});
+    const View<float, 4> mixed(workspace.shared(mixed_).data(), {p_.batch, p_.heads, p_.q_len, width()});
     parallel_tasks(p_.batch * p_.heads, [&](index_t task, int) {
-      const index_t b = task / p_.heads, h = task % p_.heads;
-      const Head head{a, b, h, reference(a, b, h)};
-      each_panel([&](index_t first, index_t rows) { make_terms(head, first, rows, {values[b][h].row(first), 2 * p_.head_dim}); });
+      Head head{a, nullptr, task / p_.heads, task % p_.heads, {}};
+      head.reference = column_max(head, 0, p_.q_len);
+      if (p_.causal) {
+        // Later keys have a say, in the rounding of earlier rows, only where they exceed the first one by so much.
+        constexpr float far = 30;
+        const Reference first = column_max(head, 0, 1);
+        for (std::size_t c = 0; c < first.size(); ++c) head.reference[c] = std::max(first[c], head.reference[c] - far);
+      }
+      each_panel([&](index_t first, index_t rows) { make_terms(head, first, rows, {values[head.b][head.h].row(first), width()}); });
     });
     sums_.run(values, mixed, workspace, [&](const kernels::WeightBlock& block) -> kernels::Rows {
       const kernels::Rows biases{w.row(block.first), w.stride(0)};
       std::array<float, kernels::WeightedSum::max_rows> minus_top;
-      kernels::row_max(block.rows, block.keys, biases, minus_top.data());
-      for (float& x : minus_top) x = -x;
+      for (index_t i = 0; i < block.rows; ++i) {
+        float top;
+        kernels::row_max(1, p_.causal ? block.position + i + 1 : block.keys, {biases.data + i * biases.stride, biases.stride},
+                         &top);
+        minus_top[static_cast<std::size_t>(i)] = -top;
+      }
       kernels::exp(block.rows, block.keys, biases, minus_top.data(), block.to);
       return block.to;
     });
-    parallel_tasks(p_.batch * p_.heads, [&](index_t task, int) {
-      const index_t b = task / p_.heads, h = task % p_.heads;
-      finish({a, b, h, {}}, 0, p_.q_len, {mixed[b][h].data_handle(), 2 * p_.head_dim});
+    parallel_tasks(p_.batch * p_.heads * panels(), [&](index_t task, int) {
+      const index_t head = task / panels(), first = task % panels() * panel, b = head / p_.heads, h = head % p_.heads;
+      finish({a, w.data_handle(), b, h, {}}, first, std::min(panel, p_.q_len - first), {mixed[b][h].row(first), width()});
     });
   }
 
-  Reference reference(const FloatArrays& a, index_t b, index_t h) const {
-    const auto k = a.k[b][h];
-    const index_t n = p_.causal ? 1 : p_.q_len, channels = o_.form == Form::conv ? 1 : p_.head_dim;
+  // Of some rows' keys, for each channel.
+  Reference column_max(const Head& head, index_t first, index_t rows) const {
+    const auto k = head.a.k[head.b][head.h];
+    const index_t channels = o_.form == Form::conv ? 1 : p_.head_dim;
     Reference top;
-    std::copy_n(k.data_handle(), channels, top.data());
-    kernels::raise_column_max(n, channels, {k.data_handle(), k.stride(0)}, top.data());
+    std::copy_n(k.row(first), channels, top.data());
+    kernels::raise_column_max(rows - 1, channels, {k.row(first) + k.stride(0), k.stride(0)}, top.data());
     if (o_.form == Form::conv) std::fill_n(top.data(), p_.head_dim, top[0]);
     return top;
   }
@@ -216,21 +356,61 @@ struct Aft {
     kernels::multiply(rows, d, weights, {v.row(first), v.stride(0)}, to);
   }
 
-  // Each row becomes the sum of the rows up to it and of `before`, which moves on.
-  void sum_along(index_t rows, float* before, kernels::Into to) const {
-    const index_t width = 2 * p_.head_dim;
-    for (index_t i = 0; i < rows; ++i)
-      kernels::add(1, width, {i == 0 ? before : to.data + (i - 1) * to.stride, to.stride}, {to.data + i * to.stride, to.stride});
-    kernels::copy(1, width, {to.data + (rows - 1) * to.stride, to.stride}, {before, width});
+  // Row i of `to`: the sum of the terms so far, with rows 0..i of `terms`.
+  void sum_along(index_t rows, kernels::Rows terms, const Sums& sums, kernels::Into to) const {
+    kernels::running_sums(rows, width(), terms, sums.before, false, to, sums.total);
+    kernels::add_exactly(width(), sums.total, sums.before, sums.rest);
+  }
+  void add_rows(index_t rows, kernels::Rows terms, const Sums& sums) const {
+    std::fill_n(sums.total, width(), 0.0f);
+    kernels::add_column_sums(rows, width(), terms, sums.total);
+    kernels::add_exactly(width(), sums.total, sums.before, sums.rest);
+  }
+  // Into `own`: of each token the sum of the terms before its window.
+  void sum_before_window(index_t first, index_t rows, kernels::Rows terms, const Sums& sums) const {
+    const index_t none = std::clamp<index_t>(o_.window - first, 0, rows);
+    std::fill_n(sums.own.data, none * width(), 0.0f);
+    if (none < rows) {
+      sum_along(rows - none, {terms.data + (first + none - o_.window) * terms.stride, terms.stride}, sums,
+                {sums.own.data + none * width(), width()});
+    }
   }
 
-  void finish(const Head& head, index_t first, index_t rows, kernels::Into sums) const {
-    const index_t d = p_.head_dim;
+  // `heaviest`: of the weights by which terms of 1 and less came into the sums; floats have lost terms below 2^-126 of it.
+  void finish(const Head& head, index_t first, index_t rows, kernels::Rows sums, float heaviest = 1) const {
     const auto q = head.a.q[head.b][head.h];
     const auto o = head.a.out[head.b][head.h];
-    const kernels::Into to{o.row(first), o.stride(0)};
-    kernels::divide(rows, d, sums, {sums.data + d, sums.stride}, std::numeric_limits<float>::min(), to);
-    kernels::sigmoid_gate(rows, d, to, {q.row(first), q.stride(0)}, to);
+    const auto quotient = [&](index_t row, index_t count) {
+      const float* own = sums.data + (row - first) * sums.stride;
+      return kernels::gated_quotient(count, p_.head_dim, {own, sums.stride}, {own + p_.head_dim, sums.stride},
+                                     {q.row(row), q.stride(0)}, std::min(least * heaviest, most), most, {o.row(row), o.stride(0)});
+    };
+    if (quotient(first, rows)) return;
+    for (index_t row = first; row < first + rows; ++row) {
+      if (!quotient(row, 1)) by_pairs(head, row);
+    }
+  }
+
+  // A row of the output from exponents of k + w, in their own time.
+  void by_pairs(const Head& head, index_t t) const {
+    const index_t d = p_.head_dim;
+    const auto q = head.a.q[head.b][head.h], k = head.a.k[head.b][head.h], v = head.a.v[head.b][head.h];
+    kernels::BiasedKeys keys{{k.row(0), k.stride(0)}, o_.form == Form::conv, nullptr, 0, 0};
+    switch (o_.form) {
+      case Form::full: keys.bias = head.w + t * learned(), keys.biases = p_.q_len; break;
+      case Form::simple: break;
+      case Form::local: keys.bias = head.w + t * taps(), keys.first = t - o_.window + 1, keys.biases = taps(); break;
+      case Form::conv: keys.bias = head.w + head.h * taps(), keys.first = t - o_.window + 1, keys.biases = taps(); break;
+    }
+    float* to = head.a.out[head.b][head.h].row(t);
+    kernels::mean_by_exp(p_.causal ? t + 1 : p_.q_len, d, keys, {v.row(0), v.stride(0)}, to);
+    kernels::sigmoid_gate(1, d, {to, d}, {q.row(t), d}, {to, d});
+  }
+
+  template <class T>
+  static double spread(const Tensor<T>& x) {
+    const auto [low, high] = std::minmax_element(x.values().begin(), x.values().end());
+    return static_cast<double>(*high) - static_cast<double>(*low);
   }
 
   template <class T>
@@ -256,11 +436,14 @@ struct Aft {
   static Problem doubled(Problem p) { return p.value_dim *= 2, p; }
   bool full() const { return o_.form == Form::full; }
   index_t taps() const { return 2 * o_.window - 1; }
-  index_t pairs_size() const { return p_.batch * p_.heads * p_.q_len * 2 * p_.head_dim; }
+  index_t learned() const { return o_.max_len == 0 ? p_.q_len : o_.max_len; }
+  index_t width() const { return 2 * p_.head_dim; }
+  index_t panels() const { return (p_.q_len + panel - 1) / panel; }
+  index_t pairs_size() const { return p_.batch * p_.heads * p_.q_len * width(); }
 
   Problem p_;
   Options o_;
-  Booking<float> values_, mixed_, band_;
+  Booking<float> values_, mixed_, after_, band_, heaviest_;
   kernels::WeightedSum sums_;
 };
 ATTN_VARIANT(aft, Aft)

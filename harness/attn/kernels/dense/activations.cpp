@@ -82,8 +82,8 @@ void Exp(index_t m, index_t n, Rows from, const float* plus, Into to) {
              [=](V x, index_t i, index_t, index_t) HWY_ATTR { return exp_lanes(hn::Add(x, hn::Set(F(), plus[i]))); });
 }
 
-void ExpMinusOne(index_t m, index_t n, Rows from, Into to) {
-  EachVector(m, n, from, to, [](V x, index_t, index_t, index_t) HWY_ATTR { return hn::Sub(exp_lanes(x), hn::Set(F(), 1.0f)); });
+void ExpAlone(index_t m, index_t n, Rows from, Into to) {
+  EachVector(m, n, from, to, [](V x, index_t, index_t, index_t) HWY_ATTR { return exp_lanes(x); });
 }
 
 void Tanh(index_t m, index_t n, Rows from, Into to) {
@@ -94,6 +94,40 @@ void Multiply(index_t m, index_t n, Rows from, Rows by, Into to) {
   EachVector(m, n, from, to, [=](V x, index_t i, index_t j, index_t count) HWY_ATTR {
     return hn::Mul(x, load_first(by.data + i * by.stride + j, count));
   });
+}
+
+// The bits of positive floats are in their order, and those of negative ones and of NaN above them all.
+bool GatedQuotient(index_t m, index_t n, Rows x, Rows by, Rows gate, float least, float most, Into to) {
+  const hn::RebindToUnsigned<F> du;
+  const auto low = hn::BitCast(du, hn::Set(F(), least)), high = hn::BitCast(du, hn::Set(F(), most));
+  auto furthest = hn::Zero(du);
+  EachVector(m, n, x, to, [&](V value, index_t i, index_t j, index_t count) HWY_ATTR {
+    const V divisor = load_first(by.data + i * by.stride + j, count);
+    const auto above = hn::Sub(hn::BitCast(du, divisor), low);
+    // Lanes past the last column are zeros.
+    furthest = hn::Max(furthest, count >= kLanes ? above : hn::IfThenElseZero(hn::FirstN(du, static_cast<size_t>(count)), above));
+    return hn::Mul(hn::Div(value, divisor), sigmoid_lanes(load_first(gate.data + i * gate.stride + j, count)));
+  });
+  return hn::AllFalse(du, hn::Gt(furthest, hn::Sub(high, low)));
+}
+
+void MeanByExp(index_t m, index_t n, const BiasedKeys& b, Rows v, float* to) {
+  const F d;
+  const auto logit = [&](index_t i, index_t j) HWY_ATTR {
+    const float* key = b.k.data + i * b.k.stride;
+    const bool biased = i >= b.first && i < b.first + b.biases;
+    return hn::Add(b.shared ? hn::Set(d, key[0]) : load_first(key + j, n - j), hn::Set(d, biased ? b.bias[i - b.first] : 0.0f));
+  };
+  for (index_t j = 0; j < n; j += kLanes) {
+    V top = logit(0, j), weights = hn::Zero(d), sum = hn::Zero(d);
+    for (index_t i = 1; i < m; ++i) top = hn::Max(logit(i, j), top);
+    for (index_t i = 0; i < m; ++i) {
+      const V weight = exp_lanes(hn::Sub(logit(i, j), top));
+      weights = hn::Add(weights, weight);
+      sum = hn::MulAdd(weight, load_first(v.data + i * v.stride + j, n - j), sum);
+    }
+    store_first(hn::Div(sum, weights), to + j, n - j);
+  }
 }
 
 }  // namespace attn::kernels::HWY_NAMESPACE
@@ -114,9 +148,15 @@ ATTN_ROWS(gate, Gate, (index_t m, index_t n, Rows from, const float* plus, Rows 
 ATTN_ROWS(sigmoid_gate, SigmoidGate, (index_t m, index_t n, Rows from, Rows by, Into to), m, n, from, by, to)
 ATTN_ROWS(divide, Divide, (index_t m, index_t n, Rows from, Rows by, float least, Into to), m, n, from, by, least, to)
 ATTN_ROWS(exp, Exp, (index_t m, index_t n, Rows from, const float* plus, Into to), m, n, from, plus, to)
-ATTN_ROWS(exp_minus_one, ExpMinusOne, (index_t m, index_t n, Rows from, Into to), m, n, from, to)
+ATTN_ROWS(exp, ExpAlone, (index_t m, index_t n, Rows from, Into to), m, n, from, to)
 ATTN_ROWS(tanh, Tanh, (index_t m, index_t n, Rows from, Into to), m, n, from, to)
 ATTN_ROWS(multiply, Multiply, (index_t m, index_t n, Rows from, Rows by, Into to), m, n, from, by, to)
+ATTN_ROWS(mean_by_exp, MeanByExp, (index_t m, index_t n, const BiasedKeys& keys, Rows v, float* to), m, n, keys, v, to)
+
+HWY_EXPORT(GatedQuotient);
+bool gated_quotient(index_t m, index_t n, Rows x, Rows by, Rows gate, float least, float most, Into to) {
+  return HWY_DYNAMIC_DISPATCH(GatedQuotient)(m, n, x, by, gate, least, most, to);
+}
 
 }  // namespace attn::kernels
 #endif

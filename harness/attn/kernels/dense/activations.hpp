@@ -13,9 +13,22 @@ void add_to_rows(index_t m, index_t n, Rows from, const float* plus, Into to);  
 void gate(index_t m, index_t n, Rows from, const float* plus, Rows by, Into to);   // (x + plus[row]) * by
 void sigmoid_gate(index_t m, index_t n, Rows from, Rows by, Into to);              // x * sigmoid(by)
 void divide(index_t m, index_t n, Rows from, Rows by, float least, Into to);       // x / max(by, least)
+void exp(index_t m, index_t n, Rows from, Into to);                                // e^x
 void exp(index_t m, index_t n, Rows from, const float* plus, Into to);             // e^(x + plus[row])
-void exp_minus_one(index_t m, index_t n, Rows from, Into to);                      // e^x - 1, absolute error 1e-7
 void tanh(index_t m, index_t n, Rows from, Into to);
 void multiply(index_t m, index_t n, Rows from, Rows by, Into to);  // x * by
+
+// x / by * sigmoid(gate), and whether all of `by` lie within [least, most], positive numbers; a NaN does not.
+bool gated_quotient(index_t m, index_t n, Rows x, Rows by, Rows gate, float least, float most, Into to);
+
+// to[column] = sum_j e^(k_j + b_j) v_j / sum_j e^(k_j + b_j) over m rows, for k and b of any size: an exponential a number, so for
+// what products of e^k and e^b cannot give.
+struct BiasedKeys {
+  Rows k;
+  bool shared;        // column 0 is the key of all columns
+  const float* bias;  // b_j = bias[j - first] for `biases` rows from first on, which may be negative, and 0 for the others
+  index_t first, biases;
+};
+void mean_by_exp(index_t m, index_t n, const BiasedKeys& keys, Rows v, float* to);
 
 }  // namespace attn::kernels

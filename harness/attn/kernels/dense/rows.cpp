@@ -291,6 +291,48 @@ void RaiseColumnMax(index_t m, index_t n, Rows from, float* to) {
   FoldColumns(m, n, from, to, [](V x, V top) HWY_ATTR { return hn::Max(x, top); });
 }
 
+// W vectors of columns, of which the last has `last` lanes.
+template <int W, bool kAdd>
+HWY_INLINE void RunColumns(index_t m, Rows from, const float* start, Into to, float* total, index_t last) {
+  V before[W], sum[W];
+  for (int w = 0; w < W; ++w) {
+    before[w] = load_first(start + w * kLanes, w == W - 1 ? last : kLanes);
+    sum[w] = hn::Zero(F());
+  }
+  for (index_t i = 0; i < m; ++i) {
+    for (int w = 0; w < W; ++w) {
+      const index_t count = w == W - 1 ? last : kLanes;
+      float* y = to.data + i * to.stride + w * kLanes;
+      sum[w] = hn::Add(sum[w], load_first(from.data + i * from.stride + w * kLanes, count));
+      const V all = hn::Add(before[w], sum[w]);
+      store_first(kAdd ? hn::Add(all, load_first(y, count)) : all, y, count);
+    }
+  }
+  for (int w = 0; w < W; ++w) store_first(sum[w], total + w * kLanes, w == W - 1 ? last : kLanes);
+}
+
+template <bool kAdd>
+HWY_INLINE void RunRows(index_t m, index_t n, Rows from, const float* start, Into to, float* total) {
+  const auto at = [](auto x, index_t j) HWY_ATTR { return decltype(x){x.data + j, x.stride}; };
+  index_t j = 0;
+  for (; j + 4 * kLanes <= n; j += 4 * kLanes) RunColumns<4, kAdd>(m, at(from, j), start + j, at(to, j), total + j, kLanes);
+  for (; j < n; j += kLanes) RunColumns<1, kAdd>(m, at(from, j), start + j, at(to, j), total + j, n - j);
+}
+
+void RunningSums(index_t m, index_t n, Rows from, const float* start, bool add, Into to, float* total) {
+  return add ? RunRows<true>(m, n, from, start, to, total) : RunRows<false>(m, n, from, start, to, total);
+}
+
+// Knuth's sum of two.
+void AddExactly(index_t n, const float* from, float* sum, float* rest) {
+  for (index_t j = 0; j < n; j += kLanes) {
+    const V a = load_first(sum + j, n - j), b = hn::Add(load_first(from + j, n - j), load_first(rest + j, n - j));
+    const V s = hn::Add(a, b), of_b = hn::Sub(s, a);
+    store_first(s, sum + j, n - j);
+    store_first(hn::Add(hn::Sub(a, hn::Sub(s, of_b)), hn::Sub(b, of_b)), rest + j, n - j);
+  }
+}
+
 // Rows of 4 vectors stay in registers.
 void SoftmaxOfFour(index_t m, Rows from, V factor, Into to) {
   const F d;
@@ -406,6 +448,9 @@ ATTN_ROWS(row_dots, RowDots, (index_t m, index_t n, Rows from, const float* weig
 ATTN_ROWS(add_row_sums, AddRowSums, (index_t m, index_t n, Rows from, float* to), m, n, from, to)
 ATTN_ROWS(add_column_sums, AddColumnSums, (index_t m, index_t n, Rows from, float* to), m, n, from, to)
 ATTN_ROWS(raise_column_max, RaiseColumnMax, (index_t m, index_t n, Rows from, float* to), m, n, from, to)
+ATTN_ROWS(running_sums, RunningSums, (index_t m, index_t n, Rows from, const float* start, bool add, Into to, float* total), m, n,
+          from, start, add, to, total)
+ATTN_ROWS(add_exactly, AddExactly, (index_t n, const float* from, float* sum, float* rest), n, from, sum, rest)
 ATTN_ROWS(add_product, AddProduct, (index_t m, index_t n, index_t k, const double* a, Rows b, double* to), m, n, k, a, b, to)
 ATTN_ROWS(add_product, AddProductOfDoubles, (index_t m, index_t n, index_t k, const double* a, const double* b, double* to), m, n,
           k, a, b, to)

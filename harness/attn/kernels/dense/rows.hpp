@@ -36,6 +36,11 @@ void add_row_sums(index_t m, index_t n, Rows from, float* to);                  
 void add_column_sums(index_t m, index_t n, Rows from, float* to);                 // to[column] += sum of x
 void raise_column_max(index_t m, index_t n, Rows from, float* to);                // to[column] = max(itself, x)
 
+// Row i becomes the sum of rows 0..i of `from` and of start, added to what it holds if `add`; total[column] = the sum of all rows.
+void running_sums(index_t m, index_t n, Rows from, const float* start, bool add, Into to, float* total);
+// sum + rest, n numbers each, += from, without rounding twice: rest is what sum has no digits for.
+void add_exactly(index_t n, const float* from, float* sum, float* rest);
+
 // Where floats would round too much: to [m,n] += a [m,k] b [k,n] in doubles, without strides but for a b of floats.
 void add_product(index_t m, index_t n, index_t k, const double* a, Rows b, double* to);
 void add_product(index_t m, index_t n, index_t k, const double* a, const double* b, double* to);

@@ -67,11 +67,64 @@ TEST_CASE("activations are what they are called, on every shape, and on themselv
     Matrix to(m, n), small = random(m, n, 1e-3f, 3);
     kernels::exp(m, n, x.rows(), plus.data(), to.into());
     CHECK(worst(m, n, to, [&](index_t i, index_t j) { return std::exp(at(x, i, j) + row(i)); }) < 2e-6);
-    exp_minus_one(m, n, small.rows(), to.into());
-    CHECK(worst(
-              m, n, to, [&](index_t i, index_t j) { return std::expm1(at(small, i, j)); }, true) < 2e-7);
+    kernels::exp(m, n, x.rows(), to.into());
+    CHECK(worst(m, n, to, [&](index_t i, index_t j) { return std::exp(at(x, i, j)); }) < 2e-6);
     kernels::tanh(m, n, small.rows(), to.into());
     CHECK(worst(m, n, to, [&](index_t i, index_t j) { return std::tanh(at(small, i, j)); }) < 3e-7);  // digits kept near zero
+  });
+}
+
+TEST_CASE("gated_quotient divides, gates, and tells of divisors out of their range") {
+  on_every_isa_and_shape([](index_t m, index_t n) {
+    Matrix x = random(m, n, 2, 1), by = random(m, n, 1, 2), g = random(m, n, 2, 3), to(m, n);
+    for (index_t i = 0; i < m; ++i) {
+      for (index_t j = 0; j < n; ++j) by.at(i, j) = 0.5f + std::abs(by.at(i, j));
+    }
+    const auto run = [&] { return gated_quotient(m, n, x.rows(), by.rows(), g.rows(), 0.5f, 64.0f, to.into()); };
+    CHECK(run());
+    CHECK(worst(
+              m, n, to, [&](index_t i, index_t j) { return at(x, i, j) / at(by, i, j) * logistic(at(g, i, j)); }, true) < 4e-6);
+    for (const float edge : {0.5f, 64.0f}) {
+      by.at(m - 1, n - 1) = edge;
+      CHECK(run());
+    }
+    for (const float bad : {0.4999f, 64.01f, 0.0f, -1.0f, std::numeric_limits<float>::infinity(), unset}) {
+      by.at(m - 1, n - 1) = bad;
+      CHECK(!run());
+      by.at(m - 1, n - 1) = 1;
+      by.at(0, 0) = bad;
+      CHECK(!run());
+      by.at(0, 0) = 1;
+    }
+  });
+}
+
+TEST_CASE("mean_by_exp is a mean by softmax of key and bias, whatever their size") {
+  on_every_isa_and_shape([](index_t m, index_t n) {
+    Matrix v = random(m, n, 1, 2);
+    std::vector<float> to(static_cast<std::size_t>(n));
+    for (const float size : {1.0f, 100.0f, 1e5f}) {
+      Matrix k = random(m, n, size, 1);
+      const std::vector<float> bias = {size, -size, 0.5f};
+      for (const index_t first : {index_t{-1}, m / 2, m}) {
+        for (const bool shared : {false, true}) {
+          mean_by_exp(m, n, {k.rows(), shared, bias.data(), first, 3}, v.rows(), to.data());
+          for (index_t j = 0; j < n; ++j) {
+            const auto logit = [&](index_t i) {  // rounded as there
+              const bool biased = i >= first && i < first + 3;
+              return static_cast<double>(k.at(i, shared ? 0 : j) + (biased ? bias[static_cast<std::size_t>(i - first)] : 0.0f));
+            };
+            double top = logit(0), weights = 0, sum = 0;
+            for (index_t i = 1; i < m; ++i) top = std::max(top, logit(i));
+            for (index_t i = 0; i < m; ++i) {
+              weights += std::exp(logit(i) - top);
+              sum += std::exp(logit(i) - top) * at(v, i, j);
+            }
+            CHECK(std::abs(static_cast<double>(to[static_cast<std::size_t>(j)]) - sum / weights) < 3e-6);
+          }
+        }
+      }
+    }
   });
 }
 

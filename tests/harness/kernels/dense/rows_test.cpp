@@ -67,6 +67,47 @@ TEST_CASE("softmax_gradient: weights times what exceeds their mean of it") {
   });
 }
 
+TEST_CASE("running_sums: row by row, forwards and backwards, from a start, on themselves and on top of what is there") {
+  on_every_isa_and_shape([](index_t m, index_t n) {
+    Matrix x = random(m, n, 1, 1), to(m, n), self = x, sum = random(m, n, 1, 2), backwards(m, n);
+    const Matrix before = sum;
+    Matrix start = random(1, n, 1, 3), total(1, n);
+    running_sums(m, n, x.rows(), start.values.data(), false, to.into(), total.values.data());
+    running_sums(m, n, self.rows(), start.values.data(), false, self.into(), total.values.data());
+    running_sums(m, n, x.rows(), start.values.data(), true, sum.into(), total.values.data());
+    const Rows last{x.rows().data + (m - 1) * x.stride, -x.stride};
+    running_sums(m, n, last, start.values.data(), false, {backwards.into().data + (m - 1) * x.stride, -x.stride},
+                 total.values.data());
+    const auto expected = [&](index_t from, index_t to_row, index_t j) {
+      double all = 0;
+      for (index_t i = from; i <= to_row; ++i) all += at(x, i, j);
+      return all;
+    };
+    const auto forwards = [&](index_t i, index_t j) { return at(start, 0, j) + expected(0, i, j); };
+    CHECK(worst(m, n, to, forwards, true) < 1e-5);
+    CHECK(worst(m, n, self, forwards, true) < 1e-5);
+    Matrix old = before;
+    CHECK(worst(
+              m, n, sum, [&](index_t i, index_t j) { return at(old, i, j) + forwards(i, j); }, true) < 1e-5);
+    CHECK(worst(
+              m, n, backwards, [&](index_t i, index_t j) { return at(start, 0, j) + expected(i, m - 1, j); }, true) < 1e-5);
+    CHECK(worst(
+              1, n, total, [&](index_t, index_t j) { return expected(0, m - 1, j); }, true) < 1e-5);
+  });
+}
+
+TEST_CASE("add_exactly: a sum of a million loses no more than one rounding") {
+  on_every_isa([] {
+    for (const index_t n : {1, 16, 17}) {
+      Matrix from = random(1, n, 1, 1), sum(1, n), rest(1, n);
+      std::fill_n(sum.values.data(), n, 0.0f);
+      std::fill_n(rest.values.data(), n, 0.0f);
+      for (index_t i = 0; i < 1'000'000; ++i) add_exactly(n, from.values.data(), sum.values.data(), rest.values.data());
+      CHECK(worst(1, n, sum, [&](index_t, index_t j) { return 1e6 * at(from, 0, j); }) < 6.1e-8);
+    }
+  });
+}
+
 TEST_CASE("sums, maxima, transposes") {
   on_every_isa_and_shape([](index_t m, index_t n) {
     Matrix x = random(m, n, 1), turned(n, m), scaled(m, n);
