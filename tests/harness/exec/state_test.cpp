@@ -101,3 +101,16 @@ TEST_CASE("a state of other rows takes over the tokens that both have rows for")
   less.adopt(more);
   CHECK((less.length() == 7 && held(less) == std::vector<float>{6, 5}));
 }
+
+TEST_CASE("the first tokens that a state pins are taken over with the last ones") {
+  const auto pinned = [](index_t count) {
+    StateSpec spec = rows(count);
+    spec.pinned = 1;
+    return spec;
+  };
+  State few(pinned(4), 1), more(pinned(6), 1);
+  append(few, 6);
+  CHECK(held(few) == std::vector<float>{0, 4, 5, 3});
+  more.adopt(few);
+  CHECK(held(more) == std::vector<float>{0, 0, 0, 3, 4, 5});
+}
