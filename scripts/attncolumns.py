@@ -12,6 +12,8 @@ ASKED = {"variant": str, "options": str, "family": str, "exactness": str, "q_len
          "causal": float, "input": str, "threads": float, "isa": str, "status": str, "reason": str, "time_median_s": float,
          "unstable": float, "roof_fraction": float, "workspace_bytes": float, "parameter_bytes": float, "peak_rss_bytes": float,
          "meters_agree": float, "fid_skill": float, "samples_s": str, "command": str}
+# What they ask for where a file has it.
+LATER = {"step": float, "state_bytes": float}
 # The same of a training's, by the names used here.
 TRAIN = {"n": "n", "accuracy": "accuracy", "low": "accuracy_ci_low", "high": "accuracy_ci_high", "floor": "floor", "skill": "skill",
          "verdict": "verdict"}
@@ -76,9 +78,10 @@ def guessed(table):
     told = []
     for i, name in enumerate(names):
         number = name != "verdict" and (name in TRAIN.values() or bool(pd.to_numeric(table[name], errors="coerce").notna().any()))
-        if name in ASKED:
-            number = ASKED[name] is float
-        told.append({"name": name, "role": "key" if i < end and name not in described else "fact",
+        if name in ASKED | LATER:
+            number = (ASKED | LATER)[name] is float
+        says = bool((table[name] != "").any())  # a key of which nothing is told tells no two rows apart
+        told.append({"name": name, "role": "key" if i < end and says and name not in described else "fact",
                      "holds": "number" if number else "text"})
     return Columns(told)
 

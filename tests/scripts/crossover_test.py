@@ -64,8 +64,8 @@ class Planted(ScriptTest):
 
 
 class Decodes(ScriptTest):
-    def rows(self, **more):
-        return read(synthetic.write(self.folder / "steps.csv", synthetic.steps(**more))).rows
+    def rows(self, *given):
+        return read(synthetic.write(self.folder / "steps.csv", synthetic.steps(*given))).rows
 
     def test_a_crossover_is_of_the_context(self):
         found = {(r["name"], r["metric"]): r for r in crossovers(self.rows((512, 2048, 8192)), ["full"], draws=200)}
@@ -85,7 +85,7 @@ class Decodes(ScriptTest):
         self.assertEqual(full["memory_bytes"].to_dict(), {n: 2**16 + 4096 * n for n in (1024, 4096, 16384)})
 
     def test_steps_and_whole_problems_are_never_compared(self):
-        rows = [*synthetic.steps((1024, 2048)), *synthetic.zoo((1024, 2048), causal=(1,))]
+        rows = [*synthetic.steps((512, 2048)), *synthetic.zoo((256, 512, 1024, 2048), causal=(1,))]
         found = crossovers(read(synthetic.write(self.folder / "both.csv", rows)).rows, ["full"], ["time"], draws=200)
         self.assertEqual({r["axes"]["pass"] for r in found if r["name"] == "linear"}, {"forward", "decode"})
         times = {r["axes"]["pass"]: r["n_star"] for r in found if r["name"] == "linear"}

@@ -183,7 +183,7 @@ void CellRun::append() const {
 Status CellRun::go_cold() {
   constexpr index_t page = 4096;  // what lies in a page of its own takes the room of one in a cache
   index_t one = static_cast<index_t>(tensors_->memory.bytes());
-  if (decodes()) one = std::max(state_->bytes(), page * std::ssize(state_->spec().tensors));
+  if (decodes()) one = std::max({state_->bytes(), page * std::ssize(state_->spec().tensors), page});
   const index_t cache = last_level_cache_bytes(), copies = 4 * cache / one + 2;
   const Limits limits = read_limits();
   if (limits.memory_bytes && copies * one > *limits.memory_bytes)

@@ -125,7 +125,7 @@ void memory_columns(Columns& c) {
   c.number_if(
       {"state_bytes", "of a decode: what is kept of the context to answer its steps, of all sequences", "bytes", Role::measure,
        lower},
-      [](const Row& r) { return ran(r) && r.measurement.state_bytes > 0; },
+      [](const Row& r) { return ran(r) && r.cell.problem.pass == Pass::decode; },
       [](auto& r) -> auto& { return r.measurement.state_bytes; });
   const auto metered = [](const Row& r) { return ran(r) && r.measurement.peak_rss_bytes >= 0; };
   c.add(
