@@ -35,7 +35,7 @@ std::vector<Batch> batches(const Variant& variant) {
   };
   for (const bool causal : {false, true}) {
     add(150, Pass::forward, causal, {150, 1, 77, 41});
-    add(20, Pass::forward, causal, {150, 21, 77, 41});
+    add(40, Pass::forward, causal, {150, 41, 77, 53});
   }
   for (const index_t step : {1, 3}) {
     if (!variant.steps()) add(step, Pass::decode, true, {150, step, 77, 41});
