@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 PAGE = """\
-#include "attn/kernels/softmax/engine.hpp"
+#include "attn/kernels/softmax/attention.hpp"
 #include "attn/variant/variant.hpp"
 
 namespace attn {
@@ -20,6 +20,7 @@ namespace attn {
 //   Author et al. YEAR, arXiv:NUMBER, section S
 //   useful flops 2 pairs (D + Dv), pairs ~ N (2 reach + 1); no workspace that grows with N; exact for reach >= N - 1
 struct @Type@ {
+  using Engine = kernels::Attention;  // the harness asks it what layouts of keys it reads
   struct Options {
     index_t reach = 64;
   };
@@ -59,7 +60,7 @@ struct @Type@ {
 
  private:
   Options o_;
-  kernels::SoftmaxEngine engine_;
+  Engine engine_;
 };
 ATTN_VARIANT(@id@, @Type@)
 

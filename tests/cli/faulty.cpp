@@ -16,6 +16,9 @@
 namespace attn {
 
 struct Faulty {
+  struct Engine {
+    static constexpr bool reads_layouts = true;
+  };
   // clang-format off
   enum class How {
     // Seen by a sweep
@@ -23,7 +26,7 @@ struct Faulty {
     // Each breaks the property of --verify whose name it begins with, and no other
     agreement, output, bounds, bounds_before, bounds_inputs, bounds_scratch, repeat, threads, scratch, allocations,
     allocations_mmap, arena, arena_process, causality, heads, linearity, supports, gradient, backward, values,
-    values_leak, decode, splits, merge, cost, cost_flops
+    values_leak, decode, splits, merge, ragged, ragged_padding, pages, cost, cost_flops
   };
   struct Options {
     How how = How::none;
@@ -39,7 +42,8 @@ struct Faulty {
          {"allocations_mmap", How::allocations_mmap}, {"arena", How::arena}, {"arena_process", How::arena_process},
          {"causality", How::causality}, {"heads", How::heads}, {"linearity", How::linearity}, {"supports", How::supports},
          {"gradient", How::gradient}, {"backward", How::backward}, {"values", How::values}, {"values_leak", How::values_leak},
-         {"decode", How::decode}, {"splits", How::splits}, {"merge", How::merge}, {"cost", How::cost}, {"cost_flops", How::cost_flops}},
+         {"decode", How::decode}, {"splits", How::splits}, {"merge", How::merge}, {"ragged", How::ragged},
+         {"ragged_padding", How::ragged_padding}, {"pages", How::pages}, {"cost", How::cost}, {"cost_flops", How::cost_flops}},
         "what goes wrong");
   }
   // clang-format on
@@ -69,14 +73,19 @@ struct Faulty {
     if (how_ == How::supports && p.batch == 3) throw std::runtime_error("three batch items are too many");
   }
 
-  void run(const FloatArrays& a, const ParameterSet<float>&, Workspace& workspace) const {
+  void run(const Arrays& given, const ParameterSet<float>&, Workspace& workspace) const {
+    const FloatArrays a(given);
     before(a);
     const index_t last = how_ == How::forget ? p_.q_len - 1 : p_.q_len;
     for (index_t b = 0; b < p_.batch; ++b)
       for (index_t h = 0; h < p_.heads; ++h)
         for (index_t i = 0; i < last; ++i)
           for (index_t d = 0; d < p_.value_dim; ++d) {
-            const float v = a.v(b, h, i, d);
+            if (i >= length(given, b)) {
+              a.out(b, h, i, d) = how_ == How::ragged_padding ? value(given, b, h, i, d) : 0;
+              continue;
+            }
+            const float v = value(given, b, h, i, d);
             switch (how_) {
               case How::output: a.out(b, h, i, d) += v; break;
               case How::linearity: a.out(b, h, i, d) = std::fmin(std::fmax(v, -64.0f), 64.0f) + (std::isnan(v) ? v : 0); break;
@@ -84,17 +93,20 @@ struct Faulty {
               default: a.out(b, h, i, d) = v;
             }
           }
-    after(a, workspace);
+    if (how_ == How::ragged && !given.lengths.empty()) nudge(a.out(p_.batch - 1, 0, 0, 0));
+    if (given.layout.plain()) after(a, workspace);
   }
 
-  void absorb(const FloatArrays& a, const ParameterSet<float>&, const State& state, Workspace&) const {
+  void absorb(const Arrays& given, const ParameterSet<float>&, const State& state, Workspace&) const {
+    const FloatArrays a(given);
     const auto last = state["v"].f32_out<3>();
     const index_t t = how_ == How::splits ? 0 : a.v.extent(2) - 1;
     for (index_t b = 0; b < p_.batch; ++b)
       for (index_t h = 0; h < p_.heads; ++h)
         for (index_t d = 0; d < p_.value_dim; ++d) last(b, h, d) = a.v(b, h, t, d);
   }
-  void answer(const FloatArrays& a, const ParameterSet<float>&, const State& state, Workspace&) const {
+  void answer(const Arrays& given, const ParameterSet<float>&, const State& state, Workspace&) const {
+    const FloatArrays a(given);
     const auto last = state["v"].f32<3>();
     for (index_t b = 0; b < p_.batch; ++b)
       for (index_t h = 0; h < p_.heads; ++h)
@@ -108,7 +120,8 @@ struct Faulty {
         for (index_t d = 0; d < p_.value_dim; ++d) to(b, h, d) = from(b, h, d) + (how_ == How::merge ? 0.5f : 0);
   }
 
-  void backward(const FloatArrays&, const ParameterSet<float>&, const FloatGradients& g, Workspace&) const {
+  void backward(const Arrays&, const ParameterSet<float>&, const Gradients& given, Workspace&) const {
+    const FloatGradients g(given);
     for_each(g.d_q, [](float& x) { x = 0; });
     for_each(g.d_k, [](float& x) { x = 0; });
     for (index_t batch = 0; batch < p_.batch; ++batch)
@@ -122,6 +135,17 @@ struct Faulty {
   }
 
  private:
+  index_t length(const Arrays& a, index_t b) const {
+    return a.lengths.empty() ? p_.kv_len : a.lengths[static_cast<std::size_t>(b)];
+  }
+  float value(const Arrays& a, index_t b, index_t h, index_t i, index_t d) const {
+    const KeyLayout& layout = a.layout;
+    const auto v = a.v.f32();
+    if (layout.pages == nullptr) return v(b, h, i, d);
+    const index_t page = how_ == How::pages ? i / layout.page_rows : layout.pages[b * layout.pages_stride + i / layout.page_rows];
+    return *(&v(b, h, layout.row(i), d) + page * layout.v_page_stride);
+  }
+
   static std::atomic<int>& plans_made() {
     static std::atomic<int> made{0};
     return made;
@@ -189,7 +213,7 @@ struct Faulty {
         if (p_.q_len == 500) first += 0.5f;
         break;
       case How::repeat:
-        if (plan_number_ % 2 == 1) nudge(first);
+        if (plan_number_ % 2 == 1 && p_.q_len == 63) nudge(first);
         break;
       case How::threads:
         if (threads_ == 1) first += 0.5f;
@@ -198,10 +222,10 @@ struct Faulty {
       case How::values_leak: first += 0 * a.v(p_.batch - 1, p_.heads - 1, 3 / p_.value_dim % p_.q_len, 3 % p_.value_dim); break;
       case How::scratch: first += workspace.shared(scratch_)[0]; break;
       case How::causality:
-        if (p_.causal && last > 0 && a.v(0, 0, last, 0) > 0) nudge(first);
+        if (p_.causal && p_.q_len == 63 && a.v(0, 0, last, 0) > 0) nudge(first);
         break;
       case How::heads:
-        if (!p_.causal && a.v(p_.batch - 1, p_.heads - 1, last, 0) > 0 && p_.batch * p_.heads > 1) nudge(first);
+        if (!p_.causal && p_.q_len == 63 && a.v(p_.batch - 1, p_.heads - 1, last, 0) > 0) nudge(first);
         break;
       default: break;
     }

@@ -71,3 +71,24 @@ TEST_CASE("bigbird: a table may name the blocks that there are, or none, and not
     CHECK(status.reason() == "element 7 is no whole number from -1 to 9");
   }
 }
+
+TEST_CASE("bigbird: bytes count the keys that are seen, random blocks as if no two heads drew the same") {
+  check_bytes("bigbird:block=7,random=0");
+  Problem p = problem(1, 4, true);
+  p.kv_len = 200;
+  CHECK(variant("bigbird:block=7,random=2")->cost(p).bytes == tensor_bytes(p) - 4.0 * 8 * 2 * (200 - (5 * 7 - 3)));
+}
+
+TEST_CASE("bigbird: a decode keeps the first block and two, or all where blocks are drawn") {
+  CHECK(state_rows("bigbird:block=7,random=0", 1000, 2) == 7 + 14 + 1);
+  CHECK(state_rows("bigbird:block=7,random=1", 1000) == 1000);
+}
+
+TEST_CASE("bigbird: a causal row does not depend on where its sequence ends") {
+  const Problem longer = problem(96, 16, true), shorter = problem(83, 16, true);
+  const auto v = variant("bigbird:block=8,random=2");
+  const ParameterSet<float> parameters = make_parameters(v->parameters(longer), 1);
+  const Qkv in = arrays(longer);
+  const Qkv first{slice(in.q, 2, 0, 83), slice(in.k, 2, 0, 83), slice(in.v, 2, 0, 83)};
+  check_equal(run(*v, shorter, first, {.parameters = &parameters}), slice(run(*v, longer, in, {.parameters = &parameters}), 2, 0, 83));
+}

@@ -28,3 +28,12 @@ TEST_CASE("blockwise: conforms with odd blocks") {
 }
 
 TEST_CASE("blockwise: the pair count is the definition's") { check_pair_count("blockwise:block=13,before=2,after=1"); }
+
+TEST_CASE("blockwise: bytes count the keys that are seen") {
+  check_bytes("blockwise:block=7,before=2,after=1");
+  check_bytes("blockwise:block=100,before=0,after=0");
+}
+
+TEST_CASE("blockwise: a decode keeps its block and those before in reach") {
+  CHECK(state_rows("blockwise:block=7,before=2,after=1", 1000, 3) == 21 + 2);
+}

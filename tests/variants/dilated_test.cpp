@@ -26,3 +26,11 @@ TEST_CASE("dilated: the pair count is the definition's") {
   check_pair_count("dilated:window=3,step=5");
   check_pair_count("dilated:window=100,step=7");
 }
+
+TEST_CASE("dilated: bytes count the keys that are seen") {
+  check_bytes("dilated:window=3,step=5");
+  check_bytes("dilated:window=1000,step=2");
+  check_bytes("dilated:window=2,step=1000");
+}
+
+TEST_CASE("dilated: a decode keeps its window with what lies between") { CHECK(state_rows("dilated:window=3,step=5", 1000, 2) == 17); }

@@ -31,3 +31,8 @@ TEST_CASE("fixed: the pair count is the definition's") {
   check_pair_count("fixed:block=7,summary=2");
   check_pair_count("fixed:block=24,summary=5");
 }
+
+TEST_CASE("fixed: bytes count the keys that are seen") {
+  check_bytes("fixed:block=10,summary=3");
+  check_bytes("fixed:block=1000,summary=1");
+}

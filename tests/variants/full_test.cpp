@@ -59,3 +59,5 @@ TEST_CASE("full: with more queries than keys the early causal rows see nothing a
 }
 
 TEST_CASE("full: the pair count is the definition's") { check_pair_count("full"); }
+
+TEST_CASE("full: bytes count the keys that are seen") { check_bytes("full"); }

@@ -28,3 +28,14 @@ TEST_CASE("global: the pair count is the definition's") {
   check_pair_count("global:tokens=3");
   check_pair_count("global:tokens=0,positions=4/17/150");
 }
+
+TEST_CASE("global: bytes count the keys that are seen") {
+  check_bytes("global:tokens=5");
+  check_bytes("global:tokens=0,positions=4/17/60/76");
+}
+
+TEST_CASE("global: a decode keeps the tokens up to the last global one") {
+  CHECK(state_rows("global:tokens=5", 1000) == 5);
+  CHECK(state_rows("global:tokens=5,positions=17", 1000) == 18);
+  CHECK(state_rows("global:tokens=0", 1000) == 1000);
+}

@@ -49,3 +49,15 @@ TEST_CASE("local: the pair count is the definition's") {
   check_pair_count("local:left=7,right=2");
   check_pair_count("local:left=7,right=2,sinks=11");
 }
+
+TEST_CASE("local: bytes count the keys that are seen") {
+  check_bytes("local:left=7,right=2");
+  check_bytes("local:left=7,right=2,sinks=11");
+  check_bytes("local:left=0,right=0,sinks=200");
+}
+
+TEST_CASE("local: a decode keeps its window and the sinks, and as much more as a step has tokens") {
+  CHECK(state_rows("local:left=7,right=2", 1000) == 8);
+  CHECK(state_rows("local:left=7,right=2,sinks=11", 1000, 4) == 11 + 8 + 3);
+  CHECK(state_rows("local:left=7,right=2,sinks=11", 15) == 15);
+}

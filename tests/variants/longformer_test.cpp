@@ -35,3 +35,13 @@ TEST_CASE("longformer: the pair count is the definition's") {
   check_pair_count("longformer:window=5,tokens=3,positions=20");
   check_pair_count("longformer:window=5,dilation=4,dilated_heads=1,tokens=3,positions=20");
 }
+
+TEST_CASE("longformer: bytes count the keys that are seen") {
+  check_bytes("longformer:window=4,tokens=3");
+  check_bytes("longformer:window=4,dilation=3,dilated_heads=1,tokens=1,positions=9/60");
+}
+
+TEST_CASE("longformer: a decode keeps its widest window, and the tokens up to the last global one") {
+  CHECK(state_rows("longformer:window=4,tokens=3", 1000, 2) == 3 + 5 + 1);
+  CHECK(state_rows("longformer:window=4,dilation=3,dilated_heads=1,tokens=3,positions=9", 1000) == 10 + 13);
+}

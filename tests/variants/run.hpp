@@ -108,8 +108,8 @@ inline double pairs_of_head(std::string_view name, const Problem& p) {
   return variant(name)->cost(p).exps / static_cast<double>(p.batch * p.heads);
 }
 
-// Pairs counted on the definition itself: with V the identity, weights show which pairs are nonzero. kv_len <= 256.
-inline double pairs_by_definition(std::string_view name, Problem p) {
+// The matrix of weights, [B,H,N,M]: of keys and queries that are zero, and with V the identity. kv_len <= 256.
+inline Tensor<double> weights_by_definition(std::string_view name, Problem p) {
   p.value_dim = p.kv_len;
   const auto v = variant(name);
   Values<double> in{zeros<double>({p.batch, p.heads, p.q_len, p.head_dim}),
@@ -117,20 +117,67 @@ inline double pairs_by_definition(std::string_view name, Problem p) {
                     broadcast_to(identity<double>(p.kv_len), {p.batch, p.kv_heads, p.kv_len, p.kv_len}),
                     {}};
   for (index_t i = 0; i < p.q_len; ++i) in.position.push_back(p.query_position(i));
-  const Tensor<double> weights = v->definition(p, in, widen(make_parameters(v->parameters(p), 1)));
+  return v->definition(p, in, widen(make_parameters(v->parameters(p), 1)));
+}
+
+// Which pairs count is counted on the definition itself.
+inline double pairs_by_definition(std::string_view name, const Problem& p) {
+  const Tensor<double> weights = weights_by_definition(name, p);
   double pairs = 0;
   for (index_t i = 0; i < weights.size(); ++i) pairs += weights.data()[i] > 0;
   return pairs / static_cast<double>(p.batch * p.heads);
 }
 
-inline void check_pair_count(std::string_view name) {
-  for (const index_t n : {1, 5, 64, 129, 200}) {
-    for (const bool causal : {false, true}) {
-      const Problem p = problem(n, 4, causal);
-      INFO(name << " at " << to_string(p));
-      if (variant(name)->supports(p)) CHECK(pairs_of_head(name, p) == pairs_by_definition(name, p));
+// Keys of all kv heads that some query sees.
+inline index_t keys_by_definition(std::string_view name, const Problem& p) {
+  const Tensor<double> weights = weights_by_definition(name, p);
+  index_t keys = 0;
+  for (index_t kv_head = 0; kv_head < p.kv_heads; ++kv_head) {
+    for (index_t j = 0; j < p.kv_len; ++j) {
+      bool seen = false;
+      for (index_t h = 0; h < p.heads; ++h)
+        for (index_t i = 0; i < p.q_len; ++i) seen = seen || (p.kv_head(h) == kv_head && weights(0, h, i, j) > 0);
+      keys += seen;
     }
   }
+  return keys;
+}
+
+inline void check_pair_count(std::string_view name) {
+  for (const index_t n : {1, 5, 64, 129, 200}) {
+    for (const index_t keys : {n, index_t{77}, index_t{201}}) {
+      for (const bool causal : {false, true}) {
+        Problem p = problem(n, 4, causal);
+        p.kv_len = keys;
+        INFO(name << " at " << to_string(p));
+        if (variant(name)->supports(p)) CHECK(pairs_of_head(name, p) == pairs_by_definition(name, p));
+      }
+    }
+  }
+}
+
+// The cost's bytes: of self-attention those of all tensors, else of the keys that some query sees.
+inline void check_bytes(std::string_view name) {
+  for (const index_t n : {1, 3, 40, 77, 90}) {
+    for (const bool causal : {false, true}) {
+      Problem p = problem(n, 4, causal, 4);
+      p.kv_len = 77;
+      p.kv_heads = 2;
+      if (!variant(name)->supports(p)) p.kv_heads = 4;
+      if (!variant(name)->supports(p)) continue;
+      const index_t unread = p.self_attention() ? 0 : p.kv_heads * p.kv_len - keys_by_definition(name, p);
+      INFO(name << " at " << to_string(p));
+      CHECK(variant(name)->cost(p).bytes == tensor_bytes(p) - static_cast<double>(unread * 4 * (p.head_dim + p.value_dim)));
+    }
+  }
+}
+
+// The bytes of a sequence's state in a decode of steps of `step` tokens.
+inline index_t state_rows(std::string_view name, index_t context, index_t step = 1) {
+  Problem p = problem(context, 16, true);
+  p.q_len = step;
+  p.pass = Pass::decode;
+  return variant(name)->state(p).rows();
 }
 
 }  // namespace attn::test

@@ -26,3 +26,5 @@ TEST_CASE("softmax1: by hand, and far from zero") {
   in.k = Tensor<float>({1, 1, 2, 1}, {-1, -1});
   CHECK(run("softmax1", p, in)(0, 0, 1, 0) == 0);
 }
+
+TEST_CASE("softmax1: bytes count the keys that are seen") { check_bytes("softmax1"); }

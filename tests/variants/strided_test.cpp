@@ -31,3 +31,9 @@ TEST_CASE("strided: the pair count is the definition's") {
   check_pair_count("strided:stride=7");
   check_pair_count("strided:stride=16,heads=split");
 }
+
+TEST_CASE("strided: bytes count the keys that are seen") {
+  check_bytes("strided:stride=7");
+  check_bytes("strided:stride=16,heads=split");
+  check_bytes("strided:stride=1000");
+}

@@ -77,9 +77,7 @@ struct Global {
   // Every row sees the global keys; the few global rows are then done again, with all keys.
   void run(const Arrays& a, const ParameterSet<float>&, Workspace& workspace) const {
     columns_.run(a, workspace, global_columns());
-    if (keys_.empty()) return;
-    own_rows_.list(a.lengths, workspace);
-    rows_.run(a, workspace, own_rows_.in(workspace), kernels::all_keys);
+    if (own_rows_.list(a.lengths, workspace)) rows_.run(a, workspace, own_rows_.in(workspace), kernels::all_keys);
   }
   void backward(const Arrays& a, const ParameterSet<float>&, const Gradients& g, Workspace& workspace) const {
     kernels::EngineGradients gradients{a, g};

@@ -119,8 +119,7 @@ struct Longformer {
     };
     if (dense_heads_ > 0) window_.run(of_heads(0, dense_heads_), workspace, window_keys());
     if (dense_heads_ < p_.heads) dilated_.run(of_heads(dense_heads_, p_.heads - dense_heads_), workspace, dilated_keys());
-    own_rows_.list(a.lengths, workspace);
-    if (!globals_.empty()) rows_.run(a, workspace, own_rows_.in(workspace), kernels::all_keys);
+    if (own_rows_.list(a.lengths, workspace)) rows_.run(a, workspace, own_rows_.in(workspace), kernels::all_keys);
   }
   void backward(const Arrays& a, const ParameterSet<float>&, const Gradients& g, Workspace& workspace) const {
     const auto global_rows = own_rows_.in(workspace);

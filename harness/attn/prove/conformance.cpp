@@ -38,6 +38,8 @@ const std::vector<Entry>& entries() {
       {{"decode", "step t of a decode gives row t of the causal definition"}, &Checker::decode},
       {{"splits", "a state takes its tokens in any split"}, &Checker::splits},
       {{"merge", "states of neighbouring stretches merge, in any order, to that of both"}, &Checker::merge},
+      {{"ragged", "a sequence of a ragged batch has the bits that it has alone, and padding is never read"}, &Checker::ragged},
+      {{"pages", "keys in pages give the bits of keys in a row"}, &Checker::pages},
       {{"cost", "time grows with N as the declared cost does", true}, &Checker::cost},
   };
   return list;

@@ -1,5 +1,6 @@
 // What tries the properties of conformance.hpp on one variant: its methods stand by what they try in conformance_run.cpp (runs and
-// their memory), conformance_meaning.cpp (what the outputs are), conformance_gradient.cpp, conformance_state.cpp and conformance_cost.cpp.
+// their memory), conformance_meaning.cpp (what the outputs are), conformance_gradient.cpp, conformance_state.cpp,
+// conformance_layouts.cpp and conformance_cost.cpp.
 #pragma once
 
 #include <limits>
@@ -62,6 +63,10 @@ class Checker {
   void decode();
   void splits();
   void merge();
+
+  // Lengths and layouts.
+  void ragged();
+  void pages();
 
   // The clock.
   void cost();

@@ -13,7 +13,7 @@ namespace {
 constexpr index_t few_rows = 64;
 
 // Self-attention is left to the softmax engine however short it is, so that a short sequence of a ragged batch is computed as it is
-// alone.
+// alone. (One of as many keys as queries, in a batch of few queries and more keys that are no steps, is not.)
 bool has_few_rows(const Problem& p, const EngineOptions& options) {
   if (p.pass == Pass::forward_backward || options.queries.kind == QueryBlocks::Kind::listed) return false;
   if (p.self_attention() && p.pass != Pass::decode) return false;

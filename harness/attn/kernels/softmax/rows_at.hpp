@@ -20,8 +20,9 @@ class RowsAt {
     rows_ = plan.shared<std::int32_t>(problem.batch * stride_);
   }
 
-  // Before a run. `lengths`: of the sequences, where they differ (Arrays::lengths).
-  void list(std::span<const index_t> lengths, const Workspace& workspace) const {
+  // Before a run: whether there are any. `lengths`: of the sequences, where they differ (Arrays::lengths).
+  bool list(std::span<const index_t> lengths, const Workspace& workspace) const {
+    bool any = false;
     for (index_t batch = 0; batch < problem_.batch; ++batch) {
       Problem own = problem_;
       if (!lengths.empty()) own = problem_.sequence(lengths[static_cast<std::size_t>(batch)]);
@@ -32,7 +33,9 @@ class RowsAt {
         if (row >= 0 && row < own.q_len) *end++ = static_cast<std::int32_t>(row);
       }
       rows[0] = static_cast<std::int32_t>(end - rows - 1);
+      any = any || rows[0] > 0;
     }
+    return any;
   }
 
   // A RowSchedule of what was listed.

@@ -112,7 +112,7 @@ TEST_CASE("attention: a sequence of a ragged batch has the bits that it has alon
   prefill.batch = 4;
   check_alone(prefill, {900, 1, 411, 100}, {}, all_keys);
   check_alone(prefill, {900, 30, 412, 0}, {.keys_per_query = 71}, window);
-  for (const index_t queries : {1, 20}) {
+  for (const index_t queries : {1, 20, 40}) {
     Problem step = problem(4, 2, queries, 2000, Pass::decode);
     step.batch = 3;
     check_alone(step, {2000, queries, 700}, {}, all_keys);
