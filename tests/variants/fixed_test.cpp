@@ -32,6 +32,12 @@ TEST_CASE("fixed: the pair count is the definition's") {
   check_pair_count("fixed:block=24,summary=5");
 }
 
+TEST_CASE("fixed: a decode keeps its block and the summaries of those before") {
+  CHECK(state_rows("fixed:block=10,summary=3", 1001, 2) == 101 * 3 + 10 + 1);
+  CHECK(state_rows("fixed:block=10,summary=0", 1001) == 10);
+  CHECK(state_rows("fixed:block=10,summary=10", 1001) == 1001);
+}
+
 TEST_CASE("fixed: bytes count the keys that are seen") {
   check_bytes("fixed:block=10,summary=3");
   check_bytes("fixed:block=1000,summary=1");

@@ -55,6 +55,11 @@ struct Fixed {
                         });
   }
 
+  // A block and the summaries of those before.
+  static StateSpec state(const Problem& p, const Options& o) {
+    return p.causal ? kept_summaries(p, std::min(o.block, p.kv_len), o.block, o.summary) : kept_tokens(p, p.kv_len);
+  }
+
   template <class T>
   static Tensor<T> definition(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>&) {
     return softmax_attention(

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <string>
 #include <string_view>
@@ -131,9 +132,10 @@ class NamedArrays {
 
 // Where the keys of a sequence lie. By default key p is row p of its kv head.
 struct KeyLayout {
-  // The first `pinned` keys are the first rows; key p of the others is row pinned + (p - pinned) % ring: of a longer sequence the last
-  // `ring` keys.
+  // A ring: of the keys that do not last, the last `ring` that came. Those that last have the `pinned` rows before it: the first keys
+  // or, with a `block`, the last `summary` keys of each `block`.
   index_t pinned = 0, ring = 0;
+  index_t block = 0, summary = 0;
   // Key p is row p % page_rows of page pages[b * pages_stride + p / page_rows], which begins so many elements after the kv head's
   // first in K and V. The caller sees to it that pages lie in the arrays.
   const std::int32_t* pages = nullptr;
@@ -141,11 +143,26 @@ struct KeyLayout {
   index_t k_page_stride = 0, v_page_stride = 0;
 
   bool plain() const { return ring == 0 && pages == nullptr; }
+  bool lasts(index_t key) const { return block == 0 ? key < pinned : key % block >= block - summary; }
   // Of its kv head, or of its page.
   index_t row(index_t key) const {
     if (pages != nullptr) return key % page_rows;
-    return ring == 0 || key < pinned ? key : pinned + (key - pinned) % ring;
+    if (ring == 0) return key;
+    if (!lasts(key)) return pinned + ring_row(key);
+    return block == 0 ? key : key / block * summary + key % block - (block - summary);
   }
+  // How many of the keys key, key + step, ... surely lie that far apart: the first does.
+  index_t evenly(index_t key, index_t step) const {
+    const auto until = [&](index_t end) { return (end + step - 1) / step; };
+    if (pages != nullptr) return until(page_rows - key % page_rows);
+    if (ring == 0) return std::numeric_limits<index_t>::max();
+    if (block == 0) return until(lasts(key) ? pinned - key : ring - ring_row(key));
+    const index_t in_block = key % block, ends = block - summary;
+    return in_block >= ends ? until(block - in_block) : std::min(until(ends - in_block), until(ring - ring_row(key)));
+  }
+
+ private:
+  index_t ring_row(index_t key) const { return (block == 0 ? key - pinned : key) % ring; }
 };
 
 // What a run reads and writes. The last stride is 1, the others are free.

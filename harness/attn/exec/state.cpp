@@ -19,15 +19,12 @@ const Array& named(const Arrays& tokens, std::string_view name) {
 }
 
 // The first `count` rows of one head, whose tokens stand from position `first` on, into those that the layout has for them.
-void append_rows(const View<const float, 2>& from, index_t count, index_t first, index_t pinned, const View<float, 2>& to) {
-  const index_t ring = to.extent(0) - pinned;
-  const KeyLayout layout{.pinned = pinned, .ring = ring};
-  const auto keep = [&](index_t t) {
+void append_rows(const View<const float, 2>& from, index_t count, index_t first, const KeyLayout& layout,
+                 const View<float, 2>& to) {
+  for (index_t t = 0; t < count; ++t) {
+    if (t < count - layout.ring && !layout.lasts(first + t)) continue;
     std::memcpy(to.row(layout.row(first + t)), from.row(t), static_cast<std::size_t>(from.extent(1)) * sizeof(float));
-  };
-  const index_t pins = std::clamp<index_t>(pinned - first, 0, count);
-  for (index_t t = 0; t < pins; ++t) keep(t);
-  for (index_t t = std::max(pins, count - ring); t < count; ++t) keep(t);
+  }
 }
 
 }  // namespace
@@ -95,7 +92,7 @@ void State::append(const Arrays& tokens) {
     for (const StateTensor& tensor : spec_.tensors) {
       const auto from = named(tokens, tensor.name).f32()[batch];
       const auto to = (*this)[tensor.name].f32_out()[batch];
-      for (index_t h = 0; h < to.extent(0); ++h) append_rows(from[h], count, start_ + lengths_[b], spec_.pinned, to[h]);
+      for (index_t h = 0; h < to.extent(0); ++h) append_rows(from[h], count, start_ + lengths_[b], spec_.layout(), to[h]);
     }
     lengths_[b] += count;
   }
@@ -109,8 +106,7 @@ Arrays State::asked_by(const Arrays& queries) const {
   if (const Array* v = find("v")) all.v = *v;
   all.lengths = lengths_;
   // Until they are overwritten, rows are tokens.
-  if (length_ > spec_.rows() && spec_.rows() > spec_.pinned)
-    all.layout = {.pinned = spec_.pinned, .ring = spec_.rows() - spec_.pinned};
+  if (length_ > spec_.rows() || spec_.block > 0) all.layout = spec_.layout();
   return all;
 }
 
@@ -118,12 +114,9 @@ void State::adopt(const State& other) {
   ATTN_ASSERT(spec_.of_tokens && other.spec_.of_tokens && batch_ == other.batch_ && start_ == 0 && other.start_ == 0);
   length_ = other.length_;
   lengths_ = other.lengths_;
-  const auto layout = [](const State& state) {
-    return KeyLayout{.pinned = state.spec_.pinned, .ring = state.spec_.rows() - state.spec_.pinned};
-  };
-  const KeyLayout theirs = layout(other), ours = layout(*this);
+  const KeyLayout theirs = other.spec_.layout(), ours = spec_.layout();
   const auto keeps = [](const KeyLayout& l, index_t position, index_t length) {
-    return position < l.pinned || position >= length - l.ring;
+    return l.lasts(position) || position >= length - l.ring;
   };
   for (const StateTensor& tensor : spec_.tensors) {
     const auto from = other[tensor.name].f32_out(), to = (*this)[tensor.name].f32_out();

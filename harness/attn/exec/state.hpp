@@ -21,13 +21,14 @@ struct StateTensor {
 
 struct StateSpec {
   std::vector<StateTensor> tensors;
-  // The tensors are rows of tokens as they came, [kv_heads, rows, width] each and named k, v or x after what they hold. The first
-  // `pinned` tokens keep the first rows; in the others stand the last tokens, that at position p in row
-  // pinned + (p - pinned) % (rows - pinned). Without others, later tokens are not kept.
+  // The tensors are rows of tokens as they came, [kv_heads, rows, width] each and named k, v or x after what they hold: a ring, and
+  // before it `pinned` rows of tokens that last (KeyLayout). Without a ring, other tokens are not kept.
   bool of_tokens = false;
   index_t pinned = 0;
+  index_t block = 0, summary = 0;
 
   index_t rows() const { return of_tokens ? tensors.front().extents[1] : 0; }
+  KeyLayout layout() const { return {.pinned = pinned, .ring = rows() - pinned, .block = block, .summary = summary}; }
   index_t bytes() const;  // of one sequence
 };
 

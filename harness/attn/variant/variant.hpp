@@ -160,6 +160,12 @@ class SeenKeys {
 inline StateSpec kept_tokens(const Problem& p, index_t rows, index_t pinned = 0) {
   return kept_tokens(p, Reads::qkv, rows, pinned);
 }
+// Likewise those of the last `summary` tokens of each `block`.
+inline StateSpec kept_summaries(const Problem& p, index_t rows, index_t block, index_t summary) {
+  StateSpec spec = kept_tokens(p, rows, ceil_div(p.kv_len, block) * summary);
+  if (spec.rows() < p.kv_len && summary > 0) spec.block = block, spec.summary = summary;
+  return spec;
+}
 // The last `rows` rows of x in their order, zeros where no token has come yet; in `absorb`: moves up, with the new ones last.
 inline StateSpec last_rows(const Problem& p, index_t rows) {
   return {{{.name = "x", .extents = {p.heads, std::min(rows, p.kv_len), p.head_dim}}}};

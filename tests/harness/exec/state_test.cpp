@@ -102,6 +102,24 @@ TEST_CASE("a state of other rows takes over the tokens that both have rows for")
   CHECK((less.length() == 7 && held(less) == std::vector<float>{6, 5}));
 }
 
+TEST_CASE("the last tokens of each block may last, and the others go round in a ring") {
+  StateSpec spec = rows(3 * 2 + 4);
+  spec.pinned = 6, spec.block = 5, spec.summary = 2;
+  State state(spec, 1);
+  append(state, 9);
+  CHECK(held(state) == std::vector<float>{3, 4, 8, 0, 0, 0, 0, 5, 6, 7});
+  append(state, 4);
+  CHECK(held(state) == std::vector<float>{3, 4, 8, 9, 0, 0, 12, 5, 10, 11});
+  const KeyLayout layout = spec.layout();
+  for (index_t key = 0; key < 15; ++key) {
+    for (const index_t step : {1, 2, 3}) {
+      const index_t evenly = layout.evenly(key, step);
+      REQUIRE(evenly >= 1);
+      for (index_t e = 0; e < evenly; ++e) REQUIRE(layout.row(key + e * step) == layout.row(key) + e * step);
+    }
+  }
+}
+
 TEST_CASE("the first tokens that a state pins are taken over with the last ones") {
   const auto pinned = [](index_t count) {
     StateSpec spec = rows(count);

@@ -129,21 +129,13 @@ bool KeyWalk::seen_by_all(const KeyRun& run, index_t low, index_t high) const {
 void KeyWalk::point(KeyBlock& block, index_t position, index_t step, index_t count) const {
   auto n = static_cast<std::size_t>(block.count);
   while (count > 0) {
-    // As many as lie evenly.
+    const KeyLayout& layout = keys_.layout;
     const std::byte *k = keys_.k, *v = keys_.v;
-    index_t row = position, here = count;
-    if (keys_.pages != nullptr) {
-      const std::int32_t page = keys_.pages[position / keys_.page_rows];
-      row = position % keys_.page_rows;
-      here = std::min(count, ceil_div(keys_.page_rows - row, step));
-      k += page * keys_.k_page_stride, v += page * keys_.v_page_stride;
-    } else if (keys_.ring > 0 && position >= keys_.pinned) {
-      const index_t in_ring = (position - keys_.pinned) % keys_.ring;
-      row = keys_.pinned + in_ring;
-      here = std::min(count, ceil_div(keys_.ring - in_ring, step));
-    } else if (keys_.ring > 0) {
-      here = std::min(count, ceil_div(keys_.pinned - position, step));
+    if (layout.pages != nullptr) {
+      const std::int32_t page = layout.pages[position / layout.page_rows];
+      k += page * layout.k_page_stride, v += page * layout.v_page_stride;
     }
+    const index_t row = layout.row(position), here = std::min(count, layout.evenly(position, step));
     k += row * keys_.k_stride, v += row * keys_.v_stride;
     const index_t k_step = step * keys_.k_stride, v_step = step * keys_.v_stride;
     for (index_t j = 0; j < here; ++j, ++n) block.k[n] = k + j * k_step, block.v[n] = v + j * v_step;

@@ -6,7 +6,7 @@
 #include <cstddef>
 #include <span>
 
-#include "attn/core/dtype.hpp"
+#include "attn/core/array.hpp"
 #include "attn/kernels/softmax/keys.hpp"
 
 namespace attn::kernels {
@@ -45,14 +45,13 @@ struct KeyBlocks {
   const KeyBlock& later;
 };
 
-// Where the key and the value of a position lie, in bytes from `k` and `v`. A row of a page table, or a ring, where set.
+// Where the keys and values of a sequence lie, from `k` and `v` on: strides in bytes, those of the layout too, whose pages are the
+// sequence's.
 struct KeyRows {
   const std::byte* k = nullptr;
   const std::byte* v = nullptr;
   index_t k_stride = 0, v_stride = 0;
-  index_t pinned = 0, ring = 0;
-  const std::int32_t* pages = nullptr;
-  index_t page_rows = 0, k_page_stride = 0, v_page_stride = 0;
+  KeyLayout layout = {};
 };
 
 // A list as spans: runs without numbers and ends that stick out, of keys that some query sees. Returns how many.

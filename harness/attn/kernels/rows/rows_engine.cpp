@@ -182,17 +182,15 @@ class RowsEngine::Run {
     const index_t kv_head = e_.problem_.kv_head(item.head);
     const auto k = arrays_.k[item.batch][kv_head];
     const auto v = arrays_.v[item.batch][kv_head];
-    const KeyLayout& layout = arrays_.layout;
-    return {.k = bytes_at(k.data_handle()),
-            .v = bytes_at(v.data_handle()),
-            .k_stride = k.stride(0) * float_bytes,
-            .v_stride = v.stride(0) * float_bytes,
-            .pinned = layout.pinned,
-            .ring = layout.ring,
-            .pages = layout.pages != nullptr ? layout.pages + item.batch * layout.pages_stride : nullptr,
-            .page_rows = layout.page_rows,
-            .k_page_stride = layout.k_page_stride * float_bytes,
-            .v_page_stride = layout.v_page_stride * float_bytes};
+    KeyRows rows{.k = bytes_at(k.data_handle()),
+                 .v = bytes_at(v.data_handle()),
+                 .k_stride = k.stride(0) * float_bytes,
+                 .v_stride = v.stride(0) * float_bytes,
+                 .layout = arrays_.layout};
+    rows.layout.k_page_stride *= float_bytes;
+    rows.layout.v_page_stride *= float_bytes;
+    if (rows.layout.pages != nullptr) rows.layout.pages += item.batch * rows.layout.pages_stride;
+    return rows;
   }
 
   float* part_state(index_t item, index_t part) const {
