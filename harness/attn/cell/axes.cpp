@@ -307,9 +307,9 @@ std::vector<Axis> setting_axes() {
               {.name = "cache",
                .flag = "cache",
                .doc = "hot: runs find the caches as the run before left them; cold: each takes its inputs, or a decode its state, "
-                      "from another "
-                      "of copies that together are more than four times the last-level cache",
-               .help = "hot, cold: inputs, or the state of a decode, not in any cache when a run begins",
+                      "and the parameters "
+                      "from another of copies that together are more than four times the last-level cache",
+               .help = "hot, cold: neither inputs, or the state of a decode, nor parameters in any cache when a run begins",
                .usual = "hot",
                .quiet = true},
               parse_cache_state, [](auto& c) -> auto& { return c.cache; }),

@@ -151,7 +151,7 @@ bool CellRun::in_place() const { return decodes() && !variant_->state(planned_st
 void CellRun::run() const {
   arena_->execute([&] {
     if (decodes()) return decode(arrays_, parameters(), state_.emplace(fresh_state()));
-    pass(arrays_);
+    pass(arrays_, parameters());
   });
 }
 
@@ -165,18 +165,26 @@ void CellRun::run(const Arrays& arrays, const ParameterSet<float>& parameters) c
 
 void CellRun::again() const {
   arena_->execute([&] {
-    if (!decodes()) return pass(next_arrays());
-    State& state = next_state();
-    state.rewind(cell_.problem.q_len);
-    take_step(*planned_, step_, parameters(), state);
+    Copy* const copy = next_copy();
+    const ParameterSet<float>& parameters = copy != nullptr ? copy->parameters : planned_->parameters();
+    if (decodes()) {
+      State& state = copy != nullptr ? *copy->state : *state_;
+      state.rewind(cell_.problem.q_len);
+      return take_step(*planned_, step_, parameters, state);
+    }
+    if (copy == nullptr) return pass(arrays_, parameters);
+    Arrays arrays = arrays_;
+    arrays.q = copy->tensors.q, arrays.k = copy->tensors.k, arrays.v = copy->tensors.v;
+    pass(arrays, parameters);
   });
 }
 
 void CellRun::append() const {
   arena_->execute([&] {
-    State& state = next_state();
+    Copy* const copy = next_copy();
+    State& state = copy != nullptr ? *copy->state : *state_;
     state.rewind(cell_.problem.q_len);
-    take_up(*planned_, step_, parameters(), state, most_at_once(state, step_));
+    take_up(*planned_, step_, copy != nullptr ? copy->parameters : parameters(), state, most_at_once(state, step_));
   });
 }
 
@@ -184,6 +192,7 @@ Status CellRun::go_cold() {
   constexpr index_t page = 4096;  // what lies in a page of its own takes the room of one in a cache
   index_t one = static_cast<index_t>(tensors_->memory.bytes());
   if (decodes()) one = std::max({state_->bytes(), page * std::ssize(state_->spec().tensors), page});
+  one += parameter_bytes(specs());
   const index_t cache = last_level_cache_bytes(), copies = 4 * cache / one + 2;
   const Limits limits = read_limits();
   if (limits.memory_bytes && copies * one > *limits.memory_bytes)
@@ -191,30 +200,25 @@ Status CellRun::go_cold() {
                   " bytes, more than four times a last-level cache of " + std::to_string(cache) + ", do not fit the " +
                   std::to_string(*limits.memory_bytes) + " bytes that are available by " + limits.memory_by);
   for (index_t i = 0; i < copies; ++i) {
+    Copy& copy = cold_.emplace_back();
     if (decodes()) {
-      cold_states_.push_back(state_->copy());
-      continue;
+      copy.state = state_->copy();
+    } else {
+      copy.tensors = Tensors::allocate(cell_.problem);
+      std::memcpy(copy.tensors.memory.data(), tensors_->memory.data(), copy.tensors.memory.bytes());
     }
-    const Tensors& copy = cold_tensors_.emplace_back(Tensors::allocate(cell_.problem));
-    std::memcpy(copy.memory.data(), tensors_->memory.data(), copy.memory.bytes());
+    for (const auto& [name, tensor] : parameters().all())  // another tensor of the same elements would share them
+      copy.parameters.set(name, Tensor<float>(tensor.shape(), {tensor.data(), tensor.data() + tensor.size()}));
   }
   return {};
 }
 
-void CellRun::pass(const Arrays& arrays) const {
-  planned_->run(arrays);
+void CellRun::pass(const Arrays& arrays, const ParameterSet<float>& parameters) const {
+  planned_->run(arrays, parameters);
   if (gradients_) planned_->backward(arrays, gradients_->arrays);
 }
 
-Arrays CellRun::next_arrays() const {
-  Arrays arrays = arrays_;
-  if (cold_tensors_.empty()) return arrays;
-  const Tensors& copy = cold_tensors_[turn_++ % cold_tensors_.size()];
-  arrays.q = copy.q, arrays.k = copy.k, arrays.v = copy.v;
-  return arrays;
-}
-
-State& CellRun::next_state() const { return cold_states_.empty() ? *state_ : cold_states_[turn_++ % cold_states_.size()]; }
+CellRun::Copy* CellRun::next_copy() const { return cold_.empty() ? nullptr : &cold_[turn_++ % cold_.size()]; }
 
 State CellRun::fresh_state() const { return {variant_->state(planned_step(*variant_, cell_.problem)), cell_.problem.batch}; }
 

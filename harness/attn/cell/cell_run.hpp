@@ -37,8 +37,8 @@ class CellRun {
   void again() const;
   // Of a decode: the part of its step that takes up tokens.
   void append() const;
-  // From here on these two take their inputs, or their state, from copies in turn that together are more than four times the last-level
-  // cache. After run(). Refused where the copies do not fit memory.
+  // From here on these two take their inputs, or their state, and the parameters from copies in turn that together are more than four times
+  // the last-level cache. After run(). Refused where the copies do not fit memory.
   Status go_cold();
 
   const Variant& variant() const { return *variant_; }
@@ -73,9 +73,14 @@ class CellRun {
   State fresh_state() const;
   Arrays step_of(const Arrays& arrays) const;
   void decode(const Arrays& arrays, const ParameterSet<float>& parameters, State& state) const;
-  void pass(const Arrays& arrays) const;  // forward, and backward where it trains
-  Arrays next_arrays() const;
-  State& next_state() const;
+  void pass(const Arrays& arrays, const ParameterSet<float>& parameters) const;  // forward, and backward where it trains
+  // What again() and append() run on.
+  struct Copy {
+    Tensors tensors;             // but of a decode
+    std::optional<State> state;  // of a decode
+    ParameterSet<float> parameters;
+  };
+  Copy* next_copy() const;  // null: on what run() ran on
 
   Cell cell_;
   std::shared_ptr<LayerClock> layer_clock_;
@@ -96,8 +101,7 @@ class CellRun {
   std::unique_ptr<Variant> variant_;
   std::optional<Planned> planned_;
   mutable std::optional<State> state_;  // after run(), of all tokens
-  std::vector<Tensors> cold_tensors_;   // of go_cold(); of a decode the states
-  mutable std::vector<State> cold_states_;
+  mutable std::vector<Copy> cold_;      // of go_cold()
   mutable std::size_t turn_ = 0;
   std::unique_ptr<GivenGradients> gradients_;
 };

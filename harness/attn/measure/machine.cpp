@@ -100,11 +100,14 @@ std::string to_json(const Peak& peak) { return nlohmann::json(peak).dump(); }
 Peak peak_from_json(const std::string& text) { return nlohmann::json::parse(text).get<Peak>(); }
 
 Roof roof(const Cost& cost, const Peak& peak, Traffic traffic) {
-  const BandwidthCurve& curve = traffic.in_place ? peak.update : peak.read;
-  const double footprint = traffic.in_place ? cost.bytes / 2 : cost.bytes;  // what is read and written is counted twice
-  const double gbs = curve.at(traffic.cold ? std::numeric_limits<double>::infinity() : footprint);
+  const double in_place = std::min(traffic.in_place, cost.bytes);
+  const double footprint = traffic.cold ? std::numeric_limits<double>::infinity() : cost.bytes - in_place / 2;
+  const auto seconds_of = [&](double bytes, const BandwidthCurve& curve) {
+    const double gbs = curve.at(footprint);
+    return gbs > 0 ? bytes / (1e9 * gbs) : 0;
+  };
   const double flops_s = peak.fma_gflops > 0 ? cost.flops / (1e9 * peak.fma_gflops) : 0;
-  const double bytes_s = gbs > 0 ? cost.bytes / (1e9 * gbs) : 0;
+  const double bytes_s = seconds_of(in_place, peak.update) + seconds_of(cost.bytes - in_place, peak.read);
   const double exps_s = peak.exp_gexps > 0 ? cost.exps / (1e9 * peak.exp_gexps) : 0;
   Roof roof{flops_s, "flops"};
   if (bytes_s > roof.seconds) roof = {bytes_s, "bytes"};

@@ -33,8 +33,8 @@ Peak peak_from_json(const std::string& text);
 
 // How the bytes of a run are moved.
 struct Traffic {
-  bool in_place = false;  // a state that is read and written, rather than tensors that are read
-  bool cold = false;      // from memory, rather than from the cache that they fit
+  double in_place = 0;  // so many of them are a state that is read and written, each byte of it counted twice; the others are read
+  bool cold = false;    // from memory, rather than from the cache that all of them fit
 };
 
 // The least time that the useful work can take, and what binds.

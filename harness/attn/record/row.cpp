@@ -22,7 +22,9 @@ Figures figures_of(const Cell& cell, const Measurement& m, const Peak& peak) {
   Figures f;
   if (peak.fma_gflops > 0) f.peak_fma_gflops = peak.fma_gflops;
   if (m.cost.flops > 0 || m.cost.bytes > 0) {
-    const Roof ideal = roof(m.cost, peak, {.in_place = m.in_place, .cold = cell.cache == CacheState::cold});
+    const Roof ideal =
+        roof(m.cost, peak,
+             {.in_place = m.in_place ? 2 * static_cast<double>(m.state_bytes) : 0, .cold = cell.cache == CacheState::cold});
     f.ideal_time_s = ideal.seconds;
     f.roof_binds = ideal.binds;
   }

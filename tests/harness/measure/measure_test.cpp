@@ -84,9 +84,12 @@ TEST_CASE("bytes are held to the bandwidth of the cache that they fit, cold ones
   CHECK(gbs(1e7, {}) == Approx(30));
   CHECK(gbs(1e3, {.cold = true}) == Approx(10));
   // A state of half as many bytes, read and written.
-  CHECK(gbs(2e6, {.in_place = true}) == Approx(40));
-  CHECK(gbs(2e7, {.in_place = true}) == Approx(24));
-  CHECK(gbs(1e3, {.in_place = true, .cold = true}) == Approx(8));
+  CHECK(gbs(2e6, {.in_place = 2e6}) == Approx(40));
+  CHECK(gbs(2e7, {.in_place = 2e7}) == Approx(24));
+  CHECK(gbs(1e3, {.in_place = 1e3, .cold = true}) == Approx(8));
+  // And tensors that are read besides: both lie in what there is of them together.
+  CHECK(roof({.bytes = 2e7}, peak, {.in_place = 2e6}).seconds ==
+        Approx(2e6 / 1e9 / peak.update.at(1.9e7) + 1.8e7 / 1e9 / peak.read.at(1.9e7)));
   CHECK(roof({.bytes = 1e6}, {}).seconds == 0);  // nothing was measured
 }
 
