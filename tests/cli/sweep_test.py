@@ -273,10 +273,11 @@ class Output(Case):
         self.assertEqual([column["name"] for column in context["columns"]], header.strip().split(","))
         self.assertEqual(header.strip().split(","), [line.split()[0] for line in run("--columns").stdout.splitlines()])
 
-    def test_the_family_table_is_the_readme(self):
+    def test_the_tables_are_the_readme(self):
         path = ROOT / "variants" / "README.md"
-        before, _, _ = path.read_text().partition("| family |")
-        text = before + run("--list=md").stdout
+        before, _, rest = path.read_text().partition("| family |")
+        between = rest.partition("\n\n")[2].partition("| variant |")[0]
+        text = before + run("--list=md").stdout + "\n" + between + run("--explain", "all", "--format", "md").stdout
         if os.environ.get("ATTN_APPROVE"):
             path.write_text(text)
         self.assertEqual(text, path.read_text(), "ATTN_APPROVE=1 writes the new variants/README.md")

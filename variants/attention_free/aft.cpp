@@ -44,18 +44,23 @@ struct Aft {
             .formula = "out_t = sigmoid(q_t) * sum_j e^(k_j + w_tj) v_j / sum_j e^(k_j + w_tj)",
             .paper = "Zhai et al. 2021, arXiv:2105.14103, section 3",
             .cost_in_n = "N^2 D",
+            .fine_print =
+                "A key outside of the window has bias 0 and counts all the same. form=conv takes channel 0 of a "
+                "head's key for all of its channels.",
             .exactness = Exactness::different,
             .cross = false};
   }
 
   static Parameters parameters(const Problem& p, const Options& o) {
     const index_t l = o.max_len == 0 ? p.q_len : o.max_len, band = 2 * o.window - 1;
-    const auto bias = [](Shape shape) { return Parameters{{.name = "w", .shape = std::move(shape), .init = init::normal(0.01)}}; };
+    const auto bias = [](Shape shape, const char* axes, const char* doc) {
+      return Parameters{{.name = "w", .shape = std::move(shape), .init = init::normal(0.01), .axes = axes, .doc = doc}};
+    };
     switch (o.form) {
-      case Form::full: return bias({l, l});
+      case Form::full: return bias({l, l}, "L, L", "w[t, j], added to the key of token j for the output of token t, in every head");
       case Form::simple: return {};
-      case Form::local: return bias({l, band});
-      case Form::conv: return bias({p.heads, band});
+      case Form::local: return bias({l, band}, "L, 2 window - 1", "w[t, j - t + window - 1], in every head");
+      case Form::conv: return bias({p.heads, band}, "heads, 2 window - 1", "w[head, j - t + window - 1]");
     }
     return {};
   }

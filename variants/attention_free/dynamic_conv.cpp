@@ -23,6 +23,9 @@ struct DynamicConv {
             .formula = "out_t = sum_u softmax(W x_t)_u x_(t+u-P)",
             .paper = "Wu et al. 2019, arXiv:1901.10430, section 4",
             .cost_in_n = "N width D",
+            .fine_print =
+                "P = width / 2, rounded down, so an even width reaches one token further back; width - 1 when "
+                "causal. Tokens outside of the sequence count as zeros.",
             .exactness = Exactness::different,
             .reads = Reads::x,
             .cross = false,
@@ -31,7 +34,11 @@ struct DynamicConv {
   }
 
   static Parameters parameters(const Problem& p, const Options& o) {
-    return {{.name = "W", .shape = {p.heads, p.head_dim, o.width}, .init = init::xavier_uniform(p.head_dim, o.width)}};
+    return {{.name = "W",
+             .shape = {p.heads, p.head_dim, o.width},
+             .init = init::xavier_uniform(p.head_dim, o.width),
+             .axes = "heads, head_dim, width",
+             .doc = "x_t W, whose softmax weighs token t + u - P by its number u"}};
   }
 
   static Cost cost(const Problem& p, const Options& o) {

@@ -26,6 +26,9 @@ struct Gmlp {
             .formula = "out = v * (W norm(x) + b)",
             .paper = "Liu et al. 2021, arXiv:2105.08050, section 2.1",
             .cost_in_n = "N^2 D",
+            .fine_print =
+                "norm is over the channels of a head, (x - mean) / sqrt(variance + 1e-5), without gain and "
+                "bias. x and v are the paper's halves of the channels.",
             .exactness = Exactness::different,
             .reads = Reads::xv,
             .cross = false,
@@ -35,8 +38,12 @@ struct Gmlp {
   // W near zero and b = 1: the unit starts as v.
   static Parameters parameters(const Problem& p, const Options& o) {
     const index_t l = length(p, o);
-    return {{.name = "W", .shape = {l, l}, .init = init::uniform(1e-3 / static_cast<double>(l))},
-            {.name = "b", .shape = {l}, .init = init::constant(1)}};
+    return {{.name = "W",
+             .shape = {l, l},
+             .init = init::uniform(1e-3 / static_cast<double>(l)),
+             .axes = "L, L",
+             .doc = "W[t, j]: row t makes the gate of token t, in every head; later j are not read when causal"},
+            {.name = "b", .shape = {l}, .init = init::constant(1), .axes = "L", .doc = "of token t, in every head"}};
   }
 
   static Status supports(const Problem& p, const Options& o) {

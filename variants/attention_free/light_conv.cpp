@@ -23,6 +23,9 @@ struct LightConv {
             .formula = "out_t = sum_u softmax(w)_u x_(t+u-P)",
             .paper = "Wu et al. 2019, arXiv:1901.10430, section 3",
             .cost_in_n = "N width D",
+            .fine_print =
+                "P = width / 2, rounded down, so an even width reaches one token further back; width - 1 when "
+                "causal. Tokens outside of the sequence count as zeros.",
             .exactness = Exactness::different,
             .reads = Reads::x,
             .cross = false,
@@ -31,7 +34,11 @@ struct LightConv {
   }
 
   static Parameters parameters(const Problem& p, const Options& o) {
-    return {{.name = "w", .shape = {p.heads, o.width}, .init = init::xavier_uniform(p.heads, o.width)}};
+    return {{.name = "w",
+             .shape = {p.heads, o.width},
+             .init = init::xavier_uniform(p.heads, o.width),
+             .axes = "heads, width",
+             .doc = "its softmax weighs token t + u - P by number u"}};
   }
 
   static Cost cost(const Problem& p, const Options& o) {

@@ -40,10 +40,14 @@ struct MlpMixer {
   static Parameters parameters(const Problem& p, const Options& o) {
     const index_t s = o.hidden, l = length(p, o);
     const auto lecun = [](index_t fan_in) { return init::normal(1 / std::sqrt(static_cast<double>(fan_in))); };
-    return {{.name = "W1", .shape = {s, l}, .init = lecun(l)},
-            {.name = "b1", .shape = {s}, .init = init::zeros()},
-            {.name = "W2", .shape = {l, s}, .init = lecun(s)},
-            {.name = "b2", .shape = {l}, .init = init::zeros()}};
+    return {{.name = "W1",
+             .shape = {s, l},
+             .init = lecun(l),
+             .axes = "hidden, L",
+             .doc = "W1 x: a row meets the tokens of a channel, in every head"},
+            {.name = "b1", .shape = {s}, .init = init::zeros(), .axes = "hidden", .doc = "added to W1 x"},
+            {.name = "W2", .shape = {l, s}, .init = lecun(s), .axes = "L, hidden", .doc = "W2 gelu(.): row t makes token t"},
+            {.name = "b2", .shape = {l}, .init = init::zeros(), .axes = "L", .doc = "added to token t"}};
   }
 
   static Status supports(const Problem& p, const Options& o) { return within_learned(p, o.max_len); }

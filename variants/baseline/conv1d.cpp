@@ -28,6 +28,10 @@ struct Conv1d {
             .formula = "out_t = sum_u x_(t+u-P) W_u + b",
             .paper = "baseline",
             .cost_in_n = "N width D^2",
+            .fine_print =
+                "P = (width - 1) / 2, rounded down, so an even width reaches one token further ahead, other "
+                "than light_conv and dynamic_conv; width - 1 when causal. Tokens outside of the sequence count "
+                "as zeros.",
             .exactness = Exactness::different,
             .reads = Reads::x,
             .cross = false,
@@ -38,8 +42,12 @@ struct Conv1d {
   static Parameters parameters(const Problem& p, const Options& o) {
     const index_t h = p.heads, d = p.head_dim, fan_in = o.width * (o.depthwise ? 1 : d);
     const Init init = init::uniform(1 / std::sqrt(static_cast<double>(fan_in)));
-    return {{.name = "W", .shape = o.depthwise ? Shape{h, o.width, d} : Shape{h, o.width, d, d}, .init = init},
-            {.name = "b", .shape = {h, d}, .init = init}};
+    return {{.name = "W",
+             .shape = o.depthwise ? Shape{h, o.width, d} : Shape{h, o.width, d, d},
+             .init = init,
+             .axes = o.depthwise ? "heads, width, head_dim" : "heads, width, head_dim, head_dim",
+             .doc = o.depthwise ? "W[head, u] times token t + u - P, channel by channel" : "x_(t+u-P) W[head, u]: rows meet x"},
+            {.name = "b", .shape = {h, d}, .init = init, .axes = "heads, head_dim", .doc = "added"}};
   }
 
   static Cost cost(const Problem& p, const Options& o) {

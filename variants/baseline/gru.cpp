@@ -19,6 +19,10 @@ struct Gru {
             .formula = "h_t = (1 - z) n + z h_(t-1)",
             .paper = "Cho et al. 2014, arXiv:1406.1078, section 2.3",
             .cost_in_n = "N D^2",
+            .fine_print =
+                "r multiplies after the product, n = tanh(x Wn + bn + r (h Un + cn)), and there are two biases, "
+                "as in cuDNN and PyTorch; the paper has r h in the product and no bias. Starts from zeros, and "
+                "looks back only, causal or not.",
             .exactness = Exactness::different,
             .reads = Reads::x,
             .cross = false,
@@ -29,10 +33,11 @@ struct Gru {
   static Parameters parameters(const Problem& p, const NoOptions&) {
     const index_t h = p.heads, d = p.head_dim;
     const Init init = init::uniform(1 / std::sqrt(static_cast<double>(d)));
-    return {{.name = "W", .shape = {h, d, gates * d}, .init = init},
-            {.name = "U", .shape = {h, d, gates * d}, .init = init},
-            {.name = "b", .shape = {h, 1, gates * d}, .init = init},
-            {.name = "c", .shape = {h, 1, gates * d}, .init = init}};
+    const std::string columns = "heads, head_dim, 3 head_dim", row = "heads, 1, 3 head_dim";
+    return {{.name = "W", .shape = {h, d, gates * d}, .init = init, .axes = columns, .doc = "x_t W; columns of r, z, n in turn"},
+            {.name = "U", .shape = {h, d, gates * d}, .init = init, .axes = columns, .doc = "h_(t-1) U; likewise"},
+            {.name = "b", .shape = {h, 1, gates * d}, .init = init, .axes = row, .doc = "added to x_t W"},
+            {.name = "c", .shape = {h, 1, gates * d}, .init = init, .axes = row, .doc = "added to h_(t-1) U"}};
   }
 
   // Sigmoids and tanh count as exponentials.

@@ -19,6 +19,10 @@ struct Lstm {
             .formula = "c = f c + i g, out_t = o tanh(c)",
             .paper = "Hochreiter & Schmidhuber 1997, doi:10.1162/neco.1997.9.8.1735",
             .cost_in_n = "N D^2",
+            .fine_print =
+                "All of i, f and o are sigmoids, g is a tanh. f is the forget gate of Gers et al. 2000, which "
+                "the paper does not have; two biases, as in PyTorch. Starts from zeros, and looks back only, "
+                "causal or not.",
             .exactness = Exactness::different,
             .reads = Reads::x,
             .cross = false,
@@ -29,10 +33,11 @@ struct Lstm {
   static Parameters parameters(const Problem& p, const NoOptions&) {
     const index_t h = p.heads, d = p.head_dim;
     const Init init = init::uniform(1 / std::sqrt(static_cast<double>(d)));
-    return {{.name = "W", .shape = {h, d, gates * d}, .init = init},
-            {.name = "U", .shape = {h, d, gates * d}, .init = init},
-            {.name = "b", .shape = {h, 1, gates * d}, .init = init},
-            {.name = "c", .shape = {h, 1, gates * d}, .init = init}};
+    const std::string columns = "heads, head_dim, 4 head_dim", row = "heads, 1, 4 head_dim";
+    return {{.name = "W", .shape = {h, d, gates * d}, .init = init, .axes = columns, .doc = "x_t W; columns of i, f, g, o in turn"},
+            {.name = "U", .shape = {h, d, gates * d}, .init = init, .axes = columns, .doc = "h_(t-1) U; likewise"},
+            {.name = "b", .shape = {h, 1, gates * d}, .init = init, .axes = row, .doc = "added to x_t W"},
+            {.name = "c", .shape = {h, 1, gates * d}, .init = init, .axes = row, .doc = "added to h_(t-1) U"}};
   }
 
   // Sigmoids and tanh count as exponentials.

@@ -50,9 +50,20 @@ struct ClusteredImproved {
     const auto draw = [=](std::span<float> starts, const Shape&, const Rng& rng) {
       kernels::draw_starts(starts, clusters, n, rng);
     };
-    return {
-        {"planes", {p.head_dim + 1, o.bits}, init::normal(1), false},
-        {.name = "starts", .shape = {o.iterations, clusters}, .init = draw, .trainable = false, .check = whole_numbers(0, n - 1)}};
+    return {{.name = "planes",
+             .shape = {p.head_dim + 1, o.bits},
+             .init = init::normal(1),
+             .trainable = false,
+             .axes = "head_dim + 1, bits",
+             .doc = "bit b of a query is q.planes[:head_dim, b] > planes[head_dim, b], in every head"},
+            {.name = "starts",
+             .shape = {o.iterations, clusters},
+             .init = draw,
+             .trainable = false,
+             .check = whole_numbers(0, n - 1),
+             .axes = "iterations, clusters",
+             .doc = "starts[0, c]: the query whose bits centroid c starts from; starts[t, c]: the one it starts again from, left "
+                    "alone by step t"}};
   }
 
   static Status supports(const Problem& p, const Options&) {

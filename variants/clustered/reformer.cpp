@@ -60,6 +60,11 @@ struct Reformer {
             .formula = "softmax over the tokens of the own and the previous chunk, sorted by hash; k = x / |x|",
             .paper = "Kitaev et al. 2020, arXiv:2001.04451, section 2",
             .cost_in_n = "rounds N chunk D",
+            .fine_print =
+                "|x| is 1e-12 at least, and a token sees itself where it sees no other. factors=two hashes "
+                "twice, into about sqrt(buckets) each, from 16 buckets on where buckets / 4 is whole; else "
+                "once. keys=own is not the paper's: K is hashed with the same M and sorted by itself, chunk u "
+                "of the queries sees the chunks around u of K, nothing is left out, logits are q.k / sqrt(D).",
             .exactness = Exactness::pattern,
             .cross = false,
             .row_wise = false,
@@ -71,7 +76,12 @@ struct Reformer {
   // All rounds side by side, the columns of the factors in turn.
   static Parameters parameters(const Problem& p, const Options& o) {
     const auto hash = hash_of(p, o);
-    return {{"rotations", {p.heads, p.head_dim, hash.rounds * hash.columns()}, init::normal(1), false}};
+    return {{.name = "rotations",
+             .shape = {p.heads, p.head_dim, hash.rounds * hash.columns()},
+             .init = init::normal(1),
+             .trainable = false,
+             .axes = "heads, head_dim, rounds columns",
+             .doc = "M, round by round: buckets / 2 columns; with two factors half of each, low digit first"}};
   }
 
   static Status supports(const Problem& p, const Options& o) {

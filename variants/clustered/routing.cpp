@@ -42,6 +42,9 @@ struct Routing {
             .formula = "mean over the clusters of q_i of softmax over the cluster's keys, q and k layer-normalised",
             .paper = "Roy et al. 2021, arXiv:2003.05997, section 4",
             .cost_in_n = "N clusters D + clusters window^2 D",
+            .fine_print =
+                "The norm is (x - mean) / sqrt(variance + 1e-6), without gain and bias. A query that no "
+                "centroid took gives zeros. When causal keys are the queries.",
             .exactness = Exactness::approximation,
             .cross = false,
             .row_wise = false,
@@ -57,7 +60,12 @@ struct Routing {
       const index_t d = shape.back(), rows = static_cast<index_t>(values.size()) / d;
       kernels::layer_norm(rows, d, {values.data(), d}, {values.data(), d});
     };
-    return {{"centroids", {p.heads, clusters(p, o), p.head_dim}, draw, false}};
+    return {{.name = "centroids",
+             .shape = {p.heads, clusters(p, o), p.head_dim},
+             .init = draw,
+             .trainable = false,
+             .axes = "heads, clusters, head_dim",
+             .doc = "mu_c: tokens are taken by LN(x).mu_c"}};
   }
 
   static Status supports(const Problem& p, const Options& o) {

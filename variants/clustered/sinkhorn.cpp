@@ -60,6 +60,10 @@ struct Sinkhorn {
             .formula = "softmax over the own block and a learned mixture S of all blocks, S doubly stochastic",
             .paper = "Tay et al. 2020, arXiv:2002.11296, section 3",
             .cost_in_n = "N block D + N^2/block D",
+            .fine_print =
+                "sort_net=mlp sees of a block u the sum x_u of its keys. When causal x_u is the sum of all keys "
+                "up to the first of block u, S the softmax of the logits over the blocks before u, and block 0 "
+                "sees itself alone. Tokens that a shorter last block lacks count as zeros in the mixtures.",
             .exactness = Exactness::approximation,
             .cross = false,
             .row_wise = false,
@@ -71,16 +75,35 @@ struct Sinkhorn {
     const index_t d = p.head_dim, nb = blocks(p, o), outputs = o.max_blocks > 0 ? o.max_blocks : nb;
     Parameters list;
     if (o.sort_net == SortNet::mlp) {
-      list = {{"W1", {p.heads, d, d}, init::xavier_uniform(d, d)},
-              {"b1", {p.heads, 1, d}, init::zeros()},
-              {"W2", {p.heads, d, outputs}, init::xavier_uniform(d, outputs)},
-              {"b2", {p.heads, 1, outputs}, init::zeros()}};
+      list = {
+          {.name = "W1",
+           .shape = {p.heads, d, d},
+           .init = init::xavier_uniform(d, d),
+           .axes = "heads, head_dim, head_dim",
+           .doc = "x_u W1: rows meet x"},
+          {.name = "b1", .shape = {p.heads, 1, d}, .init = init::zeros(), .axes = "heads, 1, head_dim", .doc = "added to x_u W1"},
+          {.name = "W2",
+           .shape = {p.heads, d, outputs},
+           .init = init::xavier_uniform(d, outputs),
+           .axes = "heads, head_dim, outputs",
+           .doc = "relu(.) W2: column w scores block w; outputs: max_blocks, or 0: blocks"},
+          {.name = "b2",
+           .shape = {p.heads, 1, outputs},
+           .init = init::zeros(),
+           .axes = "heads, 1, outputs",
+           .doc = "added to the scores"}};
     }
     const auto gumbel = [](std::span<float> values, const Shape&, const Rng& rng) {
       for (std::size_t i = 0; i < values.size(); ++i)
         values[i] = static_cast<float>(-std::log(-std::log((rng.uniform(static_cast<index_t>(i)) + 1e-12) / (1 + 2e-12))));
     };
-    if (o.noise) list.push_back({"gumbel", {p.heads, nb, nb}, gumbel, false});
+    if (o.noise)
+      list.push_back({.name = "gumbel",
+                      .shape = {p.heads, nb, nb},
+                      .init = gumbel,
+                      .trainable = false,
+                      .axes = "heads, blocks, blocks",
+                      .doc = "added to R[u, w]"});
     return list;
   }
 

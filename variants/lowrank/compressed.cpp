@@ -32,19 +32,34 @@ struct Compressed {
             .formula = "out = softmax(Q K'^T / sqrt(D)) V', K' and V' strided convolutions of K and V",
             .paper = "Liu et al. 2018, arXiv:1801.10198, section 4.2.3",
             .cost_in_n = "N^2 D / r",
+            .fine_print =
+                "Tokens beyond the end count as zeros for by=conv, not for by=mean. When causal a query sees "
+                "the blocks that end with it or before, and a learned null key besides.",
             .exactness = Exactness::fitted,
             .grouped_heads = true};
   }
 
   static Parameters parameters(const Problem& p, const Options& o) {
     Parameters list;
-    const auto weights = [&](const char* name, index_t d) {
-      list.push_back({.name = name, .shape = {p.kv_heads, o.r * d, d}, .init = init::xavier_uniform(o.r * d, o.r * d)});
+    const auto weights = [&](const char* name, index_t d, const std::string& dim) {
+      list.push_back({.name = name,
+                      .shape = {p.kv_heads, o.r * d, d},
+                      .init = init::xavier_uniform(o.r * d, o.r * d),
+                      .axes = "kv_heads, r " + dim + ", " + dim,
+                      .doc = "the tokens of a block side by side, the first one first, times it"});
     };
-    if (o.by == By::conv) weights("W_k", p.head_dim), weights("W_v", p.value_dim);
+    if (o.by == By::conv) weights("W_k", p.head_dim, "head_dim"), weights("W_v", p.value_dim, "value_dim");
     if (p.causal) {
-      list.push_back({.name = "null_k", .shape = {p.kv_heads, 1, p.head_dim}, .init = init::zeros()});
-      list.push_back({.name = "null_v", .shape = {p.kv_heads, 1, p.value_dim}, .init = init::zeros()});
+      list.push_back({.name = "null_k",
+                      .shape = {p.kv_heads, 1, p.head_dim},
+                      .init = init::zeros(),
+                      .axes = "kv_heads, 1, head_dim",
+                      .doc = "a key that every query sees"});
+      list.push_back({.name = "null_v",
+                      .shape = {p.kv_heads, 1, p.value_dim},
+                      .init = init::zeros(),
+                      .axes = "kv_heads, 1, value_dim",
+                      .doc = "its value"});
     }
     return list;
   }

@@ -30,9 +30,21 @@ struct Inducing {
 
   static Parameters parameters(const Problem& p, const Options& o) {
     const index_t d = p.head_dim, dv = p.value_dim;
-    return {{.name = "I", .shape = {p.heads, o.m, d}, .init = init::xavier_uniform(o.m, d)},
-            {.name = "W_k", .shape = {p.heads, dv, d}, .init = init::xavier_uniform(dv, d)},
-            {.name = "W_v", .shape = {p.heads, dv, dv}, .init = init::xavier_uniform(dv, dv)}};
+    return {{.name = "I",
+             .shape = {p.heads, o.m, d},
+             .init = init::xavier_uniform(o.m, d),
+             .axes = "heads, m, head_dim",
+             .doc = "the inducing points, as queries"},
+            {.name = "W_k",
+             .shape = {p.heads, dv, d},
+             .init = init::xavier_uniform(dv, d),
+             .axes = "heads, value_dim, head_dim",
+             .doc = "H W_k: rows meet H"},
+            {.name = "W_v",
+             .shape = {p.heads, dv, dv},
+             .init = init::xavier_uniform(dv, dv),
+             .axes = "heads, value_dim, value_dim",
+             .doc = "H W_v: rows meet H"}};
   }
 
   static Cost cost(const Problem& p, const Options& o) {

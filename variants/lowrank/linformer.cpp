@@ -44,6 +44,10 @@ struct Linformer {
             .formula = "out = softmax(Q (E K)^T / sqrt(D)) (F V)",
             .paper = "Wang et al. 2020, arXiv:2006.04768, section 4",
             .cost_in_n = "N k D",
+            .fine_print =
+                "weights=lstsq fits the matrix of weights and not the output: E is means of segments, and F the "
+                "least squares of C F = P over some of the queries, P = softmax(Q K^T / sqrt(D)), C = softmax(Q "
+                "(E K)^T / sqrt(D)), with a ridge of 1e-6 of the trace.",
             .exactness = Exactness::fitted,
             .causality = Causality::never,
             .grouped_heads = true,
@@ -68,8 +72,15 @@ struct Linformer {
     const bool pooled = o.weights == Weights::mean || o.weights == Weights::lstsq;
     const Init init =
         pooled ? [](std::span<float> values, const Shape& s, const Rng&) { segment_means(values, s); } : init::normal(spread);
-    Parameters list{{.name = "E", .shape = shape, .init = init}};
-    if (o.sharing != Sharing::kv) list.push_back({.name = "F", .shape = shape, .init = init});
+    const std::string axes = o.sharing == Sharing::none ? "kv_heads, k, L" : "1, k, L";
+    Parameters list{{.name = "E",
+                     .shape = shape,
+                     .init = init,
+                     .axes = axes,
+                     .doc = "E[., r, j]: the weight of key j in mixture r; L: as in max_len, of keys"}};
+    if (o.sharing != Sharing::kv)
+      list.push_back(
+          {.name = "F", .shape = shape, .init = init, .axes = axes, .doc = "of value j in mixture r; with sharing=kv E serves"});
     if (o.weights == Weights::lstsq) {
       list.back().fit = [p](std::span<float> values, const Shape& s, const FloatArrays& a) { least_squares(p, values, s, a); };
     }

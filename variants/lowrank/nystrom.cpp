@@ -37,6 +37,10 @@ struct Nystrom {
             .formula = "out = softmax(s Q K~^T) Z softmax(s Q~ K^T) V, Z ~ softmax(s Q~ K~^T)^+",
             .paper = "Xiong et al. 2021, arXiv:2102.03902, section 3.2",
             .cost_in_n = "N m D",
+            .fine_print =
+                "Q~ and K~ are means of m segments of N / m rows or one more, the shorter ones first. Z starts "
+                "from A^T over its largest sums of a row and of a column. Up to m queries or keys it is full "
+                "attention.",
             .exactness = Exactness::approximation,
             .causality = Causality::never,
             .row_wise = false,
@@ -46,7 +50,11 @@ struct Nystrom {
   // One filter a head, as nn.Conv2d starts it.
   static Parameters parameters(const Problem& p, const Options& o) {
     if (o.conv == 0) return {};
-    return {{.name = "conv", .shape = {p.heads, o.conv, 1}, .init = init::uniform(1 / std::sqrt(static_cast<double>(o.conv)))}};
+    return {{.name = "conv",
+             .shape = {p.heads, o.conv, 1},
+             .init = init::uniform(1 / std::sqrt(static_cast<double>(o.conv))),
+             .axes = "heads, conv, 1",
+             .doc = "tap u weighs v_(t+u-P), P = (conv - 1) / 2, of every channel"}};
   }
 
   static Status supports(const Problem& p, const Options& o) {

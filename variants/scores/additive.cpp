@@ -34,9 +34,21 @@ struct Additive {
 
   static Parameters parameters(const Problem& p, const Options& o) {
     const Init layer = init::xavier_uniform(p.head_dim, o.size);
-    return {{.name = "W", .shape = {p.heads, p.head_dim, o.size}, .init = layer},
-            {.name = "U", .shape = {p.heads, p.head_dim, o.size}, .init = layer},
-            {.name = "v", .shape = {p.heads, o.size}, .init = init::xavier_uniform(o.size, 1)}};
+    return {{.name = "W",
+             .shape = {p.heads, p.head_dim, o.size},
+             .init = layer,
+             .axes = "heads, head_dim, size",
+             .doc = "q_i W: rows meet q"},
+            {.name = "U",
+             .shape = {p.heads, p.head_dim, o.size},
+             .init = layer,
+             .axes = "heads, head_dim, size",
+             .doc = "k_j U: rows meet k"},
+            {.name = "v",
+             .shape = {p.heads, o.size},
+             .init = init::xavier_uniform(o.size, 1),
+             .axes = "heads, size",
+             .doc = "v_a, weights of the tanh"}};
   }
 
   // A tanh counts as an exponential.

@@ -30,8 +30,16 @@ struct LuongConcat {
   }
 
   static Parameters parameters(const Problem& p, const Options& o) {
-    return {{.name = "W", .shape = {p.heads, 2 * p.head_dim, o.size}, .init = init::xavier_uniform(2 * p.head_dim, o.size)},
-            {.name = "v", .shape = {p.heads, o.size}, .init = init::xavier_uniform(o.size, 1)}};
+    return {{.name = "W",
+             .shape = {p.heads, 2 * p.head_dim, o.size},
+             .init = init::xavier_uniform(2 * p.head_dim, o.size),
+             .axes = "heads, 2 head_dim, size",
+             .doc = "[q_i k_j] W: the first head_dim rows meet q"},
+            {.name = "v",
+             .shape = {p.heads, o.size},
+             .init = init::xavier_uniform(o.size, 1),
+             .axes = "heads, size",
+             .doc = "v_a, weights of the tanh"}};
   }
 
   // A tanh counts as an exponential.

@@ -24,7 +24,11 @@ struct LuongGeneral {
 
   // Logits of standard deviation 1 for inputs of standard deviation 1.
   static Parameters parameters(const Problem& p, const NoOptions&) {
-    return {{.name = "W", .shape = {p.heads, p.head_dim, p.head_dim}, .init = init::normal(1.0 / static_cast<double>(p.head_dim))}};
+    return {{.name = "W",
+             .shape = {p.heads, p.head_dim, p.head_dim},
+             .init = init::normal(1.0 / static_cast<double>(p.head_dim)),
+             .axes = "heads, head_dim, head_dim",
+             .doc = "q_i W k_j: rows meet q, columns k"}};
   }
 
   static Cost cost(const Problem& p, const NoOptions&) {

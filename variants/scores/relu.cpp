@@ -24,6 +24,7 @@ struct Relu {
             .formula = "out_i = sum_j max(q_i.k_j / sqrt(D), 0) v_j / M^alpha",
             .paper = "Wortsman et al. 2023, arXiv:2309.08586, section 3",
             .cost_in_n = "N^2 D",
+            .fine_print = "M is the number of keys that the query sees, so i + 1 in causal self-attention.",
             .exactness = Exactness::different,
             .grouped_heads = true};
   }

@@ -17,6 +17,7 @@ struct Sigmoid {
             .formula = "out_i = sum_j sigmoid(q_i.k_j / sqrt(D) - ln M) v_j",
             .paper = "Ramapuram et al. 2024, arXiv:2409.04431, section 2",
             .cost_in_n = "N^2 D",
+            .fine_print = "M is the number of all keys, also when causal.",
             .exactness = Exactness::different,
             .grouped_heads = true};
   }

@@ -56,7 +56,9 @@ struct BigBird {
              .shape = {p.heads, blocks(p, o), o.random},
              .init = draw,
              .trainable = false,
-             .check = whole_numbers(-1, blocks(p, o) - 1)}};
+             .check = whole_numbers(-1, blocks(p, o) - 1),
+             .axes = "heads, blocks, random",
+             .doc = "blocks that block u of queries sees besides, by number, ascending; -1 for none"}};
   }
 
   static Status supports(const Problem& p, const Options& o) {

@@ -30,8 +30,16 @@ struct SynthDense {
 
   static Parameters parameters(const Problem& p, const Options& o) {
     const index_t h = p.heads, d = p.head_dim, l = length(p, o);
-    return {{.name = "W1", .shape = {h, d, d}, .init = init::xavier_uniform(d, d)},
-            {.name = "W2", .shape = {h, l, d}, .init = init::xavier_uniform(d, l)}};
+    return {{.name = "W1",
+             .shape = {h, d, d},
+             .init = init::xavier_uniform(d, d),
+             .axes = "heads, head_dim, head_dim",
+             .doc = "x_i W1: rows meet x"},
+            {.name = "W2",
+             .shape = {h, l, d},
+             .init = init::xavier_uniform(d, l),
+             .axes = "heads, L, head_dim",
+             .doc = "row j is the key of position j"}};
   }
 
   static Status supports(const Problem& p, const Options& o) { return within_learned(p, o.max_len); }

@@ -29,6 +29,7 @@ struct SynthDenseFactored {
             .formula = "out_i = sum_j softmax_j(A_i,j/c C_i,j%c) v_j",
             .paper = "Tay et al. 2020, arXiv:2005.00743, section 3.1.4",
             .cost_in_n = "N^2 D",
+            .fine_print = "j/c is rounded down, j%c the rest. a=0 is the root of L, rounded down; c is L / a, rounded up.",
             .exactness = Exactness::different,
             .reads = Reads::xv,
             .cross = false};
@@ -37,9 +38,21 @@ struct SynthDenseFactored {
   static Parameters parameters(const Problem& p, const Options& o) {
     const Factors f(p, o);
     const index_t h = p.heads, d = p.head_dim;
-    return {{.name = "W", .shape = {h, d, d}, .init = init::xavier_uniform(d, d)},
-            {.name = "Wa", .shape = {h, d, f.a}, .init = init::xavier_uniform(d, f.a)},
-            {.name = "Wc", .shape = {h, d, f.c}, .init = init::xavier_uniform(d, f.c)}};
+    return {{.name = "W",
+             .shape = {h, d, d},
+             .init = init::xavier_uniform(d, d),
+             .axes = "heads, head_dim, head_dim",
+             .doc = "x_i W: rows meet x"},
+            {.name = "Wa",
+             .shape = {h, d, f.a},
+             .init = init::xavier_uniform(d, f.a),
+             .axes = "heads, head_dim, a",
+             .doc = "h_i Wa makes A_i"},
+            {.name = "Wc",
+             .shape = {h, d, f.c},
+             .init = init::xavier_uniform(d, f.c),
+             .axes = "heads, head_dim, c",
+             .doc = "h_i Wc makes C_i, c = L / a, rounded up"}};
   }
 
   static Status supports(const Problem& p, const Options& o) { return within_learned(p, o.max_len); }

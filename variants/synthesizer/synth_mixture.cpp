@@ -36,17 +36,33 @@ struct SynthMixture {
             .formula = "out = softmax((1 - s) Q K^T / sqrt(D) + s B) V",
             .paper = "Tay et al. 2020, arXiv:2005.00743, section 3.2",
             .cost_in_n = "N^2 D",
+            .fine_print = "with=dense: B = relu(Q W1) W2, the query in the place of x. s = sigmoid(alpha).",
             .exactness = Exactness::different,
             .cross = false};
   }
 
   static Parameters parameters(const Problem& p, const Options& o) {
     const index_t h = p.heads, d = p.head_dim, l = o.max_len == 0 ? p.q_len : o.max_len;
-    const ParameterSpec alpha{.name = "alpha", .shape = {1}, .init = init::zeros()};
-    if (o.with == With::random) return {alpha, {.name = "R", .shape = {h, l, l}, .init = init::xavier_uniform(l, l)}};
+    const ParameterSpec alpha{
+        .name = "alpha", .shape = {1}, .init = init::zeros(), .axes = "1", .doc = "s = sigmoid(alpha), of all heads"};
+    if (o.with == With::random)
+      return {alpha,
+              {.name = "R",
+               .shape = {h, l, l},
+               .init = init::xavier_uniform(l, l),
+               .axes = "heads, L, L",
+               .doc = "R[head, i, j]: the logit of key j for row i"}};
     return {alpha,
-            {.name = "W1", .shape = {h, d, d}, .init = init::xavier_uniform(d, d)},
-            {.name = "W2", .shape = {h, d, l}, .init = init::xavier_uniform(d, l)}};
+            {.name = "W1",
+             .shape = {h, d, d},
+             .init = init::xavier_uniform(d, d),
+             .axes = "heads, head_dim, head_dim",
+             .doc = "q_i W1: rows meet q"},
+            {.name = "W2",
+             .shape = {h, d, l},
+             .init = init::xavier_uniform(d, l),
+             .axes = "heads, head_dim, L",
+             .doc = "relu(.) W2: column j makes the logit of key j"}};
   }
 
   static Status supports(const Problem& p, const Options& o) { return within_learned(p, o.max_len); }

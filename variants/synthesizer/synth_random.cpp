@@ -40,10 +40,20 @@ struct SynthRandom {
 
   static Parameters parameters(const Problem& p, const Options& o) {
     const index_t l = length(p, o);
-    if (!o.cached) return {{.name = "R", .shape = {p.heads, l, l}, .init = init::xavier_uniform(l, l)}};
+    if (!o.cached)
+      return {{.name = "R",
+               .shape = {p.heads, l, l},
+               .init = init::xavier_uniform(l, l),
+               .axes = "heads, L, L",
+               .doc = "R[head, i, j]: the logit of key j for row i"}};
     // Parameters of the N x N that count: what softmax normalises depends on N.
     ParameterSpec table{
-        .name = "P", .shape = {p.heads, p.q_len, p.q_len}, .init = softmax_of_glorot(l, p.causal), .trainable = false};
+        .name = "P",
+        .shape = {p.heads, p.q_len, p.q_len},
+        .init = softmax_of_glorot(l, p.causal),
+        .trainable = false,
+        .axes = "heads, q_len, q_len",
+        .doc = "P[head, i, j]: the weight of key j for row i, a softmax over the keys that the row sees, 0 for others"};
     if (p.causal) table.check = [n = p.q_len](std::span<const float> values) { return weighs_no_later_key(values, n); };
     return {table};
   }

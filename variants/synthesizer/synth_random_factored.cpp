@@ -35,8 +35,16 @@ struct SynthRandomFactored {
 
   static Parameters parameters(const Problem& p, const Options& o) {
     const index_t l = length(p, o);
-    return {{.name = "R1", .shape = {p.heads, l, o.k}, .init = init::xavier_uniform(l, o.k)},
-            {.name = "R2", .shape = {p.heads, o.k, l}, .init = init::xavier_uniform(o.k, l)}};
+    return {{.name = "R1",
+             .shape = {p.heads, l, o.k},
+             .init = init::xavier_uniform(l, o.k),
+             .axes = "heads, L, k",
+             .doc = "R1 R2: row i makes the logits of row i"},
+            {.name = "R2",
+             .shape = {p.heads, o.k, l},
+             .init = init::xavier_uniform(o.k, l),
+             .axes = "heads, k, L",
+             .doc = "column j those of key j"}};
   }
 
   static Status supports(const Problem& p, const Options& o) { return within_learned(p, o.max_len); }

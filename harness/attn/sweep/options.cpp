@@ -88,11 +88,15 @@ void declare(CLI::App& app, SweepOptions& o) {
       ->multi_option_policy(last)
       ->check(CLI::IsMember({"text", "md", "json"}))
       ->group(instead);
+  app.add_option("--explain", o.explain,
+                 "variants: what their formula leaves out, and every tensor that attn_apply --parameters writes")
+      ->multi_option_policy(last)
+      ->group(instead);
   add_switch(app, "--doctor", o.doctor, "what would make measurements better on this machine", instead);
   add_switch(app, "--verify", o.verify, "try every property that a variant must have on --variants (default: the plugins', or all)",
              instead);
   text("property", o.property, "of --verify: 'all' or ids", instead);
-  app.add_option("--format", o.format, "of --verify: text, md or json")
+  app.add_option("--format", o.format, "of --verify and --explain: text, md or json")
       ->multi_option_policy(last)
       ->check(CLI::IsMember({"text", "md", "json"}))
       ->group(instead)

@@ -42,8 +42,9 @@ struct SweepOptions {
   std::string machine_root = "/";  // where proc and sys are read
   bool verify = false;
   std::string property = "all";
-  std::string format = "text";  // of --verify: or "md", "json"
+  std::string format = "text";  // of --verify and --explain: or "md", "json"
   std::string list;             // "text", "md" or "json"
+  std::string explain;          // variants, by --format
   bool columns = false;
   bool dry_run = false;
   bool version = false;

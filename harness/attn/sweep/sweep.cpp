@@ -20,6 +20,7 @@
 #include "attn/record/context.hpp"
 #include "attn/record/sink.hpp"
 #include "attn/record/table.hpp"
+#include "attn/sweep/explain.hpp"
 #include "attn/sweep/grid.hpp"
 #include "attn/sweep/listing.hpp"
 #include "attn/sweep/measuring.hpp"
@@ -124,6 +125,14 @@ int run(SweepOptions o, const Registry& registry, const std::vector<std::string>
   return conclude(o, *outputs);
 }
 
+int explain(const SweepOptions& o, const Registry& registry) {
+  const auto variants = registry.configure_list(o.explain);
+  if (!variants) return usage("--explain: " + variants.reason());
+  if (o.format == "md") return print_and_exit(explain_markdown(*variants, registry));
+  if (o.format == "json") return print_and_exit(explain_json(*variants, registry));
+  return print_and_exit(explain_text(*variants, registry));
+}
+
 }  // namespace
 
 int sweep_main(int argc, char** argv, const std::vector<WorkerKind>& kinds, const VerifyProgram& verify) {
@@ -146,6 +155,7 @@ int sweep_main(int argc, char** argv, const std::vector<WorkerKind>& kinds, cons
   if (o.list == "text") return print_and_exit(list_text(registry));
   if (o.list == "md") return print_and_exit(list_markdown(registry));
   if (o.list == "json") return print_and_exit(list_json(registry));
+  if (!o.explain.empty()) return explain(o, registry);
   if (o.doctor) return print_and_exit(advice_text(examine(o.machine_root)));
   if (o.verify) return verify(o, registry);
   return run(o, registry, {argv, argv + argc});

@@ -44,6 +44,9 @@ struct ParameterSpec {
   bool trainable = true;  // false: a random table that training leaves alone
   Fit fit = nullptr;      // replaces what `init` gives, where there are inputs before a run: not in a layer
   Check check = nullptr;  // null: any numbers will do
+  // For people: what each axis counts, by the words of Problem and of options, such as "heads, head_dim, 2 window - 1", where L is
+  // max_len or, where that is 0, q_len; which way round it is read, and in what order.
+  std::string axes = {}, doc = {};
 };
 
 using Parameters = std::vector<ParameterSpec>;

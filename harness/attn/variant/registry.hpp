@@ -74,8 +74,9 @@ StateSpec kept_tokens(const Problem& p, Reads reads, index_t rows, index_t pinne
 struct VariantInfo {
   std::string title;
   std::string formula;
-  std::string paper;      // author year, identifier, section; "baseline" where there is none
-  std::string cost_in_n;  // such as "N^2 D"
+  std::string paper;            // author year, identifier, section; "baseline" where there is none
+  std::string cost_in_n;        // such as "N^2 D"
+  std::string fine_print = {};  // sentences on what the formula leaves out: guards, epsilons, departures from the paper
   Exactness exactness = Exactness::exact;
   Causality causality = Causality::both;
   Reads reads = Reads::qkv;
