@@ -260,35 +260,37 @@ void AddRowSums(index_t m, index_t n, Rows from, float* to) {
   }
 }
 
-// Columns in groups of four vectors, which stay in registers over all rows.
+// Columns in groups of four vectors, which stay in registers over all rows. They start from `start` and meet what is there last: rows
+// that come in several calls are summed in two levels.
 template <class Fn>
-HWY_INLINE void FoldColumns(index_t m, index_t n, Rows from, float* to, Fn f) {
+HWY_INLINE void FoldColumns(index_t m, index_t n, Rows from, float* to, float start, Fn f) {
   const F d;
+  const V first = hn::Set(d, start);
   index_t j = 0;
   for (; j + 4 * kLanes <= n; j += 4 * kLanes) {
-    V a = hn::LoadU(d, to + j), b = hn::LoadU(d, to + j + kLanes);
-    V c = hn::LoadU(d, to + j + 2 * kLanes), e = hn::LoadU(d, to + j + 3 * kLanes);
+    V a = first, b = first, c = first, e = first;
     const float* x = from.data + j;
     for (index_t i = 0; i < m; ++i, x += from.stride) {
       a = f(hn::LoadU(d, x), a), b = f(hn::LoadU(d, x + kLanes), b);
       c = f(hn::LoadU(d, x + 2 * kLanes), c), e = f(hn::LoadU(d, x + 3 * kLanes), e);
     }
-    hn::StoreU(a, d, to + j), hn::StoreU(b, d, to + j + kLanes);
-    hn::StoreU(c, d, to + j + 2 * kLanes), hn::StoreU(e, d, to + j + 3 * kLanes);
+    float *const y = to + j, *const z = y + 2 * kLanes;
+    hn::StoreU(f(a, hn::LoadU(d, y)), d, y), hn::StoreU(f(b, hn::LoadU(d, y + kLanes)), d, y + kLanes);
+    hn::StoreU(f(c, hn::LoadU(d, z)), d, z), hn::StoreU(f(e, hn::LoadU(d, z + kLanes)), d, z + kLanes);
   }
   for (; j < n; j += kLanes) {
-    V a = load_first(to + j, n - j);
+    V a = first;
     for (index_t i = 0; i < m; ++i) a = f(load_first(from.data + i * from.stride + j, n - j), a);
-    store_first(a, to + j, n - j);
+    store_first(f(a, load_first(to + j, n - j)), to + j, n - j);
   }
 }
 
 void AddColumnSums(index_t m, index_t n, Rows from, float* to) {
-  FoldColumns(m, n, from, to, [](V x, V sum) HWY_ATTR { return hn::Add(sum, x); });
+  FoldColumns(m, n, from, to, 0, [](V x, V sum) HWY_ATTR { return hn::Add(sum, x); });
 }
 
 void RaiseColumnMax(index_t m, index_t n, Rows from, float* to) {
-  FoldColumns(m, n, from, to, [](V x, V top) HWY_ATTR { return hn::Max(x, top); });
+  FoldColumns(m, n, from, to, kLowest, [](V x, V top) HWY_ATTR { return hn::Max(x, top); });
 }
 
 // W vectors of columns, of which the last has `last` lanes.

@@ -54,7 +54,7 @@ HWY_INLINE void transpose_blocks(V& a, V& b, V& c, V& e) {
 
 #endif  // HWY_TARGET != HWY_SCALAR
 
-// to[x * stride + i] = factor * rows[i][x] for i < L, x < n.
+// to[x * stride + i] = factor[i] * rows[i][x] for i < L, x < n.
 HWY_INLINE void rows_to_lanes(const float* const* rows, index_t n, V factor, float* to, index_t stride) {
   const F d;
   index_t x = 0;
@@ -91,8 +91,11 @@ HWY_INLINE void rows_to_lanes(const float* const* rows, index_t n, V factor, flo
     hn::Store(hn::Mul(e, factor), d, to + (x + 3) * stride);
   }
 #endif
+  if (x == n) return;
+  HWY_ALIGN float factors[hn::MaxLanes(F())];
+  hn::Store(factor, d, factors);
   for (; x < n; ++x) {
-    for (size_t i = 0; i < hn::Lanes(d); ++i) to[x * stride + static_cast<index_t>(i)] = rows[i][x] * hn::GetLane(factor);
+    for (size_t i = 0; i < hn::Lanes(d); ++i) to[x * stride + static_cast<index_t>(i)] = rows[i][x] * factors[i];
   }
 }
 

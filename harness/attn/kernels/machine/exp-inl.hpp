@@ -40,17 +40,44 @@ HWY_INLINE V exp2_lanes(V x) {
   const hn::RebindToUnsigned<F> du;
   const V magic = hn::Set(d, 12582912.0f + 127.0f);
   const V low = hn::Set(d, -127.0f), high = hn::Set(d, 128.0f);
-  if constexpr (HWY_TARGET == HWY_AVX2) {
-    x = hn::Min(high, hn::Max(low, x));  // in this order a NaN stays
-  } else {
-    x = hn::IfThenElse(hn::Lt(x, low), low, x);
-    x = hn::IfThenElse(hn::Gt(x, high), high, x);
-  }
+  // In this order a NaN stays.
+#if HWY_TARGET == HWY_AVX2
+  x = hn::Min(high, hn::Max(low, x));
+#elif HWY_TARGET == HWY_SCALAR
+  float least = low.raw;
+#if defined(__SSE2__)
+  asm("" : "+x"(least));  // else g++ 12 makes a branch: where it turns at random, attention takes a third longer
+#endif
+  x.raw = least > x.raw ? least : x.raw;
+  x.raw = high.raw < x.raw ? high.raw : x.raw;
+#else
+  x = hn::IfThenElse(hn::Lt(x, low), low, x);
+  x = hn::IfThenElse(hn::Gt(x, high), high, x);
+#endif
   const V z = hn::Add(x, magic);
   const V r = hn::Sub(x, hn::Sub(z, magic));
   const V p = horner5(r, 1.32764725e-3f, 9.67554096e-3f, 5.55071309e-2f, 2.40221202e-1f, 6.93146944e-1f, 1.00000012f);
   return hn::Mul(p, hn::BitCast(d, hn::ShiftLeft<23>(hn::BitCast(du, z))));
 #endif
+}
+
+// Exact for whole n; zero from -127 down, infinity from 128 up.
+HWY_INLINE V power_of_two(V n) {
+  const F d;
+#if HWY_TARGET == HWY_AVX3
+  return V{_mm512_scalef_ps(hn::Set(d, 1.0f).raw, n.raw)};
+#else
+  const hn::RebindToUnsigned<F> du;
+  const V biased = hn::Add(hn::Min(hn::Max(n, hn::Set(d, -127.0f)), hn::Set(d, 128.0f)), hn::Set(d, 12582912.0f + 127.0f));
+  return hn::BitCast(d, hn::ShiftLeft<23>(hn::BitCast(du, biased)));
+#endif
+}
+
+// The whole number n with 2^n <= x < 2^(n+1), of a normal x > 0.
+HWY_INLINE V whole_log2(V x) {
+  const F d;
+  const hn::RebindToSigned<F> di;
+  return hn::ConvertTo(d, hn::Sub(hn::ShiftRight<23>(hn::BitCast(di, x)), hn::Set(di, 127)));
 }
 
 }  // namespace attn::kernels::HWY_NAMESPACE

@@ -74,13 +74,13 @@ class LaneRows final : public GroupKernel {
                          .fetch = {next_k.data(), next_v.data()},
                          .fetch_count = soon};
     ops_.attend(tile, shape_, batch, scratch + lanes_);
-    head(state) = {.unset = tile.unset, .fresh = tile.fresh};
+    head(state) = {.unset = tile.unset, .far = tile.far, .fresh = tile.fresh, .wide = tile.wide};
   }
 
   void merge(float* into, const float* from) const override {
     Tile tile = tile_of(into);
     ops_.merge(tile, shape_, tile_of(const_cast<float*>(from)));
-    head(into) = {.unset = tile.unset, .fresh = tile.fresh};
+    head(into) = {.unset = tile.unset, .far = tile.far, .fresh = tile.fresh, .wide = tile.wide};
   }
 
   void store(const float* state, float* const* out, float* const* lse, index_t count) const override {
@@ -89,8 +89,8 @@ class LaneRows final : public GroupKernel {
 
  private:
   struct Head {
-    std::uint64_t unset;
-    bool fresh;
+    std::uint64_t unset, far = 0;
+    bool fresh, wide = false;
   };
   static constexpr index_t sums = 16;  // floats of a Head, rounded up
 
@@ -103,6 +103,8 @@ class LaneRows final : public GroupKernel {
     tile.ot = state + sums + 2 * lanes_;
     tile.unset = head(state).unset;
     tile.fresh = head(state).fresh;
+    tile.wide = head(state).wide;
+    tile.far = head(state).far;
     return tile;
   }
 

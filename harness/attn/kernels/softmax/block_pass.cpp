@@ -110,6 +110,7 @@ void SoftmaxEngine::BlockPass::start_tile(std::size_t t) {
   for (index_t i = 0; i < queries.count; ++i) rows[i] = q_.row(work_.block.row(queries.first + i));
   tiles_.ops[t]->load(tiles_.tile[t], engine_.shape_, rows, queries.count, engine_.factor_);
   if (work_.arrays.resume && work_.split == 0) resume_tile(t);
+  if (work_.wide.load(std::memory_order_relaxed)) tiles_.tile[t].wide = true;
 }
 
 void SoftmaxEngine::BlockPass::resume_tile(std::size_t t) {
@@ -142,6 +143,7 @@ bool SoftmaxEngine::BlockPass::attend_panel(std::size_t t, bool guard) {
     batch.fetch_count = list_soon(t, batch.count);
     tiles_.ops[t]->attend(tiles_.tile[t], engine_.shape_, batch, weights_);
   }
+  if (tiles_.tile[t].wide && !work_.wide.load(std::memory_order_relaxed)) work_.wide.store(true, std::memory_order_relaxed);
   return any_cut;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
@@ -31,6 +32,7 @@ struct SoftmaxEngine::BlockWork {
   const QueryBlock& later;
   index_t split;
   int worker;
+  std::atomic<bool>& wide;  // some tile of the run was (tile.hpp): others most likely are
 };
 
 // Takes the tiles from load to the last key and, unless their keys are split, to the output.

@@ -1,6 +1,7 @@
 #include "attn/kernels/softmax/engine.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <limits>
 #include <numeric>
 #include <utility>
@@ -205,13 +206,14 @@ void SoftmaxEngine::run(const Division& division, const EngineArrays& arrays, co
     order_tasks(division, order, workspace.shared(cost_), rows, schedule);
   const index_t splits = division.splits, tasks = division.blocks * splits;
   const auto block_of = [&](index_t task) { return division.block(order[static_cast<std::size_t>(task / splits)], rows); };
+  std::atomic<bool> wide = false;
   parallel_tasks(tasks, [&](index_t task, int worker) {
     const QueryBlock block = block_of(task);
     if (block.count == 0) return;
     // Workers take tasks in turn, so this is most likely the one that this worker will take up next.
     const index_t next = task + arena_threads();
     const QueryBlock later = next < tasks ? block_of(next) : QueryBlock{.batch = division.first_batch};
-    attend({division, arrays, workspace, schedule, block, later, task % splits, worker},
+    attend({division, arrays, workspace, schedule, block, later, task % splits, worker, wide},
            order[static_cast<std::size_t>(task / splits)] * splits + task % splits);
   });
   if (splits == 1) return;

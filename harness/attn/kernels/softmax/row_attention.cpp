@@ -88,6 +88,7 @@ struct RowAttention::Batches {
   Soon soon_k, soon_v;
   index_t limit;  // keys of a batch
   bool guard, any_cut;
+  bool wide = false;  // some tile of the group was (tile.hpp): the next most likely are
   std::uint64_t cut;
   index_t count;
   const float *k[batch_keys], *v[batch_keys], *fetch_k[batch_keys], *fetch_v[batch_keys];
@@ -148,6 +149,7 @@ void RowAttention::attend(const RowGroup& group, index_t first, index_t count, c
     for (index_t i = 0; i < count; ++i) rows[i] = group.out.row(first + i), lse[i] = group.lse.row(first + i);
     ops.resume(tile, shape_, rows, count, lse);
   }
+  tile.wide = tile.wide || b.wide;
 
   b.count = 0;
   b.cut = 0;
@@ -207,6 +209,7 @@ void RowAttention::attend(const RowGroup& group, index_t first, index_t count, c
     }
   }
   flush();
+  b.wide = tile.wide;
 }
 
 }  // namespace attn::kernels

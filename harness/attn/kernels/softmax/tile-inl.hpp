@@ -22,9 +22,9 @@ namespace hn = hwy::HWY_NAMESPACE;
 template <int W>
 void attend(Tile& t, const TileShape& shape, const KeyBatch& batch, float* p) {
   const F d;
-  weigh<W>(t, shape.head_dim, batch, p);
   const std::uint64_t first = t.unset != 0 ? t.unset & seeing_lanes(batch) : 0;
-  if (HWY_UNLIKELY(reference_is_off<W>(t, first))) move_reference<W>(t, shape, batch, first, p);
+  if (!t.wide) weigh<W>(t, shape.head_dim, batch, p);
+  if (HWY_UNLIKELY(is_off<W>(t, first))) weigh_again<W>(t, shape, batch, first, p);
   t.unset &= ~first;
   accumulate<W>(t, shape, batch, p);
   for (int w = 0; w < W; ++w) {
@@ -48,21 +48,34 @@ void load(Tile& t, const TileShape& shape, const float* const* rows, index_t cou
   }
   t.unset = first_lanes(count);
   t.fresh = true;
+  t.wide = false;
+  t.far = 0;
 }
 
 template <int W>
 void resume(Tile& t, const TileShape& shape, const float* const* rows, index_t count, const float* const* lse) {
   const F d;
   HWY_ALIGN static constexpr float zeros[max_head_dim] = {};
+  HWY_ALIGN float log_sum[max_lanes] = {};
   const float* source[max_lanes];
+  std::uint64_t set = 0;
   for (index_t i = 0; i < W * L; ++i) {
     const bool seen = i < count && *lse[i] != -infinity;
     source[i] = seen ? rows[i] : zeros;
-    t.minus_ref[i] = seen ? -*lse[i] * log2_e : 0.0f;
-    t.sum[i] = seen ? 1.0f : 0.0f;
-    if (seen) t.unset &= ~(std::uint64_t{1} << i);
+    if (!seen) continue;
+    log_sum[i] = *lse[i];
+    set |= std::uint64_t{1} << i;
   }
-  for (int w = 0; w < W; ++w) rows_to_lanes(source + w * L, shape.value_dim, hn::Set(d, 1.0f), t.ot + w * L, W * L);
+  for (int w = 0; w < W; ++w) {
+    const V log = hn::Load(d, log_sum + w * L), factor = hn::Set(d, log2_e), minus_ref = hn::Neg(hn::Round(hn::Mul(log, factor)));
+    const V sum = hn::IfThenElseZero(lane_mask(set, w), exp2_lanes(hn::MulAdd(log, factor, minus_ref)));
+    hn::Store(minus_ref, d, t.minus_ref + w * L);
+    hn::Store(sum, d, t.sum + w * L);
+    rows_to_lanes(source + w * L, shape.value_dim, sum, t.ot + w * L, W * L);
+    t.far |= mask_bits(d, hn::Gt(hn::Abs(minus_ref), hn::Set(d, largest_score))) << (w * L);
+  }
+  t.unset &= ~set;
+  t.wide = t.far != 0;
   t.fresh = false;
 }
 
@@ -107,6 +120,8 @@ void merge(Tile& t, const TileShape& shape, const Tile& other) {
   add(t.sum, other.sum, 1);
   add(t.ot, other.ot, shape.value_dim);
   t.unset &= other.unset;
+  t.far |= other.far;
+  t.wide = t.wide || other.wide;
   t.fresh = false;
 }
 

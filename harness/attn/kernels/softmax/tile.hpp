@@ -4,7 +4,9 @@
 // packed and no reduction crosses lanes. Scores never reach memory: a step of 8 keys is multiplied out in registers, becomes
 // weights exp2(s - ref) there, and the weights of a batch then meet V. `ref` starts at 0 and moves only when the weights of a
 // batch add up to more than 4096, or those of a lane's first batch to nearly nothing; their sum, needed anyway, tells. So there
-// is no running maximum (lazy rescaling as in FlashAttention-4 and vLLM, one operation a score cheaper).
+// is no running maximum (lazy rescaling as in FlashAttention-4 and vLLM, one operation a score cheaper). Only a tile that has met
+// scores far from its reference makes the scores of a batch first, then weights from their largest: the same bits, in 4 to 7 % more
+// time (Zen 4).
 #pragma once
 
 #include <algorithm>
@@ -39,13 +41,15 @@ struct KeyBatch {
 
 // A tile in flight. Query i of the tile is lane i of every vector. The arrays are the caller's, 64-byte aligned.
 struct Tile {
-  float* qt;            // [head_dim][lanes]   queries times factor, transposed
-  float* ot;            // [value_dim][lanes]  sum of exp2(s - ref) v
-  float* minus_ref;     // [lanes]             minus the reference score
-  float* sum;           // [lanes]             sum of exp2(s - ref)
-  float* batch_sum;     // [lanes]             the part of the batch that is attended
-  std::uint64_t unset;  // lanes that have seen no key yet: their ot and sum are zero
-  bool fresh;           // no batch was attended yet: ot and sum are not written
+  float* qt;              // [head_dim][lanes]   queries times factor, transposed
+  float* ot;              // [value_dim][lanes]  sum of exp2(s - ref) v
+  float* minus_ref;       // [lanes]             minus the reference score
+  float* sum;             // [lanes]             sum of exp2(s - ref)
+  float* batch_sum;       // [lanes]             the part of the batch that is attended
+  std::uint64_t unset;    // lanes that have seen no key yet: their ot and sum are zero
+  bool fresh;             // no batch was attended yet: ot and sum are not written
+  bool wide = false;      // scores were seen that lie far from the reference, or are likely: decides on time, not on bits
+  std::uint64_t far = 0;  // lanes whose reference has moved to such a score
 };
 
 struct TileShape {
