@@ -15,7 +15,8 @@ namespace attn {
 // row-wise; otherwise a twin of 1024 queries and keys is planned and run. The allowance is twice the largest error
 // that the definition makes in float (the factor is that of FlashAttention's tests), plus 16 float epsilons of the largest value:
 // what rounding an exponent of 16 does to a weight, which a definition of few elements may happen to escape; and the least
-// normal float, below which the kernels flush to zero.
+// normal float, below which the kernels flush to zero. Rows beyond it are allowed twice the largest of several
+// errors that the definition makes in float, of inputs that are a rounding away from the given ones.
 // Call outside an arena: the definition is serial, the twin runs in `arena`.
 GateResult check_against_definition(const Variant& variant, const Problem& p, const Arrays& in,
                                     const ParameterSet<float>& parameters, std::uint64_t parameter_seed,
