@@ -1,6 +1,8 @@
 #include "attn/core/dtype.hpp"
 
 #include <array>
+#include <bit>
+#include <cmath>
 
 #include "attn/core/assert.hpp"
 
@@ -14,7 +16,13 @@ struct Entry {
   index_t elements, bytes;  // so many elements take so many bytes
   double epsilon, least_normal;
 };
-constexpr std::array entries = {Entry{DType::f32, "f32", 1, 4, 0x1p-23, 0x1p-126}};
+constexpr std::array entries = {
+    Entry{DType::f32, "f32", 1, sizeof(float), 0x1p-23, 0x1p-126},
+    Entry{DType::bf16, "bf16", 1, sizeof(bf16), 0x1p-7, 0x1p-126},
+    Entry{DType::f16, "f16", 1, sizeof(f16), 0x1p-10, 0x1p-14},
+    // A block's largest value is 127 scales, so its rounding is at most 1/254 of that.
+    Entry{DType::q8, "q8", q8::count, sizeof(q8), 0x1p-6, 0x1p-14},
+};
 
 const Entry& entry_of(DType dtype) {
   for (const Entry& entry : entries) {
@@ -43,6 +51,34 @@ double least_normal_of(DType dtype) { return entry_of(dtype).least_normal; }
 index_t bytes_of(DType dtype, index_t count) {
   const Entry& entry = entry_of(dtype);
   return (count + entry.elements - 1) / entry.elements * entry.bytes;
+}
+
+bf16 to_bf16(float value) {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  if (std::isnan(value)) return {static_cast<std::uint16_t>(bits >> 16 | 0x40)};  // quiet, so that no payload rounds to infinity
+  return {static_cast<std::uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16)};
+}
+
+float to_float(bf16 value) { return std::bit_cast<float>(std::uint32_t{value.bits} << 16); }
+
+f16 to_f16(float value) {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  const std::uint32_t sign = bits >> 16 & 0x8000;
+  const float size = std::fabs(value);
+  if (std::isnan(value)) return {static_cast<std::uint16_t>(sign | 0x7e00)};
+  if (size >= 65520.0f) return {static_cast<std::uint16_t>(sign | 0x7c00)};
+  // A float near 1/2 has units of 2^-24, as f16's denormals do: the sum rounds there.
+  if (size < 0x1p-14f) return {static_cast<std::uint16_t>(sign | (std::bit_cast<std::uint32_t>(size + 0.5f) - 0x3f000000))};
+  const std::uint32_t rounded = (bits & 0x7fffffff) + 0xfff + (bits >> 13 & 1);
+  return {static_cast<std::uint16_t>(sign | ((rounded >> 13) - ((127 - 15) << 10)))};
+}
+
+float to_float(f16 value) {
+  const std::uint32_t sign = std::uint32_t{value.bits & 0x8000u} << 16, rest = value.bits & 0x7fffu;
+  if (rest >= 0x7c00) return std::bit_cast<float>(sign | 0x7f800000 | (rest & 0x3ff) << 13);
+  if (rest >= 0x400) return std::bit_cast<float>(sign | (rest << 13) + ((127 - 15) << 23));
+  const float size = static_cast<float>(rest) * 0x1p-24f;
+  return sign != 0 ? -size : size;
 }
 
 }  // namespace attn
