@@ -47,7 +47,7 @@ struct DynamicConv {
     const double pairs =
         count_pairs(p, [&](index_t t) { return visible_keys(p, t, t - left(p, o), t - left(p, o) + o.width - 1); });
     return {.flops = 2 * heads * d * (pairs + n * width),
-            .bytes = sizeof(float) * (2 * heads * n * d + static_cast<double>(p.heads) * d * width),
+            .bytes = q_bytes(p) + out_bytes(p) + sizeof(float) * static_cast<double>(p.heads) * d * width,
             .exps = heads * n * width};
   }
 

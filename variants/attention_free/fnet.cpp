@@ -37,7 +37,7 @@ struct Fnet {
   static Cost cost(const Problem& p, const NoOptions&) {
     const auto elements = static_cast<double>(p.batch * p.heads * p.q_len * p.head_dim);
     const double levels = std::log2(static_cast<double>(p.q_len)) + std::log2(static_cast<double>(p.head_dim));
-    return {.flops = 2.5 * elements * levels, .bytes = 2 * sizeof(float) * elements};
+    return {.flops = 2.5 * elements * levels, .bytes = q_bytes(p) + out_bytes(p)};
   }
 
   template <class T>

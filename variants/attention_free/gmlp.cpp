@@ -54,7 +54,7 @@ struct Gmlp {
   static Cost cost(const Problem& p, const Options&) {
     const double pairs = count_pairs(p, [&](index_t i) { return visible_keys(p, i, 0, p.kv_len - 1); });
     const auto channels = static_cast<double>(p.batch * p.heads * p.head_dim);
-    return {.flops = 2 * channels * pairs, .bytes = sizeof(float) * (3 * channels * static_cast<double>(p.q_len) + pairs)};
+    return {.flops = 2 * channels * pairs, .bytes = q_bytes(p) + v_bytes(p) + out_bytes(p) + sizeof(float) * pairs};
   }
 
   template <class T>

@@ -46,7 +46,7 @@ struct LightConv {
     const double pairs =
         count_pairs(p, [&](index_t t) { return visible_keys(p, t, t - left(p, o), t - left(p, o) + o.width - 1); });
     return {.flops = 2 * channels * pairs,
-            .bytes = 2 * sizeof(float) * channels * static_cast<double>(p.q_len),
+            .bytes = q_bytes(p) + out_bytes(p),
             .exps = static_cast<double>(p.heads * o.width)};
   }
 

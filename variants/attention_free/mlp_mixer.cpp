@@ -55,7 +55,7 @@ struct MlpMixer {
   static Cost cost(const Problem& p, const Options& o) {
     const auto channels = static_cast<double>(p.batch * p.heads * p.head_dim);
     const auto s = static_cast<double>(o.hidden), n = static_cast<double>(p.q_len);
-    return {.flops = 4 * n * s * channels, .bytes = sizeof(float) * 2 * n * (channels + s), .exps = s * channels};
+    return {.flops = 4 * n * s * channels, .bytes = q_bytes(p) + out_bytes(p) + sizeof(float) * 2 * n * s, .exps = s * channels};
   }
 
   template <class T>

@@ -56,7 +56,7 @@ struct Conv1d {
         count_pairs(p, [&](index_t t) { return visible_keys(p, t, t - left(p, o), t - left(p, o) + o.width - 1); });
     const double per_pair = o.depthwise ? d : d * d;
     return {.flops = 2 * b * heads * pairs * per_pair,
-            .bytes = sizeof(float) * heads * (2 * b * static_cast<double>(p.q_len) * d + static_cast<double>(o.width) * per_pair)};
+            .bytes = q_bytes(p) + out_bytes(p) + sizeof(float) * heads * static_cast<double>(o.width) * per_pair};
   }
 
   static StateSpec state(const Problem& p, const Options& o) { return last_rows(p, o.width); }

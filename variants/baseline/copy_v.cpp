@@ -23,7 +23,7 @@ struct CopyV {
   }
 
   static Cost cost(const Problem& p, const NoOptions&) {
-    return {.flops = 0, .bytes = 2.0 * sizeof(float) * static_cast<double>(p.batch * p.heads * p.kv_len * p.value_dim), .exps = 0};
+    return {.flops = 0, .bytes = v_bytes(p) + out_bytes(p), .exps = 0};
   }
 
   // The last token.

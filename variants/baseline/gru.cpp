@@ -45,7 +45,7 @@ struct Gru {
     const auto rows = static_cast<double>(p.batch * p.heads * p.q_len), d = static_cast<double>(p.head_dim);
     const double weights = gates * d * d;
     return {.flops = 4 * rows * weights,
-            .bytes = sizeof(float) * (2 * rows * d + 2 * static_cast<double>(p.heads) * weights),
+            .bytes = q_bytes(p) + out_bytes(p) + 2 * sizeof(float) * static_cast<double>(p.heads) * weights,
             .exps = rows * d * 3};
   }
 

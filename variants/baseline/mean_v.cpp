@@ -25,7 +25,7 @@ struct MeanV {
   static Cost cost(const Problem& p, const NoOptions&) {
     const auto keys = static_cast<double>(p.batch * p.kv_heads * p.kv_len * p.value_dim);
     const auto outputs = static_cast<double>(p.batch * p.heads * p.q_len * p.value_dim);
-    return {.flops = keys + (p.causal ? outputs : 0), .bytes = sizeof(float) * (keys + outputs), .exps = 0};
+    return {.flops = keys + (p.causal ? outputs : 0), .bytes = v_bytes(p) + out_bytes(p), .exps = 0};
   }
 
   // The sum, and what was lost in its rounding: a float sum of 2^20 values would lose digits.

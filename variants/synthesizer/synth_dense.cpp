@@ -48,8 +48,7 @@ struct SynthDense {
     Cost c = softmax_cost(p, count_pairs(p, [&](index_t i) { return visible_keys(p, i, 0, p.kv_len - 1); }));
     const auto rows = static_cast<double>(p.heads * p.q_len), d = static_cast<double>(p.head_dim);
     c.flops += 2 * static_cast<double>(p.batch) * rows * d * d;
-    c.bytes = sizeof(float) * (static_cast<double>(p.batch) * rows * (d + 2 * static_cast<double>(p.value_dim)) +
-                               static_cast<double>(p.heads) * d * d + rows * d);
+    c.bytes = q_bytes(p) + v_bytes(p) + out_bytes(p) + sizeof(float) * (static_cast<double>(p.heads) * d * d + rows * d);
     return c;
   }
 

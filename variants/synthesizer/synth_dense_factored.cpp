@@ -64,7 +64,7 @@ struct SynthDenseFactored {
     const auto d = static_cast<double>(p.head_dim), dv = static_cast<double>(p.value_dim);
     const double matrices = d * (d + static_cast<double>(f.a + f.c));
     return {.flops = heads * (2 * n * matrices + pairs * (1 + 2 * dv)),
-            .bytes = sizeof(float) * (heads * n * (d + 2 * dv) + static_cast<double>(p.heads) * matrices),
+            .bytes = q_bytes(p) + v_bytes(p) + out_bytes(p) + sizeof(float) * static_cast<double>(p.heads) * matrices,
             .exps = heads * pairs};
   }
 

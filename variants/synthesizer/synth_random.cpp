@@ -64,7 +64,7 @@ struct SynthRandom {
     const double pairs = count_pairs(p, [&](index_t i) { return visible_keys(p, i, 0, p.kv_len - 1); });
     const auto heads = static_cast<double>(p.heads), values = static_cast<double>(p.batch * p.value_dim);
     return {.flops = 2 * heads * pairs * values,
-            .bytes = sizeof(float) * heads * (2 * values * static_cast<double>(p.q_len) + pairs),
+            .bytes = v_bytes(p) + out_bytes(p) + sizeof(float) * heads * pairs,
             .exps = o.cached ? 0 : heads * pairs};
   }
 

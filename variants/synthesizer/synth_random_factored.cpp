@@ -54,7 +54,7 @@ struct SynthRandomFactored {
     const auto heads = static_cast<double>(p.heads), k = static_cast<double>(o.k), n = static_cast<double>(p.q_len);
     const auto values = static_cast<double>(p.batch * p.value_dim);
     return {
-        .flops = 2 * heads * pairs * (k + values), .bytes = 2 * sizeof(float) * heads * n * (k + values), .exps = heads * pairs};
+        .flops = 2 * heads * pairs * (k + values), .bytes = v_bytes(p) + out_bytes(p) + 2 * sizeof(float) * heads * n * k, .exps = heads * pairs};
   }
 
   static Cost backward_cost(const Problem& p, const Options& o) {

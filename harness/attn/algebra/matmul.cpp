@@ -1,10 +1,14 @@
 #include "attn/algebra/matmul.hpp"
 
+#include <algorithm>
+#include <type_traits>
+
 #include "attn/algebra/gradient.hpp"
 #include "attn/algebra/layout.hpp"
 #include "attn/algebra/node.hpp"
 #include "attn/algebra/product.hpp"
 #include "attn/algebra/reduce.hpp"
+#include "attn/algebra/rounded_products.hpp"
 #include "attn/algebra/strided.hpp"
 #include "attn/core/isa.hpp"
 
@@ -14,6 +18,22 @@ using detail::edge;
 using detail::record;
 
 namespace {
+
+thread_local DType operands_in_force = DType::f32;
+
+// A factor as the products in force read it.
+template <class T>
+const Elements<T>& factor(const Elements<T>& x, Elements<T>& rounded) {
+  if constexpr (std::is_same_v<T, float>) {
+    if (operands_in_force == DType::f32) return x;
+    ATTN_ASSERT(operands_in_force == DType::bf16);
+    rounded = Elements<T>(x.shape());
+    std::transform(x.data(), x.data() + x.size(), rounded.writable(), [](float value) { return to_float(to_bf16(value)); });
+    return rounded;
+  } else {
+    return x;
+  }
+}
 
 enum class Op : bool { plain, transposed };
 
@@ -31,7 +51,9 @@ Shape batch_of(const Shape& shape) {
 }
 
 template <class T>
-Elements<T> product(const Elements<T>& a, Op op_a, const Elements<T>& b, Op op_b) {
+Elements<T> product(const Elements<T>& given_a, Op op_a, const Elements<T>& given_b, Op op_b) {
+  Elements<T> rounded_a, rounded_b;
+  const Elements<T>&a = factor(given_a, rounded_a), &b = factor(given_b, rounded_b);
   detail::Product<T>* const multiply = chosen_product<T>();
   const Shape batch_a = batch_of(a.shape());
   const Shape batch_b = batch_of(b.shape());
@@ -67,6 +89,10 @@ Elements<T> product(const Elements<T>& a, Op op_a, const Elements<T>& b, Op op_b
 }
 
 }  // namespace
+
+RoundedProducts::RoundedProducts(DType operands) : before_(operands_in_force) { operands_in_force = operands; }
+RoundedProducts::~RoundedProducts() { operands_in_force = before_; }
+DType RoundedProducts::operands() { return operands_in_force; }
 
 template <class T>
 Tensor<T> matmul(const Tensor<T>& a, const Tensor<T>& b) {

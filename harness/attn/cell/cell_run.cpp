@@ -1,7 +1,6 @@
 #include "attn/cell/cell_run.hpp"
 
 #include <algorithm>
-#include <cstring>
 #include <limits>
 
 #include "attn/core/rng.hpp"
@@ -79,20 +78,33 @@ Result<std::unique_ptr<CellRun>> CellRun::beside(const Registry& registry, const
   return run;
 }
 
-Status CellRun::make_tensors(const Variant& variant) {
+Problem CellRun::made_for(const Variant& variant) const {
   Problem p = cell_.problem;
   if (decodes() && looks_at_all_queries(variant, p)) p.q_len = p.kv_len;
+  return p;
+}
+
+Status CellRun::make_tensors(const Variant& variant) {
+  const Problem p = made_for(variant);
   if (tensors_ && tensors_->q.extent(2) >= p.q_len) return {};
   Status made;
   arena_->execute([&] {
-    auto tensors = input_->make(p, cell_.seed);
+    auto tensors = input_->make_stored(p, cell_.seed);
     if (tensors) {
-      tensors_ = std::make_shared<const Tensors>(*std::move(tensors));
+      tensors_ = std::make_shared<const StoredTensors>(*std::move(tensors));
     } else {
       made = tensors.refusal();
     }
   });
   return made;
+}
+
+Result<Tensors> CellRun::unrounded() const {
+  Problem p = made_for(*variant_);
+  p.q_len = tensors_->q.extent(2);  // beside another variant it may have more
+  std::optional<Result<Tensors>> made;
+  arena_->execute([&] { made.emplace(input_->make(p, cell_.seed)); });
+  return *std::move(made);
 }
 
 Status CellRun::plan(std::unique_ptr<Variant> variant) {
@@ -204,8 +216,7 @@ Status CellRun::go_cold() {
     if (decodes()) {
       copy.state = state_->copy();
     } else {
-      copy.tensors = Tensors::allocate(cell_.problem);
-      std::memcpy(copy.tensors.memory.data(), tensors_->memory.data(), copy.tensors.memory.bytes());
+      copy.tensors = tensors_->copy();
     }
     for (const auto& [name, tensor] : parameters().all())  // another tensor of the same elements would share them
       copy.parameters.set(name, Tensor<float>(tensor.shape(), {tensor.data(), tensor.data() + tensor.size()}));

@@ -49,6 +49,8 @@ class CellRun {
   const Arrays& arrays() const { return arrays_; }
   // Of a decode: q, k and v of all tokens. q is that of the step where the variant and its gate look at no other.
   const Arrays& sequence() const { return sequence_; }
+  // Both as they were before they were rounded to the problem's number types: Q, K and V made once more.
+  Result<Tensors> unrounded() const;
   const ParameterSet<float>& parameters() const { return planned_->parameters(); }
   Parameters specs() const;  // of these
   View<float, 4> output() const { return arrays_.out.f32_out(); }
@@ -67,6 +69,8 @@ class CellRun {
  private:
   explicit CellRun(const Cell& cell)
       : cell_(cell), layer_clock_(cell.scope == Scope::layer ? std::make_shared<LayerClock>() : nullptr) {}
+  // The problem whose tensors are made for it.
+  Problem made_for(const Variant& variant) const;
   // Where there are none yet, or none that the variant can do with.
   Status make_tensors(const Variant& variant);
   Status plan(std::unique_ptr<Variant> variant);
@@ -76,7 +80,7 @@ class CellRun {
   void pass(const Arrays& arrays, const ParameterSet<float>& parameters) const;  // forward, and backward where it trains
   // What again() and append() run on.
   struct Copy {
-    Tensors tensors;             // but of a decode
+    StoredTensors tensors;       // but of a decode
     std::optional<State> state;  // of a decode
     ParameterSet<float> parameters;
   };
@@ -86,7 +90,7 @@ class CellRun {
   std::shared_ptr<LayerClock> layer_clock_;
   std::string note_;
   std::shared_ptr<const Input> input_;
-  std::shared_ptr<const Tensors> tensors_;
+  std::shared_ptr<const StoredTensors> tensors_;
   std::shared_ptr<const Arena> arena_;
   NamedTensors named_;  // what the variant reads beside them
   Buffer output_memory_;

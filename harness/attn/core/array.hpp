@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdint>
 #include <limits>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -35,17 +36,22 @@ class Array {
         rank_(R) {
     std::ranges::copy(view.extents(), extents_.begin());
     std::ranges::copy(view.strides(), strides_.begin());
+    if constexpr (constexpr index_t block = block_of_type<std::remove_const_t<T>>; block > 1) {
+      extents_[R - 1] *= block;
+      for (std::size_t r = 0; r + 1 < R; ++r) strides_[r] *= block;
+    }
   }
 
-  // Row-major, in memory of bytes_of(dtype, product of the extents).
+  // Row-major, in memory of bytes_of(dtype, product of the extents). Rows are of whole blocks.
   Array(DType dtype, std::byte* data, std::span<const index_t> extents) : data_(data), dtype_(dtype), rank_(extents.size()) {
-    ATTN_ASSERT(rank_ <= most_axes);
+    ATTN_ASSERT(rank_ <= most_axes && (rank_ == 0 || extents.back() % block_of(dtype) == 0));
     std::ranges::copy(extents, extents_.begin());
     index_t stride = 1;
     for (std::size_t r = rank_; r-- > 0; stride *= extents_[r]) strides_[r] = stride;
   }
 
   bool empty() const { return data_ == nullptr; }
+  const std::byte* data() const { return static_cast<const std::byte*>(data_); }  // of the first element, whatever its type
   DType dtype() const { return dtype_; }
   std::size_t rank() const { return rank_; }
   std::span<const index_t> extents() const { return {extents_.data(), rank_}; }
@@ -59,7 +65,8 @@ class Array {
   }
   index_t bytes() const { return bytes_of(dtype_, size()); }  // of the elements, were they dense
 
-  // The elements. Their type and the number of axes must be the array's; who writes needs an array made of a View<T>.
+  // The elements, or the blocks that they lie in: the last axis of a View<q8> counts these. Their type and the number of axes must be the
+  // array's; who writes needs an array made of a View<T>.
   template <class T, std::size_t R>
   View<T, R> as() const {
     if (empty()) return {};
@@ -67,6 +74,11 @@ class Array {
     std::array<index_t, R> extents, strides;
     std::copy_n(extents_.begin(), R, extents.begin());
     std::copy_n(strides_.begin(), R, strides.begin());
+    if constexpr (constexpr index_t block = block_of_type<std::remove_const_t<T>>; block > 1) {
+      ATTN_ASSERT(extents[R - 1] % block == 0);
+      extents[R - 1] /= block;
+      for (std::size_t r = 0; r + 1 < R; ++r) strides[r] /= block;
+    }
     return {static_cast<T*>(data_), extents, strides};
   }
   template <std::size_t R = 4>
@@ -85,7 +97,7 @@ class Array {
 
   // `extent` of an axis, from `from` on.
   Array part(std::size_t axis, index_t from, index_t extent) const {
-    ATTN_ASSERT(axis < rank_ && from >= 0 && from + extent <= extents_[axis]);
+    ATTN_ASSERT(axis < rank_ && from >= 0 && from + extent <= extents_[axis] && from * strides_[axis] % block_of(dtype_) == 0);
     Array part = *this;
     part.extents_[axis] = extent;
     part.data_ = static_cast<std::byte*>(data_) + bytes_of(dtype_, from * strides_[axis]);
@@ -101,20 +113,22 @@ class Array {
   std::array<index_t, most_axes> extents_{}, strides_{};
 };
 
-// A few arrays by name.
+// A few arrays by name. Copies share the list: a run that hands Arrays on allocates nothing.
 class NamedArrays {
  public:
   void set(std::string name, Array array) {
-    const auto at = std::ranges::find(entries_, name, &Entry::first);
-    if (at != entries_.end()) {
+    auto list = entries_ ? std::make_shared<Entries>(*entries_) : std::make_shared<Entries>();
+    const auto at = std::ranges::find(*list, name, &Entry::first);
+    if (at != list->end()) {
       at->second = array;
     } else {
-      entries_.emplace_back(std::move(name), array);
+      list->emplace_back(std::move(name), array);
     }
+    entries_ = std::move(list);
   }
   const Array* find(std::string_view name) const {
-    const auto at = std::ranges::find(entries_, name, &Entry::first);
-    return at != entries_.end() ? &at->second : nullptr;
+    const auto at = std::ranges::find(begin(), end(), name, &Entry::first);
+    return at != end() ? &at->second : nullptr;
   }
   // It must be there.
   const Array& operator[](std::string_view name) const {
@@ -122,12 +136,14 @@ class NamedArrays {
     ATTN_ASSERT(array != nullptr);
     return *array;
   }
-  auto begin() const { return entries_.begin(); }
-  auto end() const { return entries_.end(); }
+  auto begin() const { return all().begin(); }
+  auto end() const { return all().end(); }
 
  private:
   using Entry = std::pair<std::string, Array>;
-  std::vector<Entry> entries_;
+  using Entries = std::vector<Entry>;
+  std::span<const Entry> all() const { return entries_ ? std::span<const Entry>(*entries_) : std::span<const Entry>(); }
+  std::shared_ptr<const Entries> entries_;
 };
 
 // Where the keys of a sequence lie. By default key p is row p of its kv head.
@@ -180,6 +196,16 @@ struct Arrays {
 // How many tokens k, v or, where there are none, x have of each sequence.
 inline index_t tokens_in(const Arrays& a) { return (a.k.empty() ? a.v.empty() ? a.q : a.v : a.k).extent(2); }
 
+// Some tokens of each sequence. What is missing stays so.
+Arrays tokens_of(const Arrays& sequence, index_t first, index_t count);
+
+// The tokens in parts of at most so many.
+template <class F>
+void for_each_part(const Arrays& tokens, index_t most, F f) {
+  const index_t count = tokens_in(tokens);
+  for (index_t t = 0; t < count; t += most) f(tokens_of(tokens, t, std::min(most, count - t)));
+}
+
 // Of a backward pass: the gradient of some number with respect to the output, and where the gradients with respect to the inputs go.
 struct InputGradients {
   Array d_out;          // [B,H,N,Dv]
@@ -194,6 +220,21 @@ struct FloatArrays {
   FloatArrays() = default;
   explicit FloatArrays(const Arrays& a) : q(a.q.f32()), k(a.k.f32()), v(a.v.f32()), out(a.out.f32_out()) {}
   const View<const float, 4>& x() const { return q; }
+};
+
+// Q, K and V for who reads elements and no types: of what is stored in another type, a copy as floats. What is empty stays so.
+class AsFloats {
+ public:
+  explicit AsFloats(const Arrays& stored);
+  AsFloats(const AsFloats&) = delete;
+  AsFloats& operator=(const AsFloats&) = delete;
+
+  const Arrays& arrays() const { return arrays_; }
+  FloatArrays views() const { return FloatArrays(arrays_); }
+
+ private:
+  std::array<std::vector<float>, 3> memory_;
+  Arrays arrays_;
 };
 
 }  // namespace attn

@@ -1,8 +1,11 @@
 #include "attn/core/dtype.hpp"
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cmath>
+#include <cstring>
+#include <limits>
 
 #include "attn/core/assert.hpp"
 
@@ -14,14 +17,14 @@ struct Entry {
   DType dtype;
   std::string_view name;
   index_t elements, bytes;  // so many elements take so many bytes
-  double epsilon, least_normal;
+  double epsilon, least_normal, largest;
 };
 constexpr std::array entries = {
-    Entry{DType::f32, "f32", 1, sizeof(float), 0x1p-23, 0x1p-126},
-    Entry{DType::bf16, "bf16", 1, sizeof(bf16), 0x1p-7, 0x1p-126},
-    Entry{DType::f16, "f16", 1, sizeof(f16), 0x1p-10, 0x1p-14},
+    Entry{DType::f32, "f32", 1, sizeof(float), 0x1p-23, 0x1p-126, std::numeric_limits<float>::max()},
+    Entry{DType::bf16, "bf16", 1, sizeof(bf16), 0x1p-7, 0x1p-126, 0x1.fep127},
+    Entry{DType::f16, "f16", 1, sizeof(f16), 0x1p-10, 0x1p-14, 65504},
     // A block's largest value is 127 scales, so its rounding is at most 1/254 of that.
-    Entry{DType::q8, "q8", q8::count, sizeof(q8), 0x1p-6, 0x1p-14},
+    Entry{DType::q8, "q8", q8::count, sizeof(q8), 0x1p-6, 0x1p-14, 127 * 65504},
 };
 
 const Entry& entry_of(DType dtype) {
@@ -30,6 +33,16 @@ const Entry& entry_of(DType dtype) {
   }
   ATTN_ASSERT(false && "a dtype of the table");
   return entries.front();
+}
+
+// Elements of a type that is no block, one by one.
+template <class T>
+void round_each(const float* from, index_t count, T (*round)(float), void* to) {
+  for (index_t i = 0; i < count; ++i) static_cast<T*>(to)[i] = round(from[i]);
+}
+template <class T>
+void widen_each(const void* from, index_t count, float* to) {
+  for (index_t i = 0; i < count; ++i) to[i] = to_float(static_cast<const T*>(from)[i]);
 }
 
 }  // namespace
@@ -47,6 +60,8 @@ Result<DType> parse_dtype(std::string_view name) {
 
 double epsilon_of(DType dtype) { return entry_of(dtype).epsilon; }
 double least_normal_of(DType dtype) { return entry_of(dtype).least_normal; }
+double largest_of(DType dtype) { return entry_of(dtype).largest; }
+index_t block_of(DType dtype) { return entry_of(dtype).elements; }
 
 index_t bytes_of(DType dtype, index_t count) {
   const Entry& entry = entry_of(dtype);
@@ -79,6 +94,50 @@ float to_float(f16 value) {
   if (rest >= 0x400) return std::bit_cast<float>(sign | (rest << 13) + ((127 - 15) << 23));
   const float size = static_cast<float>(rest) * 0x1p-24f;
   return sign != 0 ? -size : size;
+}
+
+q8 to_q8(const float* values) {
+  float largest = 0;
+  bool finite = true;
+  for (index_t i = 0; i < q8::count; ++i) {
+    finite = finite && std::isfinite(values[i]);
+    largest = std::max(largest, std::fabs(values[i]));
+  }
+  const float scale = largest / 127;
+  q8 block{to_f16(finite ? scale : std::numeric_limits<float>::quiet_NaN()), {}};
+  const float factor = finite && scale > 0 ? 1 / scale : 0;  // of denormal values it may be infinite
+  for (index_t i = 0; i < q8::count; ++i) {
+    const float whole = std::round(values[i] * factor);
+    block.values[i] = std::fabs(whole) <= 127 ? static_cast<std::int8_t>(whole) : std::int8_t{0};
+  }
+  return block;
+}
+
+void to_floats(const q8& block, float* values) {
+  const float scale = to_float(block.scale);
+  for (index_t i = 0; i < q8::count; ++i) values[i] = scale * static_cast<float>(block.values[i]);
+}
+
+void round_row(const float* from, index_t count, DType dtype, void* to) {
+  ATTN_ASSERT(count % block_of(dtype) == 0);
+  switch (dtype) {
+    case DType::f32: std::memcpy(to, from, static_cast<std::size_t>(count) * sizeof(float)); return;
+    case DType::bf16: return round_each<bf16>(from, count, to_bf16, to);
+    case DType::f16: return round_each<f16>(from, count, to_f16, to);
+    case DType::q8:
+      for (index_t i = 0; i < count; i += q8::count) static_cast<q8*>(to)[i / q8::count] = to_q8(from + i);
+  }
+}
+
+void widen_row(DType dtype, const void* from, index_t count, float* to) {
+  ATTN_ASSERT(count % block_of(dtype) == 0);
+  switch (dtype) {
+    case DType::f32: std::memcpy(to, from, static_cast<std::size_t>(count) * sizeof(float)); return;
+    case DType::bf16: return widen_each<bf16>(from, count, to);
+    case DType::f16: return widen_each<f16>(from, count, to);
+    case DType::q8:
+      for (index_t i = 0; i < count; i += q8::count) to_floats(static_cast<const q8*>(from)[i / q8::count], to + i);
+  }
 }
 
 }  // namespace attn

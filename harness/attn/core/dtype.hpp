@@ -36,16 +36,26 @@ bf16 to_bf16(float value);
 f16 to_f16(float value);
 float to_float(bf16 value);
 float to_float(f16 value);
+// A block's scale is its largest size over 127, rounded to f16 after the values were divided by it, as ggml's is. Of 32 values; where one of
+// them is not finite, or lies beyond 127 times f16's largest number, the scale is not finite.
+q8 to_q8(const float* values);
+void to_floats(const q8& block, float* values);
 
 std::string_view to_string(DType dtype);
 Result<DType> parse_dtype(std::string_view name);
 
-// Bytes of so many elements in a row.
+// Bytes of so many elements in a row; and how many share a block: rows are of whole ones, parts of rows begin with one.
 index_t bytes_of(DType dtype, index_t count);
+index_t block_of(DType dtype);
+
+// A row of `count` elements, a number of whole blocks, in another type. Serial and portable: runs go through kernels::widen.
+void round_row(const float* from, index_t count, DType dtype, void* to);
+void widen_row(DType dtype, const void* from, index_t count, float* to);
 
 // Twice the largest relative error of rounding to this type, and the least number that has all its digits.
 double epsilon_of(DType dtype);
 double least_normal_of(DType dtype);
+double largest_of(DType dtype);  // number
 
 // The type of an element (of q8: of a block) in memory.
 template <class T>
@@ -57,5 +67,9 @@ inline constexpr DType dtype_of = [] {
   if (std::is_same_v<T, q8>) return DType::q8;
   return DType::f32;
 }();
+template <class T>
+inline constexpr index_t block_of_type = 1;
+template <>
+inline constexpr index_t block_of_type<q8> = q8::count;
 
 }  // namespace attn

@@ -18,12 +18,27 @@ const Array& named(const Arrays& tokens, std::string_view name) {
   return name == "k" ? tokens.k : name == "v" ? tokens.v : tokens.x();
 }
 
+// Rows of one head as they are stored, whatever their type.
+struct StoredRows {
+  std::byte* first;
+  index_t stride_bytes, row_bytes;
+
+  StoredRows(const Array& array, index_t batch, index_t head)
+      : first(const_cast<std::byte*>(array.data()) + bytes_of(array.dtype(), batch * array.stride(0) + head * array.stride(1))),
+        stride_bytes(bytes_of(array.dtype(), array.stride(2))),
+        row_bytes(bytes_of(array.dtype(), array.extent(3))) {}
+  std::byte* row(index_t i) const { return first + i * stride_bytes; }
+};
+
+void copy_row(const StoredRows& from, index_t i, const StoredRows& to, index_t j) {
+  std::memcpy(to.row(j), from.row(i), static_cast<std::size_t>(to.row_bytes));
+}
+
 // The first `count` rows of one head, whose tokens stand from position `first` on, into those that the layout has for them.
-void append_rows(const View<const float, 2>& from, index_t count, index_t first, const KeyLayout& layout,
-                 const View<float, 2>& to) {
+void append_rows(const StoredRows& from, index_t count, index_t first, const KeyLayout& layout, const StoredRows& to) {
   for (index_t t = 0; t < count; ++t) {
     if (t < count - layout.ring && !layout.lasts(first + t)) continue;
-    std::memcpy(to.row(layout.row(first + t)), from.row(t), static_cast<std::size_t>(from.extent(1)) * sizeof(float));
+    copy_row(from, t, to, layout.row(first + t));
   }
 }
 
@@ -65,8 +80,10 @@ void State::clear() {
   length_ = 0;
   std::ranges::fill(lengths_, 0);
   if (spec_.of_tokens) return;  // rows are read where tokens have come
-  for (std::size_t i = 0; i < memory_.size(); ++i)
+  for (std::size_t i = 0; i < memory_.size(); ++i) {
+    ATTN_ASSERT(spec_.tensors[i].dtype == DType::f32);
     std::fill_n(memory_[i].as<float>(), batch_ * elements_of(spec_.tensors[i]), spec_.tensors[i].at_first);
+  }
 }
 
 void State::advance(index_t tokens) {
@@ -90,9 +107,10 @@ void State::append(const Arrays& tokens) {
     const auto batch = static_cast<index_t>(b);
     const index_t count = tokens.lengths.empty() ? most : tokens.lengths[b];
     for (const StateTensor& tensor : spec_.tensors) {
-      const auto from = named(tokens, tensor.name).f32()[batch];
-      const auto to = (*this)[tensor.name].f32_out()[batch];
-      for (index_t h = 0; h < to.extent(0); ++h) append_rows(from[h], count, start_ + lengths_[b], spec_.layout(), to[h]);
+      const Array &from = named(tokens, tensor.name), &to = (*this)[tensor.name];
+      ATTN_ASSERT(from.dtype() == to.dtype() && from.stride(3) == 1);
+      for (index_t h = 0; h < to.extent(1); ++h)
+        append_rows({from, batch, h}, count, start_ + lengths_[b], spec_.layout(), {to, batch, h});
     }
     lengths_[b] += count;
   }
@@ -119,14 +137,12 @@ void State::adopt(const State& other) {
     return l.lasts(position) || position >= length - l.ring;
   };
   for (const StateTensor& tensor : spec_.tensors) {
-    const auto from = other[tensor.name].f32_out(), to = (*this)[tensor.name].f32_out();
+    const Array &from = other[tensor.name], &to = (*this)[tensor.name];
     for (index_t b = 0; b < batch_; ++b) {
       const index_t length = lengths_[static_cast<std::size_t>(b)];
       for (index_t p = 0; p < length; ++p) {
         if (!keeps(theirs, p, length) || !keeps(ours, p, length)) continue;
-        for (index_t h = 0; h < to.extent(1); ++h)
-          std::memcpy(to[b][h].row(ours.row(p)), from[b][h].row(theirs.row(p)),
-                      static_cast<std::size_t>(to.extent(3)) * sizeof(float));
+        for (index_t h = 0; h < to.extent(1); ++h) copy_row({from, b, h}, theirs.row(p), {to, b, h}, ours.row(p));
       }
     }
   }

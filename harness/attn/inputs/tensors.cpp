@@ -10,18 +10,20 @@
 
 namespace attn {
 
+std::size_t staggered(std::size_t end_bytes, std::size_t i) {
+  constexpr std::size_t page = 4096, stagger = 576;  // nine cache lines
+  return (end_bytes + page - 1) / page * page + i * stagger;
+}
+
 Tensors Tensors::allocate(const Problem& p) {
-  constexpr std::size_t page = 4096;
-  constexpr std::size_t stagger = 576;  // nine cache lines
   const auto bytes = [](const View<float, 4>& view) { return static_cast<std::size_t>(view.size()) * sizeof(float); };
-  const auto after = [](std::size_t end, std::size_t shift) { return (end + page - 1) / page * page + shift; };
 
   Tensors t;
   t.q = {nullptr, {p.batch, p.heads, p.q_len, p.head_dim}};
   t.k = {nullptr, {p.batch, p.kv_heads, p.kv_len, p.head_dim}};
   t.v = {nullptr, {p.batch, p.kv_heads, p.kv_len, p.value_dim}};
-  const std::size_t k_at = after(bytes(t.q), stagger);
-  const std::size_t v_at = after(k_at + bytes(t.k), 2 * stagger);
+  const std::size_t k_at = staggered(bytes(t.q), 1);
+  const std::size_t v_at = staggered(k_at + bytes(t.k), 2);
   t.memory = Buffer(v_at + bytes(t.v));
   float* base = t.memory.as<float>();
   t.q = {base, t.q.extents()};

@@ -15,7 +15,7 @@
 
 namespace attn {
 
-// Row-major tensors in one zeroed block. Bases are 64-byte aligned and lie 576 bytes apart modulo 4 KiB, so that equal
+// Row-major tensors of floats in one zeroed block. Bases are 64-byte aligned and lie 576 bytes apart modulo 4 KiB, so that equal
 // rows of two tensors never share a cache set or alias in the store buffer.
 struct Tensors {
   Buffer memory;
@@ -28,6 +28,9 @@ struct Tensors {
   // Throws std::bad_alloc when the system refuses.
   static Tensors allocate(const Problem& p);
 };
+
+// Where the i-th of such tensors begins, when the one before ends there.
+std::size_t staggered(std::size_t end_bytes, std::size_t i);
 
 // Arrays beside them.
 struct NamedTensors {

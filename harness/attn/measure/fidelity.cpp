@@ -67,7 +67,8 @@ RowComparison::RowComparison(const Problem& p, const Arrays& arrays)
       heads_(p.batch * p.heads),
       dim_(p.value_dim),
       exact_(static_cast<std::size_t>(heads_ * std::ssize(rows_) * dim_)) {
-  const FloatArrays in(arrays);
+  const AsFloats floats(arrays);
+  const FloatArrays in = floats.views();
   const index_t rows = std::ssize(rows_);
   const index_t chunk = std::clamp<index_t>(chunk_pairs / p.kv_len, 1, rows), chunks = (rows + chunk - 1) / chunk;
   parallel_tasks(heads_ * chunks, [&](index_t task, int) {
@@ -251,17 +252,18 @@ void add_head(Weights& w, MatrixFidelity& sum) {
 Elements<float> implicit_matrix(const CellRun& cell) {
   const Problem& p = cell.problem();
   Arrays arrays = cell.arrays();
+  const DType dtype = arrays.v.dtype();
   const Buffer v_memory(static_cast<std::size_t>(arrays.v.bytes()));
-  const View<float, 4> v(v_memory.as<float>(), {p.batch, p.kv_heads, p.kv_len, p.value_dim});
   const Buffer out_memory = output_buffer(p);
   const View<float, 4> out = output_view(p, out_memory);
-  arrays.v = v;
+  arrays.v = Array(dtype, v_memory.data(), arrays.v.extents());
   arrays.out = out;
   Elements<float> matrix({p.batch, p.heads, p.q_len, p.kv_len});
   const View<float, 4> columns(matrix.writable(), {p.batch, p.heads, p.q_len, p.kv_len});
   const auto set_block = [&](index_t first, index_t count, float value) {
     for (index_t head = 0; head < p.batch * p.kv_heads; ++head) {
-      for (index_t d = 0; d < count; ++d) v[head / p.kv_heads][head % p.kv_heads](first + d, d) = value;
+      for (index_t d = 0; d < count; ++d)
+        round_row(&value, 1, dtype, v_memory.data() + bytes_of(dtype, (head * p.kv_len + first + d) * p.value_dim + d));
     }
   };
   for (index_t first = 0; first < p.kv_len; first += p.value_dim) {
@@ -284,8 +286,10 @@ MatrixFidelity compare_matrices(const CellRun& cell) {
   const Problem& p = cell.problem();
   if (p.q_len > longest_matrix || p.kv_len > longest_matrix)
     return {.reason = "matrices are compared up to " + std::to_string(longest_matrix) + " queries and keys"};
+  if (block_of(p.kv_dtype) > 1) return {.reason = "blocks of " + std::string(to_string(p.kv_dtype)) + " hold no identity matrix"};
   const Elements<float> all = implicit_matrix(cell);
-  const FloatArrays in(cell.arrays());
+  const AsFloats floats(cell.arrays());
+  const FloatArrays in = floats.views();
   const Problem one = of_one_head(p);
   const std::vector<index_t> rows = all_rows(p.q_len);
   MatrixFidelity sum{.done = true};

@@ -160,7 +160,7 @@ void check_cell(const CellRun& run, const Settings& settings, Measurement& m) {
     m.note = run.note();
     m.variant_note = run.variant().note(run.problem(), run.arrays());
     if (run.layer_clock() == nullptr) {  // a layer's mixer sees projections of the input
-      m.placement = place(run.problem(), FloatArrays(run.arrays()));
+      m.placement = place(run.problem(), AsFloats(run.arrays()).views());
       m.placed = true;
     }
     m.gate = gate_of(run);

@@ -83,9 +83,11 @@ class Nearby {
  public:
   Nearby(const Arrays& in, index_t draw) : arrays_(in) {
     const Rng rng(static_cast<std::uint64_t>(draw), "inputs a rounding away");
-    arrays_.q = moved(in.q.f32(), rng.substream(0), q_);
-    arrays_.k = moved(in.k.f32(), rng.substream(1), k_);
-    arrays_.v = moved(in.v.f32(), rng.substream(2), v_);
+    const AsFloats floats(in);
+    const FloatArrays views = floats.views();
+    arrays_.q = moved(views.q, rng.substream(0), q_);
+    arrays_.k = moved(views.k, rng.substream(1), k_);
+    arrays_.v = moved(views.v, rng.substream(2), v_);
   }
   const Arrays& arrays() const { return arrays_; }
 

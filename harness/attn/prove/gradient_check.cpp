@@ -107,8 +107,9 @@ std::string compare_tape_with_differences(const Variant& variant, const Problem&
 std::vector<GradientError> compare_backward_with_tape(const Variant& variant, const Problem& p, const Arrays& in,
                                                       const ParameterSet<float>& parameters, const Gradients& gradients) {
   const DefinitionFunction f(variant, p, parameters);
-  std::vector<Tensor<double>> at = {Tensor<double>::from(in.q.f32()), Tensor<double>::from(in.k.f32()),
-                                    Tensor<double>::from(in.v.f32())};
+  const AsFloats floats(in);
+  const FloatArrays views = floats.views();
+  std::vector<Tensor<double>> at = {Tensor<double>::from(views.q), Tensor<double>::from(views.k), Tensor<double>::from(views.v)};
   std::vector<Tensor<double>> given = {Tensor<double>::from(gradients.d_q.f32()), Tensor<double>::from(gradients.d_k.f32()),
                                        Tensor<double>::from(gradients.d_v.f32())};
   for (std::size_t i = 3; i < f.arguments().size(); ++i) {

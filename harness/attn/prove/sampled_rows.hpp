@@ -32,7 +32,9 @@ Tensor<T> to_tensor(const Array& array) {
 
 template <class T>
 Values<T> take_values(const Problem& p, const Arrays& in, const std::vector<index_t>& rows) {
-  Values<T> taken{take_rows<T>(in.q.f32(), rows), Tensor<T>::from(in.k.f32()), Tensor<T>::from(in.v.f32()), {}, {}};
+  const AsFloats floats(in);
+  const FloatArrays views = floats.views();
+  Values<T> taken{take_rows<T>(views.q, rows), Tensor<T>::from(views.k), Tensor<T>::from(views.v), {}, {}};
   for (const auto& [name, array] : in.more) taken.more.emplace(name, to_tensor<T>(array));
   for (const index_t row : rows) taken.position.push_back(p.query_position(row));
   return taken;

@@ -17,9 +17,6 @@ Problem planned_step(const Variant& variant, Problem step);
 // How many tokens a step takes up at once.
 index_t most_at_once(const State& state, const Arrays& tokens);
 
-// Some tokens of each sequence. What is missing stays so.
-Arrays tokens_of(const Arrays& sequence, index_t first, index_t count);
-
 // Inside an arena, by a plan for a step. Tokens that follow those of the state are taken up, at most so many at once,
 void take_up(const Planned& planned, const Arrays& tokens, const ParameterSet<float>& parameters, State& state,
              index_t most = 1024);

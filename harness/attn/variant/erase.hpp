@@ -10,6 +10,7 @@
 
 #include "attn/core/sanitizer.hpp"
 #include "attn/kernels/machine/dtypes.hpp"
+#include "attn/variant/door.hpp"
 #include "attn/variant/registry.hpp"
 
 namespace attn {
@@ -17,6 +18,8 @@ namespace attn {
 struct NoOptions {};
 
 inline constexpr std::array floats_only = {DType::f32};
+// What every page takes: as it is, or through a Door. q8 holds keys and values only.
+inline constexpr std::array stored_dtypes = {DType::f32, DType::bf16, DType::f16, DType::q8};
 
 namespace erase {
 
@@ -39,8 +42,7 @@ struct OptionsOf<V> {
   }
 };
 
-// A page whose run takes FloatArrays reads or writes elements itself, as floats. One that hands its Arrays whole to an engine takes what
-// the engine takes.
+// A page whose run takes FloatArrays reads or writes elements itself, as floats.
 template <class V>
 concept ReadsFloats = requires(const V v, const FloatArrays arrays, const ParameterSet<float> parameters, Workspace workspace) {
   v.run(arrays, parameters, workspace);
@@ -86,21 +88,11 @@ Status supports_backward(const Problem& p, const Options& options) {
 template <class V, class Options>
 std::string note(const Problem& p, const Options& options, const Arrays& arrays) {
   if constexpr (requires { V::note(p, options, FloatArrays(arrays)); }) {
-    return V::note(p, options, FloatArrays(arrays));
+    return V::note(p, options, AsFloats(arrays).views());
   } else {
     return {};
   }
 }
-// Number types of q, k and v that its run takes.
-template <class V>
-std::span<const DType> dtypes_of() {
-  if constexpr (ReadsFloats<V>) {
-    return floats_only;
-  } else {
-    return kernels::engine_dtypes;
-  }
-}
-
 // Whether its run reads Arrays::lengths and Arrays::layout: the engine says it that the page names and hands its arrays to.
 template <class V>
 constexpr bool reads_layouts() {
@@ -112,26 +104,40 @@ constexpr bool reads_layouts() {
   }
 }
 
+// What its run takes without a Door: of an engine that it names and hands its arrays to, what that takes.
+template <class V>
+TakenTypes taken_types() {
+  if constexpr (reads_layouts<V>()) {
+    return {kernels::engine_dtypes, kernels::engine_dtypes};
+  } else {
+    return {floats_only, floats_only};
+  }
+}
+
 template <class V, class Options>
 class PlanOf final : public Plan {
  public:
-  PlanOf(const Problem& p, const Options& o, WorkspacePlan& w) : variant_(p, o, w) {}
+  // `reads`: what of q, k and v.
+  PlanOf(const Problem& p, const Options& o, Reads reads, WorkspacePlan& w)
+      : door_(p, taken_types<V>(), reads == Reads::qkv, reads != Reads::x, HasSteps<V>, w), variant_(door_.inside(), o, w) {}
   void run(const Arrays& arrays, const ParameterSet<float>& parameters, Workspace& workspace) const override {
     ATTN_ASSERT(reads_layouts<V>() || (arrays.lengths.empty() && arrays.layout.plain()));
-    variant_.run(ArraysOf<V>(arrays), parameters, workspace);
+    through_door(arrays, workspace, [&](const Arrays& a) { variant_.run(ArraysOf<V>(a), parameters, workspace); });
   }
   void backward(const Arrays& arrays, const ParameterSet<float>& parameters, const Gradients& gradients,
                 Workspace& workspace) const override {
     if constexpr (HasBackward<V>) {
-      variant_.backward(ArraysOf<V>(arrays), parameters, GradientsOf<V>(gradients), workspace);
+      const Arrays inside = door_.copies() ? door_.as_widened(arrays, workspace) : arrays;
+      variant_.backward(ArraysOf<V>(inside), parameters, GradientsOf<V>(gradients), workspace);
     } else {
       ATTN_ASSERT(false && "supports_backward() refuses");
     }
   }
   void absorb(const Arrays& tokens, const ParameterSet<float>& parameters, State& state, Workspace& workspace) const override {
     if constexpr (HasSteps<V>) {
-      variant_.absorb(ArraysOf<V>(tokens), parameters, state, workspace);
-      state.advance(tokens_in(tokens));
+      if (!door_.copies()) return absorb_some(tokens, parameters, state, workspace);
+      for_each_part(tokens, Door::most_at_once,
+                    [&](const Arrays& some) { absorb_some(door_.widened(some, workspace), parameters, state, workspace); });
     } else {
       state.append(tokens);
     }
@@ -139,7 +145,7 @@ class PlanOf final : public Plan {
   void answer(const Arrays& queries, const ParameterSet<float>& parameters, const State& state,
               Workspace& workspace) const override {
     if constexpr (HasSteps<V>) {
-      variant_.answer(ArraysOf<V>(queries), parameters, state, workspace);
+      through_door(queries, workspace, [&](const Arrays& a) { variant_.answer(ArraysOf<V>(a), parameters, state, workspace); });
     } else {
       Arrays all = state.asked_by(queries);
       if constexpr (!reads_layouts<V>()) {
@@ -161,6 +167,21 @@ class PlanOf final : public Plan {
   }
 
  private:
+  void absorb_some(const Arrays& tokens, const ParameterSet<float>& parameters, State& state, Workspace& workspace) const {
+    if constexpr (HasSteps<V>) variant_.absorb(ArraysOf<V>(tokens), parameters, state, workspace);
+    state.advance(tokens_in(tokens));
+  }
+
+  template <class F>
+  void through_door(const Arrays& given, const Workspace& workspace, F f) const {
+    if (door_.copies()) {
+      f(door_.widened(given, workspace));
+    } else {
+      f(given);
+    }
+  }
+
+  Door door_;
   V variant_;
 };
 
@@ -175,9 +196,9 @@ class ImplementationOf final : public Implementation {
   Status supports(const Problem& p, const OptionValues& o) const override { return erase::supports<I>(p, o); }
   Status supports_backward(const Problem& p, const OptionValues& o) const override { return erase::supports_backward<I>(p, o); }
   std::unique_ptr<Plan> plan(const Problem& p, const OptionValues& o, WorkspacePlan& w) const override {
-    return std::make_unique<PlanOf<I, OptionValues>>(p, o, w);
+    return std::make_unique<PlanOf<I, OptionValues>>(p, o, Reads::qkv, w);
   }
-  std::span<const DType> dtypes() const override { return dtypes_of<I>(); }
+  std::span<const DType> dtypes() const override { return stored_dtypes; }
   bool reads_layouts() const override { return erase::reads_layouts<I>(); }
   bool steps() const override { return HasSteps<I>; }
   bool merges() const override { return HasMerge<I>; }
@@ -228,7 +249,7 @@ class VariantOf final : public Variant {
   bool merges() const override { return implementation_ ? implementation_->merges() : HasMerge<V>; }
   std::unique_ptr<Plan> plan(const Problem& p, WorkspacePlan& w) const override {
     if (implementation_) return implementation_->plan(p, name().options, w);
-    return std::make_unique<PlanOf<V, Options>>(p, options_, w);
+    return std::make_unique<PlanOf<V, Options>>(p, options_, info_.reads, w);
   }
   Tensor<double> definition(const Problem& p, const Values<double>& in, const ParameterSet<double>& parameters) const override {
     return V::definition(p, options_, in, parameters);
@@ -236,7 +257,7 @@ class VariantOf final : public Variant {
   Tensor<float> definition(const Problem& p, const Values<float>& in, const ParameterSet<float>& parameters) const override {
     return V::definition(p, options_, in, parameters);
   }
-  std::span<const DType> dtypes() const override { return implementation_ ? implementation_->dtypes() : dtypes_of<V>(); }
+  std::span<const DType> dtypes() const override { return implementation_ ? implementation_->dtypes() : stored_dtypes; }
   bool reads_layouts() const override { return implementation_ ? implementation_->reads_layouts() : erase::reads_layouts<V>(); }
   std::string note(const Problem& p, const Arrays& arrays) const override {
     if (implementation_) return implementation_->note(p, name().options, arrays);
@@ -294,7 +315,7 @@ struct PluginEntry {
 };
 
 // Grows when anything in the headers that a variant's page sees changes its layout or meaning.
-inline constexpr std::uint32_t abi_version = 6;
+inline constexpr std::uint32_t abi_version = 7;
 
 // Pages and harness exchange C++ objects, so they must come from the same release and compiler.
 const char* build_tag();

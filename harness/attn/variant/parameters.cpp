@@ -79,10 +79,12 @@ Tensor<float> ParameterGradients::operator[](std::string_view name) const {
 
 ParameterSet<float> fit_parameters(const Parameters& specs, const Arrays& in) {
   ParameterSet<float> set;
+  if (std::ranges::none_of(specs, [](const ParameterSpec& spec) { return spec.fit != nullptr; })) return set;
+  const AsFloats floats(in);
   for (const auto& spec : specs) {
     if (!spec.fit) continue;
     Elements<float> values(spec.shape);
-    spec.fit({values.writable(), static_cast<std::size_t>(values.size())}, spec.shape, FloatArrays(in));
+    spec.fit({values.writable(), static_cast<std::size_t>(values.size())}, spec.shape, floats.views());
     set.set(spec.name, Tensor<float>(std::move(values)));
   }
   return set;

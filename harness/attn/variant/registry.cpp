@@ -8,11 +8,11 @@
 
 namespace attn {
 
-double tensor_bytes(const Problem& p) {
-  const index_t queries = p.batch * p.heads * p.q_len, keys = p.batch * p.kv_heads * p.kv_len;
-  return static_cast<double>(queries * bytes_of(p.dtype, p.head_dim) + queries * bytes_of(DType::f32, p.value_dim) +
-                             keys * (bytes_of(p.kv_dtype, p.head_dim) + bytes_of(p.kv_dtype, p.value_dim)));
-}
+double q_bytes(const Problem& p) { return static_cast<double>(p.batch * p.heads * p.q_len * bytes_of(p.dtype, p.head_dim)); }
+double k_bytes(const Problem& p) { return static_cast<double>(p.batch * p.kv_heads * p.kv_len * bytes_of(p.kv_dtype, p.head_dim)); }
+double v_bytes(const Problem& p) { return static_cast<double>(p.batch * p.kv_heads * p.kv_len * bytes_of(p.kv_dtype, p.value_dim)); }
+double out_bytes(const Problem& p) { return static_cast<double>(p.batch * p.heads * p.q_len * bytes_of(DType::f32, p.value_dim)); }
+double tensor_bytes(const Problem& p) { return q_bytes(p) + k_bytes(p) + v_bytes(p) + out_bytes(p); }
 
 Cost softmax_backward_cost(const Cost& forward) {
   return {.flops = 2.5 * forward.flops, .bytes = 2 * forward.bytes, .exps = forward.exps};
@@ -108,6 +108,9 @@ Status Variant::supports(const Problem& p) const {
     if (std::ranges::find(dtypes(), dtype) == dtypes().end())
       return no("takes " + names_of(dtypes()) + ", not " + name + "=" + std::string(to_string(dtype)));
   }
+  if (p.dtype == DType::q8) return no("takes keys and values of q8, and no queries");
+  if (p.kv_dtype == DType::q8 && (p.head_dim % q8::count != 0 || p.value_dim % q8::count != 0))
+    return no("takes rows of whole blocks of 32 numbers for kv_dtype=q8, so multiples of 32 as head_dim and value_dim");
   if (p.ragged && !reads_layouts()) return no("takes sequences of one length");
   if (p.ragged && p.pass == Pass::forward_backward) return no("has no backward pass of sequences of different lengths");
   if (p.heads % p.kv_heads != 0) return no("needs heads to be a multiple of kv_heads");

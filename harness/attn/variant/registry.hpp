@@ -50,7 +50,11 @@ struct Cost {
   friend Cost operator+(const Cost& a, const Cost& b) { return {a.flops + b.flops, a.bytes + b.bytes, a.exps + b.exps}; }
 };
 
-// Q, K, V read and the output written once, in bytes.
+// Q (or x), K, V read or the output written once, in bytes as they are stored; and all of them.
+double q_bytes(const Problem& p);
+double k_bytes(const Problem& p);
+double v_bytes(const Problem& p);
+double out_bytes(const Problem& p);
 double tensor_bytes(const Problem& p);
 
 // A backward pass as that of fused softmax attention: five products (the weights again, their gradient, those of Q, K and V)
@@ -127,7 +131,8 @@ class Variant {
 
   // What info() declares, and what the variant's and the implementation's own supports() add.
   Status supports(const Problem& p) const;
-  // Number types of q, k and v that its fast path takes.
+  // Number types of q, k and v that its plans take, as they are or as copies that a run makes first (variant/door.hpp). What else a variant
+  // reads is f32.
   virtual std::span<const DType> dtypes() const = 0;
   // Whether it reads Arrays::lengths and Arrays::layout; what does not must not be given any.
   virtual bool reads_layouts() const = 0;

@@ -28,8 +28,8 @@
 //   };
 //   ATTN_VARIANT(local, Local)
 //
-// A page that reads elements itself takes FloatArrays and FloatGradients in the place of Arrays and Gradients; it is then refused other
-// number types.
+// A page that reads elements itself takes FloatArrays and FloatGradients in the place of Arrays and Gradients. It is given floats whatever
+// q, k and v are stored as (attn/variant/door.hpp); so is one that takes Arrays and names no engine.
 #pragma once
 
 #include <algorithm>
@@ -175,6 +175,7 @@ void move_up(const View<const float, 4>& x, const State& state);
 inline StateSpec kept_keys(const Problem& p, index_t keys) {
   StateSpec spec = kept_tokens(p, keys);
   spec.of_tokens = false;
+  for (StateTensor& tensor : spec.tensors) tensor.dtype = DType::f32;
   return spec;
 }
 
