@@ -7,6 +7,7 @@
 
 namespace attn::kernels {
 
-inline constexpr std::array engine_dtypes = {DType::f32};
+inline constexpr std::array engine_dtypes = {DType::f32};     // of Q
+inline constexpr std::array engine_kv_dtypes = {DType::f32};  // of K and V
 
 }  // namespace attn::kernels
