@@ -26,8 +26,9 @@ struct Faulty {
     // Each breaks the property of --verify whose name it begins with, and no other
     agreement, output, bounds, bounds_before, bounds_inputs, bounds_scratch, repeat, threads, scratch, allocations,
     allocations_mmap, arena, arena_process, causality, heads, linearity, supports, gradient, backward, values,
-    values_leak, decode, splits, merge, ragged, ragged_padding, pages, cost, cost_flops
+    values_leak, decode, splits, merge, ragged, ragged_padding, pages, dtypes, cost, cost_flops
   };
+  static constexpr std::array dtypes = {DType::f32, DType::bf16};
   struct Options {
     How how = How::none;
   };
@@ -43,7 +44,7 @@ struct Faulty {
          {"causality", How::causality}, {"heads", How::heads}, {"linearity", How::linearity}, {"supports", How::supports},
          {"gradient", How::gradient}, {"backward", How::backward}, {"values", How::values}, {"values_leak", How::values_leak},
          {"decode", How::decode}, {"splits", How::splits}, {"merge", How::merge}, {"ragged", How::ragged},
-         {"ragged_padding", How::ragged_padding}, {"pages", How::pages}, {"cost", How::cost}, {"cost_flops", How::cost_flops}},
+         {"ragged_padding", How::ragged_padding}, {"pages", How::pages}, {"dtypes", How::dtypes}, {"cost", How::cost}, {"cost_flops", How::cost_flops}},
         "what goes wrong");
   }
   // clang-format on
@@ -74,7 +75,8 @@ struct Faulty {
   }
 
   void run(const Arrays& given, const ParameterSet<float>&, Workspace& workspace) const {
-    const FloatArrays a(given);
+    const AsFloats floats(given);
+    const FloatArrays a = floats.views();
     before(a);
     const index_t last = how_ == How::forget ? p_.q_len - 1 : p_.q_len;
     for (index_t b = 0; b < p_.batch; ++b)
@@ -82,10 +84,10 @@ struct Faulty {
         for (index_t i = 0; i < last; ++i)
           for (index_t d = 0; d < p_.value_dim; ++d) {
             if (i >= length(given, b)) {
-              a.out(b, h, i, d) = how_ == How::ragged_padding ? value(given, b, h, i, d) : 0;
+              a.out(b, h, i, d) = how_ == How::ragged_padding ? value(floats.arrays(), b, h, i, d) : 0;
               continue;
             }
-            const float v = value(given, b, h, i, d);
+            const float v = value(floats.arrays(), b, h, i, d);
             switch (how_) {
               case How::output: a.out(b, h, i, d) += v; break;
               case How::linearity: a.out(b, h, i, d) = std::fmin(std::fmax(v, -64.0f), 64.0f) + (std::isnan(v) ? v : 0); break;
@@ -93,12 +95,14 @@ struct Faulty {
               default: a.out(b, h, i, d) = v;
             }
           }
+    if (how_ == How::dtypes && given.v.dtype() == DType::bf16) nudge(a.out(0, 0, 0, 0));
     if (how_ == How::ragged && !given.lengths.empty()) nudge(a.out(p_.batch - 1, 0, 0, 0));
     if (given.layout.plain()) after(a, workspace);
   }
 
   void absorb(const Arrays& given, const ParameterSet<float>&, const State& state, Workspace&) const {
-    const FloatArrays a(given);
+    const AsFloats floats(given);
+    const FloatArrays a = floats.views();
     const auto last = state["v"].f32_out<3>();
     const index_t t = how_ == How::splits ? 0 : a.v.extent(2) - 1;
     for (index_t b = 0; b < p_.batch; ++b)
@@ -106,7 +110,8 @@ struct Faulty {
         for (index_t d = 0; d < p_.value_dim; ++d) last(b, h, d) = a.v(b, h, t, d);
   }
   void answer(const Arrays& given, const ParameterSet<float>&, const State& state, Workspace&) const {
-    const FloatArrays a(given);
+    const AsFloats floats(given);
+    const FloatArrays a = floats.views();
     const auto last = state["v"].f32<3>();
     for (index_t b = 0; b < p_.batch; ++b)
       for (index_t h = 0; h < p_.heads; ++h)

@@ -12,6 +12,7 @@ namespace attn {
 //   useful flops 2 N D^2 + 2 N M (D + Dv) a head, the second half when causal; workspace N D a head
 struct LuongGeneral {
   using Engine = kernels::Attention;
+  static constexpr std::array dtypes = {DType::f32};
 
   static VariantInfo info() {
     return {.title = "Luong attention, general score",

@@ -12,6 +12,7 @@ namespace attn {
 //   useful flops 2 pairs (D + Dv), pairs ~ N (2 window + 1) + 2 g N; no workspace that grows with N
 struct Longformer {
   using Engine = kernels::Attention;
+  static constexpr std::array dtypes = {DType::f32};
   struct Options {
     index_t window = 128, dilation = 2, dilated_heads = 0, tokens = 16;
     std::vector<index_t> positions;

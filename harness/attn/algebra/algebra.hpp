@@ -9,4 +9,5 @@
 #include "attn/algebra/linalg.hpp"
 #include "attn/algebra/matmul.hpp"
 #include "attn/algebra/reduce.hpp"
+#include "attn/algebra/rounded_products.hpp"
 #include "attn/algebra/tensor.hpp"

@@ -34,6 +34,7 @@ struct ApplyOptions {
   index_t context = 0;
   std::string compare = "none";
   std::string isa;
+  std::string dtype = "f32", kv_dtype;
   std::vector<std::string> plugins;
   index_t seed = 1;
   int threads = usable_cores();
@@ -65,6 +66,9 @@ void declare(CLI::App& app, ApplyOptions& o) {
       ->check(CLI::Range(index_t{0}, index_t{1} << 62))
       ->capture_default_str();
   app.add_option("--threads", o.threads, "threads of the pool")->check(CLI::Range(1, 4096))->capture_default_str();
+  app.add_option("--dtype", o.dtype, "number type that Q, K and V are rounded to and stored as: f32, bf16, f16")
+      ->capture_default_str();
+  app.add_option("--kv-dtype", o.kv_dtype, "of K and V: f32, bf16, f16, q8 (default: as --dtype)");
   app.add_option("--isa", o.isa, "avx512, avx2, neon or scalar (default: the best here)");
   app.add_option("--plugin", o.plugins, "shared library with a variant; may be given several times")->expected(1);
   app.add_option(
@@ -129,8 +133,13 @@ Result<Named> named(const ApplyOptions& o, const Registry& registry) {
   tell_of_renamed(registry, {o.variant}, "attn_apply");
   auto input = parse_input(*name);
   if (!input) return input.refusal();
-  const auto shape = (*input)->shape();
+  auto shape = (*input)->shape();
   if (!shape) return refuse("input " + *name + " has no shape of its own; accepted: npy:, npz: and safetensors:");
+  const auto dtype = parse_dtype(o.dtype), kv_dtype = parse_dtype(o.kv_dtype.empty() ? o.dtype : o.kv_dtype);
+  if (!dtype) return refuse("--dtype: " + dtype.reason());
+  if (!kv_dtype) return refuse("--kv-dtype: " + kv_dtype.reason());
+  shape->dtype = *dtype;
+  shape->kv_dtype = *kv_dtype;
   return Named{*std::move(variant), *std::move(input), *shape};
 }
 
@@ -188,6 +197,8 @@ int go_on(const ApplyOptions& o, const Registry& registry) {
   }
   auto given = named(o, registry);
   if (!given) return usage(given.reason());
+  if (given->shape.dtype != DType::f32 || given->shape.kv_dtype != DType::f32)
+    return usage("--state keeps a sequence in f32; accepted: no other --dtype and --kv-dtype with it");
   const auto next = Continuation::open(std::move(given->variant), std::move(given->input), given->shape,
                                        {.state = o.state,
                                         .context = o.context,

@@ -267,16 +267,16 @@ std::vector<Axis> shape_axes() {
       choice(
           {.name = "dtype",
            .flag = "dtype",
-           .doc = "number type of Q, and of K and V unless kv_dtype says otherwise",
-           .help = "number types of the tensors: f32",
+           .doc = "number type that Q is stored as, and K and V unless kv_dtype says otherwise; outputs are f32",
+           .help = "number types of the tensors: f32, bf16, f16",
            .usual = "f32",
            .quiet = true},
           parse_dtype, [](auto& c) -> auto& { return c.problem.dtype; }),
       choice(
           {.name = "kv_dtype",
            .flag = "kv-dtype",
-           .doc = "number type of K and V",
-           .help = "number types of keys and values (default: as dtype)",
+           .doc = "number type that K and V are stored as; q8: blocks of 32 numbers with a scale",
+           .help = "number types of keys and values: f32, bf16, f16, q8 (default: as dtype)",
            .as = "dtype"},
           parse_dtype, [](auto& c) -> auto& { return c.problem.kv_dtype; })};
 }

@@ -75,10 +75,23 @@ void from_json(const json& j, Outcome& outcome) {
   outcome = *named;
 }
 
+}  // namespace attn
+
+namespace attn::kernels {
+void to_json(json& j, Compute compute) { j = std::string(to_string(compute)); }
+void from_json(const json& j, Compute& compute) {
+  const auto named = parse_compute(j.get<std::string>());
+  if (!named) throw std::invalid_argument(named.reason());
+  compute = *named;
+}
+}  // namespace attn::kernels
+
+namespace attn {
+
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Measurement, outcome, reason, isa, samples_s, against, against_s, append_s, mixer_share,
-                                   variant_note, gate, fidelity, note, placed, placement, output_file, cost, workspace_bytes,
-                                   parameter_bytes, state_bytes, in_place, peak_rss_bytes, setup_s, fma_gflops, disturbed,
-                                   remeasured)
+                                   variant_note, compute, stored, storage_error, gate, fidelity, note, placed, placement,
+                                   output_file, cost, workspace_bytes, parameter_bytes, state_bytes, in_place, peak_rss_bytes,
+                                   setup_s, fma_gflops, disturbed, remeasured)
 
 std::string to_json(const Cell& cell, const Settings& settings) {
   json values = json::object();

@@ -100,12 +100,15 @@ struct Measurement {
   Outcome outcome = Outcome::ok;
   std::string reason;
   std::string isa;
-  std::vector<double> samples_s;  // seconds a run, one entry a sample
-  std::string against;            // whose samples were taken beside these; empty: nobody's
-  std::vector<double> against_s;  // those samples
-  std::vector<double> append_s;   // of a decode: seconds of taking up a step's tokens, samples of their own
-  double mixer_share = 0;         // of a layer's time in the samples; 0: not a layer
-  std::string variant_note;       // Variant::note, of the first round
+  std::vector<double> samples_s;                     // seconds a run, one entry a sample
+  std::string against;                               // whose samples were taken beside these; empty: nobody's
+  std::vector<double> against_s;                     // those samples
+  std::vector<double> append_s;                      // of a decode: seconds of taking up a step's tokens, samples of their own
+  double mixer_share = 0;                            // of a layer's time in the samples; 0: not a layer
+  std::string variant_note;                          // Variant::note, of the first round
+  kernels::Compute compute = kernels::Compute::f32;  // Variant::compute
+  bool stored = false;                               // q, k or v were rounded to a number type, and it was seen what that does:
+  double storage_error = 0;                          // storage_error() of gate.hpp
   GateResult gate;
   Fidelity fidelity;
   std::string note;  // of the input

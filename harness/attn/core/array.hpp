@@ -50,6 +50,13 @@ class Array {
     for (std::size_t r = rank_; r-- > 0; stride *= extents_[r]) strides_[r] = stride;
   }
 
+  // Strides in elements; that of the last axis is 1.
+  Array(DType dtype, std::byte* data, std::span<const index_t> extents, std::span<const index_t> strides)
+      : Array(dtype, data, extents) {
+    ATTN_ASSERT(strides.size() == rank_ && (rank_ == 0 || strides.back() == 1));
+    std::ranges::copy(strides, strides_.begin());
+  }
+
   bool empty() const { return data_ == nullptr; }
   const std::byte* data() const { return static_cast<const std::byte*>(data_); }  // of the first element, whatever its type
   DType dtype() const { return dtype_; }

@@ -1,8 +1,9 @@
-// Seven laws that Q, K and V are drawn from, each for one property of trained heads. Logits are q.k/sqrt(D) everywhere;
+// Eight laws that Q, K and V are drawn from, each for one property of trained heads. Logits are q.k/sqrt(D) everywhere;
 // defaults and what the variants make of them: results/reference/notes, fidelity.
 #include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <numeric>
 #include <span>
 #include <vector>
 
@@ -217,6 +218,20 @@ void needle(const Group& g) {
   }
 }
 
+// iid:1 whose keys lie `factor` off zero in some channels, the same for every key of a head and of either sign: softmax does not see it, for
+// a query's logits all move by one number, but who stores a row of keys with one scale rounds its other channels by that of these.
+void outlier(const Group& g) {
+  iid_with(g, 1);
+  const Rng rng = g.stream("channel");
+  std::vector<index_t> channels(static_cast<std::size_t>(g.p.head_dim));
+  std::iota(channels.begin(), channels.end(), 0);
+  for (index_t c = 0; c < static_cast<index_t>(g.argument[0]); ++c) {  // the first of a random order
+    std::swap(channels[static_cast<std::size_t>(c)], channels[static_cast<std::size_t>(c + rng.below(c, g.p.head_dim - c))]);
+    const auto offset = static_cast<float>(rng.uniform(g.p.head_dim + c) < 0.5 ? -g.argument[1] : g.argument[1]);
+    for (index_t j = 0; j < g.p.kv_len; ++j) g.k()(j, channels[static_cast<std::size_t>(c)]) += offset;
+  }
+}
+
 struct Argument {
   std::string_view name;
   double fallback, low, high;
@@ -250,6 +265,10 @@ const std::vector<Law>& laws() {
       {"sink", "key 0 draws mass m of every row", {{"m", 0.6, 1e-6, 1 - 1e-6}, {"tau", 2, 1e-6, 100}}, sink},
       {"heavy", "a few keys, Pareto(alpha) in weight, draw every row", {{"alpha", 0.6, 1e-3, 1e3}, {"tau", 1.5, 1e-6, 100}}, heavy},
       {"needle", "one key among all, with logit g, for each row", {{"g", 12, 0, 100}}, needle},
+      {"outlier",
+       "iid:1 but for some channels of the keys that lie f off zero: what one scale a row does not hold",
+       {{"channels", 2, 1, 65536, true}, {"f", 20, 0, 1e4}},
+       outlier},
   };
   return all;
 }
@@ -260,7 +279,7 @@ class Distribution final : public Input {
       : Input(std::move(name)), law_(law), arguments_(std::move(arguments)) {}
 
   Result<Problem> adapt(const Problem& wish) const override {
-    const index_t least = law_.draw == lowrank ? static_cast<index_t>(arguments_[0]) : law_.least_head_dim;
+    const index_t least = law_.draw == lowrank || law_.draw == outlier ? static_cast<index_t>(arguments_[0]) : law_.least_head_dim;
     if (wish.head_dim < least) {
       return refuse("input " + name() + " needs head_dim >= " + std::to_string(least) + ", not " + std::to_string(wish.head_dim));
     }

@@ -13,6 +13,7 @@
 #include "attn/exec/limits.hpp"
 #include "attn/exec/openmp.hpp"
 #include "attn/kernels/dense/onednn.hpp"
+#include "attn/kernels/machine/low_precision.hpp"
 #include "attn/measure/machine_state.hpp"
 
 namespace attn {
@@ -177,6 +178,21 @@ Advice process_files(const std::string& root) {
   return {Verdict::improve, topic, "there is no /proc/self/status", why, "mount it: `mount -t proc proc /proc`, as root"};
 }
 
+// Arithmetic on small numbers: nothing to do about what a machine lacks, but rows in bf16 are slower without.
+std::vector<Advice> small_numbers() {
+  std::vector<Advice> list;
+  for (const kernels::Ability& ability : kernels::low_precision(kernels::this_machine())) {
+    const bool used = ability.name != "AMX";
+    list.push_back({Verdict::fine, ability.name,
+                    !ability.missing.empty() ? "none: " + ability.missing
+                    : used                   ? "there"
+                                             : "there, and no kernel uses it",
+                    "rows of bf16 and f16 are stored by --dtype and --kv-dtype whatever the machine has; this makes them faster",
+                    ""});
+  }
+  return list;
+}
+
 Advice onednn_runtime() {
   const std::string topic = "oneDNN runtime",
                     why = "attnbench runs oneDNN on one thread a worker; another pool beside TBB fights for cores";
@@ -219,9 +235,12 @@ Advice spinning() {
 
 std::vector<Advice> examine(const std::string& root) {
   const Limits limits = read_limits(root);
-  return {load(root),          steal(root),    allowed(limits), quota(limits),  memory(limits),   memory_pressure(root),
-          process_files(root), governor(root), turbo(root),     siblings(root), huge_pages(root), onednn_runtime(),
-          openmp_binding(),    spinning()};
+  std::vector<Advice> list = {
+      load(root),     steal(root), allowed(limits), quota(limits),    memory(limits),   memory_pressure(root), process_files(root),
+      governor(root), turbo(root), siblings(root),  huge_pages(root), onednn_runtime(), openmp_binding(),      spinning()};
+  const std::vector<Advice> numbers = small_numbers();
+  list.insert(list.end(), numbers.begin(), numbers.end());
+  return list;
 }
 
 std::string advice_text(const std::vector<Advice>& advice) {

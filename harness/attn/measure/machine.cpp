@@ -9,13 +9,15 @@
 #include "attn/exec/buffer.hpp"
 #include "attn/exec/limits.hpp"
 #include "attn/exec/topology.hpp"
+#include "attn/kernels/machine/dot_peak.hpp"
 #include "attn/kernels/machine/isa.hpp"
 #include "attn/kernels/machine/probes.hpp"
 
 namespace attn {
 
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(BandwidthCurve, bytes, gbs)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Peak, isa, threads, fma_gflops, exp_gexps, triad_gbs, fma_gflops_median, read, update)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Peak, isa, threads, fma_gflops, exp_gexps, triad_gbs, fma_gflops_median, bf16_dot_gflops, read,
+                                   update)
 
 namespace {
 
@@ -77,6 +79,8 @@ Peak measure_peak(const Arena& arena, bool bandwidth) {
   const auto fma = rates(arena, [&](index_t) { return kernels::probe_fma(iterations); });
   peak.fma_gflops = 1e-9 * best(fma);
   peak.fma_gflops_median = 1e-9 * fma[fma.size() / 2];
+  if (kernels::has_bf16_dot())  // an iteration has 16 instructions for 12
+    peak.bf16_dot_gflops = 1e-9 * best(rates(arena, [&](index_t) { return kernels::probe_bf16_dot(iterations / 2); }));
   constexpr std::size_t exp_floats = 4096;  // 16 KiB: stays in the first-level cache
   const index_t exp_repeats = std::max<index_t>(1, iterations / 10'000);
   std::vector<std::vector<float>> buffers(static_cast<std::size_t>(arena.threads()), std::vector<float>(exp_floats, -0.5f));
@@ -99,14 +103,19 @@ double quick_fma_gflops(const Arena& arena) {
 std::string to_json(const Peak& peak) { return nlohmann::json(peak).dump(); }
 Peak peak_from_json(const std::string& text) { return nlohmann::json::parse(text).get<Peak>(); }
 
-Roof roof(const Cost& cost, const Peak& peak, Traffic traffic) {
-  const double in_place = std::min(traffic.in_place, cost.bytes);
-  const double footprint = traffic.cold ? std::numeric_limits<double>::infinity() : cost.bytes - in_place / 2;
+double peak_gflops(const Peak& peak, kernels::Compute compute) {
+  return compute == kernels::Compute::bf16_dot ? peak.bf16_dot_gflops : peak.fma_gflops;
+}
+
+Roof roof(const Cost& cost, const Peak& peak, Manner manner) {
+  const double in_place = std::min(manner.in_place, cost.bytes);
+  const double footprint = manner.cold ? std::numeric_limits<double>::infinity() : cost.bytes - in_place / 2;
   const auto seconds_of = [&](double bytes, const BandwidthCurve& curve) {
     const double gbs = curve.at(footprint);
     return gbs > 0 ? bytes / (1e9 * gbs) : 0;
   };
-  const double flops_s = peak.fma_gflops > 0 ? cost.flops / (1e9 * peak.fma_gflops) : 0;
+  const double gflops = peak_gflops(peak, manner.compute);
+  const double flops_s = gflops > 0 ? cost.flops / (1e9 * gflops) : 0;
   const double bytes_s = seconds_of(in_place, peak.update) + seconds_of(cost.bytes - in_place, peak.read);
   const double exps_s = peak.exp_gexps > 0 ? cost.exps / (1e9 * peak.exp_gexps) : 0;
   Roof roof{flops_s, "flops"};

@@ -60,6 +60,17 @@ std::string backward_on_twin(const CellRun& run) {
   return "";
 }
 
+void measure_storage_error(const CellRun& run, Measurement& m) {
+  if (run.problem().dtype == DType::f32 && run.problem().kv_dtype == DType::f32) return;
+  const auto given = run.unrounded();
+  if (!given) return;  // a file that has gone meanwhile
+  Arrays as_given = run.sequence();
+  as_given.q = given->q, as_given.k = given->k, as_given.v = given->v;
+  const auto error = storage_error(run.variant(), run.problem(), run.sequence(), as_given, run.parameters());
+  m.stored = error.has_value();
+  m.storage_error = error.value_or(0);
+}
+
 // The variant to be clocked beside `run`, checked like a cell of its own.
 Result<std::unique_ptr<CellRun>> reference_of(const CellRun& run, const Registry& registry, const Settings& settings,
                                               Outcome& outcome) {
@@ -97,6 +108,7 @@ Measurement measure(const Registry& registry, const Cell& cell, const Settings& 
   if (!opened) return failed(m, Outcome::unsupported, opened.reason());
   CellRun& run = **opened;
   m.cost = run.cost();
+  m.compute = run.variant().compute(run.problem());
   const Parameters specs = run.specs();
   m.parameter_bytes = parameter_bytes(specs);
   m.workspace_bytes = run.workspace_bytes();
@@ -169,6 +181,7 @@ void check_cell(const CellRun& run, const Settings& settings, Measurement& m) {
       m.reason = missed(m.gate);
       return;
     }
+    measure_storage_error(run, m);
     if (const std::string why = run.trains() ? backward_on_twin(run) : ""; !why.empty()) {
       m.outcome = Outcome::inaccurate;
       m.reason = why;

@@ -40,6 +40,7 @@ const std::vector<Entry>& entries() {
       {{"merge", "states of neighbouring stretches merge, in any order, to that of both"}, &Checker::merge},
       {{"ragged", "a sequence of a ragged batch has the bits that it has alone, and padding is never read"}, &Checker::ragged},
       {{"pages", "keys in pages give the bits of keys in a row"}, &Checker::pages},
+      {{"dtypes", "stored numbers give what floats of the same numbers give"}, &Checker::dtypes},
       {{"cost", "time grows with N as the declared cost does", true}, &Checker::cost},
   };
   return list;

@@ -1,6 +1,6 @@
 // What tries the properties of conformance.hpp on one variant: its methods stand by what they try in conformance_run.cpp (runs and
 // their memory), conformance_meaning.cpp (what the outputs are), conformance_gradient.cpp, conformance_state.cpp,
-// conformance_layouts.cpp and conformance_cost.cpp.
+// conformance_layouts.cpp, conformance_dtypes.cpp and conformance_cost.cpp.
 #pragma once
 
 #include <limits>
@@ -68,6 +68,9 @@ class Checker {
   void ragged();
   void pages();
 
+  // Number types.
+  void dtypes();
+
   // The clock.
   void cost();
 
@@ -115,6 +118,9 @@ class Checker {
   bool linear_in_v(const Problem& p) const;
   void compare_where_defined(const Problem& p, const Case& c, const Planned& planned, const std::string& words);
   void nan_shows(const Problem& p, const Arena& arena);
+  void stored_steps(DType dtype, DType kv_dtype, const Arena& arena);
+  void special_numbers(const Problem& p, DType dtype, DType kv_dtype, const Planned& of_floats, const Planned& of_stored,
+                       const Arena& arena);
 
   // Calls f(problem of one step, whole problem, its arrays) for what decodes by a state of its own.
   template <class F>

@@ -31,11 +31,43 @@ Tensor<T> evaluate_rows(const Variant& variant, const Problem& p, const Arrays& 
 // What is allowed beyond the rounding of a definition whose arithmetic is done in this type, for a largest value.
 double floor_of(DType arithmetic, double largest) { return 16 * epsilon_of(arithmetic) * largest + least_normal_of(arithmetic); }
 
-double floor_of(const Tensor<double>& exact) {
+double largest_of(const Tensor<double>& values) {
   double largest = 0;
-  for (const double x : exact.values())
+  for (const double x : values.values())
     if (std::isfinite(x)) largest = std::max(largest, std::abs(x));
-  return floor_of(DType::f32, largest);
+  return largest;
+}
+
+// Number type that the operands of a fast path's products are rounded to.
+DType operands_of(const Variant& variant, const Problem& p) {
+  return variant.compute(p) == kernels::Compute::f32 ? DType::f32 : DType::bf16;
+}
+
+// The inputs with every value's size in its place.
+class OfSizes {
+ public:
+  explicit OfSizes(const Arrays& in) : arrays_(in) {
+    const AsFloats floats(in);
+    v_ = abs(Tensor<float>::from(floats.views().v));
+    arrays_.v = View<const float, 4>(v_.data(), {v_.extent(0), v_.extent(1), v_.extent(2), v_.extent(3)});
+  }
+  const Arrays& arrays() const { return arrays_; }
+
+ private:
+  Tensor<float> v_;
+  Arrays arrays_;
+};
+
+// evaluate<T>(inputs, rows): the definition at some rows of the output.
+template <class Evaluate>
+Reference reference_of(const Evaluate& evaluate, const Arrays& in, const std::vector<index_t>& rows, DType operands) {
+  const RoundedProducts rounding(operands);
+  Reference r{evaluate.template operator()<double>(in, rows), evaluate.template operator()<float>(in, rows)};
+  r.floor = floor_of(DType::f32, largest_of(r.exact));
+  if (operands == DType::f32) return r;
+  const double sums = largest_of(evaluate.template operator()<double>(OfSizes(in).arrays(), rows));
+  r.floor = std::max(r.floor, epsilon_of(operands) / 2 * std::max(sums, largest_of(r.exact)));
+  return r;
 }
 
 GateResult compare(const Reference& reference, const Tensor<double>& fast) {
@@ -61,7 +93,7 @@ GateResult compare(const Reference& reference, const Tensor<double>& fast) {
     truth2 += expected * expected;
   }
   gate.relative = truth2 > 0 ? std::sqrt(difference2 / truth2) : std::sqrt(difference2);
-  gate.allowance_abs = 2 * rounding + floor_of(truth);
+  gate.allowance_abs = 2 * rounding + reference.floor;
   return gate;
 }
 
@@ -117,20 +149,19 @@ constexpr double hopeless = 1000;
 // Each row with an allowance of its own; gate.allowance_abs becomes what gate.max_abs would have been allowed at the row that is
 // beyond its own the most. `beyond`: of `rows`, those to draw for. draw(i, rows): the definition in float.
 template <class Draw>
-void draw_more(const Draw& draw, const Tensor<double>& exact, const Tensor<double>& fast, const std::vector<index_t>& rows,
+void draw_more(const Draw& draw, const Reference& reference, const Tensor<double>& fast, const std::vector<index_t>& rows,
                const std::vector<std::size_t>& beyond, GateResult& gate) {
-  const std::vector<double> errors = largest_of_rows(exact, fast);
+  const std::vector<double> errors = largest_of_rows(reference.exact, fast);
   std::vector<double> allowed(errors.size(), gate.allowance_abs);
   std::vector<index_t> numbers, places;
   for (const std::size_t r : beyond) numbers.push_back(rows[r]), places.push_back(static_cast<index_t>(r));
-  const Tensor<double> truth = take(exact, Indices({std::ssize(places)}, places), 2);
-  const double floor = floor_of(exact);
+  const Tensor<double> truth = take(reference.exact, Indices({std::ssize(places)}, places), 2);
   double worst = gate.max_abs / gate.allowance_abs;
   for (index_t i = 0; i < most_draws && worst > 1; ++i) {
     const std::vector<double> rounding = largest_of_rows(truth, draw(i, numbers));
     for (std::size_t r = 0; r < rounding.size(); ++r) {
       const std::size_t at = r / beyond.size() * rows.size() + beyond[r % beyond.size()];
-      allowed[at] = std::max(allowed[at], 2 * rounding[r] + floor);
+      allowed[at] = std::max(allowed[at], 2 * rounding[r] + reference.floor);
     }
     worst = 0;
     for (std::size_t at = 0; at < errors.size(); ++at) worst = std::max(worst, errors[at] / allowed[at]);
@@ -138,11 +169,10 @@ void draw_more(const Draw& draw, const Tensor<double>& exact, const Tensor<doubl
   gate.allowance_abs = gate.max_abs / worst;
 }
 
-// evaluate<T>(inputs, rows): the definition at some rows of the output.
 template <class Evaluate>
 GateResult judge(const Variant& variant, const Evaluate& evaluate, const Arrays& in, View<const float, 4> output,
-                 const std::vector<index_t>& rows) {
-  const Reference reference{evaluate.template operator()<double>(in, rows), evaluate.template operator()<float>(in, rows)};
+                 const std::vector<index_t>& rows, DType operands) {
+  const Reference reference = reference_of(evaluate, in, rows, operands);
   const Tensor<double> fast = take_rows<double>(output, rows);
   GateResult gate = compare(reference, fast);
   if (passed(gate) || gate.max_abs > hopeless * gate.allowance_abs) return gate;
@@ -154,9 +184,10 @@ GateResult judge(const Variant& variant, const Evaluate& evaluate, const Arrays&
     if (any) beyond.push_back(r);
   }
   const auto draw = [&](index_t i, const std::vector<index_t>& at) {
+    const RoundedProducts rounding(operands);
     return evaluate.template operator()<float>(Nearby(in, i).arrays(), at);
   };
-  draw_more(draw, reference.exact, fast, rows, beyond, gate);
+  draw_more(draw, reference, fast, rows, beyond, gate);
   return gate;
 }
 
@@ -165,7 +196,7 @@ GateResult check_rows(const Variant& variant, const Problem& p, const Arrays& in
   const auto evaluate = [&]<class T>(const Arrays& given, const std::vector<index_t>& at) {
     return evaluate_rows<T>(variant, p, given, parameters, at);
   };
-  return judge(variant, evaluate, in, output, rows);
+  return judge(variant, evaluate, in, output, rows, operands_of(variant, p));
 }
 
 GateResult check_twin(const Variant& variant, Problem p, const Arrays& in, std::uint64_t parameter_seed, const Arena& arena) {
@@ -248,14 +279,14 @@ GateResult check_step_against_definition(const Variant& variant, const Problem& 
     const auto evaluate = [&]<class T>(const Arrays& in, const std::vector<index_t>& at) {
       return evaluate_step_rows<T>(variant, p, in, parameters, at);
     };
-    gate = judge(variant, evaluate, sequence, output, rows);
+    gate = judge(variant, evaluate, sequence, output, rows, operands_of(variant, p));
     gate.scope = std::ssize(rows) == p.q_len ? "whole" : "rows";
   } else if (p.kv_len <= whole_up_to) {
     const auto evaluate = [&]<class T>(const Arrays& in, const std::vector<index_t>&) {
       const Tensor<T> whole = evaluate_rows<T>(variant, whole_sequence(p), in, parameters, all_rows(p.kv_len));
       return slice_from(whole, 2, p.kv_len - p.q_len);
     };
-    gate = judge(variant, evaluate, sequence, output, all_rows(p.q_len));
+    gate = judge(variant, evaluate, sequence, output, all_rows(p.q_len), operands_of(variant, p));
     gate.scope = "whole";
   } else {
     gate = check_step_twin(variant, p, sequence, parameter_seed, arena);
@@ -265,14 +296,36 @@ GateResult check_step_against_definition(const Variant& variant, const Problem& 
 }
 
 Reference evaluate_definition(const Variant& variant, const Problem& p, const Arrays& in, const ParameterSet<float>& parameters) {
-  const std::vector<index_t> rows = all_rows(p.q_len);
-  return {evaluate_rows<double>(variant, p, in, parameters, rows), evaluate_rows<float>(variant, p, in, parameters, rows)};
+  const auto evaluate = [&]<class T>(const Arrays& given, const std::vector<index_t>& at) {
+    return evaluate_rows<T>(variant, p, given, parameters, at);
+  };
+  return reference_of(evaluate, in, all_rows(p.q_len), operands_of(variant, p));
 }
 
 GateResult compare_with_reference(const Reference& reference, View<const float, 4> output) {
   GateResult gate = compare(reference, take_rows<double>(output, all_rows(output.extent(2))));
   gate.scope = "whole";
   return gate;
+}
+
+std::optional<double> storage_error(const Variant& variant, const Problem& p, const Arrays& stored, const Arrays& given,
+                                    const ParameterSet<float>& parameters) {
+  const bool decodes = p.pass == Pass::decode, whole = p.kv_len <= whole_up_to && (decodes || p.q_len <= whole_up_to);
+  if (!whole && !variant.info().row_wise) return {};
+  const bool all = decodes && !variant.info().row_wise;  // rows of the sequence, of which the step's are the last
+  const Problem of = decodes ? whole_sequence(p) : p;
+  const std::vector<index_t> rows = all ? all_rows(p.kv_len) : sampled_rows(p.q_len, whole ? p.q_len : gate_rows);
+  const auto evaluate = [&](const Arrays& in) {
+    if (decodes && !all) return evaluate_step_rows<double>(variant, p, in, parameters, rows);
+    return evaluate_rows<double>(variant, of, in, parameters, rows);
+  };
+  const Tensor<double> exact = evaluate(given), rounded = evaluate(stored);
+  double difference2 = 0, exact2 = 0;
+  for (index_t i = 0; i < exact.size(); ++i) {
+    const double difference = rounded.data()[i] - exact.data()[i];
+    if (std::isfinite(difference)) difference2 += difference * difference, exact2 += exact.data()[i] * exact.data()[i];
+  }
+  return exact2 > 0 ? std::sqrt(difference2 / exact2) : std::sqrt(difference2);
 }
 
 }  // namespace attn

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "attn/cell/cell.hpp"
 #include "attn/exec/arena.hpp"
@@ -17,6 +18,8 @@ namespace attn {
 // what rounding an exponent of 16 does to a weight, which a definition of few elements may happen to escape; and the least
 // normal float, below which the kernels flush to zero. Rows beyond it are allowed twice the largest of several
 // errors that the definition makes in float, of inputs that are a rounding away from the given ones.
+// The inputs are those that the fast path is given, as rounded to their number types. Of a path that rounds the operands of its products
+// (Variant::compute), the definition in float rounds them too, and the floor is such a rounding of the weighted sum of |v|.
 // Call outside an arena: the definition is serial, the twin runs in `arena`.
 GateResult check_against_definition(const Variant& variant, const Problem& p, const Arrays& in,
                                     const ParameterSet<float>& parameters, std::uint64_t parameter_seed,
@@ -33,9 +36,16 @@ GateResult check_step_against_definition(const Variant& variant, const Problem& 
 struct Reference {
   Tensor<double> exact;   // the definition in double
   Tensor<float> rounded;  // and in float: the yardstick of rounding
+  double floor = 0;       // what is allowed beyond twice its error
 };
 Reference evaluate_definition(const Variant& variant, const Problem& p, const Arrays& in, const ParameterSet<float>& parameters);
 GateResult compare_with_reference(const Reference& reference, View<const float, 4> output);
+
+// What rounding the inputs to their number types does to the definition: the Frobenius norm of the difference in the output over that of the
+// definition, at the rows that check_against_definition or check_step_against_definition would compare. `stored` and `given`: the inputs
+// as rounded and as they were, of a decode those of the sequence. Nothing where the definition is judged on a twin.
+std::optional<double> storage_error(const Variant& variant, const Problem& p, const Arrays& stored, const Arrays& given,
+                                    const ParameterSet<float>& parameters);
 
 inline bool passed(const GateResult& gate) { return gate.max_abs <= gate.allowance_abs; }
 

@@ -85,7 +85,11 @@ Case::Case(const Problem& problem, Layout layout, Border border, NamedTensors na
       v(view_of(v_memory_, p.batch, p.kv_heads, p.kv_len, p.value_dim, layout)),
       out(view_of(out_memory_, p.batch, p.heads, p.q_len, p.value_dim, layout)),
       named_(std::move(named)),
-      arrays_{.q = View<const float, 4>(q), .k = View<const float, 4>(k), .v = View<const float, 4>(v), .out = out, .more = named_.arrays} {
+      arrays_{.q = View<const float, 4>(q),
+              .k = View<const float, 4>(k),
+              .v = View<const float, 4>(v),
+              .out = out,
+              .more = named_.arrays} {
   const Rng rng(7, "conformance " + to_string(p));
   fill_normal(q, rng.substream(0));
   fill_normal(k, rng.substream(1));
@@ -102,6 +106,46 @@ std::vector<float> Case::output() const {
   std::vector<float> values(static_cast<std::size_t>(out.size()));
   for_each_row(out, [&](index_t row, const float* from) { std::copy_n(from, p.value_dim, values.data() + row * p.value_dim); });
   return values;
+}
+
+namespace {
+
+struct Placed {
+  index_t row, bytes;  // elements from row to row, bytes in all
+  Placed(const View<float, 4>& view, DType dtype, Layout layout)
+      : row(view.extent(3) + (layout == Layout::padded ? padding_floats * block_of(dtype) : 0)),
+        bytes(bytes_of(dtype, view.size() / view.extent(3) * row)) {}
+};
+
+}  // namespace
+
+Stored::Rows::Rows(const View<float, 4>& view, DType dtype, Layout layout, Border border)
+    : memory((Placed(view, dtype, layout).bytes + 3) / 4, border), from(view) {
+  const Placed placed(view, dtype, layout);
+  const index_t whole = (placed.bytes + 3) / 4 * 4;
+  // Against the guard page, which whole floats may not reach.
+  std::byte* first = reinterpret_cast<std::byte*>(memory.data()) + (border == Border::guard_after ? whole - placed.bytes : 0);
+  const index_t head = view.extent(2) * placed.row;
+  array = Array(dtype, first, view.extents(), std::array<index_t, 4>{view.extent(1) * head, head, placed.row, 1});
+}
+
+void Stored::Rows::store() const {
+  for_each_row(from, [&](index_t row, float* values) {
+    const index_t width = from.extent(3);
+    auto* to = const_cast<std::byte*>(array.data()) + bytes_of(array.dtype(), row * array.stride(2));
+    round_row(values, width, array.dtype(), to);
+    widen_row(array.dtype(), to, width, values);
+  });
+}
+
+Stored::Stored(const Case& c, DType dtype, DType kv_dtype, Layout layout, Border border)
+    : q_(c.q, dtype, layout, border), k_(c.k, kv_dtype, layout, border), v_(c.v, kv_dtype, layout, border), arrays_(c.arrays()) {
+  arrays_.q = q_.array, arrays_.k = k_.array, arrays_.v = v_.array;
+  store();
+}
+
+void Stored::store() const {
+  for (const Rows* rows : {&q_, &k_, &v_}) rows->store();
 }
 
 NamedTensors named_for(const Variant& variant, const Problem& p) {

@@ -67,6 +67,27 @@ class Case {
   Arrays arrays_;
 };
 
+// Q, K and V of a case as number types store them, in rows of their own; the case's are rounded to the same numbers. Padded: an odd number of
+// elements, or of blocks, lies between rows.
+class Stored {
+ public:
+  Stored(const Case& c, DType dtype, DType kv_dtype, Layout layout = Layout::dense, Border border = Border::soft);
+
+  const Arrays& arrays() const { return arrays_; }  // of q, k, v and the case's out
+  void store() const;                               // once more, what the case holds now
+
+ private:
+  struct Rows {
+    Floats memory;
+    View<float, 4> from;
+    Array array;
+    Rows(const View<float, 4>& view, DType dtype, Layout layout, Border border);
+    void store() const;
+  };
+  Rows q_, k_, v_;
+  Arrays arrays_;
+};
+
 // What the variant reads beside q, k and v, likewise.
 NamedTensors named_for(const Variant& variant, const Problem& p);
 

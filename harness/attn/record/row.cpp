@@ -21,10 +21,12 @@ Figures figures_of(const Cell& cell, const Measurement& m, const Peak& peak) {
   const Problem& p = cell.problem;
   Figures f;
   if (peak.fma_gflops > 0) f.peak_fma_gflops = peak.fma_gflops;
+  if (peak.bf16_dot_gflops > 0) f.peak_bf16_dot_gflops = peak.bf16_dot_gflops;
   if (m.cost.flops > 0 || m.cost.bytes > 0) {
-    const Roof ideal =
-        roof(m.cost, peak,
-             {.in_place = m.in_place ? 2 * static_cast<double>(m.state_bytes) : 0, .cold = cell.cache == CacheState::cold});
+    const Roof ideal = roof(m.cost, peak,
+                            {.in_place = m.in_place ? 2 * static_cast<double>(m.state_bytes) : 0,
+                             .cold = cell.cache == CacheState::cold,
+                             .compute = m.compute});
     f.ideal_time_s = ideal.seconds;
     f.roof_binds = ideal.binds;
   }
@@ -66,6 +68,7 @@ Row make_row(const Cell& cell, Measurement measurement, const Peak& peak) {
   row.take_name(cell.variant);
   Peak reached = peak;  // a clock that has risen since the start must not turn into a fraction above one
   reached.fma_gflops = std::max(peak.fma_gflops, measurement.fma_gflops);
+  if (peak.fma_gflops > 0) reached.bf16_dot_gflops *= reached.fma_gflops / peak.fma_gflops;  // the same clock drives both
   row.figures = figures_of(cell, measurement, reached);
   row.measurement = std::move(measurement);
   return row;

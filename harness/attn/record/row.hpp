@@ -21,7 +21,7 @@ struct Figures {
   std::optional<double> gflops_per_s, gbytes_per_s;
   std::optional<double> ideal_time_s, roof_fraction;
   std::string roof_binds;
-  std::optional<double> peak_fma_gflops;
+  std::optional<double> peak_fma_gflops, peak_bf16_dot_gflops;
 };
 
 struct Row : RowVariant {

@@ -82,6 +82,13 @@ void time_columns(Columns& c) {
 }
 
 void work_columns(Columns& c) {
+  c.add(
+      {"compute", "what products are made with, whatever their operands are stored as: f32; bf16_dot: bf16 operands, sums in f32",
+       "", Role::fact, neither, Holds::text},
+      [](const Row& r) { return ran(r) ? std::string(to_string(r.measurement.compute)) : ""; },
+      [](Row& r, const std::string& field) {
+        return field.empty() || read_field(field, r.measurement.compute, kernels::parse_compute);
+      });
   const auto work = [&](std::string name, std::string doc, std::string unit, double Cost::*member) {
     c.number_if(
         {std::move(name), std::move(doc), std::move(unit)}, ran, [member](auto& r) -> auto& { return r.measurement.cost.*member; });
@@ -103,6 +110,10 @@ void machine_columns(Columns& c) {
           {"peak_fma_gflops", "FMA peak of this machine at the start or beside this cell, the larger; same isa and threads",
            "GFLOP/s", Role::context},
           &Figures::peak_fma_gflops);
+  follows(c,
+          {"peak_bf16_dot_gflops", "likewise of sums of bf16 products, where this instruction set has an instruction for them",
+           "GFLOP/s", Role::context},
+          &Figures::peak_bf16_dot_gflops);
   c.number_if(
       {"cell_fma_gflops", "FMA rate beside this cell's samples: shows a drift of the clock", "GFLOP/s", Role::context}, timed,
       [](auto& r) -> auto& { return r.measurement.fma_gflops; });
@@ -151,6 +162,10 @@ void error_columns(Columns& c) {
   gate("err_relative", "Frobenius norm of that difference over the definition's", lower, &GateResult::relative);
   gate("err_allowance_abs", "allowed err_max_abs: twice the definition's own float error plus a floor", neither,
        &GateResult::allowance_abs);
+  c.part(
+      {"storage_error", "what rounding Q, K and V to dtype and kv_dtype does to the definition: Frobenius error, relative", "",
+       Role::accuracy, lower},
+      [](auto& r) -> auto& { return r.measurement.stored; }, [](auto& r) -> auto& { return r.measurement.storage_error; });
   c.text(
       {"err_scope", "what was compared: whole output, sampled rows, or a shorter twin problem", "", Role::accuracy},
       [](auto& r) -> auto& { return r.measurement.gate.scope; });

@@ -25,15 +25,19 @@ void widen_rows(const Array& from, index_t head, index_t first, index_t count, c
 
 }  // namespace
 
-Door::Door(const Problem& p, const TakenTypes& taken, bool reads_k, bool reads_v, bool folds, WorkspacePlan& plan)
-    : inside_(p), read_{true, reads_k, reads_v} {
+Problem Door::inside(Problem p, const TakenTypes& taken) {
   const auto takes = [&](std::span<const DType> types, DType dtype) {
-    return dtype == DType::f32 || (!plan.training() && std::ranges::find(types, dtype) != types.end());
+    return p.pass != Pass::forward_backward && std::ranges::find(types, dtype) != types.end();
   };
-  const bool q_as_it_is = takes(taken.q, p.dtype), kv_as_it_is = takes(taken.kv, p.kv_dtype);
-  if (!q_as_it_is) inside_.dtype = DType::f32;
-  if (!kv_as_it_is) inside_.kv_dtype = DType::f32;
-  copied_ = {!q_as_it_is, reads_k && !kv_as_it_is, reads_v && !kv_as_it_is};
+  if (!takes(taken.q, p.dtype)) p.dtype = DType::f32;
+  if (!takes(taken.kv, p.kv_dtype)) p.kv_dtype = DType::f32;
+  return p;
+}
+
+Door::Door(const Problem& p, const TakenTypes& taken, bool reads_k, bool reads_v, bool folds, WorkspacePlan& plan)
+    : inside_(inside(p, taken)), read_{true, reads_k, reads_v} {
+  const bool copies_kv = inside_.kv_dtype != p.kv_dtype;
+  copied_ = {inside_.dtype != p.dtype, reads_k && copies_kv, reads_v && copies_kv};
   const bool in_parts = folds && p.pass == Pass::decode;
   const index_t queries = in_parts ? std::min(p.kv_len, most_at_once) : p.q_len;
   const index_t keys = in_parts ? queries : p.kv_len;

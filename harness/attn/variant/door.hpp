@@ -28,6 +28,7 @@ class Door {
   bool copies() const { return copied_[0] || copied_[1] || copied_[2]; }
   // The problem as the plan behind it sees it.
   const Problem& inside() const { return inside_; }
+  static Problem inside(Problem p, const TakenTypes& taken);
 
   // Inside an arena. What is not read becomes empty.
   Arrays widened(const Arrays& given, const Workspace& workspace) const;

@@ -9,7 +9,6 @@
 #include <utility>
 
 #include "attn/core/sanitizer.hpp"
-#include "attn/kernels/machine/dtypes.hpp"
 #include "attn/variant/door.hpp"
 #include "attn/variant/registry.hpp"
 
@@ -64,7 +63,9 @@ concept HasSteps = requires(const V v, ArraysOf<V> arrays, const ParameterSet<fl
   v.answer(arrays, parameters, state, workspace);
 };
 template <class V>
-concept HasMerge = requires(const V v, State into, const State later) { v.merge(into, later); };
+concept HasMerge = requires(const V v, State into, const State later) {
+  v.merge(into, later);
+};
 
 // What a page and a further implementation may both say of their fast path. Options: the page's struct, or OptionValues.
 template <class V, class Options>
@@ -104,13 +105,25 @@ constexpr bool reads_layouts() {
   }
 }
 
-// What its run takes without a Door: of an engine that it names and hands its arrays to, what that takes.
+// What its run takes without a Door: of an engine that it names and hands its arrays to, what that takes, unless the page says that it
+// takes less (`dtypes`).
 template <class V>
 TakenTypes taken_types() {
-  if constexpr (reads_layouts<V>()) {
-    return {kernels::engine_dtypes, kernels::engine_dtypes};
+  if constexpr (requires { V::dtypes; }) {
+    return {V::dtypes, V::dtypes};
+  } else if constexpr (requires { V::Engine::dtypes; }) {
+    return {V::Engine::dtypes, V::Engine::kv_dtypes};
   } else {
     return {floats_only, floats_only};
+  }
+}
+
+template <class V>
+kernels::Compute compute(const Problem& p) {
+  if constexpr (requires { V::Engine::compute(p); }) {
+    return V::Engine::compute(Door::inside(p, taken_types<V>()));
+  } else {
+    return kernels::Compute::f32;
   }
 }
 
@@ -199,6 +212,7 @@ class ImplementationOf final : public Implementation {
     return std::make_unique<PlanOf<I, OptionValues>>(p, o, Reads::qkv, w);
   }
   std::span<const DType> dtypes() const override { return stored_dtypes; }
+  kernels::Compute compute(const Problem& p) const override { return erase::compute<I>(p); }
   bool reads_layouts() const override { return erase::reads_layouts<I>(); }
   bool steps() const override { return HasSteps<I>; }
   bool merges() const override { return HasMerge<I>; }
@@ -258,6 +272,9 @@ class VariantOf final : public Variant {
     return V::definition(p, options_, in, parameters);
   }
   std::span<const DType> dtypes() const override { return implementation_ ? implementation_->dtypes() : stored_dtypes; }
+  kernels::Compute compute(const Problem& p) const override {
+    return implementation_ ? implementation_->compute(p) : erase::compute<V>(p);
+  }
   bool reads_layouts() const override { return implementation_ ? implementation_->reads_layouts() : erase::reads_layouts<V>(); }
   std::string note(const Problem& p, const Arrays& arrays) const override {
     if (implementation_) return implementation_->note(p, name().options, arrays);

@@ -16,6 +16,7 @@
 #include "attn/core/view.hpp"
 #include "attn/exec/state.hpp"
 #include "attn/exec/workspace.hpp"
+#include "attn/kernels/machine/compute.hpp"
 #include "attn/variant/name.hpp"
 #include "attn/variant/options.hpp"
 #include "attn/variant/parameters.hpp"
@@ -134,6 +135,8 @@ class Variant {
   // Number types of q, k and v that its plans take, as they are or as copies that a run makes first (variant/door.hpp). What else a variant
   // reads is f32.
   virtual std::span<const DType> dtypes() const = 0;
+  // What its products are made with, of a plan that is made now.
+  virtual kernels::Compute compute(const Problem&) const { return kernels::Compute::f32; }
   // Whether it reads Arrays::lengths and Arrays::layout; what does not must not be given any.
   virtual bool reads_layouts() const = 0;
   virtual Parameters parameters(const Problem& p) const = 0;
@@ -191,6 +194,7 @@ class Implementation {
   virtual Status supports_backward(const Problem& p, const OptionValues& options) const = 0;
   virtual std::unique_ptr<Plan> plan(const Problem& p, const OptionValues& options, WorkspacePlan& workspace) const = 0;
   virtual std::span<const DType> dtypes() const = 0;
+  virtual kernels::Compute compute(const Problem&) const { return kernels::Compute::f32; }
   virtual bool reads_layouts() const = 0;
   virtual bool steps() const = 0;
   virtual bool merges() const = 0;

@@ -9,7 +9,9 @@
 //     static Status supports(const Problem&, const Options&);                          optional: what info() cannot say
 //     static Cost cost(const Problem&, const Options&);
 //     static StateSpec state(const Problem&, const Options&);                          optional: default K and V, V, or x whole
-//     using Engine = kernels::Attention;                     optional: what reads Arrays::lengths and Arrays::layout, of what `run` is given
+//     using Engine = kernels::Attention;                     optional: what reads Arrays::lengths and Arrays::layout, of what `run` is given,
+//                                                            and takes q, k and v as they are stored
+//     static constexpr std::array dtypes = {DType::f32};     optional, with Engine: number types that `run` takes, where not all of its
 //     template <class T>
 //     static Tensor<T> definition(const Problem&, const Options&, const Values<T>&, const ParameterSet<T>&);
 //     static std::string note(const Problem&, const Options&, const FloatArrays&);     optional: of a run's inputs, for the reader

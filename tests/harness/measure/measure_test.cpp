@@ -78,7 +78,7 @@ TEST_CASE("the roof is the slowest of three terms") {
 
 TEST_CASE("bytes are held to the bandwidth of the cache that they fit, cold ones to memory's") {
   const Peak peak{.read = {{1e6, 1e8}, {50, 10}}, .update = {{1e6, 1e8}, {40, 8}}};
-  const auto gbs = [&](double bytes, Traffic traffic) { return 1e-9 * bytes / roof({.bytes = bytes}, peak, traffic).seconds; };
+  const auto gbs = [&](double bytes, Manner manner) { return 1e-9 * bytes / roof({.bytes = bytes}, peak, manner).seconds; };
   CHECK(gbs(1e3, {}) == Approx(50));
   CHECK(gbs(1e9, {}) == Approx(10));
   CHECK(gbs(1e7, {}) == Approx(30));

@@ -7,6 +7,8 @@
 #include <optional>
 #include <span>
 
+#include "attn/kernels/machine/compute.hpp"
+#include "attn/kernels/machine/dtypes.hpp"
 #include "attn/kernels/rows/rows_engine.hpp"
 #include "attn/kernels/softmax/engine.hpp"
 
@@ -14,7 +16,9 @@ namespace attn::kernels {
 
 class Attention {
  public:
-  static constexpr bool reads_layouts = true;  // Arrays::lengths and Arrays::layout
+  static constexpr bool reads_layouts = true;                                          // Arrays::lengths and Arrays::layout
+  static constexpr const auto &dtypes = engine_dtypes, &kv_dtypes = engine_kv_dtypes;  // of Q, of K and V
+  static Compute compute(const Problem& p) { return compute_of(p); }
 
   // head_dim and value_dim from 1 to 256.
   Attention(const Problem&, const EngineOptions&, WorkspacePlan&);
