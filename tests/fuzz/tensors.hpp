@@ -10,7 +10,7 @@ inline void use_array(const attn::StoredArray& array) {
   using namespace attn;
   const auto bytes = array_bytes(array.element, array.shape);
   ATTN_ASSERT(bytes && *bytes == array.data.size());
-  const std::size_t count = array.data.size() / element_bytes(array.element);
+  const std::size_t count = static_cast<std::size_t>(attn::element_count(array.shape));
   std::vector<float> values(count);
   read_floats(array, 0, values);
 

@@ -1,7 +1,6 @@
 #include "attn/inputs/array.hpp"
 
 #include <bit>
-#include <cmath>
 #include <cstring>
 
 #include "attn/core/text.hpp"
@@ -10,22 +9,41 @@ namespace attn {
 
 static_assert(std::endian::native == std::endian::little, "files are read by copying little-endian numbers");
 
-std::size_t element_bytes(Element element) {
+namespace {
+
+struct Layout {
+  index_t elements, bytes;  // so many elements take so many bytes
+};
+
+Layout layout_of(Element element) {
   switch (element) {
     case Element::f16:
-    case Element::bf16: return 2;
-    case Element::f32: return 4;
-    case Element::f64: return 8;
+    case Element::bf16: return {1, 2};
+    case Element::f32: return {1, 4};
+    case Element::f64: return {1, 8};
+    case Element::q8: return {q8::count, sizeof(q8)};
   }
-  return 0;
+  return {1, 0};
 }
 
+}  // namespace
+
 std::optional<std::size_t> array_bytes(Element element, std::span<const index_t> shape) {
-  auto bytes = static_cast<index_t>(element_bytes(element));
+  const auto [elements, bytes] = layout_of(element);
+  index_t count = 1;
   for (const index_t extent : shape) {
-    if (extent < 0 || __builtin_mul_overflow(bytes, extent, &bytes)) return {};
+    if (extent < 0 || __builtin_mul_overflow(count, extent, &count)) return {};
   }
-  return static_cast<std::size_t>(bytes);
+  if (elements > 1 && (shape.empty() || shape.back() % elements != 0)) return {};
+  index_t all = 0;
+  if (__builtin_mul_overflow(count / elements, bytes, &all)) return {};
+  return static_cast<std::size_t>(all);
+}
+
+index_t element_count(std::span<const index_t> shape) {
+  index_t count = 1;
+  for (const index_t extent : shape) count *= extent;
+  return count;
 }
 
 std::string shape_text(std::span<const index_t> shape) {
@@ -33,16 +51,6 @@ std::string shape_text(std::span<const index_t> shape) {
   for (const index_t extent : shape) extents.push_back(std::to_string(extent));
   return "[" + join(extents, ",") + "]";
 }
-
-float half_to_float(std::uint16_t half) {
-  const std::uint32_t sign = std::uint32_t{half & 0x8000u} << 16;
-  const std::uint32_t rest = half & 0x7fffu;
-  if (rest >= 0x7c00u) return std::bit_cast<float>(sign | 0x7f800000u | (rest & 0x3ffu) << 13);  // infinite, not a number
-  if (rest < 0x400u) return std::copysign(static_cast<float>(rest) * 0x1.0p-24f, std::bit_cast<float>(sign));  // subnormal
-  return std::bit_cast<float>(sign | ((rest << 13) + 0x38000000u));  // exponent bias 127 - 15
-}
-
-float bfloat_to_float(std::uint16_t bfloat) { return std::bit_cast<float>(std::uint32_t{bfloat} << 16); }
 
 namespace {
 
@@ -59,12 +67,20 @@ void read(const StoredArray& array, index_t first, std::span<float> out, Convert
 }  // namespace
 
 void read_floats(const StoredArray& array, index_t first, std::span<float> out) {
-  ATTN_ASSERT(first >= 0 && (static_cast<std::size_t>(first) + out.size()) * element_bytes(array.element) <= array.data.size());
+  const auto [elements, bytes] = layout_of(array.element);
+  ATTN_ASSERT(first >= 0 && first % elements == 0 && std::ssize(out) % elements == 0 &&
+              (first + std::ssize(out)) / elements * bytes <= std::ssize(array.data));
   switch (array.element) {
-    case Element::f16: return read<std::uint16_t>(array, first, out, half_to_float);
-    case Element::bf16: return read<std::uint16_t>(array, first, out, bfloat_to_float);
+    case Element::f16: return read<f16>(array, first, out, [](f16 x) { return to_float(x); });
+    case Element::bf16: return read<bf16>(array, first, out, [](bf16 x) { return to_float(x); });
     case Element::f32: return read<float>(array, first, out, [](float x) { return x; });
     case Element::f64: return read<double>(array, first, out, [](double x) { return static_cast<float>(x); });
+    case Element::q8:
+      for (index_t i = 0; i < std::ssize(out); i += q8::count) {
+        q8 block;
+        std::memcpy(&block, array.data.data() + (first + i) / q8::count * static_cast<index_t>(sizeof block), sizeof block);
+        to_floats(block, out.data() + i);
+      }
   }
 }
 

@@ -66,16 +66,21 @@ class HeaderReader {
   std::size_t at_ = 0;
 };
 
+const std::string accepted_types = "'<f2', '<f4', '<f8', '<V2' (bfloat16), '|V34' (blocks of q8_0)";
+
 Refusal at_byte(std::size_t offset, const std::string& what) { return refuse("byte " + std::to_string(offset) + ": " + what); }
 
 Result<Element> element_of(std::string_view descr, std::size_t offset) {
   if (descr == "<f2") return Element::f16;
   if (descr == "<f4") return Element::f32;
   if (descr == "<f8") return Element::f64;
+  // Types that NumPy does not know are so many bytes: bfloat16, as ml_dtypes saves it, and blocks of q8_0.
+  if (descr == "<V2" || descr == "|V2") return Element::bf16;
+  if (descr == "|V34") return Element::q8;
   std::string kind = "is not supported";
   if (descr.starts_with('>')) kind = "is big-endian";
   if (descr.find('O') != std::string_view::npos) kind = "holds Python objects";
-  return at_byte(offset, "descr '" + std::string(descr) + "' " + kind + "; accepted: '<f2', '<f4', '<f8'");
+  return at_byte(offset, "descr '" + std::string(descr) + "' " + kind + "; accepted: " + accepted_types);
 }
 
 }  // namespace
@@ -118,7 +123,7 @@ Result<StoredArray> parse_npy(std::span<const std::byte> file) {
       return at_byte(offset, "header key '" + std::string(*key) + "' is given twice");
     if (*key == "descr") {
       const auto descr = header.quoted();
-      if (!descr) return at_byte(value_offset, "descr is a structure of fields; accepted: '<f2', '<f4', '<f8'");
+      if (!descr) return at_byte(value_offset, "descr is a structure of fields; accepted: " + accepted_types);
       const auto found = element_of(*descr, value_offset);
       if (!found) return found.refusal();
       element = *found;
@@ -140,12 +145,14 @@ Result<StoredArray> parse_npy(std::span<const std::byte> file) {
   if (!element || !shape || !order) return at_byte(begin, "header lacks one of 'descr', 'fortran_order', 'shape'");
 
   const auto data = file.subspan(begin + length);
+  const std::string given = shape_text(*shape);
+  if (*element == Element::q8 && !shape->empty() && shape->back() < index_t{1} << 40) shape->back() *= q8::count;
   const auto bytes = array_bytes(*element, *shape);
   if (!bytes || *bytes != data.size()) {
-    return at_byte(shape_offset, "shape " + shape_text(*shape) + " needs " + (bytes ? std::to_string(*bytes) : "too many") +
+    return at_byte(shape_offset, "shape " + given + " needs " + (bytes ? std::to_string(*bytes) : "too many") +
                                      " bytes of data, the file holds " + std::to_string(data.size()));
   }
-  return StoredArray{*element, std::move(*shape), data};
+  return StoredArray{*element, std::move(*shape), data, begin + length};
 }
 
 std::string npy_header(std::span<const index_t> shape) {

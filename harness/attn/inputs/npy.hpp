@@ -10,7 +10,8 @@
 
 namespace attn {
 
-// The array in the bytes of a .npy file; the data stay where they are. Accepts '<f2', '<f4' and '<f8' in C order. Refusals
+// The array in the bytes of a .npy file; the data stay where they are. Accepts '<f2', '<f4' and '<f8' in C order, '<V2' as bfloat16,
+// and '|V34' as q8_0: elements that are blocks of 32 numbers, which the shape then counts. Refusals
 // name the field and its byte offset, not the file.
 Result<StoredArray> parse_npy(std::span<const std::byte> file);
 

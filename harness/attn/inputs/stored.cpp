@@ -52,9 +52,7 @@ Refusal too_large(const Part& part, index_t lost) {
                 format_number(largest_of(part.dtype)) + "; accepted: " + part.flag + " bf16 or f32, or smaller numbers");
 }
 
-Array array_at(const Part& part, const Buffer& memory) {
-  return {part.dtype, memory.data() + part.at_bytes, part.from.extents()};
-}
+Array array_at(const Part& part, const Buffer& memory) { return {part.dtype, memory.data() + part.at_bytes, part.from.extents()}; }
 
 }  // namespace
 

@@ -87,6 +87,7 @@ class TensorFiles final : public Input {
     if (!found) return found.refusal();
     if (!*found) return false;
     NamedArray& named = **found;
+    if (named.array.element == Element::q8) return refuse(named.label + " is of q8 blocks; accepted of q, k and v alone");
     std::vector<index_t> whole = spec.extents;
     if (whole.size() > 2 && whole[2] == p.kv_len) whole[2] = shape_.kv_len;
     if (layer_) {
@@ -134,9 +135,13 @@ class TensorFiles final : public Input {
       const std::span out(head.data_handle(), static_cast<std::size_t>(head.size()));
       read_floats(from.array, first, out);
       for (std::size_t i = 0; i < out.size(); ++i) {
-        if (!std::isfinite(out[i])) {
-          return refuse(from.label + ": element " + std::to_string(first + static_cast<index_t>(i)) + " is not a finite float");
-        }
+        if (std::isfinite(out[i])) continue;
+        const index_t element = first + static_cast<index_t>(i);
+        if (from.array.element != Element::q8)
+          return refuse(from.label + ": element " + std::to_string(element) + " is not a finite float");
+        const index_t block = element / q8::count, before = block * static_cast<index_t>(sizeof(q8));
+        return refuse(from.label + ": byte " + std::to_string(static_cast<index_t>(from.array.at_byte) + before) + ": block " +
+                      std::to_string(block) + " has a scale that is not finite");
       }
     }
     return {};

@@ -39,3 +39,26 @@ TEST_CASE("Products with an empty side are zeros or empty", "[algebra]") {
   CHECK(list(matmul(zeros<double>({2, 0}), zeros<double>({0, 3}))) == std::vector<double>(6, 0.0));
   CHECK(matmul(zeros<double>({0, 4}), zeros<double>({4, 3})).shape() == Shape{0, 3});
 }
+
+TEST_CASE("Products of rounded operands are exact products of what they are rounded to", "[algebra]") {
+  const auto a = cast<float>(random({3, 5, 7}, "a")), b = cast<float>(random({3, 7, 4}, "b"));
+  const auto rounded = [](const Tensor<float>& x) {
+    return tabulate<float>(x.shape(), [&](index_t n, index_t i, index_t j) { return to_float(to_bf16(x(n, i, j))); });
+  };
+  const auto expected = matmul(rounded(a), rounded(b)), exact = matmul(a, b);
+  REQUIRE(largest_difference(cast<double>(expected), cast<double>(exact)) > 1e-4);
+  const auto same = [](const Tensor<float>& x, const Tensor<float>& y) { return std::ranges::equal(x.values(), y.values()); };
+  {
+    const RoundedProducts rounding(DType::bf16);
+    CHECK(same(matmul(a, b), expected));
+    CHECK(largest_difference(cast<double>(matmul_transposed(a, transpose(b))), cast<double>(expected)) < 1e-5);
+    const auto wide = cast<double>(a);  // doubles are the truth
+    CHECK(largest_difference(matmul(wide, cast<double>(b)), cast<double>(exact)) < 1e-5);
+    {
+      const ExactProducts choice;
+      CHECK(same(matmul(a, b), exact));
+    }
+    CHECK(same(matmul(a, b), expected));
+  }
+  CHECK(same(matmul(a, b), exact));
+}

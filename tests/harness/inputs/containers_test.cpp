@@ -77,7 +77,7 @@ void check(std::span<const std::byte> file, const Result<StoredArray>& array) {
   REQUIRE(array->data.data() >= file.data());
   REQUIRE(array->data.data() + array->data.size() <= file.data() + file.size());
   REQUIRE(array_bytes(array->element, array->shape) == array->data.size());
-  std::vector<float> all(array->data.size() / element_bytes(array->element));
+  std::vector<float> all(static_cast<std::size_t>(element_count(array->shape)));
   read_floats(*array, 0, all);
 }
 
