@@ -123,6 +123,8 @@ class Array {
 // A few arrays by name. Copies share the list: a run that hands Arrays on allocates nothing.
 class NamedArrays {
  public:
+  using Entry = std::pair<std::string, Array>;
+
   void set(std::string name, Array array) {
     auto list = entries_ ? std::make_shared<Entries>(*entries_) : std::make_shared<Entries>();
     const auto at = std::ranges::find(*list, name, &Entry::first);
@@ -143,13 +145,11 @@ class NamedArrays {
     ATTN_ASSERT(array != nullptr);
     return *array;
   }
-  auto begin() const { return all().begin(); }
-  auto end() const { return all().end(); }
+  const Entry* begin() const { return entries_ ? entries_->data() : nullptr; }
+  const Entry* end() const { return entries_ ? entries_->data() + entries_->size() : nullptr; }
 
  private:
-  using Entry = std::pair<std::string, Array>;
   using Entries = std::vector<Entry>;
-  std::span<const Entry> all() const { return entries_ ? std::span<const Entry>(*entries_) : std::span<const Entry>(); }
   std::shared_ptr<const Entries> entries_;
 };
 
