@@ -32,6 +32,7 @@ struct Cell {
   std::string isa;  // empty: the best this machine has
   Scope scope = Scope::mixer;
   CacheState cache = CacheState::hot;
+  std::string lengths = "equal";  // of the sequences of the batch (lengths.hpp)
 };
 
 // Against softmax attention: not at all, at sampled rows, or these and the matrix of weights.

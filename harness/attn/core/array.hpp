@@ -45,6 +45,14 @@ class Array {
     for (std::size_t r = rank_; r-- > 0; stride *= extents_[r]) strides_[r] = stride;
   }
 
+  // Likewise with these strides, in elements.
+  Array(DType dtype, std::byte* data, std::span<const index_t> extents, std::span<const index_t> strides)
+      : data_(data), dtype_(dtype), rank_(extents.size()) {
+    ATTN_ASSERT(rank_ <= most_axes && strides.size() == rank_);
+    std::ranges::copy(extents, extents_.begin());
+    std::ranges::copy(strides, strides_.begin());
+  }
+
   bool empty() const { return data_ == nullptr; }
   DType dtype() const { return dtype_; }
   std::size_t rank() const { return rank_; }
@@ -73,6 +81,8 @@ class Array {
   View<const float, R> f32() const {
     return as<const float, R>();
   }
+  // Where the elements are, of whatever type.
+  const std::byte* data() const { return static_cast<const std::byte*>(data_); }
   // The first element, whatever the rank.
   const float* f32_data() const {
     ATTN_ASSERT(dtype_ == DType::f32);

@@ -36,7 +36,32 @@ std::string missed(const GateResult& gate) {
          format_number(gate.allowance_abs) + " (" + gate.scope + ")";
 }
 
+// Of two sequences, that of the one which is nearer to its allowance or further beyond it.
+GateResult worse(const GateResult& a, const GateResult& b) {
+  return b.max_abs * a.allowance_abs > a.max_abs * b.allowance_abs ? b : a;
+}
+
+// Each sequence as if it were alone; the output of rows that it does not have is zero.
+GateResult gate_of_sequences(const CellRun& run) {
+  GateResult gate;
+  for (index_t b = 0; b < run.problem().batch; ++b) {
+    const auto [p, arrays, sequence] = run.alone(b);
+    const View<const float, 4> out = arrays.out.f32();
+    const GateResult own =
+        run.decodes()
+            ? check_step_against_definition(run.variant(), p, sequence, run.parameters(), run.seed(), out, run.arena())
+            : check_against_definition(run.variant(), p, arrays, run.parameters(), run.seed(), out, run.arena());
+    gate = b == 0 ? own : worse(gate, own);
+    for (index_t h = 0; h < p.heads; ++h)
+      for (index_t i = p.q_len; i < run.problem().q_len; ++i)
+        for (index_t d = 0; d < p.value_dim; ++d)
+          if (run.output()(b, h, i, d) != 0) gate.max_abs = std::numeric_limits<double>::max();
+  }
+  return gate;
+}
+
 GateResult gate_of(const CellRun& run) {
+  if (!run.lengths().empty()) return gate_of_sequences(run);
   if (run.decodes())
     return check_step_against_definition(run.variant(), run.problem(), run.sequence(), run.parameters(), run.seed(), run.output(),
                                          run.arena());
@@ -160,7 +185,8 @@ void check_cell(const CellRun& run, const Settings& settings, Measurement& m) {
     m.note = run.note();
     m.variant_note = run.variant().note(run.problem(), run.arrays());
     if (run.layer_clock() == nullptr) {  // a layer's mixer sees projections of the input
-      m.placement = place(run.problem(), FloatArrays(run.arrays()));
+      const CellRun::Sequence first = run.alone(0);  // stands for sequences of different lengths
+      m.placement = run.lengths().empty() ? place(run.problem(), FloatArrays(run.arrays())) : place(first.problem, FloatArrays(first.arrays));
       m.placed = true;
     }
     m.gate = gate_of(run);
@@ -177,6 +203,10 @@ void check_cell(const CellRun& run, const Settings& settings, Measurement& m) {
   }
   if (run.layer_clock() != nullptr) {
     m.fidelity.reason = "a whole layer: its distance to softmax attention says nothing";
+    return;
+  }
+  if (!run.lengths().empty()) {
+    m.fidelity.reason = "sequences of different lengths: ask for one length";
     return;
   }
   m.fidelity = measure_fidelity(run, settings.fidelity, settings.fidelity_seeds);

@@ -62,6 +62,10 @@ concept HasSteps = requires(const V v, ArraysOf<V> arrays, const ParameterSet<fl
   v.answer(arrays, parameters, state, workspace);
 };
 template <class V>
+concept HasFusedStep = requires(const V v, ArraysOf<V> arrays, const ParameterSet<float> parameters, State state, Workspace workspace) {
+  v.step(arrays, parameters, state, workspace);
+};
+template <class V>
 concept HasMerge = requires(const V v, State into, const State later) { v.merge(into, later); };
 
 // What a page and a further implementation may both say of their fast path. Options: the page's struct, or OptionValues.
@@ -148,6 +152,15 @@ class PlanOf final : public Plan {
         if (state.find("v") != nullptr) all.v = all.v.first(2, state.length());
       }
       run(all, parameters, workspace);
+    }
+  }
+  void step(const Arrays& token, const ParameterSet<float>& parameters, State& state, Workspace& workspace) const override {
+    if constexpr (HasFusedStep<V>) {
+      ATTN_ASSERT(tokens_in(token) == 1);
+      variant_.step(ArraysOf<V>(token), parameters, state, workspace);
+      state.advance(1);
+    } else {
+      Plan::step(token, parameters, state, workspace);
     }
   }
   void merge(State& into, const State& later) const override {
@@ -294,7 +307,7 @@ struct PluginEntry {
 };
 
 // Grows when anything in the headers that a variant's page sees changes its layout or meaning.
-inline constexpr std::uint32_t abi_version = 6;
+inline constexpr std::uint32_t abi_version = 7;
 
 // Pages and harness exchange C++ objects, so they must come from the same release and compiler.
 const char* build_tag();
