@@ -124,14 +124,8 @@ struct Aft {
 
   void absorb(const FloatArrays& tokens, const ParameterSet<float>&, const State& state, Workspace& workspace) const {
     if (!full()) return steps_.absorb(tokens, state, workspace);
-    for (const auto& [from, name] : {std::pair{tokens.k, "k"}, {tokens.v, "v"}}) {
-      const auto to = state[name].f32_out();
-      for (index_t head = 0; head < p_.batch * p_.kv_heads; ++head) {
-        const auto rows = from[head / p_.kv_heads][head % p_.kv_heads];
-        kernels::copy(rows.extent(0), p_.head_dim, {rows.row(0), rows.stride(0)},
-                      {to[head / p_.kv_heads][head % p_.kv_heads].row(state.end()), p_.head_dim});
-      }
-    }
+    keep_rows(tokens.k, state, "k");
+    keep_rows(tokens.v, state, "v");
   }
   void answer(const FloatArrays& queries, const ParameterSet<float>& parameters, const State& state, Workspace& workspace) const {
     const index_t t = state.end() - 1, d = p_.head_dim;

@@ -140,8 +140,8 @@ struct Sinkhorn {
     const index_t b = block(p, o);
     const double pairs = count_pairs(p, [&](index_t i) { return (i >= b ? b : 0) + (o.sees == Sees::both ? i % b + 1 : 0); });
     Cost cost = softmax_cost(p, pairs);
-    const double seen = static_cast<double>(p.heads) * pairs, all = static_cast<double>(p.kv_heads * p.kv_len);
-    cost.bytes += sizeof(float) * static_cast<double>(p.batch * (p.head_dim + p.value_dim)) * (seen - all);
+    cost.bytes += sizeof(float) * static_cast<double>(p.batch * (p.head_dim + p.value_dim)) *
+                  (static_cast<double>(p.heads) * pairs - static_cast<double>(p.kv_heads * p.kv_len));
     return cost;
   }
 
@@ -221,15 +221,9 @@ struct Sinkhorn {
 
   void absorb(const FloatArrays& tokens, const ParameterSet<float>& parameters, const State& state, Workspace& workspace) const {
     const index_t first = state.end(), u = (first + tokens.k.extent(2) - 1) / b_;
-    const auto keep = [&](const View<const float, 4>& x, const char* name) {
-      const auto to = state[name].f32_out();
-      for (index_t b = 0; b < p_.batch; ++b)
-        for (index_t h = 0; h < x.extent(1); ++h)
-          kernels::copy(x.extent(2), x.extent(3), {x[b][h].row(0), x.stride(2)}, {to[b][h].row(first), x.extent(3)});
-    };
-    keep(tokens.k, "k");
-    keep(tokens.v, "v");
-    if (state.find("q") != nullptr) keep(tokens.q, "q");
+    keep_rows(tokens.k, state, "k");
+    keep_rows(tokens.v, state, "v");
+    if (state.find("q") != nullptr) keep_rows(tokens.q, state, "q");
     if (u == 0 || u * b_ < first) return;  // else the last block begins among these tokens
     parallel_tasks(p_.batch * p_.heads,
                    [&](index_t head, int worker) { sort_place(state, parameters, head, u, workspace, worker); });
@@ -258,16 +252,14 @@ struct Sinkhorn {
     float* const scratch = workspace.of(worker, net_).data();
     float* const s = scratch + (u + 1) * p_.head_dim;
     const Net net{before, o_, Weights(o_, parameters, head % p_.heads), scratch, workspace.of(worker, wide_).data()};
-    const index_t batch = head / p_.heads, h = head % p_.heads;
+    const auto own = [&](const char* name) { return state[name].f32_out()[head / p_.heads][head % p_.heads].row(0); };
     const auto k = of_kv_head(state["k"].f32(), head), v = of_kv_head(state["v"].f32(), head);
-    const float* const q = state.find("q") != nullptr ? state["q"].f32()[batch][h].row(0) : nullptr;
-    net.sort({q, p_.head_dim}, {k.row(0), p_.head_dim}, u, s);
+    net.sort({state.find("q") != nullptr ? own("q") : nullptr, p_.head_dim}, {k.row(0), p_.head_dim}, u, s);
     const float* const row = s + u * (u + 1);
     const auto make = [&](const View<const float, 2>& x, const char* name) {
       const index_t size = b_ * x.extent(1), w = kernels::largest_entry(row, u);
-      const kernels::Into to{state[name].f32_out()[batch][h].row(0), size};
-      if (o_.pick == Pick::top1) return kernels::scale_rows(1, size, {x.row(w * b_), size}, row + w, to);
-      kernels::gemm(1, size, u, {row, u}, {x.row(0), size}, to);
+      if (o_.pick == Pick::top1) return kernels::scale_rows(1, size, {x.row(w * b_), size}, row + w, {own(name), size});
+      kernels::gemm(1, size, u, {row, u}, {x.row(0), size}, {own(name), size});
     };
     make(k, "sorted_k");
     make(v, "sorted_v");
@@ -319,14 +311,10 @@ struct Sinkhorn {
     index_t outputs = 0, blocks = 0;  // columns of w2, of gumbel
 
     Weights(const Options& o, const ParameterSet<float>& parameters, index_t head) {
-      if (o.sort_net == SortNet::mlp) {
-        w1 = parameters.view<3>("W1")[head].row(0);
-        b1 = parameters.view<3>("b1")[head].row(0);
-        w2 = parameters.view<3>("W2")[head].row(0);
-        b2 = parameters.view<3>("b2")[head].row(0);
-        outputs = parameters.view<3>("W2")[head].stride(0);
-      }
-      if (o.noise) gumbel = parameters.view<3>("gumbel")[head].row(0), blocks = parameters.view<3>("gumbel").stride(1);
+      const auto at = [&](const char* name) { return parameters.view<3>(name)[head].row(0); };
+      if (o.sort_net == SortNet::mlp)
+        w1 = at("W1"), b1 = at("b1"), w2 = at("W2"), b2 = at("b2"), outputs = parameters.view<3>("W2").stride(1);
+      if (o.noise) gumbel = at("gumbel"), blocks = parameters.view<3>("gumbel").stride(1);
     }
   };
 

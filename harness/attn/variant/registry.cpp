@@ -45,6 +45,14 @@ void move_up(const View<const float, 4>& x, const State& state) {
   }
 }
 
+void keep_rows(const View<const float, 4>& tokens, const State& state, std::string_view name) {
+  const auto kept = state[name].f32_out<4>();
+  for (index_t b = 0; b < tokens.extent(0); ++b)
+    for (index_t h = 0; h < tokens.extent(1); ++h)
+      for (index_t t = 0; t < tokens.extent(2); ++t)
+        std::copy_n(tokens[b][h].row(t), tokens.extent(3), kept[b][h].row(state.end() + t));
+}
+
 std::string_view to_string(Exactness e) {
   switch (e) {
     case Exactness::exact: return "exact";

@@ -178,6 +178,8 @@ inline StateSpec last_rows(const Problem& p, index_t rows) {
   return {{{.name = "x", .extents = {p.heads, std::min(rows, p.kv_len), p.head_dim}}}};
 }
 void move_up(const View<const float, 4>& x, const State& state);
+// In `absorb`, of a tensor with a row for each position, [heads, rows, width]: tokens into theirs.
+void keep_rows(const View<const float, 4>& tokens, const State& state, std::string_view name);
 // So many keys and values, or as many as there are, made of those of the tokens.
 inline StateSpec kept_keys(const Problem& p, index_t keys) {
   StateSpec spec = kept_tokens(p, keys);
