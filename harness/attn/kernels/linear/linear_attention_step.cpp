@@ -80,14 +80,14 @@ class LinearAttention::Token {
   struct Scratch {
     int worker;
     Into query, key;
-    float *scale, *peak, *gate, *rest;
+    float *norm, *peak, *gate, *rest;
   };
   Scratch scratch(int worker) const {
     float* at = workspace_.of(worker, plan_.token_).data();
     const auto take = [&](index_t count) { return std::exchange(at, at + plan_.panel_ * count); };
     const index_t stride = plan_.stride_;
-    float *const query = take(stride), *const key = take(stride), *const scale = take(1), *const peak = take(1);
-    return {worker, {query, stride}, {key, stride}, scale, peak, take(1), take(1)};
+    float *const query = take(stride), *const key = take(stride), *const norm = take(1), *const peak = take(1);
+    return {worker, {query, stride}, {key, stride}, norm, peak, take(1), take(1)};
   }
 
   void some_heads(index_t batch, index_t first, index_t count, const Scratch& s) const {
@@ -104,49 +104,40 @@ class LinearAttention::Token {
         const index_t kv_head = p_.kv_head(head + row);
         some = std::min(rows - row, group_);
         TokenSweep token = sweep(batch, first, kv_head - first, s);
-        if ((head + row) % group_ != 0) token.key = nullptr;  // the head's first queries came with it
+        if ((head + row) % group_ != 0) token.key = nullptr;  // it came with the head's first queries
         token.rows = some;
         token.queries = {s.query.data + row * s.query.stride, s.query.stride};
-        token.scale = plan_.denominators_ != nullptr ? s.scale + row : nullptr;
+        token.denominators = plan_.denominators_;
+        token.norm = s.norm + row;
         token.out = {x_.out[batch][head + row].row(0), x_.out.stride(1)};
         sweep_token(token);
       }
     }
   }
 
-  // Into the scratch, faded where there are gates, and into the totals.
+  // Into the scratch, faded where there are gates.
   void make_keys(index_t batch, index_t first, index_t count, const Scratch& s) const {
     (*key_)({batch, first, position_, count, across(x_.k, batch, first), s.key, s.peak, nullptr, s.worker, true});
     for (index_t i = 0; i < count; ++i) {
       const Sums state = state_.of(batch, first + i);
-      const Into key{s.key.data + i * s.key.stride, 0};
       if (plan_.peaks_) *state.peak = std::max(*state.peak, s.peak[i]);
-      if (gate_ != nullptr) {
-        (*gate_)({batch, first + i, position_, 1, {x_.k[batch][first + i].row(0), 0}, s.gate + i, s.rest + i});
-        scale_rows(1, plan_.features_, key, s.rest + i, key);
-        scale_rows(1, plan_.features_, {state.total, 0}, s.gate + i, {state.total, 0});
-        *state.decay *= s.gate[i];
-      }
-      add_column_sums(1, plan_.features_, key, state.total);
+      if (gate_ == nullptr) continue;
+      const Into key{s.key.data + i * s.key.stride, 0};
+      (*gate_)({batch, first + i, position_, 1, {x_.k[batch][first + i].row(0), 0}, s.gate + i, s.rest + i});
+      scale_rows(1, plan_.features_, key, s.rest + i, key);
+      *state.decay *= s.gate[i];
     }
   }
 
-  // The features of query heads, and what their answers are divided by.
   void make_queries(index_t batch, index_t first, index_t rows, const Scratch& s) const {
-    if (plan_.peaks_)
-      for (index_t i = 0; i < rows; ++i) s.peak[i] = *state_.of(batch, p_.kv_head(first + i)).peak;
+    for (index_t i = 0; plan_.peaks_ && i < rows; ++i) s.peak[i] = *state_.of(batch, p_.kv_head(first + i)).peak;
     (*query_)({batch, first, position_, rows, across(x_.q, batch, first), s.query, s.peak, nullptr, s.worker, true});
-    if (plan_.denominators_ == nullptr) return;
-    for (index_t i = 0; i < rows; ++i) {
-      const float* const total = state_.of(batch, p_.kv_head(first + i)).total;
-      row_dots(1, plan_.features_, {s.query.data + i * s.query.stride, 0}, total, s.scale + i);
-    }
-    plan_.denominators_(rows, s.scale);
   }
 
   // Of kv head `first` + i, without queries.
   TokenSweep sweep(index_t batch, index_t first, index_t i, const Scratch& s) const {
-    TokenSweep token{.features = plan_.features_, .value_dim = p_.value_dim, .sums = state_.of(batch, first + i).sums};
+    const Sums state = state_.of(batch, first + i);
+    TokenSweep token{.features = plan_.features_, .value_dim = p_.value_dim, .sums = state.sums, .total = state.total};
     if (key_ == nullptr) return token;
     token.key = s.key.data + i * s.key.stride;
     token.value = x_.v[batch][first + i].row(0);

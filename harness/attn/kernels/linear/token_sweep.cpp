@@ -66,7 +66,7 @@ HWY_NOINLINE void columns(const TokenSweep& t, index_t first, index_t at, index_
     ATTN_EACH(w, W) {
       V total = sum[0][r][w];
       if constexpr (chains == 2) total = hn::Add(total, sum[1][r][w]);
-      if (t.scale != nullptr) total = hn::Mul(total, hn::Set(d, t.scale[first + r]));
+      if (t.denominators != nullptr) total = hn::Mul(total, hn::Set(d, t.norm[first + r]));
       if (whole) {
         hn::StoreU(total, d, to + w * kLanes);
       } else {
@@ -94,7 +94,31 @@ void some_rows(const TokenSweep& t, index_t first, index_t count) {
   }
 }
 
+// The totals of the features, and what queries are divided by.
+void totals(const TokenSweep& t) {
+  const F d;
+  if (t.key != nullptr) {
+    const V keep = hn::Set(d, t.keep);
+    for (index_t f = 0; f < t.features; f += kLanes) {
+      const index_t count = std::min(kLanes, t.features - f);
+      store_first(hn::MulAdd(load_first(t.total + f, count), keep, load_first(t.key + f, count)), t.total + f, count);
+    }
+  }
+  if (t.denominators == nullptr || t.rows == 0) return;
+  for (index_t r = 0; r < t.rows; ++r) {
+    const float* const query = t.queries.data + r * t.queries.stride;
+    V sum = hn::Zero(d);
+    for (index_t f = 0; f < t.features; f += kLanes) {
+      const index_t count = std::min(kLanes, t.features - f);
+      sum = hn::MulAdd(load_first(query + f, count), load_first(t.total + f, count), sum);
+    }
+    t.norm[r] = hn::GetLane(hn::SumOfLanes(d, sum));
+  }
+  t.denominators(t.rows, t.norm);
+}
+
 void sweep(const TokenSweep& t) {
+  totals(t);
   index_t done = std::min<index_t>(most_rows, t.rows);
   if (t.key == nullptr) {
     if (done > 0) some_rows<Update::none>(t, 0, done);

@@ -8,15 +8,18 @@ namespace attn::kernels {
 
 struct TokenSweep {
   index_t features, value_dim;
-  float* sums;  // [features, value_dim], dense
-  // sums = keep * sums + key value^T. Null: they stay as they are.
+  float* sums;   // [features, value_dim], dense
+  float* total;  // [features]
+  // sums = keep * sums + key value^T, total = keep * total + key. Null: they stay as they are.
   const float* key = nullptr;
   const float* value = nullptr;
   float keep = 1;
-  // Afterwards row r of `out` is row r of the queries, [rows, features], times sums, times scale[r] unless that is null.
+  // Afterwards row r of `out` is row r of the queries, [rows, features], times sums, times norm[r]: what `denominators` makes of their
+  // products with total, unless it is null.
   index_t rows = 0;
   Rows queries = {};
-  const float* scale = nullptr;
+  void (*denominators)(index_t count, float* n) = nullptr;
+  float* norm = nullptr;
   Into out = {};
 };
 
