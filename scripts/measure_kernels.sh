@@ -6,6 +6,7 @@
 #   softmax-engine-isa  the same variants against length, causal or not, each instruction set forced        10 minutes
 #   clustered         clustering, hashing, routing and sorting variants against length, and their skill      5 minutes
 #   training-step     forward against forward and backward of full attention                                 1 minute
+#   decode            every variant that decodes against context, and full attention near the bandwidth     half an hour
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 sweep=${ATTN_SWEEP:-$root/build/release/bin/attn_sweep}
@@ -49,7 +50,22 @@ training-step() {
   rows training-step --samples 63 --rounds 63 --variants full --n 1024 --heads 4 --batch 4 --threads 1,2 --pass forward,forward_backward --fidelity none
 }
 
-all="softmax-engine softmax-engine-isa clustered training-step"
+# One token against a long cache: all variants beside each other, as a model with grouped heads would ask them; then what the bytes bind.
+decode() {
+  local steps=(decode --pass decode --fidelity none)
+  local grouped=(--heads 32 --kv-heads 8 --head-dim 128)
+  rows "${steps[@]}" --variants all --n '1024..65536*4' "${grouped[@]}" --threads 1 --timeout 300
+  rows "${steps[@]}" --variants full --n 16384 --heads 8 --head-dim 64 --threads 1,2
+  rows "${steps[@]}" --variants full --n 4096,32768 "${grouped[@]}" --threads 1,2 --cache hot,cold
+  rows "${steps[@]}" --variants full --n 32768 --heads 64 --kv-heads 8 --head-dim 128 --threads 1
+  rows "${steps[@]}" --variants full --n 32768 --heads 32 --kv-heads 1 --head-dim 128 --threads 1
+  rows "${steps[@]}" --variants local:left=1024 --n '8192..131072*4' "${grouped[@]}" --threads 1 --cache hot,cold
+  rows "${steps[@]}" --variants linear,performer,cosformer,rfa --n '1024..65536*8' --heads 8 --head-dim 64 --threads 1 --cache hot,cold
+  rows "${steps[@]}" --variants full --n 30000 --batch 16 --heads 16 --kv-heads 4 --head-dim 128 --lengths equal,uniform:100..30000,zipf \
+    --kv-layout contiguous,paged:16 --threads 1,2
+}
+
+all="softmax-engine softmax-engine-isa clustered training-step decode"
 read -ra wanted <<<"${*:-$all}"
 for table in "${wanted[@]}"; do
   [[ " $all " == *" $table "* ]] || {

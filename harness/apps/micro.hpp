@@ -26,5 +26,6 @@ inline Floats normals(index_t count, std::uint64_t stream) {
 }
 
 void register_decode_cases();  // micro_decode.cpp
+void register_step_cases();    // micro_step.cpp
 
 }  // namespace attn

@@ -107,7 +107,81 @@ class Caches(Case):
         self.refused("--cache", "warm", say=("--cache", "warm", "hot, cold"))
 
 
+class Batches(Case):
+    def rows(self, *arguments, code=0):
+        done = self.sweep(*arguments, "--batch", "3", "--fidelity", "none")
+        self.assertEqual(done.returncode, code, done.stderr)
+        return rows_of(self.out)
+
+    def test_sequences_of_different_lengths_are_gated_and_cost_what_they_see(self):
+        for kind in ("forward", "decode"):
+            for lengths in ("equal", "zipf", "uniform:20..300"):
+                for row in self.rows("--variants", "full,local:left=16", "--n", "300", "--pass", kind, "--causal", "yes", "--lengths", lengths):
+                    self.assertEqual((row["status"], row["lengths"], row["kv_len"]), ("ok", lengths, "300"), row)
+                    self.assertEqual("--lengths" in row["command"], lengths != "equal")
+                    if (kind, row["variant"]) == ("decode", "full"):
+                        tokens = {"equal": 900, "zipf": 300 + 150 + 100}.get(lengths)
+                        heads, width = int(row["heads"]), int(row["head_dim"])
+                        if tokens:
+                            self.assertEqual(float(row["flops"]), 4 * heads * width * tokens)
+                            self.assertEqual(float(row["bytes"]), 4 * (2 * 3 * heads * width + 2 * int(row["kv_heads"]) * width * tokens))
+        self.assertEqual(row["fid_skill"], "")
+
+    def test_keys_in_pages_are_rows_of_their_own(self):
+        rows = self.rows("--variants", "full", "--n", "300", "--pass", "forward,decode", "--causal", "yes", "--kv-layout", "contiguous,paged:16",
+                         "--lengths", "zipf", "--cache", "hot,cold")
+        self.assertEqual(len(rows), 8)
+        errors = {}
+        for row in rows:
+            self.assertEqual((row["status"], row["meters_agree"]), ("ok", "1"), row)
+            self.assertEqual("--kv-layout paged:16" in row["command"], row["kv_layout"] == "paged:16")
+            errors.setdefault((row["pass"], row["cache"]), set()).add(row["err_max_abs"])
+        self.assertTrue(all(len(found) == 1 for found in errors.values()), errors)  # the same bits
+
+    def test_a_file_gives_each_sequence_its_length(self):
+        path = self.folder / "lengths.txt"
+        path.write_text("7\n300\n41\n")
+        (row,) = self.rows("--variants", "full", "--n", "300", "--pass", "decode", "--lengths", f"file:{path}")
+        self.assertEqual((row["status"], float(row["flops"])), ("ok", 4 * int(row["heads"]) * int(row["head_dim"]) * 348), row)
+        for text, say in (("7 300", "2 lengths are given for 3 sequences"), ("7 301 41", "a length of 301 is outside of 1..300"),
+                          ("0 300 41", "a length of 0 is outside of 1..300"), ("-1 300 41", "a length of -1 is outside of 1..300"),
+                          ("a 300 41", "'a' is not a whole number")):
+            path.write_text(text)
+            (row,) = self.rows("--variants", "full", "--n", "300", "--pass", "decode", "--lengths", f"file:{path}", code=5)
+            self.assertEqual(row["status"], "unsupported")
+            self.assertIn(say, row["reason"])
+
+    def test_what_takes_one_length_or_keys_in_a_row_is_a_row_with_the_reason(self):
+        reasons = {(row["variant"], row["lengths"]): row["reason"]
+                   for row in self.rows("--variants", "linear,linformer", "--n", "64", "--lengths", "zipf", code=5)}
+        self.assertIn("linear takes sequences of one length", reasons["linear", "zipf"])
+        (row,) = self.rows("--variants", "linear", "--n", "64", "--kv-layout", "paged:16", code=5)
+        self.assertIn("linear reads no keys from pages", row["reason"])
+
+    def test_lengths_and_layouts_that_are_none_are_refused(self):
+        self.refused("--lengths", "uniform:0..9", say=("--lengths", "LOW is 1 at least"))
+        self.refused("--lengths", "uniform:9..-1", say=("--lengths", "no less than LOW"))
+        self.refused("--lengths", "all", say=("--lengths", "equal, uniform:LOW..HIGH, zipf, file:PATH"))
+        self.refused("--kv-layout", "paged", say=("--kv-layout", "contiguous, paged:TOKENS"))
+        self.refused("--kv-layout", "paged:0", say=("--kv-layout", "paged:TOKENS with 1.."))
+
+
 class BadInput(Case):
+    def test_a_window_longer_than_the_context_is_the_context(self):
+        done = self.sweep("--variants", "full,local:left=100000", "--n", "40", "--pass", "decode", "--step", "1,40")
+        rows = {(row["variant"], row["step"]): row for row in rows_of(self.out)}
+        self.assertEqual(done.returncode, 0, done.stderr)
+        for step in ("1", "40"):
+            for column in ("status", "state_bytes", "err_max_abs", "fid_skill", "flops"):
+                self.assertEqual(rows["full", step][column], rows["local", step][column], column)
+
+    def test_every_refusal_of_a_decode_names_its_mathematics(self):
+        done = self.sweep("--variants", "all", "--n", "64", "--heads", "4", "--kv-heads", "2", "--head-dim", "16", "--pass", "decode", "--fidelity", "none")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        reasons = {row["variant"]: row["reason"].partition(" (given")[0] for row in rows_of(self.out) if row["status"] != "ok"}
+        for variant, reason in reasons.items():
+            self.assertRegex(reason, r"has no causal form: |chooses by all tokens|the length of the whole sequence", variant)
+
     def test_a_context_of_nothing_and_a_step_of_nothing_are_refused(self):
         self.refused("--pass", "decode", "--n", "0", say=("--n: 0 is outside 1..",))
         self.refused("--pass", "decode", "--n", "4", "--step", "0", say=("--step: 0 is outside 1..",))

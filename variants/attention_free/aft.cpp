@@ -9,6 +9,7 @@
 #include "attn/kernels/dense/band.hpp"
 #include "attn/kernels/dense/rows.hpp"
 #include "attn/kernels/dense/weighted_sum.hpp"
+#include "attn/kernels/linear/exp_mean.hpp"
 #include "attn/variant/variant.hpp"
 
 namespace attn {
@@ -48,11 +49,12 @@ struct Aft {
                 "A key outside of the window has bias 0 and counts all the same. form=conv takes channel 0 of a "
                 "head's key for all of its channels.",
             .exactness = Exactness::different,
-            .cross = false};
+            .cross = false,
+            .grouped_heads = true};
   }
 
   static Parameters parameters(const Problem& p, const Options& o) {
-    const index_t l = o.max_len == 0 ? p.q_len : o.max_len, band = 2 * o.window - 1;
+    const index_t l = o.max_len == 0 ? p.kv_len : o.max_len, band = 2 * o.window - 1;
     const auto bias = [](Shape shape, const char* axes, const char* doc) {
       return Parameters{{.name = "w", .shape = std::move(shape), .init = init::normal(0.01), .axes = axes, .doc = doc}};
     };
@@ -79,18 +81,25 @@ struct Aft {
     return {.flops = 4 * channels * pairs + 5 * channels * n, .bytes = tensor_bytes(p), .exps = 2 * channels * n};
   }
 
+  // Keys and values where any bias may come to them, of the last `window` tokens where it may come to these; sums of the others.
+  static StateSpec state(const Problem& p, const Options& o) {
+    if (o.form == Form::full) return kept_keys(p, p.kv_len);
+    return kernels::ExpMean::state(p, near(o));
+  }
+
   // As a quotient of products, for all rows at once, where no exponential of a part ends before the whole does.
   template <class T>
   static Tensor<T> definition(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>& parameters) {
     const Tensor<T> biases = bias(p, o, in, parameters);  // [rows,N] or, for conv, [H,rows,N]
-    const Tensor<T> keys = o.form == Form::conv ? broadcast_to(slice(in.k, -1, 0, 1), in.k.shape()) : in.k;
+    const Tensor<T> k = per_query_head(p, in.k), v = per_query_head(p, in.v);
+    const Tensor<T> keys = o.form == Form::conv ? broadcast_to(slice(k, -1, 0, 1), k.shape()) : k;
     const Mask allowed = allowed_pairs(p, in, every_key);
     if (spread(biases) + spread(keys) < -0.9 * std::log(static_cast<double>(std::numeric_limits<T>::min()))) {
       const Tensor<T> by_bias = where(allowed, exp(biases - max(biases, -1, Keep::yes)), T{0});
       const Tensor<T> by_key = exp(keys - max(keys, 2, Keep::yes));
-      return attn::sigmoid(in.q) * matmul(by_bias, by_key * in.v) / matmul(by_bias, by_key);
+      return attn::sigmoid(in.q) * matmul(by_bias, by_key * v) / matmul(by_bias, by_key);
     }
-    const Tensor<T> across = transpose(keys), values = transpose(in.v);  // [B,H,D,N]
+    const Tensor<T> across = transpose(keys), values = transpose(v);  // [B,H,D,N]
     std::vector<Tensor<T>> means;
     for (index_t row = 0; row < in.q.extent(2); ++row) {
       const Mask seen = mask({1, p.kv_len}, [&](index_t, index_t j) { return allowed(row, j); });
@@ -110,7 +119,29 @@ struct Aft {
         after_(full() || p.causal || o.form == Form::simple ? Booking<float>{} : workspace.per_worker<float>(panels() * width())),
         band_(workspace.shared<float>(band_rows() * taps())),
         heaviest_(workspace.shared<float>((band_rows() + rows_together() - 1) / rows_together())),
-        sums_(doubled(p), kernels::WeightedSum::Kind::weights, kernels::WeightedSum::Sharing::all, workspace) {}
+        sums_(doubled(p), kernels::WeightedSum::Kind::weights, kernels::WeightedSum::Sharing::all, workspace),
+        steps_(p, near(o), o.form == Form::conv, workspace) {}
+
+  void absorb(const FloatArrays& tokens, const ParameterSet<float>&, const State& state, Workspace& workspace) const {
+    if (!full()) return steps_.absorb(tokens, state, workspace);
+    keep_rows(tokens.k, state, "k");
+    keep_rows(tokens.v, state, "v");
+  }
+  void answer(const FloatArrays& queries, const ParameterSet<float>& parameters, const State& state, Workspace& workspace) const {
+    const index_t t = state.end() - 1, d = p_.head_dim;
+    const float* const w = o_.form == Form::simple ? nullptr : parameters["w"].data();
+    if (!full()) {
+      steps_.answer(state, queries.out, workspace,
+                    [&](index_t h) { return w != nullptr ? w + (o_.form == Form::local ? t : h) * taps() : nullptr; });
+    }
+    parallel_tasks(p_.batch * p_.heads, [&](index_t task, int) {
+      const index_t b = task / p_.heads, h = task % p_.heads, kv_head = p_.kv_head(h);
+      const float* const q = queries.q[b][h].row(0);
+      float* const to = queries.out[b][h].row(0);
+      if (!full()) return kernels::sigmoid_gate(1, d, {to, d}, {q, d}, {to, d});
+      mean_by_pairs(t, w, h, {state["k"].f32()[b][kv_head].row(0), d}, {state["v"].f32()[b][kv_head].row(0), d}, q, to);
+    });
+  }
 
   void run(const FloatArrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
     const float* w = o_.form == Form::simple ? nullptr : parameters["w"].data();
@@ -208,7 +239,7 @@ struct Aft {
       return any;
     };
     if (!exceeds(top.data(), 1)) return end;
-    const auto k = head.a.k[head.b][head.h];
+    const auto k = head.a.k[head.b][p_.kv_head(head.h)];
     while (first < end && !exceeds(k.row(first), o_.form == Form::conv ? 0 : 1)) ++first;
     return first;
   }
@@ -338,7 +369,7 @@ struct Aft {
 
   // Of some rows' keys, for each channel.
   Reference column_max(const Head& head, index_t first, index_t rows) const {
-    const auto k = head.a.k[head.b][head.h];
+    const auto k = head.a.k[head.b][p_.kv_head(head.h)];
     const index_t channels = o_.form == Form::conv ? 1 : p_.head_dim;
     Reference top;
     std::copy_n(k.row(first), channels, top.data());
@@ -350,7 +381,8 @@ struct Aft {
   // Row r: e^k_j v_j, then e^k_j, of token j = first + r.
   void make_terms(const Head& head, index_t first, index_t rows, kernels::Into to) const {
     const index_t d = p_.head_dim;
-    const auto k = head.a.k[head.b][head.h], v = head.a.v[head.b][head.h];
+    const index_t kv_head = p_.kv_head(head.h);
+    const auto k = head.a.k[head.b][kv_head], v = head.a.v[head.b][kv_head];
     const kernels::Into weights{to.data + d, to.stride};
     kernels::Rows keys{k.row(first), k.stride(0)};
     if (o_.form == Form::conv) {
@@ -398,18 +430,21 @@ struct Aft {
 
   // A row of the output from exponents of k + w, in their own time.
   void by_pairs(const Head& head, index_t t) const {
+    const index_t kv_head = p_.kv_head(head.h);
+    const auto q = head.a.q[head.b][head.h], k = head.a.k[head.b][kv_head], v = head.a.v[head.b][kv_head];
+    mean_by_pairs(t, head.w, head.h, {k.row(0), k.stride(0)}, {v.row(0), v.stride(0)}, q.row(t), head.a.out[head.b][head.h].row(t));
+  }
+  void mean_by_pairs(index_t t, const float* w, index_t h, kernels::Rows k, kernels::Rows v, const float* q, float* to) const {
     const index_t d = p_.head_dim;
-    const auto q = head.a.q[head.b][head.h], k = head.a.k[head.b][head.h], v = head.a.v[head.b][head.h];
-    kernels::BiasedKeys keys{{k.row(0), k.stride(0)}, o_.form == Form::conv, nullptr, 0, 0};
+    kernels::BiasedKeys keys{k, o_.form == Form::conv, nullptr, 0, 0};
     switch (o_.form) {
-      case Form::full: keys.bias = head.w + t * learned(), keys.biases = p_.q_len; break;
+      case Form::full: keys.bias = w + t * learned(), keys.biases = p_.kv_len; break;
       case Form::simple: break;
-      case Form::local: keys.bias = head.w + t * taps(), keys.first = t - o_.window + 1, keys.biases = taps(); break;
-      case Form::conv: keys.bias = head.w + head.h * taps(), keys.first = t - o_.window + 1, keys.biases = taps(); break;
+      case Form::local: keys.bias = w + t * taps(), keys.first = t - o_.window + 1, keys.biases = taps(); break;
+      case Form::conv: keys.bias = w + h * taps(), keys.first = t - o_.window + 1, keys.biases = taps(); break;
     }
-    float* to = head.a.out[head.b][head.h].row(t);
-    kernels::mean_by_exp(p_.causal ? t + 1 : p_.q_len, d, keys, {v.row(0), v.stride(0)}, to);
-    kernels::sigmoid_gate(1, d, {to, d}, {q.row(t), d}, {to, d});
+    kernels::mean_by_exp(p_.causal ? t + 1 : p_.kv_len, d, keys, v, to);
+    kernels::sigmoid_gate(1, d, {to, d}, {q, d}, {to, d});
   }
 
   template <class T>
@@ -439,9 +474,11 @@ struct Aft {
   }
 
   static Problem doubled(Problem p) { return p.value_dim *= 2, p; }
+  // Tokens that a bias may come to, up to a query's own; form=full: all.
+  static index_t near(const Options& o) { return o.form == Form::local || o.form == Form::conv ? o.window : 0; }
   bool full() const { return o_.form == Form::full; }
   index_t taps() const { return 2 * o_.window - 1; }
-  index_t learned() const { return o_.max_len == 0 ? p_.q_len : o_.max_len; }
+  index_t learned() const { return o_.max_len == 0 ? p_.kv_len : o_.max_len; }
   index_t width() const { return 2 * p_.head_dim; }
   index_t panels() const { return (p_.q_len + panel - 1) / panel; }
   index_t pairs_size() const { return p_.batch * p_.heads * p_.q_len * width(); }
@@ -450,6 +487,7 @@ struct Aft {
   Options o_;
   Booking<float> values_, mixed_, after_, band_, heaviest_;
   kernels::WeightedSum sums_;
+  kernels::ExpMean steps_;
 };
 ATTN_VARIANT(aft, Aft)
 

@@ -31,7 +31,8 @@ struct Fnet {
             .reads = Reads::x,
             .cross = false,
             .row_wise = false,
-            .time_exponent = 1};
+            .time_exponent = 1,
+            .acausal = "a Fourier transform mixes all positions"};
   }
 
   static Cost cost(const Problem& p, const NoOptions&) {

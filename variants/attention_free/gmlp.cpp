@@ -32,6 +32,7 @@ struct Gmlp {
             .exactness = Exactness::different,
             .reads = Reads::xv,
             .cross = false,
+            .grouped_heads = true,
             .row_wise = false};
   }
 
@@ -54,14 +55,23 @@ struct Gmlp {
   static Cost cost(const Problem& p, const Options&) {
     const double pairs = count_pairs(p, [&](index_t i) { return visible_keys(p, i, 0, p.kv_len - 1); });
     const auto channels = static_cast<double>(p.batch * p.heads * p.head_dim);
-    return {.flops = 2 * channels * pairs, .bytes = q_bytes(p) + v_bytes(p) + out_bytes(p) + sizeof(float) * pairs};
+    // The tokens, or of a step their norms in the state; the values of its own tokens; the output.
+    const double tokens = p.pass == Pass::decode ? sizeof(float) * channels * static_cast<double>(p.kv_len) : q_bytes(p);
+    const auto values = static_cast<double>(p.batch * p.kv_heads * p.q_len * bytes_of(p.kv_dtype, p.value_dim));
+    return {.flops = 2 * channels * pairs, .bytes = tokens + values + out_bytes(p) + sizeof(float) * pairs};
+  }
+
+  // norm(x) of all tokens, and the last v.
+  static StateSpec state(const Problem& p, const Options&) {
+    return {.tensors = {{.name = "normalised", .extents = {p.heads, p.kv_len, p.head_dim}}, {.name = "v", .extents = {p.kv_heads, p.value_dim}}},
+            .updated = false};
   }
 
   template <class T>
   static Tensor<T> definition(const Problem& p, const Options&, const Values<T>& in, const ParameterSet<T>& parameters) {
     const Tensor<T> square = slice(slice(parameters["W"], 0, 0, p.q_len), 1, 0, p.q_len);
     const Tensor<T> bias = unsqueeze(slice(parameters["b"], 0, 0, p.q_len), 1);
-    return in.v * (matmul(p.causal ? tril(square) : square, layer_norm(in.x())) + bias);
+    return per_query_head(p, in.v) * (matmul(p.causal ? tril(square) : square, layer_norm(in.x())) + bias);
   }
 
   Gmlp(const Problem& p, const Options&, WorkspacePlan& workspace)
@@ -89,15 +99,40 @@ struct Gmlp {
       return block.to;
     });
     parallel_tasks(heads, [&](index_t task, int) {
-      const auto v = a.v[task / p_.heads][task % p_.heads];
+      const auto v = a.v[task / p_.heads][p_.kv_head(task % p_.heads)];
       const auto to = a.out[task / p_.heads][task % p_.heads];
       kernels::gate(n, d, {mixed[task / p_.heads][task % p_.heads].data_handle(), d}, bias, {v.data_handle(), v.stride(0)},
                     {to.data_handle(), to.stride(0)});
     });
   }
 
+  void absorb(const FloatArrays& tokens, const ParameterSet<float>&, const State& state, Workspace&) const {
+    const auto normalised = state["normalised"].f32_out<4>();
+    const auto last = state["v"].f32_out<3>();
+    const index_t count = tokens.x().extent(2), d = p_.head_dim;
+    parallel_tasks(p_.batch * p_.heads, [&](index_t task, int) {
+      const auto x = tokens.x()[task / p_.heads][task % p_.heads];
+      kernels::layer_norm(count, d, {x.data_handle(), x.stride(0)}, 1e-5f,
+                          {normalised[task / p_.heads][task % p_.heads].row(state.end()), d});
+    });
+    for (index_t b = 0; b < p_.batch; ++b)
+      for (index_t h = 0; h < p_.kv_heads; ++h) std::copy_n(tokens.v[b][h].row(count - 1), p_.value_dim, last[b].row(h));
+  }
+  void answer(const FloatArrays& queries, const ParameterSet<float>& parameters, const State& state, Workspace& workspace) const {
+    const auto normalised = state["normalised"].f32<4>();
+    const auto last = state["v"].f32<3>();
+    const index_t t = state.end() - 1, d = p_.head_dim;
+    const float* const w = parameters.view<2>("W").row(t);
+    parallel_tasks(p_.batch * p_.heads, [&](index_t task, int) {
+      const index_t b = task / p_.heads, h = task % p_.heads;
+      const kernels::Into mixed{workspace.shared(mixed_).data() + task * d, d};
+      kernels::gemm(1, d, t + 1, {w, t + 1}, {normalised[b][h].row(0), d}, mixed);
+      kernels::gate(1, d, mixed, parameters["b"].data() + t, {last[b].row(p_.kv_head(h)), d}, {queries.out[b][h].row(0), d});
+    });
+  }
+
  private:
-  static index_t length(const Problem& p, const Options& o) { return o.max_len == 0 ? p.q_len : o.max_len; }
+  static index_t length(const Problem& p, const Options& o) { return o.max_len == 0 ? p.kv_len : o.max_len; }
 
   Problem p_;
   Booking<float> normalised_, mixed_;

@@ -33,7 +33,8 @@ struct MlpMixer {
             .reads = Reads::x,
             .cross = false,
             .row_wise = false,
-            .time_exponent = 1};
+            .time_exponent = 1,
+            .acausal = "W1 mixes all positions into hidden units that every position reads"};
   }
 
   // LeCun's normal, as in the authors' code.

@@ -18,6 +18,7 @@ struct CopyV {
             .exactness = Exactness::different,
             .reads = Reads::xv,
             .cross = false,
+            .grouped_heads = true,
             .in_default_sweep = true,
             .time_exponent = 1};
   }
@@ -27,11 +28,11 @@ struct CopyV {
   }
 
   // The last token.
-  static StateSpec state(const Problem& p, const NoOptions&) { return {{{"v", {p.heads, p.value_dim}}}}; }
+  static StateSpec state(const Problem& p, const NoOptions&) { return {{{"v", {p.kv_heads, p.value_dim}}}}; }
 
   template <class T>
-  static Tensor<T> definition(const Problem&, const NoOptions&, const Values<T>& in, const ParameterSet<T>&) {
-    return take(in.v, Indices({static_cast<index_t>(in.position.size())}, in.position), 2);
+  static Tensor<T> definition(const Problem& p, const NoOptions&, const Values<T>& in, const ParameterSet<T>&) {
+    return take(per_query_head(p, in.v), Indices({static_cast<index_t>(in.position.size())}, in.position), 2);
   }
 
   CopyV(const Problem& p, const NoOptions&, WorkspacePlan&) : p_(p) {}
@@ -44,7 +45,7 @@ struct CopyV {
       const index_t batch = task / tiles / p_.heads;
       const index_t first = task % tiles * rows_per_task;
       const index_t last = std::min(first + rows_per_task, p_.q_len);
-      const auto from = a.v[batch][head];
+      const auto from = a.v[batch][p_.kv_head(head)];
       const auto to = a.out[batch][head];
       for (index_t i = first; i < last; ++i)
         std::memcpy(to.row(i), from.row(i), static_cast<std::size_t>(p_.value_dim) * sizeof(float));
@@ -54,12 +55,12 @@ struct CopyV {
   void absorb(const FloatArrays& tokens, const ParameterSet<float>&, const State& state, Workspace&) const {
     const auto last = state["v"].f32_out<3>();
     for (index_t b = 0; b < p_.batch; ++b)
-      for (index_t h = 0; h < p_.heads; ++h) std::copy_n(tokens.v[b][h].row(tokens.v.extent(2) - 1), p_.value_dim, last[b].row(h));
+      for (index_t h = 0; h < p_.kv_heads; ++h) std::copy_n(tokens.v[b][h].row(tokens.v.extent(2) - 1), p_.value_dim, last[b].row(h));
   }
   void answer(const FloatArrays& queries, const ParameterSet<float>&, const State& state, Workspace&) const {
     const auto last = state["v"].f32<3>();
     for (index_t b = 0; b < p_.batch; ++b)
-      for (index_t h = 0; h < p_.heads; ++h) std::copy_n(last[b].row(h), p_.value_dim, queries.out[b][h].row(0));
+      for (index_t h = 0; h < p_.heads; ++h) std::copy_n(last[b].row(p_.kv_head(h)), p_.value_dim, queries.out[b][h].row(0));
   }
 
  private:

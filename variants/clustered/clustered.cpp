@@ -36,7 +36,8 @@ struct Clustered {
             .row_wise = false,
             .randomised = true,
             .membership_sees_future = true,
-            .time_exponent = 1};
+            .time_exponent = 1,
+            .acausal = "queries of a cluster, early and late ones, share one row of weights"};
   }
 
   // The same for all heads. Planes stand over their thresholds.

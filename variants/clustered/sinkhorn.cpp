@@ -2,6 +2,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "attn/kernels/choose/block_sums.hpp"
 #include "attn/kernels/dense/gemm.hpp"
 #include "attn/kernels/dense/rows.hpp"
 #include "attn/kernels/machine/flush_denormals.hpp"
@@ -66,6 +67,7 @@ struct Sinkhorn {
                 "sees itself alone. Tokens that a shorter last block lacks count as zeros in the mixtures.",
             .exactness = Exactness::approximation,
             .cross = false,
+            .grouped_heads = true,
             .row_wise = false,
             .randomised = true,
             .time_exponent = 2};
@@ -110,11 +112,12 @@ struct Sinkhorn {
   static Status supports(const Problem& p, const Options& o) {
     if (o.cut > 0 && p.causal) return refuse("cut=" + std::to_string(o.cut) + " shows all queries the same blocks: no causal form");
     if (o.sort_net != SortNet::mlp || o.max_blocks == 0 || blocks(p, o) <= o.max_blocks) return {};
-    return refuse("N=" + std::to_string(p.q_len) + " makes " + std::to_string(blocks(p, o)) +
+    return refuse("N=" + std::to_string(p.kv_len) + " makes " + std::to_string(blocks(p, o)) +
                   " blocks, the sorting network orders max_blocks=" + std::to_string(o.max_blocks));
   }
 
   static Cost cost(const Problem& p, const Options& o) {
+    if (p.pass == Pass::decode) return step_cost(p, o);
     const index_t b = block(p, o), nb = blocks(p, o);
     double pairs = 0;
     for (index_t u = 0; u < nb; ++u) {
@@ -132,6 +135,25 @@ struct Sinkhorn {
     return cost;
   }
 
+  // Of answers. The first token of a block sorts besides, once in as many steps as it is long.
+  static Cost step_cost(const Problem& p, const Options& o) {
+    const index_t b = block(p, o);
+    const double pairs = count_pairs(p, [&](index_t i) { return (i >= b ? b : 0) + (o.sees == Sees::both ? i % b + 1 : 0); });
+    Cost cost = softmax_cost(p, pairs);
+    cost.bytes += sizeof(float) * static_cast<double>(p.batch * (p.head_dim + p.value_dim)) *
+                  (static_cast<double>(p.heads) * pairs - static_cast<double>(p.kv_heads * p.kv_len));
+    return cost;
+  }
+
+  // All keys and values, and those that were sorted to the place of the last block; queries where the network sees them.
+  static StateSpec state(const Problem& p, const Options& o) {
+    StateSpec spec = kept_keys(p, p.kv_len);
+    spec.tensors.push_back({.name = "sorted_k", .extents = {p.heads, block(p, o), p.head_dim}});
+    spec.tensors.push_back({.name = "sorted_v", .extents = {p.heads, block(p, o), p.value_dim}});
+    if (o.sort_net == SortNet::attention) spec.tensors.push_back({.name = "q", .extents = {p.heads, p.kv_len, p.head_dim}});
+    return spec;
+  }
+
   template <class T>
   static Tensor<T> definition(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>& parameters) {
     const index_t b = block(p, o), nb = blocks(p, o), padding = nb * b - p.q_len, shown = sorted_in_sight(p, o) * b;
@@ -146,7 +168,7 @@ struct Sinkhorn {
       const Tensor<T> first = slice(all, 2, 0, sorted_blocks(p, o));
       return broadcast_to(reshape(first, {p.batch, p.heads, 1, shown, x.extent(-1)}), {p.batch, p.heads, nb, shown, x.extent(-1)});
     };
-    const Tensor<T> k = in_blocks(in.k), v = in_blocks(in.v);
+    const Tensor<T> k = in_blocks(per_query_head(p, in.k)), v = in_blocks(per_query_head(p, in.v));
     const Tensor<T> keys = concat<T>({sorted(k), k}, 3), values = concat<T>({sorted(v), v}, 3);
     const Mask allowed = mask({nb, b, shown + b}, [&](index_t u, index_t i, index_t slot) {
       if (slot < shown) return sees_sorted(p, u);
@@ -166,8 +188,8 @@ struct Sinkhorn {
         attention_(p.head_dim, p.value_dim, p.scale(), workspace),
         at_once_(std::min<index_t>(workspace.threads(), p.batch * p.heads)),
         s_(workspace.shared<float>(at_once_ * nb_ * nb_)),
-        keys_(workspace.shared<float>(at_once_ * sorted_ * b_ * p.head_dim)),
-        values_(workspace.shared<float>(at_once_ * sorted_ * b_ * p.value_dim)),
+        keys_(workspace.shared<float>(p.pass == Pass::decode ? 0 : at_once_ * sorted_ * b_ * p.head_dim)),
+        values_(workspace.shared<float>(p.pass == Pass::decode ? 0 : at_once_ * sorted_ * b_ * p.value_dim)),
         net_(workspace.per_worker<float>(Net::scratch_floats(p, o))),
         slab_(workspace.per_worker<float>(slots * nb_ * std::max(p.head_dim, p.value_dim))),
         wide_(workspace.per_worker<double>(Net::wide_doubles(p, o))),
@@ -180,10 +202,10 @@ struct Sinkhorn {
       const index_t heads = std::min(at_once_, p_.batch * p_.heads - first);
       parallel_tasks(heads, [&](index_t at, int worker) {
         const index_t head = first + at;
-        const auto q = a.q[head / p_.heads][head % p_.heads], k = a.k[head / p_.heads][head % p_.heads];
+        const auto q = a.q[head / p_.heads][head % p_.heads], k = of_kv_head(a.k, head);
         const Net net{p_, o_, Weights(o_, parameters, head % p_.heads), workspace.of(worker, net_).data(),
                       workspace.of(worker, wide_).data()};
-        net.sort({q.row(0), q.stride(0)}, {k.row(0), k.stride(0)}, matrix(workspace, head));
+        net.sort({q.row(0), q.stride(0)}, {k.row(0), k.stride(0)}, 0, matrix(workspace, head));
       });
       if (o_.pick == Pick::mixture)
         mix_blocks(a, workspace, first, heads);
@@ -197,11 +219,59 @@ struct Sinkhorn {
     }
   }
 
+  void absorb(const FloatArrays& tokens, const ParameterSet<float>& parameters, const State& state, Workspace& workspace) const {
+    const index_t first = state.end(), u = (first + tokens.k.extent(2) - 1) / b_;
+    keep_rows(tokens.k, state, "k");
+    keep_rows(tokens.v, state, "v");
+    if (state.find("q") != nullptr) keep_rows(tokens.q, state, "q");
+    if (u == 0 || u * b_ < first) return;  // else the last block begins among these tokens
+    parallel_tasks(p_.batch * p_.heads,
+                   [&](index_t head, int worker) { sort_place(state, parameters, head, u, workspace, worker); });
+  }
+  void answer(const FloatArrays& queries, const ParameterSet<float>&, const State& state, Workspace& workspace) const {
+    const index_t last = state.end() - 1, u = last / b_, d = p_.head_dim, dv = p_.value_dim;
+    const auto sorted_k = state["sorted_k"].f32(), sorted_v = state["sorted_v"].f32(), k = state["k"].f32(), v = state["v"].f32();
+    parallel_tasks(p_.batch * p_.heads, [&](index_t head, int worker) {
+      const index_t b = head / p_.heads, h = head % p_.heads;
+      std::array<kernels::RowKeys, 2> seen;
+      std::size_t size = 0;
+      if (u > 0) seen[size++] = {{sorted_k[b][h].row(0), d}, {sorted_v[b][h].row(0), dv}, b_, {}};
+      if (o_.sees == Sees::both)
+        seen[size++] = {{of_kv_head(k, head).row(u * b_), d}, {of_kv_head(v, head).row(u * b_), dv}, last - u * b_ + 1, {}};
+      attention_({.q = {queries.q[b][h].row(0), d}, .out = {queries.out[b][h].row(0), dv}, .count = 1, .keys = {seen.data(), size}},
+                 workspace, worker);
+    });
+  }
+
  private:
-  static index_t block(const Problem& p, const Options& o) { return std::min(o.block, p.q_len); }
-  static index_t blocks(const Problem& p, const Options& o) { return (p.q_len + block(p, o) - 1) / block(p, o); }
+  // Of a state whose last block, u, has begun: what all blocks before make of the place of this one.
+  void sort_place(const State& state, const ParameterSet<float>& parameters, index_t head, index_t u, const Workspace& workspace,
+                  int worker) const {
+    Problem before = p_;  // up to the first token of the block
+    before.q_len = before.kv_len = u * b_ + 1;
+    float* const scratch = workspace.of(worker, net_).data();
+    float* const s = scratch + (u + 1) * p_.head_dim;
+    const Net net{before, o_, Weights(o_, parameters, head % p_.heads), scratch, workspace.of(worker, wide_).data()};
+    const auto own = [&](const char* name) { return state[name].f32_out()[head / p_.heads][head % p_.heads].row(0); };
+    const auto k = of_kv_head(state["k"].f32(), head), v = of_kv_head(state["v"].f32(), head);
+    net.sort({state.find("q") != nullptr ? own("q") : nullptr, p_.head_dim}, {k.row(0), p_.head_dim}, u, s);
+    const float* const row = s + u * (u + 1);
+    const auto make = [&](const View<const float, 2>& x, const char* name) {
+      const index_t size = b_ * x.extent(1), w = kernels::largest_entry(row, u);
+      if (o_.pick == Pick::top1) return kernels::scale_rows(1, size, {x.row(w * b_), size}, row + w, {own(name), size});
+      kernels::gemm(1, size, u, {row, u}, {x.row(0), size}, {own(name), size});
+    };
+    make(k, "sorted_k");
+    make(v, "sorted_v");
+  }
+  View<const float, 2> of_kv_head(const View<const float, 4>& x, index_t head) const {
+    return x[head / p_.heads][p_.kv_head(head % p_.heads)];
+  }
+
+  static index_t block(const Problem& p, const Options& o) { return std::min(o.block, p.kv_len); }
+  static index_t blocks(const Problem& p, const Options& o) { return (p.kv_len + block(p, o) - 1) / block(p, o); }
   static index_t own_keys(const Problem& p, const Options& o, index_t u) {
-    return std::min(block(p, o), p.q_len - u * block(p, o));
+    return std::min(block(p, o), p.kv_len - u * block(p, o));
   }
   static bool sees_sorted(const Problem& p, index_t u) { return !p.causal || u > 0; }
   static index_t sorted_blocks(const Problem& p, const Options& o) {  // that anybody sees
@@ -220,10 +290,10 @@ struct Sinkhorn {
     };
     Tensor<T> l;
     if (o.sort_net == SortNet::mlp) {
-      const Tensor<T> hidden = relu(matmul(pooled(seen, in.k, false), parameters["W1"]) + parameters["b1"]);
+      const Tensor<T> hidden = relu(matmul(pooled(seen, per_query_head(p, in.k), false), parameters["W1"]) + parameters["b1"]);
       l = slice(matmul(hidden, parameters["W2"]) + parameters["b2"], -1, 0, nb);
     } else {
-      l = relu(matmul_transposed(pooled(seen, in.q, true), pooled(own, in.k, true)) * static_cast<T>(p.scale()));
+      l = relu(matmul_transposed(pooled(seen, in.q, true), pooled(own, per_query_head(p, in.k), true)) * static_cast<T>(p.scale()));
     }
     if (o.noise) l = l + parameters["gumbel"];
     l = l * static_cast<T>(1 / o.temperature);
@@ -238,17 +308,13 @@ struct Sinkhorn {
   // The sorting network of one head.
   struct Weights {
     const float *w1 = nullptr, *b1 = nullptr, *w2 = nullptr, *b2 = nullptr, *gumbel = nullptr;
-    index_t outputs = 0;  // columns of w2
+    index_t outputs = 0, blocks = 0;  // columns of w2, of gumbel
 
     Weights(const Options& o, const ParameterSet<float>& parameters, index_t head) {
-      if (o.sort_net == SortNet::mlp) {
-        w1 = parameters.view<3>("W1")[head].row(0);
-        b1 = parameters.view<3>("b1")[head].row(0);
-        w2 = parameters.view<3>("W2")[head].row(0);
-        b2 = parameters.view<3>("b2")[head].row(0);
-        outputs = parameters.view<3>("W2")[head].stride(0);
-      }
-      if (o.noise) gumbel = parameters.view<3>("gumbel")[head].row(0);
+      const auto at = [&](const char* name) { return parameters.view<3>(name)[head].row(0); };
+      if (o.sort_net == SortNet::mlp)
+        w1 = at("W1"), b1 = at("b1"), w2 = at("W2"), b2 = at("b2"), outputs = parameters.view<3>("W2").stride(1);
+      if (o.noise) gumbel = at("gumbel"), blocks = parameters.view<3>("gumbel").stride(1);
     }
   };
 
@@ -270,104 +336,49 @@ struct Sinkhorn {
       return 2 * nb * p.head_dim + nb * nb;
     }
 
-    void sort(kernels::Rows q, kernels::Rows k, float* s) const {
+    // Rows `first` and later.
+    void sort(kernels::Rows q, kernels::Rows k, index_t first, float* s) const {
       const kernels::DenormalsAreZero fast;
-      const index_t nb = blocks(p, o), d = p.head_dim;
+      const index_t nb = blocks(p, o), b = block(p, o), d = p.head_dim, rows = nb - first;
       double* pooled = wide;
       double* other = pooled + nb * d;
       double* logits = other + nb * d;
       if (o.sort_net == SortNet::mlp) {
-        pool(k, p.causal, false, pooled);
-        for (index_t u = 0; u < nb; ++u) std::copy_n(weights.b1, d, other + u * d);
-        kernels::add_product(nb, d, d, pooled, {weights.w1, d}, other);
-        for (index_t e = 0; e < nb * d; ++e) other[e] = std::max(other[e], 0.0);
-        for (index_t u = 0; u < nb; ++u) std::copy_n(weights.b2, nb, logits + u * nb);
-        kernels::add_product(nb, nb, d, other, {weights.w2, weights.outputs}, logits);
+        kernels::pool_blocks(p.kv_len, d, k, b, p.causal, false, pooled);
+        for (index_t u = 0; u < rows; ++u) std::copy_n(weights.b1, d, other + u * d);
+        kernels::add_product(rows, d, d, pooled + first * d, {weights.w1, d}, other);
+        for (index_t e = 0; e < rows * d; ++e) other[e] = std::max(other[e], 0.0);
+        for (index_t u = 0; u < rows; ++u) std::copy_n(weights.b2, nb, logits + u * nb);
+        kernels::add_product(rows, nb, d, other, {weights.w2, weights.outputs}, logits);
       } else {
         float* turned = scratch;
-        pool(q, p.causal, true, pooled);
-        pool(k, false, true, other);
+        kernels::pool_blocks(p.kv_len, d, q, b, p.causal, true, pooled);
+        kernels::pool_blocks(p.kv_len, d, k, b, false, true, other);
         for (index_t w = 0; w < nb; ++w) {
           for (index_t e = 0; e < d; ++e) turned[e * nb + w] = static_cast<float>(other[w * d + e]);
         }
-        std::fill_n(logits, nb * nb, 0.0);
-        kernels::add_product(nb, nb, d, pooled, {turned, nb}, logits);
-        for (index_t e = 0; e < nb * nb; ++e) logits[e] = std::max(logits[e] * p.scale(), 0.0);
+        std::fill_n(logits, rows * nb, 0.0);
+        kernels::add_product(rows, nb, d, pooled + first * d, {turned, nb}, logits);
+        for (index_t e = 0; e < rows * nb; ++e) logits[e] = std::max(logits[e] * p.scale(), 0.0);
       }
-      if (weights.gumbel != nullptr) {
-        for (index_t e = 0; e < nb * nb; ++e) logits[e] += static_cast<double>(weights.gumbel[e]);
-      }
-      for (index_t u = 0; u < nb; ++u) {  // a row's largest becomes 0, which no normalisation of rows sees
+      for (index_t u = first; u < nb; ++u) {  // a row's largest becomes 0, which no normalisation of rows sees
         const index_t entries = p.causal ? u : nb;
-        const double* row = logits + u * nb;
+        double* const row = logits + (u - first) * nb;
+        const float* const noise = weights.gumbel != nullptr ? weights.gumbel + u * weights.blocks : nullptr;
+        for (index_t w = 0; noise != nullptr && w < nb; ++w) row[w] += static_cast<double>(noise[w]);
         const double most = entries > 0 ? *std::max_element(row, row + entries) : 0;
         for (index_t w = 0; w < entries; ++w) s[u * nb + w] = static_cast<float>((row[w] - most) / o.temperature);
         if (p.causal && u > 0) kernels::softmax(1, u, {s + u * nb, nb}, 1, {s + u * nb, nb});
         std::fill_n(s + u * nb + entries, nb - entries, 0.0f);
       }
-      if (!p.causal) normalise(nb, s, scratch);
-    }
-
-    // Sums or means of the rows of each block or, `up_to_first`, of all rows up to its first: of sums of blocks in float.
-    void pool(kernels::Rows x, bool up_to_first, bool mean, double* to) const {
-      const index_t d = p.head_dim, b = block(p, o);
-      double running[kernels::max_head_dim] = {};
-      float sums[kernels::max_head_dim];
-      for (index_t u = 0, next = 0; u < blocks(p, o); ++u) {
-        const index_t end = up_to_first ? u * b + 1 : std::min(p.q_len, (u + 1) * b);
-        std::fill_n(sums, d, 0.0f);
-        kernels::add_column_sums(end - next, d, {x.data + next * x.stride, x.stride}, sums);
-        const double divisor = mean ? static_cast<double>(up_to_first ? end : end - next) : 1;
-        for (index_t e = 0; e < d; ++e) {
-          running[e] = (up_to_first ? running[e] : 0) + static_cast<double>(sums[e]);
-          to[u * d + e] = running[e] / divisor;
-        }
-        next = end;
-      }
-    }
-
-    // scratch: nb * nb + 2 nb.
-    void normalise(index_t nb, float* l, float* free) const {
-      float* e = free;
-      float* most = free + nb * nb;
-      float* total = most + nb;
-      const kernels::Into logits{l, nb}, exps{e, nb};
-      const auto logsumexp = [&](index_t i) { return most[i] + std::log(total[i]); };
-      for (index_t iteration = 0; iteration < o.iterations; ++iteration) {
-        kernels::row_max(nb, nb, logits, most);
-        kernels::exp_features(nb, nb, logits, most, 1, 0, exps);
-        std::fill_n(total, nb, 0.0f);
-        kernels::add_row_sums(nb, nb, exps, total);
-        for (index_t u = 0; u < nb; ++u) {
-          const float shift = logsumexp(u);
-          for (index_t w = 0; w < nb; ++w) l[u * nb + w] -= shift;
-        }
-        std::copy_n(l, nb, most);
-        kernels::raise_column_max(nb, nb, logits, most);
-        kernels::exp_minus(nb, nb, logits, most, exps);
-        std::fill_n(total, nb, 0.0f);
-        kernels::add_column_sums(nb, nb, exps, total);
-        for (index_t w = 0; w < nb; ++w) total[w] = logsumexp(w);
-        for (index_t u = 0; u < nb; ++u) {
-          for (index_t w = 0; w < nb; ++w) l[u * nb + w] -= total[w];
-        }
-      }
-      std::fill_n(most, nb, 0.0f);
-      kernels::exp_minus(nb, nb, logits, most, logits);
+      if (!p.causal) kernels::sinkhorn(nb, o.iterations, s, scratch);
     }
   };
-
-  // The first of equals; 0 where the entries are NaN.
-  static index_t largest_entry(const float* row, index_t nb) {
-    index_t best = 0;
-    for (index_t w = 1; w < nb; ++w) best = row[w] > row[best] ? w : best;
-    return best;
-  }
 
   template <class T>
   static Indices largest_entries(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>& parameters) {
     const index_t nb = blocks(p, o), rows = p.q_len * p.head_dim;
-    const Tensor<float> q = cast<float>(in.q), k = cast<float>(in.k);
+    const Tensor<float> q = cast<float>(in.q), k = cast<float>(per_query_head(p, in.k));
     ParameterSet<float> narrow;
     for (const auto& [name, tensor] : parameters.all()) narrow.set(name, cast<float>(tensor));
     std::vector<float> scratch(static_cast<std::size_t>(Net::scratch_floats(p, o))), s(static_cast<std::size_t>(nb * nb));
@@ -375,8 +386,8 @@ struct Sinkhorn {
     std::vector<double> wide(static_cast<std::size_t>(Net::wide_doubles(p, o)));
     for (index_t head = 0; head < p.batch * p.heads; ++head) {
       const Net net{p, o, Weights(o, narrow, head % p.heads), scratch.data(), wide.data()};
-      net.sort({q.data() + head * rows, p.head_dim}, {k.data() + head * rows, p.head_dim}, s.data());
-      for (index_t u = 0; u < nb; ++u) largest.writable()[head * nb + u] = largest_entry(s.data() + u * nb, nb);
+      net.sort({q.data() + head * rows, p.head_dim}, {k.data() + head * rows, p.head_dim}, 0, s.data());
+      for (index_t u = 0; u < nb; ++u) largest.writable()[head * nb + u] = kernels::largest_entry(s.data() + u * nb, nb);
     }
     return largest;
   }
@@ -391,8 +402,8 @@ struct Sinkhorn {
       const index_t head = first + task / groups, slot = task % groups * slots;
       float* slab = workspace.of(worker, slab_).data();
       const float* s = matrix(workspace, head);
-      mix(a.k[head / p_.heads][head % p_.heads], s, slot, slab, sorted_keys(workspace, head));
-      mix(a.v[head / p_.heads][head % p_.heads], s, slot, slab, sorted_values(workspace, head));
+      mix(of_kv_head(a.k, head), s, slot, slab, sorted_keys(workspace, head));
+      mix(of_kv_head(a.v, head), s, slot, slab, sorted_values(workspace, head));
     });
   }
 
@@ -417,7 +428,7 @@ struct Sinkhorn {
       const index_t head = first + task / sorted_, u = task % sorted_;
       if (!sees_sorted(p_, u)) return;
       const float* row = matrix(workspace, head) + u * nb_;
-      const index_t w = largest_entry(row, nb_), rows = own_keys(p_, o_, w);
+      const index_t w = kernels::largest_entry(row, nb_), rows = own_keys(p_, o_, w);
       const auto scaled = [&](View<const float, 2> x, float* to) {
         const index_t width = x.extent(1);
         for (index_t i = 0; i < rows; ++i) {
@@ -426,15 +437,14 @@ struct Sinkhorn {
         }
         std::fill_n(to + rows * width, (b_ - rows) * width, 0.0f);
       };
-      scaled(a.k[head / p_.heads][head % p_.heads], sorted_keys(workspace, head) + u * b_ * p_.head_dim);
-      scaled(a.v[head / p_.heads][head % p_.heads], sorted_values(workspace, head) + u * b_ * p_.value_dim);
+      scaled(of_kv_head(a.k, head), sorted_keys(workspace, head) + u * b_ * p_.head_dim);
+      scaled(of_kv_head(a.v, head), sorted_values(workspace, head) + u * b_ * p_.value_dim);
     });
   }
 
   void attend_block(const FloatArrays& a, const Workspace& workspace, index_t head, index_t u, int worker) const {
     const index_t d = p_.head_dim, dv = p_.value_dim, shown = sorted_in_sight(p_, o_) * b_;
-    const auto q = a.q[head / p_.heads][head % p_.heads], k = a.k[head / p_.heads][head % p_.heads];
-    const auto v = a.v[head / p_.heads][head % p_.heads];
+    const auto q = a.q[head / p_.heads][head % p_.heads], k = of_kv_head(a.k, head), v = of_kv_head(a.v, head);
     const auto to = a.out[head / p_.heads][head % p_.heads];
     const std::int32_t* const slot = workspace.shared(slot_).data();
     const kernels::SightRule causal{slot, slot, kernels::SightRule::lowest, 0};

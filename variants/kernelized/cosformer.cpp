@@ -52,9 +52,14 @@ struct Cosformer {
 
   auto features(const Workspace& workspace) const {
     return [this, sines = workspace.shared(sin_).data(), cosines = workspace.shared(cos_).data()](const kernels::TokenPanel& t) {
-      const index_t at = t.position - first_position();
-      kernels::relu(t.count, p_.head_dim, t.from, sines + at, t.to);
-      kernels::relu(t.count, p_.head_dim, t.from, cosines + at, {t.to.data + p_.head_dim, t.to.stride});
+      const index_t d = p_.head_dim, rows = t.across ? 1 : t.count;  // of one position after the other
+      for (index_t i = 0; i < t.count; i += rows) {
+        const index_t at = t.position_of(i) - first_position();
+        const kernels::Rows from{t.from.data + i * t.from.stride, t.from.stride};
+        float* const to = t.to.data + i * t.to.stride;
+        kernels::relu(rows, d, from, sines + at, {to, t.to.stride});
+        kernels::relu(rows, d, from, cosines + at, {to + d, t.to.stride});
+      }
     };
   }
   void run(const Arrays& a, const ParameterSet<float>&, Workspace& workspace) const {
@@ -66,6 +71,10 @@ struct Cosformer {
   }
   void answer(const Arrays& queries, const ParameterSet<float>&, const State& state, Workspace& workspace) const {
     engine_.answer(queries, state, workspace, features(workspace));
+  }
+  void step(const Arrays& token, const ParameterSet<float>&, const State& state, Workspace& workspace) const {
+    const auto phi = features(workspace);
+    engine_.step(token, state, workspace, phi, phi);
   }
   void merge(State& into, const State& later) const { kernels::LinearAttention::merge(into, later); }
 

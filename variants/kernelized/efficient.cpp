@@ -21,7 +21,8 @@ struct Efficient {
             .exactness = Exactness::different,
             .causality = Causality::never,
             .grouped_heads = true,
-            .time_exponent = 1};
+            .time_exponent = 1,
+            .acausal = "its softmax of keys runs over all positions"};
   }
 
   static Cost cost(const Problem& p, const NoOptions&) {

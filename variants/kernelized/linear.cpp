@@ -55,6 +55,10 @@ struct Linear {
   void answer(const Arrays& queries, const ParameterSet<float>&, const State& state, Workspace& workspace) const {
     engine_.answer(queries, state, workspace, features());
   }
+  void step(const Arrays& token, const ParameterSet<float>&, const State& state, Workspace& workspace) const {
+    const auto phi = features();
+    engine_.step(token, state, workspace, phi, phi);
+  }
   void merge(State& into, const State& later) const { kernels::LinearAttention::merge(into, later); }
   void backward(const Arrays& a, const ParameterSet<float>&, const Gradients& g, Workspace& workspace) const {
     const auto phi = features();

@@ -10,7 +10,8 @@ namespace attn {
 // rfa: exp(q.k / tau^2) of unit queries and keys by random Fourier features, which may be negative; optionally with a gate that
 // forgets.
 //   out_i = sum_j w_ij v_j / n_i,  w_ij = phi(q_i).phi(k_j),  phi(x) = a [sin(W x^), cos(W x^)],  x^ = x / (|x| + 1e-3);
-//   j <= i when causal;  W = w sigma / tau, w ~ N(0, 1), sigma learned for each head
+//   j <= i when causal;  W = w sigma / tau, w ~ N(0, 1), sigma learned for each head; query heads that share a kv head have its sigma
+//   and its gate. w is kept as its transpose, [D,m].
 //   no gate: a = 0.1, n_i = max(sum_j w_ij, 1) when causal, else max(|sum_j w_ij|, 1), as in Noahs-ARK/RFA
 //   gate:    S_t = g_t S_(t-1) + (1 - g_t) phi(k_t) v_t, and so n, g_t = sigmoid(w_g.k_t + b_g); a = 1/sqrt(m), n_i = max(.., 0.1),
 //            which are ours: the paper names no guard. The gate reads k_t for the token's state,
@@ -39,16 +40,17 @@ struct Rfa {
             .paper = "Peng et al. 2021, arXiv:2103.02143, section 3.1",
             .cost_in_n = "N m D",
             .exactness = Exactness::approximation,
+            .grouped_heads = true,
             .randomised = true,
             .time_exponent = 1};
   }
 
   static Parameters parameters(const Problem& p, const Options& o) {
-    Parameters list{{.name = "w", .shape = {o.m, p.head_dim}, .init = init::normal(1), .trainable = false},
-                    {.name = "sigma", .shape = {p.heads, p.head_dim}, .init = init::constant(1)}};
+    Parameters list{{.name = "w", .shape = {p.head_dim, o.m}, .init = init::normal(1), .trainable = false},
+                    {.name = "sigma", .shape = {p.kv_heads, p.head_dim}, .init = init::constant(1)}};
     if (o.gate == Gate::yes) {
-      list.push_back({.name = "gate_w", .shape = {p.heads, p.head_dim}, .init = init::zeros()});
-      list.push_back({.name = "gate_b", .shape = {p.heads}, .init = init::zeros()});
+      list.push_back({.name = "gate_w", .shape = {p.kv_heads, p.head_dim}, .init = init::zeros()});
+      list.push_back({.name = "gate_b", .shape = {p.kv_heads}, .init = init::zeros()});
     }
     return list;
   }
@@ -56,7 +58,7 @@ struct Rfa {
   static std::vector<InputSpec> inputs(const Problem& p, const Options& o) {
     if (o.gate != Gate::input) return {};
     return {{.name = "gate",
-             .extents = {p.batch, p.heads, p.kv_len},
+             .extents = {p.batch, p.kv_heads, p.kv_len},
              .low = 1e-30,
              .high = 1,
              .drawn = [](double normal) { return 1 / (1 + std::exp(-2 - normal)); },
@@ -69,7 +71,7 @@ struct Rfa {
   }
 
   static Cost cost(const Problem& p, const Options& o) {
-    const double tokens = static_cast<double>(p.batch * p.heads * (p.q_len + p.kv_len)), m = static_cast<double>(o.m);
+    const double tokens = static_cast<double>(p.batch * (p.heads * p.q_len + p.kv_heads * p.kv_len)), m = static_cast<double>(o.m);
     return {.flops = 2 * tokens * m * static_cast<double>(p.head_dim + 2 * (p.value_dim + 1)),
             .bytes = tensor_bytes(p),
             .exps = 2 * tokens * m};
@@ -83,12 +85,13 @@ struct Rfa {
 
   template <class T>
   static Tensor<T> definition(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>& parameters) {
-    const Tensor<T> w = parameters["w"] * unsqueeze(parameters["sigma"], 1) / static_cast<T>(o.tau);  // [H,m,D]
+    const Tensor<T> w = parameters["w"] * unsqueeze(parameters["sigma"], -1) / static_cast<T>(o.tau);  // [Hk,D,m]
     const auto phi = [&](const Tensor<T>& x) {
-      const Tensor<T> angle = matmul_transposed(x / (sqrt(sum(square(x), -1, Keep::yes)) + static_cast<T>(1e-3)), w);
+      const Tensor<T> angle = matmul(x / (sqrt(sum(square(x), -1, Keep::yes)) + static_cast<T>(1e-3)), w);
       return concat<T>({sin(angle), cos(angle)}, -1) * static_cast<T>(amplitude(o));
     };
-    Tensor<T> weights = where(allowed_pairs(p, in, every_key), matmul_transposed(phi(in.q), phi(in.k)), T{0});
+    const Tensor<T> phi_q = by_query_head(p, phi(by_kv_head(p, in.q))), phi_k = per_query_head(p, phi(in.k));
+    Tensor<T> weights = where(allowed_pairs(p, in, every_key), matmul_transposed(phi_q, phi_k), T{0});
     if (gated(o)) {
       Tensor<T> log_gate, rest;  // ln g and 1 - g, [B,H,M]
       if (o.gate == Gate::input) {
@@ -98,43 +101,43 @@ struct Rfa {
         log_gate = -softplus(-logit), rest = sigmoid(-logit);
       }
       // Products of gates j+1 .. i from running sums of their logarithms.
-      const Tensor<T> kept = unsqueeze(cumsum(log_gate, 2), 2);
+      const Tensor<T> kept = unsqueeze(per_query_head(p, cumsum(log_gate, 2)), 2);
       const Indices at = Indices::from({static_cast<index_t>(in.position.size())},
                                        [&](index_t i) { return std::max<index_t>(0, in.position[static_cast<std::size_t>(i)]); });
-      weights = weights * exp(minimum(transpose(take(kept, at, 3)) - kept, T{0})) * unsqueeze(rest, 2);
+      weights = weights * exp(minimum(transpose(take(kept, at, 3)) - kept, T{0})) * unsqueeze(per_query_head(p, rest), 2);
     }
     const Tensor<T> n = sum(weights, -1, Keep::yes);
-    return matmul(weights, in.v) / maximum(p.causal ? n : abs(n), static_cast<T>(gated(o) ? 0.1 : 1.0));
+    return matmul(weights, per_query_head(p, in.v)) / maximum(p.causal ? n : abs(n), static_cast<T>(gated(o) ? 0.1 : 1.0));
   }
 
   Rfa(const Problem& p, const Options& o, WorkspacePlan& workspace)
       : p_(p),
         o_(o),
         engine_(p, 2 * o.m, denominators(p, o), workspace),
-        w_(workspace.shared<float>(p.heads * p.head_dim * o.m)),
-        inverse_(workspace.per_worker<float>(kernels::LinearAttention::max_panel)) {}
+        rows_(workspace.per_worker<float>(kernels::LinearAttention::max_panel * (p.head_dim + 1))) {}
 
-  // W of each head, transposed and scaled.
-  void prepare(const ParameterSet<float>& parameters, const Workspace& workspace) const {
-    const index_t size = p_.head_dim * o_.m;
-    parallel_tasks(p_.heads, [&](index_t head, int) {
-      float* const w = workspace.shared(w_).data() + head * size;
-      kernels::transpose(o_.m, p_.head_dim, {parameters["w"].data(), p_.head_dim}, {w, o_.m});
-      for (index_t x = 0; x < p_.head_dim; ++x) {
-        const float factor = parameters["sigma"](head, x) / static_cast<float>(o_.tau);
-        kernels::scale_rows(1, o_.m, {w + x * o_.m, o_.m}, &factor, {w + x * o_.m, o_.m});
+  // Of tokens whose head `h` has the sigma of kv head kv_head(h): x sigma, then by w, over |x| tau.
+  template <class F>
+  auto features(const ParameterSet<float>& parameters, const Workspace& workspace, F kv_head) const {
+    return [this, &parameters, &workspace, kv_head](const kernels::TokenPanel& t) {
+      const index_t d = p_.head_dim, alike = t.across ? 1 : t.count;  // rows of one head
+      float* const inverse = workspace.of(t.worker, rows_).data();
+      const kernels::Into scaled{inverse + kernels::LinearAttention::max_panel, d};
+      kernels::row_squares(t.count, d, t.from, inverse);
+      for (index_t i = 0; i < t.count; ++i) inverse[i] = 1 / ((std::sqrt(inverse[i]) + 1e-3f) * static_cast<float>(o_.tau));
+      for (index_t i = 0; i < t.count; i += alike) {
+        kernels::scale_columns(alike, d, {t.from.data + i * t.from.stride, t.from.stride},
+                               parameters["sigma"].data() + kv_head(t.head_of(i)) * d, {scaled.data + i * d, d});
       }
-    });
-  }
-  auto features(const Workspace& workspace) const {
-    return [this, &workspace](const kernels::TokenPanel& t) {
-      float* const inverse = workspace.of(t.worker, inverse_).data();
-      kernels::row_squares(t.count, p_.head_dim, t.from, inverse);
-      for (index_t i = 0; i < t.count; ++i) inverse[i] = 1 / (std::sqrt(inverse[i]) + 1e-3f);
-      kernels::gemm(t.count, o_.m, p_.head_dim, {t.from.data, t.from.stride}, {workspace.shared(w_).data() + t.head * p_.head_dim * o_.m, o_.m},
-                    t.to, {.row_scale = inverse});
+      kernels::gemm(t.count, o_.m, d, {scaled.data, d}, {parameters["w"].data(), o_.m}, t.to, {.row_scale = inverse});
       kernels::sin_cos(t.count, o_.m, t.to, static_cast<float>(amplitude(o_)), t.to, {t.to.data + o_.m, t.to.stride});
     };
+  }
+  auto query_features(const ParameterSet<float>& parameters, const Workspace& workspace) const {
+    return features(parameters, workspace, [this](index_t head) { return p_.kv_head(head); });
+  }
+  auto key_features(const ParameterSet<float>& parameters, const Workspace& workspace) const {
+    return features(parameters, workspace, [](index_t head) { return head; });
   }
   // The first of the tokens stands at this position.
   auto gates_of(const Arrays& tokens, index_t first, const ParameterSet<float>& parameters) const {
@@ -154,21 +157,23 @@ struct Rfa {
   }
 
   void run(const Arrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
-    prepare(parameters, workspace);
-    const auto phi = features(workspace);
     const auto gates = gates_of(a, 0, parameters);
     const kernels::LinearAttention::GateMap gate(gates);
-    engine_.run(a, workspace, phi, phi, gated(o_) ? &gate : nullptr);
+    engine_.run(a, workspace, query_features(parameters, workspace), key_features(parameters, workspace), gated(o_) ? &gate : nullptr);
   }
   void absorb(const Arrays& tokens, const ParameterSet<float>& parameters, const State& state, Workspace& workspace) const {
-    prepare(parameters, workspace);
     const auto gates = gates_of(tokens, state.end(), parameters);
     const kernels::LinearAttention::GateMap gate(gates);
-    engine_.absorb(tokens, state, workspace, features(workspace), gated(o_) ? &gate : nullptr);
+    engine_.absorb(tokens, state, workspace, key_features(parameters, workspace), gated(o_) ? &gate : nullptr);
   }
   void answer(const Arrays& queries, const ParameterSet<float>& parameters, const State& state, Workspace& workspace) const {
-    prepare(parameters, workspace);
-    engine_.answer(queries, state, workspace, features(workspace));
+    engine_.answer(queries, state, workspace, query_features(parameters, workspace));
+  }
+  void step(const Arrays& token, const ParameterSet<float>& parameters, const State& state, Workspace& workspace) const {
+    const auto gates = gates_of(token, state.end(), parameters);
+    const kernels::LinearAttention::GateMap gate(gates);
+    engine_.step(token, state, workspace, query_features(parameters, workspace), key_features(parameters, workspace),
+                 gated(o_) ? &gate : nullptr);
   }
   void merge(State& into, const State& later) const { kernels::LinearAttention::merge(into, later); }
 
@@ -186,7 +191,7 @@ struct Rfa {
   Problem p_;
   Options o_;
   kernels::LinearAttention engine_;
-  Booking<float> w_, inverse_;
+  Booking<float> rows_;
 };
 ATTN_VARIANT(rfa, Rfa)
 

@@ -2,7 +2,7 @@
 #include <vector>
 
 #include "attn/kernels/dense/rows.hpp"
-#include "attn/kernels/softmax/engine.hpp"
+#include "attn/kernels/softmax/attention.hpp"
 #include "attn/variant/variant.hpp"
 
 namespace attn {
@@ -65,16 +65,27 @@ struct Compressed {
   }
 
   static Cost cost(const Problem& p, const Options& o) {
-    const auto heads = static_cast<double>(p.batch * p.heads), keys = static_cast<double>(p.batch * p.kv_heads * p.kv_len);
+    const bool steps = p.pass == Pass::decode;
+    const auto heads = static_cast<double>(p.batch * p.heads), kv_heads = static_cast<double>(p.batch * p.kv_heads);
     const auto d = static_cast<double>(p.head_dim), dv = static_cast<double>(p.value_dim);
+    const auto tokens = static_cast<double>(steps ? p.q_len : p.kv_len);  // that are folded into blocks
     double pairs = 0;
     for (index_t i = 0; i < p.q_len; ++i) pairs += static_cast<double>(visible(p, o, i));
     const double conv = o.by == By::conv ? 2 * (d * d + dv * dv) : d + dv;
-    return {.flops = 2 * heads * pairs * (d + dv) + keys * conv, .bytes = tensor_bytes(p), .exps = heads * pairs};
+    Cost cost{.flops = 2 * heads * pairs * (d + dv) + kv_heads * tokens * conv, .bytes = tensor_bytes(p), .exps = heads * pairs};
+    if (steps)
+      cost.bytes -=
+          kv_heads * (static_cast<double>(p.kv_len) - tokens - static_cast<double>(blocks(p, o) + 1)) * (d + dv) * sizeof(float);
+    return cost;
   }
 
-  // One key and value for every r.
-  static StateSpec state(const Problem& p, const Options& o) { return kept_keys(p, (p.kv_len + o.r - 1) / o.r); }
+  // The null key and one for every r, and their values.
+  static StateSpec state(const Problem& p, const Options& o) {
+    const index_t keys = blocks(p, o) + 1;
+    return {.tensors = {{.name = "k", .extents = {p.kv_heads, keys, p.head_dim}},
+                        {.name = "v", .extents = {p.kv_heads, keys, p.value_dim}}},
+            .updated = false};
+  }
 
   template <class T>
   static Tensor<T> definition(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>& parameters) {
@@ -102,8 +113,9 @@ struct Compressed {
       : p_(p),
         o_(o),
         keys_(blocks(p, o) + p.causal),
-        k_(workspace.shared<float>(p.batch * p.kv_heads * keys_ * p.head_dim)),
-        v_(workspace.shared<float>(p.batch * p.kv_heads * keys_ * p.value_dim)),
+        k_(workspace.shared<float>(made(p) * keys_ * p.head_dim)),
+        v_(workspace.shared<float>(made(p) * keys_ * p.value_dim)),
+        visible_(workspace.shared<index_t>(p.batch)),
         engine_(compressed(p, keys_), {}, workspace) {}
 
   void run(const FloatArrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
@@ -126,9 +138,27 @@ struct Compressed {
     });
   }
 
+  void absorb(const FloatArrays& tokens, const ParameterSet<float>& parameters, const State& state, Workspace&) const {
+    const auto k = state["k"].f32_out(), v = state["v"].f32_out();
+    parallel_tasks(p_.batch * p_.kv_heads, [&](index_t task, int) {
+      const index_t batch = task / p_.kv_heads, head = task % p_.kv_heads;
+      fold(tokens.k[batch][head], parameters, "W_k", "null_k", head, state.end(), k[batch][head]);
+      fold(tokens.v[batch][head], parameters, "W_v", "null_v", head, state.end(), v[batch][head]);
+    });
+  }
+  void answer(const FloatArrays& queries, const ParameterSet<float>&, const State& state, Workspace& workspace) const {
+    const std::span<index_t> seen = workspace.shared(visible_);
+    std::ranges::fill(seen, visible_at(p_, o_, state.end() - 1));
+    kernels::EngineArrays arrays(queries.q, state["k"].f32(), state["v"].f32(), queries.out);
+    arrays.lengths = seen;
+    engine_.run(arrays, workspace, kernels::all_keys);
+  }
+
  private:
   static constexpr index_t block_rows = 64;  // blocks that one task makes
 
+  // Heads whose keys a run makes; a step finds them in its state.
+  static index_t made(const Problem& p) { return p.pass == Pass::decode ? 0 : p.batch * p.kv_heads; }
   static index_t blocks(const Problem& p, const Options& o) { return (p.kv_len + o.r - 1) / o.r; }
 
   // Keys, the null key included, that the query at `position` sees: always the first ones.
@@ -169,11 +199,29 @@ struct Compressed {
     }
   }
 
+  // Tokens from `position` on into the rows of their blocks, of which one may have begun: a sum, or the mean so far.
+  void fold(const View<const float, 2>& x, const ParameterSet<float>& parameters, const char* weights, const char* null,
+            index_t head, index_t position, const View<float, 2>& to) const {
+    const index_t d = x.extent(1);
+    std::copy_n(parameters[null].data() + head * d, d, to.row(0));
+    for (index_t i = 0; i < x.extent(0); ++i, ++position) {
+      const index_t t = position % o_.r;
+      float *const row = to.row(1 + position / o_.r), share = 1 / static_cast<float>(t + 1);
+      if (o_.by == By::conv) {
+        kernels::gemm(1, d, d, {x.row(i), d}, {parameters[weights].data() + (head * o_.r + t) * d * d, d}, {row, d},
+                      {.add = t > 0});
+      } else {
+        for (index_t c = 0; c < d; ++c) row[c] = t > 0 ? row[c] + (x(i, c) - row[c]) * share : x(i, c);
+      }
+    }
+  }
+
   Problem p_;
   Options o_;
   index_t keys_;
   Booking<float> k_, v_;
-  kernels::SoftmaxEngine engine_;
+  Booking<index_t> visible_;
+  kernels::Attention engine_;
 };
 ATTN_VARIANT(compressed, Compressed)
 

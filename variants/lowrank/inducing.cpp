@@ -25,7 +25,8 @@ struct Inducing {
             .exactness = Exactness::fitted,
             .causality = Causality::never,
             .grouped_heads = true,
-            .time_exponent = 1};
+            .time_exponent = 1,
+            .acausal = "inducing points attend to all keys before a query sees them"};
   }
 
   static Parameters parameters(const Problem& p, const Options& o) {

@@ -52,7 +52,8 @@ struct Linformer {
             .causality = Causality::never,
             .grouped_heads = true,
             .in_default_sweep = true,
-            .time_exponent = 1};
+            .time_exponent = 1,
+            .acausal = "E and F sum keys and values over all positions"};
   }
 
   // The projections are multiplied twice, for E or F and for K or V; of the attention, see softmax_backward_cost.

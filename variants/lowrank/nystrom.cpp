@@ -44,7 +44,8 @@ struct Nystrom {
             .exactness = Exactness::approximation,
             .causality = Causality::never,
             .row_wise = false,
-            .time_exponent = 1};
+            .time_exponent = 1,
+            .acausal = "landmarks are means over segments of all queries and keys"};
   }
 
   // One filter a head, as nn.Conv2d starts it.

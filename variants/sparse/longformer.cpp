@@ -33,7 +33,15 @@ struct Longformer {
             .paper = "Beltagy et al. 2020, arXiv:2004.05150, section 3.1",
             .cost_in_n = "N (2 window+1+2g) D",
             .exactness = Exactness::pattern,
+            .grouped_heads = true,
             .time_exponent = 1};
+  }
+
+  static Status supports(const Problem& p, const Options& o) {
+    const index_t group = p.heads / p.kv_heads;
+    if (std::min(o.dilated_heads, p.heads) % group == 0) return {};
+    return refuse("reads keys of one distance from a kv head: dilated_heads=" + std::to_string(o.dilated_heads) +
+                  " is no multiple of the " + std::to_string(group) + " heads that share one");
   }
 
   static Cost cost(const Problem& p, const Options& o) {
@@ -113,8 +121,9 @@ struct Longformer {
   // Windows first; the few global rows are then done again, with all keys.
   void run(const Arrays& a, const ParameterSet<float>&, Workspace& workspace) const {
     const auto of_heads = [&](index_t first, index_t count) {
-      kernels::EngineArrays own(a.q.part(1, first, count).f32(), a.k.part(1, first, count).f32(), a.v.part(1, first, count).f32(),
-                                a.out.part(1, first, count).f32_out());
+      const index_t group = p_.heads / p_.kv_heads;
+      const auto of_kv_heads = [&](const Array& x) { return x.part(1, first / group, count / group).f32(); };
+      kernels::EngineArrays own(a.q.part(1, first, count).f32(), of_kv_heads(a.k), of_kv_heads(a.v), a.out.part(1, first, count).f32_out());
       own.lengths = a.lengths, own.layout = a.layout;
       return own;
     };
@@ -126,10 +135,12 @@ struct Longformer {
     const auto global_rows = own_rows_.in(workspace);
     const auto back = [&](const Engine& engine, index_t first, index_t count, kernels::KeySchedule keys) {
       if (count == 0) return;
+      const index_t group = p_.heads / p_.kv_heads;
       const auto of = [&](const Array& array) { return array.part(1, first, count); };
+      const auto of_kv = [&](const Array& array) { return array.part(1, first / group, count / group); };
       engine.leave_out(global_rows(0, 0, 0), workspace);
-      engine.backward({of(a.q).f32(), of(a.k).f32(), of(a.v).f32()},
-                      {of(a.out).f32(), of(g.d_out).f32(), of(g.d_q).f32_out(), of(g.d_k).f32_out(), of(g.d_v).f32_out()},
+      engine.backward({of(a.q).f32(), of_kv(a.k).f32(), of_kv(a.v).f32()},
+                      {of(a.out).f32(), of(g.d_out).f32(), of(g.d_q).f32_out(), of_kv(g.d_k).f32_out(), of_kv(g.d_v).f32_out()},
                       workspace, keys);
     };
     back(window_, 0, dense_heads_, window_keys());
@@ -168,7 +179,9 @@ struct Longformer {
   }
 
   static Problem with_heads(Problem p, index_t heads) {
-    p.heads = p.kv_heads = std::max<index_t>(1, heads);
+    const index_t group = p.heads / p.kv_heads;
+    p.kv_heads = std::max<index_t>(1, heads / group);
+    p.heads = heads > 0 ? heads : 1;
     return p;
   }
   kernels::EngineOptions engine_options(const kernels::QueryBlocks& queries) const {

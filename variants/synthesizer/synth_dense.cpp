@@ -1,5 +1,5 @@
 #include "attn/kernels/dense/rows.hpp"
-#include "attn/kernels/softmax/engine.hpp"
+#include "attn/kernels/softmax/attention.hpp"
 #include "attn/variant/variant.hpp"
 
 namespace attn {
@@ -25,7 +25,9 @@ struct SynthDense {
             .cost_in_n = "N^2 D",
             .exactness = Exactness::different,
             .reads = Reads::xv,
-            .cross = false};
+            .cross = false,
+            .grouped_heads = true,
+            .last_rows = true};
   }
 
   static Parameters parameters(const Problem& p, const Options& o) {
@@ -43,12 +45,14 @@ struct SynthDense {
   }
 
   static Status supports(const Problem& p, const Options& o) { return within_learned(p, o.max_len); }
+  static Status supports_backward(const Problem& p, const Options&) { return ungrouped(p); }
 
   static Cost cost(const Problem& p, const Options&) {
     Cost c = softmax_cost(p, count_pairs(p, [&](index_t i) { return visible_keys(p, i, 0, p.kv_len - 1); }));
     const auto rows = static_cast<double>(p.heads * p.q_len), d = static_cast<double>(p.head_dim);
     c.flops += 2 * static_cast<double>(p.batch) * rows * d * d;
-    c.bytes = q_bytes(p) + v_bytes(p) + out_bytes(p) + sizeof(float) * (static_cast<double>(p.heads) * d * d + rows * d);
+    const auto heads = static_cast<double>(p.heads), keys = static_cast<double>(p.kv_len);
+    c.bytes = q_bytes(p) + v_bytes(p) + out_bytes(p) + sizeof(float) * heads * d * (d + keys);
     return c;
   }
 
@@ -56,11 +60,11 @@ struct SynthDense {
   static Tensor<T> definition(const Problem& p, const Options&, const Values<T>& in, const ParameterSet<T>& parameters) {
     const Tensor<T> keys = slice(parameters["W2"], 1, 0, p.kv_len);
     const Tensor<T> logits = matmul_transposed(relu(matmul(in.x(), parameters["W1"])), keys);
-    return matmul(softmax(logits, allowed_pairs(p, in, every_key)), in.v);
+    return matmul(softmax(logits, allowed_pairs(p, in, every_key)), per_query_head(p, in.v));
   }
 
   SynthDense(const Problem& p, const Options&, WorkspacePlan& workspace)
-      : p_(p), hidden_(workspace.shared<float>(p.batch * p.heads * p.q_len * p.head_dim)), engine_(p, {.scale = 1.0}, workspace) {
+      : p_(p), hidden_(workspace.shared<float>(p.batch * p.heads * p.q_len * p.head_dim)), engine_(of_groups(p), {.scale = 1.0}, workspace) {
     if (!workspace.training()) return;
     d_hidden_ = workspace.shared<float>(hidden_.count);
     d_keys_ = workspace.shared<float>(hidden_.count);
@@ -79,7 +83,10 @@ struct SynthDense {
       kernels::gemm(rows, p_.head_dim, p_.head_dim, {x.row(first), x.stride(0)}, {w1[h].data_handle(), p_.head_dim}, to);
       kernels::relu_plus(rows, p_.head_dim, to, 0, to);
     });
-    engine_.run({hidden, keys(parameters), a.v, a.out}, workspace, kernels::all_keys);
+    const View<const float, 4> keys = this->keys(parameters);
+    if (p_.kv_heads == p_.heads) return engine_.run({hidden, keys, a.v, a.out}, workspace, kernels::all_keys);
+    for (index_t b = 0; b < p_.batch; ++b)
+      engine_.run({grouped(hidden[b]), grouped(keys[b]), shared(a.v[b]), grouped(a.out[b])}, workspace, kernels::all_keys);
   }
 
   // The engine gives the gradients of H and of each batch item's keys; those of the keys are summed over the batch, that of H goes
@@ -110,7 +117,24 @@ struct SynthDense {
 
  private:
   static constexpr index_t tile_rows = 192;
-  static index_t length(const Problem& p, const Options& o) { return o.max_len == 0 ? p.q_len : o.max_len; }
+  static index_t length(const Problem& p, const Options& o) { return o.max_len == 0 ? p.kv_len : o.max_len; }
+
+  // Query heads that share values have keys of their own. A batch item then is a batch of kv heads, whose query heads are the heads.
+  static Problem of_groups(Problem p) {
+    if (p.kv_heads == p.heads) return p;
+    p.batch = p.kv_heads;
+    p.heads = p.kv_heads = p.heads / p.batch;
+    return p;
+  }
+  template <class T>
+  View<T, 4> grouped(const View<T, 3>& x) const {
+    const index_t group = p_.heads / p_.kv_heads;
+    return {x.data_handle(), {p_.kv_heads, group, x.extent(1), x.extent(2)}, {group * x.stride(0), x.stride(0), x.stride(1), x.stride(2)}};
+  }
+  View<const float, 4> shared(const View<const float, 3>& v) const {
+    const index_t group = p_.heads / p_.kv_heads;
+    return {v.data_handle(), {p_.kv_heads, group, v.extent(1), v.extent(2)}, {v.stride(0), 0, v.stride(1), v.stride(2)}};
+  }
 
   View<float, 4> of_tokens(const Booking<float>& booking, const Workspace& workspace) const {
     return {workspace.shared(booking).data(), {p_.batch, p_.heads, p_.q_len, p_.head_dim}};
@@ -123,7 +147,7 @@ struct SynthDense {
 
   Problem p_;
   Booking<float> hidden_, d_hidden_, d_keys_, transposed_;
-  kernels::SoftmaxEngine engine_;
+  kernels::Attention engine_;
 };
 ATTN_VARIANT(synth_dense, SynthDense)
 

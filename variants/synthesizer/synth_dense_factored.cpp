@@ -32,7 +32,9 @@ struct SynthDenseFactored {
             .fine_print = "j/c is rounded down, j%c the rest. a=0 is the root of L, rounded down; c is L / a, rounded up.",
             .exactness = Exactness::different,
             .reads = Reads::xv,
-            .cross = false};
+            .cross = false,
+            .grouped_heads = true,
+            .last_rows = true};
   }
 
   static Parameters parameters(const Problem& p, const Options& o) {
@@ -56,6 +58,7 @@ struct SynthDenseFactored {
   }
 
   static Status supports(const Problem& p, const Options& o) { return within_learned(p, o.max_len); }
+  static Status supports_backward(const Problem& p, const Options&) { return ungrouped(p); }
 
   static Cost cost(const Problem& p, const Options& o) {
     const Factors f(p, o);
@@ -78,7 +81,7 @@ struct SynthDenseFactored {
     const Tensor<T> hidden = relu(matmul(in.x(), parameters["W"]));
     const Tensor<T> a = matmul(hidden, parameters["Wa"]), c = matmul(hidden, parameters["Wc"]);
     const Tensor<T> logits = flatten(unsqueeze(a, -1) * unsqueeze(c, -2), -2, -1);
-    return matmul(softmax(slice(logits, -1, 0, p.kv_len), allowed_pairs(p, in, every_key)), in.v);
+    return matmul(softmax(slice(logits, -1, 0, p.kv_len), allowed_pairs(p, in, every_key)), per_query_head(p, in.v));
   }
 
   SynthDenseFactored(const Problem& p, const Options& o, WorkspacePlan& workspace)
@@ -143,7 +146,7 @@ struct SynthDenseFactored {
   struct Factors {
     index_t a, c;
     Factors(const Problem& p, const Options& o) {
-      const index_t l = o.max_len == 0 ? p.q_len : o.max_len;
+      const index_t l = o.max_len == 0 ? p.kv_len : o.max_len;
       a = o.a > 0 ? o.a : static_cast<index_t>(std::sqrt(static_cast<double>(l)));
       c = (l + a - 1) / a;
     }

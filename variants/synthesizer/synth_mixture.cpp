@@ -38,11 +38,13 @@ struct SynthMixture {
             .cost_in_n = "N^2 D",
             .fine_print = "with=dense: B = relu(Q W1) W2, the query in the place of x. s = sigmoid(alpha).",
             .exactness = Exactness::different,
-            .cross = false};
+            .cross = false,
+            .grouped_heads = true,
+            .last_rows = true};
   }
 
   static Parameters parameters(const Problem& p, const Options& o) {
-    const index_t h = p.heads, d = p.head_dim, l = o.max_len == 0 ? p.q_len : o.max_len;
+    const index_t h = p.heads, d = p.head_dim, l = o.max_len == 0 ? p.kv_len : o.max_len;
     const ParameterSpec alpha{
         .name = "alpha", .shape = {1}, .init = init::zeros(), .axes = "1", .doc = "s = sigmoid(alpha), of all heads"};
     if (o.with == With::random)
@@ -66,14 +68,15 @@ struct SynthMixture {
   }
 
   static Status supports(const Problem& p, const Options& o) { return within_learned(p, o.max_len); }
+  static Status supports_backward(const Problem& p, const Options&) { return ungrouped(p); }
 
   static Cost cost(const Problem& p, const Options& o) {
     const double pairs = count_pairs(p, [&](index_t i) { return visible_keys(p, i, 0, p.kv_len - 1); });
     const auto heads = static_cast<double>(p.heads), all = heads * static_cast<double>(p.batch);
-    const auto n = static_cast<double>(p.q_len), d = static_cast<double>(p.head_dim);
+    const auto rows = static_cast<double>(p.q_len), keys = static_cast<double>(p.kv_len), d = static_cast<double>(p.head_dim);
     Cost c = softmax_cost(p, pairs);
-    if (o.with == With::dense) c.flops += all * (2 * pairs * d + 2 * n * d * d);
-    c.bytes += sizeof(float) * heads * (o.with == With::random ? pairs : d * (d + n));
+    if (o.with == With::dense) c.flops += all * (2 * pairs * d + 2 * rows * d * d);
+    c.bytes += sizeof(float) * heads * (o.with == With::random ? pairs : d * (d + keys));
     return c;
   }
 
@@ -85,20 +88,21 @@ struct SynthMixture {
   template <class T>
   static Tensor<T> definition(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>& parameters) {
     const Tensor<T> share = sigmoid(parameters["alpha"]);
-    const Tensor<T> products = matmul_transposed(in.q, in.k) * static_cast<T>(p.scale());
+    const Tensor<T> products = matmul_transposed(in.q, per_query_head(p, in.k)) * static_cast<T>(p.scale());
     const Indices rows({static_cast<index_t>(in.position.size())}, in.position);
     const Tensor<T> other =
         o.with == With::random ? take(parameters["R"], rows, 1) : matmul(relu(matmul(in.q, parameters["W1"])), parameters["W2"]);
     const Tensor<T> logits = (T{1} - share) * products + share * slice(other, -1, 0, p.kv_len);
-    return matmul(softmax(logits, allowed_pairs(p, in, every_key)), in.v);
+    return matmul(softmax(logits, allowed_pairs(p, in, every_key)), per_query_head(p, in.v));
   }
 
   SynthMixture(const Problem& p, const Options& o, WorkspacePlan& workspace)
       : p_(p),
         o_(o),
-        keys_(workspace.shared<float>(p.batch * p.heads * p.head_dim * p.kv_len)),
+        keys_(transposes() ? workspace.shared<float>(p.batch * p.kv_heads * p.head_dim * p.kv_len) : Booking<float>{}),
         scratch_(workspace.per_worker<float>(kernels::WeightedSum::max_rows * p.head_dim)),
         engine_(p, kernels::WeightedSum::Kind::softmax, kernels::WeightedSum::Sharing::none, workspace) {
+    if (!transposes()) products_ = workspace.per_worker<float>(p.kv_len);
     if (o.with == With::dense) hidden_ = workspace.per_worker<float>(scratch_.count);
     if (!workspace.training()) return;
     d_alpha_ = workspace.shared<double>(p.heads);
@@ -108,8 +112,10 @@ struct SynthMixture {
   }
 
   void run(const FloatArrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
-    const View<float, 4> keys(workspace.shared(keys_).data(), {p_.batch, p_.heads, p_.head_dim, p_.kv_len});
-    kernels::transpose_heads(a.k, keys);
+    if (transposes()) {
+      const View<float, 4> keys(workspace.shared(keys_).data(), {p_.batch, p_.kv_heads, p_.head_dim, p_.kv_len});
+      kernels::transpose_heads(a.k, keys);
+    }
     const Shares shares(parameters, p_);
     engine_.run(a.v, a.out, workspace,
                 [&](const kernels::WeightBlock& block) { return logits(a, parameters, shares, block, workspace); });
@@ -197,7 +203,7 @@ struct SynthMixture {
     const kernels::Into scaled{workspace.of(block.worker, scratch_).data(), d};
     if (o_.with == With::random) {
       const auto table = parameters.view<3>("R")[h];
-      kernels::scale_rows(rows, block.keys, {table.row(block.first), table.stride(0)}, shares.of_other.data(), block.to);
+      kernels::scale_rows(rows, block.keys, {table.row(block.position), table.stride(0)}, shares.of_other.data(), block.to);
     } else {
       const auto w1 = parameters.view<3>("W1")[h], w2 = parameters.view<3>("W2")[h];
       const kernels::Into hidden{workspace.of(block.worker, hidden_).data(), d};
@@ -206,10 +212,22 @@ struct SynthMixture {
       kernels::gemm(rows, block.keys, d, {hidden.data, d}, {w2.data_handle(), w2.stride(0)}, block.to);
     }
     kernels::scale_rows(rows, d, queries, shares.of_products.data(), scaled);
-    const float* keys = workspace.shared(keys_).data() + (block.batch * p_.heads + h) * d * p_.kv_len;
+    const index_t kv_head = p_.kv_head(h);
+    if (!transposes()) {
+      const auto k = a.k[block.batch][kv_head];
+      const kernels::Into products{workspace.of(block.worker, products_).data(), block.keys};
+      for (index_t i = 0; i < rows; ++i) {
+        kernels::row_dots(block.keys, d, {k.row(0), k.stride(0)}, scaled.data + i * d, products.data);
+        kernels::add(1, block.keys, products, {block.to.data + i * block.to.stride, block.to.stride});
+      }
+      return block.to;
+    }
+    const float* keys = workspace.shared(keys_).data() + (block.batch * p_.kv_heads + kv_head) * d * p_.kv_len;
     kernels::gemm(rows, block.keys, d, {scaled.data, d}, {keys, p_.kv_len}, block.to, {.add = true});
     return block.to;
   }
+  // So that keys are the right operand of a product: a pass over them that pays where several rows meet them.
+  bool transposes() const { return p_.q_len >= 4; }
 
   // W1 and the first N columns of W2 of each head.
   void transpose_layers(const ParameterSet<float>& parameters, const Workspace& workspace) const {
@@ -224,7 +242,7 @@ struct SynthMixture {
 
   Problem p_;
   Options o_;
-  Booking<float> keys_, scratch_, hidden_, d_hidden_, transposed_;
+  Booking<float> keys_, products_, scratch_, hidden_, d_hidden_, transposed_;
   Booking<double> d_alpha_;
   kernels::WeightedSum engine_;
 };

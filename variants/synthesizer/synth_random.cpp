@@ -35,7 +35,9 @@ struct SynthRandom {
             .exactness = Exactness::different,
             .reads = Reads::xv,
             .cross = false,
-            .in_default_sweep = true};
+            .grouped_heads = true,
+            .in_default_sweep = true,
+            .last_rows = true};
   }
 
   static Parameters parameters(const Problem& p, const Options& o) {
@@ -49,16 +51,17 @@ struct SynthRandom {
     // Parameters of the N x N that count: what softmax normalises depends on N.
     ParameterSpec table{
         .name = "P",
-        .shape = {p.heads, p.q_len, p.q_len},
+        .shape = {p.heads, p.kv_len, p.kv_len},
         .init = softmax_of_glorot(l, p.causal),
         .trainable = false,
-        .axes = "heads, q_len, q_len",
+        .axes = "heads, kv_len, kv_len",
         .doc = "P[head, i, j]: the weight of key j for row i, a softmax over the keys that the row sees, 0 for others"};
-    if (p.causal) table.check = [n = p.q_len](std::span<const float> values) { return weighs_no_later_key(values, n); };
+    if (p.causal) table.check = [n = p.kv_len](std::span<const float> values) { return weighs_no_later_key(values, n); };
     return {table};
   }
 
   static Status supports(const Problem& p, const Options& o) { return within_learned(p, o.max_len); }
+  static Status supports_backward(const Problem& p, const Options&) { return ungrouped(p); }
 
   static Cost cost(const Problem& p, const Options& o) {
     const double pairs = count_pairs(p, [&](index_t i) { return visible_keys(p, i, 0, p.kv_len - 1); });
@@ -78,7 +81,7 @@ struct SynthRandom {
   static Tensor<T> definition(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>& parameters) {
     const Indices rows({static_cast<index_t>(in.position.size())}, in.position);
     const Tensor<T> table = slice(take(parameters[o.cached ? "P" : "R"], rows, 1), -1, 0, p.kv_len);
-    return matmul(o.cached ? table : softmax(table, allowed_pairs(p, in, every_key)), in.v);
+    return matmul(o.cached ? table : softmax(table, allowed_pairs(p, in, every_key)), per_query_head(p, in.v));
   }
 
   SynthRandom(const Problem& p, const Options& o, WorkspacePlan& workspace)
@@ -114,7 +117,7 @@ struct SynthRandom {
 
   kernels::Rows table(const ParameterSet<float>& parameters, const kernels::WeightBlock& rows) const {
     const auto all = parameters.view<3>(cached_ ? "P" : "R");
-    return {all[rows.head].row(rows.first), all.stride(1)};
+    return {all[rows.head].row(rows.position), all.stride(1)};
   }
 
   // A task makes some rows of dV for the whole batch: columns of P, which are copied to lie together.
@@ -162,7 +165,7 @@ struct SynthRandom {
     };
   }
 
-  static index_t length(const Problem& p, const Options& o) { return o.max_len == 0 ? p.q_len : o.max_len; }
+  static index_t length(const Problem& p, const Options& o) { return o.max_len == 0 ? p.kv_len : o.max_len; }
 
   Problem p_;
   bool cached_;

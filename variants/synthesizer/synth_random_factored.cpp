@@ -30,7 +30,9 @@ struct SynthRandomFactored {
             .cost_in_n = "N^2 D",
             .exactness = Exactness::different,
             .reads = Reads::xv,
-            .cross = false};
+            .cross = false,
+            .grouped_heads = true,
+            .last_rows = true};
   }
 
   static Parameters parameters(const Problem& p, const Options& o) {
@@ -48,13 +50,15 @@ struct SynthRandomFactored {
   }
 
   static Status supports(const Problem& p, const Options& o) { return within_learned(p, o.max_len); }
+  static Status supports_backward(const Problem& p, const Options&) { return ungrouped(p); }
 
   static Cost cost(const Problem& p, const Options& o) {
     const double pairs = count_pairs(p, [&](index_t i) { return visible_keys(p, i, 0, p.kv_len - 1); });
-    const auto heads = static_cast<double>(p.heads), k = static_cast<double>(o.k), n = static_cast<double>(p.q_len);
-    const auto values = static_cast<double>(p.batch * p.value_dim);
-    return {
-        .flops = 2 * heads * pairs * (k + values), .bytes = v_bytes(p) + out_bytes(p) + 2 * sizeof(float) * heads * n * k, .exps = heads * pairs};
+    const auto heads = static_cast<double>(p.heads), k = static_cast<double>(o.k), rows = static_cast<double>(p.q_len);
+    const auto keys = static_cast<double>(p.kv_len), values = static_cast<double>(p.batch * p.value_dim);
+    return {.flops = 2 * heads * pairs * (k + values),
+            .bytes = v_bytes(p) + out_bytes(p) + sizeof(float) * heads * (rows + keys) * k,
+            .exps = heads * pairs};
   }
 
   static Cost backward_cost(const Problem& p, const Options& o) {
@@ -66,7 +70,7 @@ struct SynthRandomFactored {
   static Tensor<T> definition(const Problem& p, const Options&, const Values<T>& in, const ParameterSet<T>& parameters) {
     const Indices rows({static_cast<index_t>(in.position.size())}, in.position);
     const Tensor<T> logits = matmul(take(parameters["R1"], rows, 1), slice(parameters["R2"], -1, 0, p.kv_len));
-    return matmul(softmax(logits, allowed_pairs(p, in, every_key)), in.v);
+    return matmul(softmax(logits, allowed_pairs(p, in, every_key)), per_query_head(p, in.v));
   }
 
   SynthRandomFactored(const Problem& p, const Options& o, WorkspacePlan& workspace)
@@ -102,11 +106,11 @@ struct SynthRandomFactored {
   }
 
  private:
-  static index_t length(const Problem& p, const Options& o) { return o.max_len == 0 ? p.q_len : o.max_len; }
+  static index_t length(const Problem& p, const Options& o) { return o.max_len == 0 ? p.kv_len : o.max_len; }
 
   kernels::Rows logits(const ParameterSet<float>& parameters, const kernels::WeightBlock& block) const {
     const auto left = parameters.view<3>("R1")[block.head], right = parameters.view<3>("R2")[block.head];
-    kernels::gemm(block.rows, block.keys, o_.k, {left.row(block.first), o_.k}, {right.row(0), right.stride(0)}, block.to);
+    kernels::gemm(block.rows, block.keys, o_.k, {left.row(block.position), o_.k}, {right.row(0), right.stride(0)}, block.to);
     return block.to;
   }
 

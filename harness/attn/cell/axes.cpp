@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "attn/cell/lengths.hpp"
 #include "attn/cell/values.hpp"
 #include "attn/core/text.hpp"
 #include "attn/exec/limits.hpp"
@@ -215,6 +216,47 @@ Axis input_axis() {
   return axis;
 }
 
+Axis lengths_axis() {
+  Axis axis = name(
+      {.name = "lengths",
+       .flag = "lengths",
+       .doc = "of the sequences of a batch, as many keys at most as the row says: equal; uniform:LOW..HIGH, drawn from the seed; zipf: "
+              "1/1, 1/2, 1/3, ... of them; or file:PATH. In self-attention a sequence has as many queries as keys",
+       .help = "equal, uniform:LOW..HIGH, zipf, file:PATH: how many tokens each sequence of a batch has, of variants that read "
+               "sequences of different lengths",
+       .usual = std::string(equal_lengths),
+       .quiet = true},
+      [](std::string_view given) -> Result<AxisValue> {
+        const auto lengths = parse_lengths(given);
+        if (!lengths) return lengths.refusal();
+        return AxisValue(*lengths);
+      });
+  axis.set = [](Cell& cell, const AxisValue& value) {
+    cell.lengths = std::get<std::string>(value);
+    cell.problem.ragged = cell.lengths != equal_lengths;
+  };
+  axis.get = [](const Cell& cell) { return AxisValue(cell.lengths); };
+  return axis;
+}
+
+Axis layout_axis() {
+  Axis axis = name(
+      {.name = "kv_layout",
+       .flag = "kv-layout",
+       .doc = "contiguous: the keys of a head lie in a row; paged:TOKENS: in pages of so many tokens, in no order, which a table names",
+       .help = "contiguous, paged:TOKENS: where keys and values lie, of variants that read pages",
+       .usual = layout_name(0),
+       .quiet = true},
+      [](std::string_view given) -> Result<AxisValue> {
+        const auto rows = parse_layout(given);
+        if (!rows) return rows.refusal();
+        return AxisValue(layout_name(*rows));
+      });
+  axis.set = [](Cell& cell, const AxisValue& value) { cell.problem.page_rows = parse_layout(std::get<std::string>(value)).value(); };
+  axis.get = [](const Cell& cell) { return AxisValue(layout_name(cell.problem.page_rows)); };
+  return axis;
+}
+
 Axis isa_axis() {
   Axis axis = text(
       {.name = "isa",
@@ -293,6 +335,8 @@ std::vector<Axis> setting_axes() {
           isa_axis(),
           pass_axis(),
           step_axis(),
+          lengths_axis(),
+          layout_axis(),
           choice(
               {.name = "scope",
                .flag = "scope",

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "attn/cell/lengths.hpp"
 #include "attn/core/rng.hpp"
 #include "attn/exec/limits.hpp"
 #include "attn/exec/topology.hpp"
@@ -22,6 +23,8 @@ Result<std::unique_ptr<Variant>> configured(const Registry& registry, const std:
   if (layer_clock) {
     if (cell.problem.pass == Pass::decode) return refuse("a layer is timed whole, not in steps: --pass decode takes --scope mixer");
     variant = layer_around(*std::move(variant), layer_clock);
+    if (cell.problem.ragged || cell.problem.page_rows > 0)
+      return refuse("a layer is timed with sequences of one length whose keys lie in a row: --scope mixer takes others");
     if (Status status = (*variant)->supports(cell.problem); !status) return status.refusal();
   }
   if (cell.problem.pass == Pass::forward_backward) {
@@ -57,6 +60,9 @@ Result<std::unique_ptr<CellRun>> CellRun::open(const Registry& registry, const C
   if (!input) return input.refusal();
   run->input_ = *std::move(input);
   run->note_ = run->input_->note(cell.problem);
+  auto lengths = lengths_of(cell.lengths, cell.problem, cell.seed);
+  if (!lengths) return lengths.refusal();
+  run->take_lengths(*std::move(lengths));
   run->arena_ = std::make_shared<const Arena>(cell.threads, pin ? Pinning::cores : Pinning::none);
   run->arena_->execute([&] { parallel_tasks(cell.threads, [](index_t, int) {}); });  // threads and their stacks exist from here on
   if (Status made = run->make_tensors(**variant); !made) return made.refusal();
@@ -72,6 +78,7 @@ Result<std::unique_ptr<CellRun>> CellRun::beside(const Registry& registry, const
   run->note_ = note_;
   run->input_ = input_;
   run->tensors_ = tensors_;
+  run->lengths_ = lengths_;
   run->arena_ = arena_;
   if (Status made = run->make_tensors(**other); !made) return made.refusal();
   if (Status planned = run->plan(*std::move(other)); !planned) return planned.refusal();
@@ -89,11 +96,13 @@ Status CellRun::make_tensors(const Variant& variant) {
   if (tensors_ && tensors_->q.extent(2) >= p.q_len) return {};
   Status made;
   arena_->execute([&] {
-    auto tensors = input_->make_stored(p, cell_.seed);
-    if (tensors) {
-      tensors_ = std::make_shared<const StoredTensors>(*std::move(tensors));
+    auto tensors = input_->make(p, cell_.seed);
+    if (tensors) blank_padding(*tensors);
+    auto stored = tensors ? store(*std::move(tensors), p) : Result<StoredTensors>(tensors.refusal());
+    if (!stored) {
+      made = refuse(tensors ? "input " + input_->name() + ": " + stored.reason() : stored.reason());
     } else {
-      made = tensors.refusal();
+      tensors_ = std::make_shared<const StoredTensors>(*std::move(stored));
     }
   });
   return made;
@@ -105,6 +114,20 @@ Result<Tensors> CellRun::unrounded() const {
   std::optional<Result<Tensors>> made;
   arena_->execute([&] { made.emplace(input_->make(p, cell_.seed)); });
   return *std::move(made);
+}
+
+// What is no token of a sequence is no number, so that who reads it cannot be right.
+void CellRun::blank_padding(const Tensors& tensors) const {
+  for (index_t b = 0; b < std::ssize(lengths_); ++b) {
+    const Problem own = cell_.problem.sequence(lengths_[static_cast<std::size_t>(b)]);
+    const auto blank = [&](const View<float, 4>& x, index_t rows) {
+      for (index_t h = 0; h < x.extent(1); ++h)
+        for (index_t i = rows; i < x.extent(2); ++i) std::fill_n(x[b][h].row(i), x.extent(3), nan);
+    };
+    blank(tensors.k, own.kv_len);
+    blank(tensors.v, own.kv_len);
+    if (!decodes()) blank(tensors.q, own.q_len);
+  }
 }
 
 Status CellRun::plan(std::unique_ptr<Variant> variant) {
@@ -122,7 +145,16 @@ Status CellRun::plan(std::unique_ptr<Variant> variant) {
   const index_t queries = cell_.problem.q_len;
   arrays_.q = arrays_.q.part(2, arrays_.q.extent(2) - queries, queries);
   arrays_.out = output;
-  if (decodes()) step_ = step_of(arrays_);
+  if (decodes()) {
+    step_ = step_of(arrays_);
+    if (!lengths_.empty()) step_.k = rows_of_step(arrays_.k, step_k_), step_.v = rows_of_step(arrays_.v, step_v_);
+  } else if (cell_.problem.page_rows > 0) {
+    paged_.emplace(kept_tokens(cell_.problem, cell_.problem.kv_len), cell_.problem.batch);
+    paged_->blank();
+    Arrays all = arrays_;
+    all.lengths = lengths_;
+    paged_->append(all);
+  }
   planned_.emplace(*variant_, decodes() ? planned_step(*variant_, cell_.problem) : cell_.problem, cell_.threads);
   if (cell_.problem.pass == Pass::forward_backward)
     gradients_ = std::make_unique<GivenGradients>(*this, variant_->parameters(cell_.problem));
@@ -163,7 +195,7 @@ bool CellRun::in_place() const { return decodes() && !variant_->state(planned_st
 void CellRun::run() const {
   arena_->execute([&] {
     if (decodes()) return decode(arrays_, parameters(), state_.emplace(fresh_state()));
-    pass(arrays_, parameters());
+    pass(given(nullptr), parameters());
   });
 }
 
@@ -184,11 +216,40 @@ void CellRun::again() const {
       state.rewind(cell_.problem.q_len);
       return take_step(*planned_, step_, parameters, state);
     }
-    if (copy == nullptr) return pass(arrays_, parameters);
-    Arrays arrays = arrays_;
-    arrays.q = copy->tensors.q, arrays.k = copy->tensors.k, arrays.v = copy->tensors.v;
-    pass(arrays, parameters);
+    pass(given(copy), parameters);
   });
+}
+
+Arrays CellRun::given(const Copy* copy) const {
+  Arrays arrays = arrays_;
+  if (paged_) {
+    arrays = (copy != nullptr ? *copy->state : *paged_).asked_by(arrays);
+  } else if (copy != nullptr) {
+    arrays.q = copy->tensors.q, arrays.k = copy->tensors.k, arrays.v = copy->tensors.v;
+  }
+  arrays.lengths = lengths_;
+  return arrays;
+}
+
+Cost CellRun::cost() const {
+  if (lengths_.empty()) return variant_->cost(cell_.problem);
+  Cost all;
+  for (const index_t length : lengths_) all = all + variant_->cost(cell_.problem.sequence(length));
+  return all;
+}
+
+CellRun::Sequence CellRun::alone(index_t batch) const {
+  const index_t length = lengths_.empty() ? cell_.problem.kv_len : lengths_[static_cast<std::size_t>(batch)];
+  Problem own = cell_.problem.sequence(length);
+  own.page_rows = 0;
+  const auto part = [&](const Arrays& all, index_t queries) {
+    Arrays some = all;
+    for (Array* array : {&some.q, &some.out}) *array = array->empty() ? *array : array->part(0, batch, 1).first(2, queries);
+    for (Array* array : {&some.k, &some.v}) *array = array->part(0, batch, 1).first(2, length);
+    some.lengths = {};
+    return some;
+  };
+  return {own, part(arrays_, own.q_len), part(sequence_, decodes() ? sequence_.q.extent(2) : own.q_len)};
 }
 
 void CellRun::append() const {
@@ -202,7 +263,7 @@ void CellRun::append() const {
 
 Status CellRun::go_cold() {
   constexpr index_t page = 4096;  // what lies in a page of its own takes the room of one in a cache
-  index_t one = static_cast<index_t>(tensors_->memory.bytes());
+  index_t one = paged_ ? paged_->bytes() : static_cast<index_t>(tensors_->memory.bytes());
   if (decodes()) one = std::max({state_->bytes(), page * std::ssize(state_->spec().tensors), page});
   one += parameter_bytes(specs());
   const index_t cache = last_level_cache_bytes(), copies = 4 * cache / one + 2;
@@ -213,8 +274,8 @@ Status CellRun::go_cold() {
                   std::to_string(*limits.memory_bytes) + " bytes that are available by " + limits.memory_by);
   for (index_t i = 0; i < copies; ++i) {
     Copy& copy = cold_.emplace_back();
-    if (decodes()) {
-      copy.state = state_->copy();
+    if (decodes() || paged_) {
+      copy.state = (decodes() ? *state_ : *paged_).copy();
     } else {
       copy.tensors = tensors_->copy();
     }
@@ -231,7 +292,26 @@ void CellRun::pass(const Arrays& arrays, const ParameterSet<float>& parameters) 
 
 CellRun::Copy* CellRun::next_copy() const { return cold_.empty() ? nullptr : &cold_[turn_++ % cold_.size()]; }
 
-State CellRun::fresh_state() const { return {variant_->state(planned_step(*variant_, cell_.problem)), cell_.problem.batch}; }
+State CellRun::fresh_state() const {
+  State state(variant_->state(planned_step(*variant_, cell_.problem)), cell_.problem.batch);
+  if (state.pages() || cell_.problem.ragged) state.blank();  // rows that no token comes to are no numbers
+  return state;
+}
+
+// Of each sequence the last ones.
+Array CellRun::rows_of_step(const Array& tokens, Buffer& memory) const {
+  const index_t count = cell_.problem.q_len, heads = tokens.extent(1), width = tokens.extent(3);
+  const index_t extents[] = {tokens.extent(0), heads, count, width}, bytes = bytes_of(tokens.dtype(), count * width);
+  memory = Buffer(static_cast<std::size_t>(extents[0] * heads * bytes));
+  for (index_t b = 0; b < extents[0]; ++b) {
+    const index_t first = lengths_[static_cast<std::size_t>(b)] - count;
+    for (index_t h = 0; h < heads; ++h) {
+      const Array rows = tokens.part(0, b, 1).part(1, h, 1).part(2, first, count);
+      std::memcpy(memory.data() + (b * heads + h) * bytes, rows.data(), static_cast<std::size_t>(bytes));
+    }
+  }
+  return {tokens.dtype(), memory.data(), extents};
+}
 
 Arrays CellRun::step_of(const Arrays& arrays) const {
   const index_t count = cell_.problem.q_len, before = cell_.problem.kv_len - count;
@@ -246,8 +326,17 @@ void CellRun::decode(const Arrays& arrays, const ParameterSet<float>& parameters
   Arrays past = arrays;
   past.q = sequence_.q.extent(2) == cell_.problem.kv_len ? sequence_.q : Array();
   past.out = {};
-  take_up(*planned_, tokens_of(past, 0, cell_.problem.kv_len - cell_.problem.q_len), parameters, state);
-  take_step(*planned_, step_of(arrays), parameters, state);
+  const index_t before = cell_.problem.kv_len - cell_.problem.q_len;
+  if (lengths_.empty()) {
+    take_up(*planned_, tokens_of(past, 0, before), parameters, state);
+    return take_step(*planned_, step_of(arrays), parameters, state);
+  }
+  std::vector<index_t> lengths(lengths_);  // at once: the tokens of a part are as many for each sequence
+  for (index_t& length : lengths) length -= cell_.problem.q_len;
+  Arrays all = tokens_of(past, 0, before);
+  all.lengths = lengths;
+  if (before > 0) take_up(*planned_, all, parameters, state, before);
+  take_step(*planned_, step_, parameters, state);
 }
 
 }  // namespace attn

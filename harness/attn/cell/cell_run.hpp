@@ -31,7 +31,7 @@ class CellRun {
   // The fast path into output(), by the parameters handed over; with Pass::forward_backward, gradients() too. A decode fills a state with
   // all tokens but the last q_len, then takes these as its step.
   void run() const;
-  // The same plan on other tensors of the same shapes.
+  // The same plan on other tensors of the same shapes, all of one length and contiguous.
   void run(const Arrays& arrays, const ParameterSet<float>& parameters) const;
   // What is clocked once run() is through: the same again, of a decode the step alone.
   void again() const;
@@ -60,7 +60,16 @@ class CellRun {
   bool decodes() const { return cell_.problem.pass == Pass::decode; }
   // What the runs so far took; null unless the scope is the layer.
   const LayerClock* layer_clock() const { return layer_clock_.get(); }
-  Cost cost() const { return variant_->cost(cell_.problem); }
+  Cost cost() const;  // of all sequences
+  // Keys of each sequence where they are not all kv_len.
+  std::span<const index_t> lengths() const { return lengths_; }
+  // One sequence of the batch, as a problem of its own.
+  struct Sequence {
+    Problem problem;
+    Arrays arrays;    // as arrays()
+    Arrays sequence;  // as sequence()
+  };
+  Sequence alone(index_t batch) const;
   const Arena& arena() const { return *arena_; }
   index_t workspace_bytes() const { return planned_->workspace_bytes(); }
   index_t state_bytes() const;  // 0: no decode
@@ -75,16 +84,20 @@ class CellRun {
   Status make_tensors(const Variant& variant);
   Status plan(std::unique_ptr<Variant> variant);
   State fresh_state() const;
+  void take_lengths(std::vector<index_t> lengths) { lengths_ = std::move(lengths); }
+  void blank_padding(const Tensors& tensors) const;
+  Array rows_of_step(const Array& tokens, Buffer& memory) const;
   Arrays step_of(const Arrays& arrays) const;
   void decode(const Arrays& arrays, const ParameterSet<float>& parameters, State& state) const;
   void pass(const Arrays& arrays, const ParameterSet<float>& parameters) const;  // forward, and backward where it trains
   // What again() and append() run on.
   struct Copy {
     StoredTensors tensors;       // but of a decode
-    std::optional<State> state;  // of a decode
+    std::optional<State> state;  // of a decode, or of keys in pages
     ParameterSet<float> parameters;
   };
-  Copy* next_copy() const;  // null: on what run() ran on
+  Copy* next_copy() const;               // null: on what run() ran on
+  Arrays given(const Copy* copy) const;  // but of a decode: with lengths, and keys where they are to lie
 
   Cell cell_;
   std::shared_ptr<LayerClock> layer_clock_;
@@ -94,7 +107,10 @@ class CellRun {
   std::shared_ptr<const Arena> arena_;
   NamedTensors named_;  // what the variant reads beside them
   Buffer output_memory_;
+  std::vector<index_t> lengths_;
   Arrays arrays_, sequence_, step_;
+  Buffer step_k_, step_v_;      // of a step of sequences of different lengths
+  std::optional<State> paged_;  // but of a decode: keys and values
   struct GivenGradients {
     Buffer d_out, d_q, d_k, d_v;
     ParameterGradients d_parameters;

@@ -33,7 +33,8 @@ struct Problem {
   DType dtype = DType::f32;     // of Q
   DType kv_dtype = DType::f32;  // of K and V
   Pass pass = Pass::forward;
-  bool ragged = false;  // sequences have lengths of their own (Arrays::lengths), of which kv_len is the longest
+  bool ragged = false;    // sequences have lengths of their own (Arrays::lengths), none longer than kv_len
+  index_t page_rows = 0;  // K and V lie in pages of so many tokens (Arrays::layout); 0: in a row
 
   // 1/sqrt(head_dim): the factor on q.k wherever a variant's page names no other.
   double scale() const { return 1.0 / std::sqrt(static_cast<double>(head_dim)); }
@@ -67,7 +68,8 @@ inline std::string to_string(const Problem& p) {
   if (p.kv_len != p.q_len) text += " kv_len=" + std::to_string(p.kv_len);
   text += " head_dim=" + std::to_string(p.head_dim);
   if (p.value_dim != p.head_dim) text += " value_dim=" + std::to_string(p.value_dim);
-  return text + (p.causal ? " causal" : "") + (p.ragged ? " ragged" : "");
+  text += std::string(p.causal ? " causal" : "") + (p.ragged ? " ragged" : "");
+  return p.page_rows > 0 ? text + " paged:" + std::to_string(p.page_rows) : text;
 }
 
 }  // namespace attn

@@ -34,14 +34,6 @@ Result<Tensors> Input::make(const Problem& p, std::uint64_t seed) const {
   return tensors;
 }
 
-Result<StoredTensors> Input::make_stored(const Problem& p, std::uint64_t seed) const {
-  auto floats = make(p, seed);
-  if (!floats) return floats.refusal();
-  auto stored = store(*std::move(floats), p);
-  if (!stored) return refuse("input " + name_ + ": " + stored.reason());
-  return stored;
-}
-
 Result<NamedTensors> Input::make_named(const Problem& p, const std::vector<InputSpec>& specs, std::uint64_t seed) const {
   NamedTensors named;
   for (const InputSpec& spec : specs) {

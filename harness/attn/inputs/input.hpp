@@ -42,10 +42,9 @@ class Input {
   virtual std::string note(const Problem&) const { return {}; }
 
   // Q, K and V of a problem that adapt() returned: a pure function of name, problem and seed, whatever the number of
-  // threads. Runs in the caller's arena. Files of tensors ignore the seed. Floats, not yet rounded to the problem's number types.
+  // threads. Runs in the caller's arena. Files of tensors ignore the seed. Floats: store() rounds them to the
+  // problem's number types.
   Result<Tensors> make(const Problem& p, std::uint64_t seed) const;
-  // The same as the problem stores them.
-  Result<StoredTensors> make_stored(const Problem& p, std::uint64_t seed) const;
 
   // What a variant reads beside them: from the source where it has an array of the name, else drawn from the seed.
   Result<NamedTensors> make_named(const Problem& p, const std::vector<InputSpec>& specs, std::uint64_t seed) const;

@@ -65,6 +65,8 @@ class TensorFiles final : public Input {
     p.dtype = wish.dtype;
     p.kv_dtype = wish.kv_dtype;
     p.pass = wish.pass;
+    p.ragged = wish.ragged;
+    p.page_rows = wish.page_rows;
     if (shape_.self_attention()) {
       p.kv_len = std::clamp<index_t>(wish.kv_len, 1, shape_.kv_len);
       p.q_len = std::clamp<index_t>(wish.q_len, 1, p.kv_len);

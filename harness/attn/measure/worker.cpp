@@ -36,7 +36,32 @@ std::string missed(const GateResult& gate) {
          format_number(gate.allowance_abs) + " (" + gate.scope + ")";
 }
 
+// Of two sequences, that of the one which is nearer to its allowance or further beyond it.
+GateResult worse(const GateResult& a, const GateResult& b) {
+  return b.max_abs * a.allowance_abs > a.max_abs * b.allowance_abs ? b : a;
+}
+
+// Each sequence as if it were alone; the output of rows that it does not have is zero.
+GateResult gate_of_sequences(const CellRun& run) {
+  GateResult gate;
+  for (index_t b = 0; b < run.problem().batch; ++b) {
+    const auto [p, arrays, sequence] = run.alone(b);
+    const View<const float, 4> out = arrays.out.f32();
+    const GateResult own =
+        run.decodes()
+            ? check_step_against_definition(run.variant(), p, sequence, run.parameters(), run.seed(), out, run.arena())
+            : check_against_definition(run.variant(), p, arrays, run.parameters(), run.seed(), out, run.arena());
+    gate = b == 0 ? own : worse(gate, own);
+    for (index_t h = 0; h < p.heads; ++h)
+      for (index_t i = p.q_len; i < run.problem().q_len; ++i)
+        for (index_t d = 0; d < p.value_dim; ++d)
+          if (run.output()(b, h, i, d) != 0) gate.max_abs = std::numeric_limits<double>::max();
+  }
+  return gate;
+}
+
 GateResult gate_of(const CellRun& run) {
+  if (!run.lengths().empty()) return gate_of_sequences(run);
   if (run.decodes())
     return check_step_against_definition(run.variant(), run.problem(), run.sequence(), run.parameters(), run.seed(), run.output(),
                                          run.arena());
@@ -62,6 +87,7 @@ std::string backward_on_twin(const CellRun& run) {
 
 void measure_storage_error(const CellRun& run, Measurement& m) {
   if (run.problem().dtype == DType::f32 && run.problem().kv_dtype == DType::f32) return;
+  if (!run.lengths().empty()) return;  // of which each would have its own
   const auto given = run.unrounded();
   if (!given) return;  // a file that has gone meanwhile
   Arrays as_given = run.sequence();
@@ -172,7 +198,10 @@ void check_cell(const CellRun& run, const Settings& settings, Measurement& m) {
     m.note = run.note();
     m.variant_note = run.variant().note(run.problem(), run.arrays());
     if (run.layer_clock() == nullptr) {  // a layer's mixer sees projections of the input
-      m.placement = place(run.problem(), AsFloats(run.arrays()).views());
+      const CellRun::Sequence first = run.alone(0);  // stands for sequences of different lengths
+      const bool one_length = run.lengths().empty();
+      const AsFloats floats(one_length ? run.arrays() : first.arrays);
+      m.placement = place(one_length ? run.problem() : first.problem, floats.views());
       m.placed = true;
     }
     m.gate = gate_of(run);
@@ -192,7 +221,16 @@ void check_cell(const CellRun& run, const Settings& settings, Measurement& m) {
     m.fidelity.reason = "a whole layer: its distance to softmax attention says nothing";
     return;
   }
+  if (!run.lengths().empty()) {
+    m.fidelity.reason = "sequences of different lengths: ask for one length";
+    return;
+  }
   m.fidelity = measure_fidelity(run, settings.fidelity, settings.fidelity_seeds);
+  if (settings.gate && m.fidelity.lost_seeds > 0) {
+    m.outcome = Outcome::inaccurate;
+    m.reason = "its output is finite under the cell's seed and not under " + std::to_string(m.fidelity.lost_seeds) + " of " +
+               std::to_string(m.fidelity.seeds) + " seeds";
+  }
 }
 
 Measurement measure_cell(const Registry& registry, const Cell& cell, const Settings& settings, double started_s) {

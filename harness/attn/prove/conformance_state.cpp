@@ -84,6 +84,7 @@ void Checker::decode() {
           if (!one_plan) planned.emplace(plan_step(variant_, whole, step_of(whole, tokens, t + tokens), options_.threads));
           const Arrays now = tokens_of(c.arrays(), t, tokens);
           arena.execute([&] {
+            if (prompt == 0) return planned->step(now, planned->parameters(), state);
             planned->absorb(now, state);
             planned->answer(now, state);
           });

@@ -63,37 +63,12 @@ concept HasSteps = requires(const V v, ArraysOf<V> arrays, const ParameterSet<fl
   v.answer(arrays, parameters, state, workspace);
 };
 template <class V>
-concept HasMerge = requires(const V v, State into, const State later) {
-  v.merge(into, later);
+concept HasFusedStep = requires(const V v, ArraysOf<V> arrays, const ParameterSet<float> parameters, State state, Workspace workspace) {
+  v.step(arrays, parameters, state, workspace);
 };
+template <class V>
+concept HasMerge = requires(const V v, State into, const State later) { v.merge(into, later); };
 
-// What a page and a further implementation may both say of their fast path. Options: the page's struct, or OptionValues.
-template <class V, class Options>
-Status supports(const Problem& p, const Options& options) {
-  if constexpr (requires { V::supports(p, options); }) {
-    return V::supports(p, options);
-  } else {
-    return {};
-  }
-}
-template <class V, class Options>
-Status supports_backward(const Problem& p, const Options& options) {
-  if constexpr (!HasBackward<V>) {
-    return refuse("has no backward pass of its own");
-  } else if constexpr (requires { V::supports_backward(p, options); }) {
-    return V::supports_backward(p, options);
-  } else {
-    return {};
-  }
-}
-template <class V, class Options>
-std::string note(const Problem& p, const Options& options, const Arrays& arrays) {
-  if constexpr (requires { V::note(p, options, FloatArrays(arrays)); }) {
-    return V::note(p, options, AsFloats(arrays).views());
-  } else {
-    return {};
-  }
-}
 // Whether its run reads Arrays::lengths and Arrays::layout: the engine says it that the page names and hands its arrays to.
 template <class V>
 constexpr bool reads_layouts() {
@@ -118,6 +93,34 @@ TakenTypes taken_types() {
   }
 }
 
+// What a page and a further implementation may both say of their fast path. Options: the page's struct, or OptionValues.
+template <class V, class Options>
+Status supports(const Problem& p, const Options& options) {
+  if (p.page_rows > 0 && Door::inside(p, taken_types<V>()) != p) return refuse("reads keys from pages in f32 only");
+  if constexpr (requires { V::supports(p, options); }) {
+    return V::supports(p, options);
+  } else {
+    return {};
+  }
+}
+template <class V, class Options>
+Status supports_backward(const Problem& p, const Options& options) {
+  if constexpr (!HasBackward<V>) {
+    return refuse("has no backward pass of its own");
+  } else if constexpr (requires { V::supports_backward(p, options); }) {
+    return V::supports_backward(p, options);
+  } else {
+    return {};
+  }
+}
+template <class V, class Options>
+std::string note(const Problem& p, const Options& options, const Arrays& arrays) {
+  if constexpr (requires { V::note(p, options, FloatArrays(arrays)); }) {
+    return V::note(p, options, AsFloats(arrays).views());
+  } else {
+    return {};
+  }
+}
 template <class V>
 kernels::Compute compute(const Problem& p) {
   if constexpr (requires { V::Engine::compute(p); }) {
@@ -167,6 +170,15 @@ class PlanOf final : public Plan {
         if (state.find("v") != nullptr) all.v = all.v.first(2, state.length());
       }
       run(all, parameters, workspace);
+    }
+  }
+  void step(const Arrays& token, const ParameterSet<float>& parameters, State& state, Workspace& workspace) const override {
+    if constexpr (HasFusedStep<V>) {
+      ATTN_ASSERT(tokens_in(token) == 1);
+      through_door(token, workspace, [&](const Arrays& a) { variant_.step(ArraysOf<V>(a), parameters, state, workspace); });
+      state.advance(1);
+    } else {
+      Plan::step(token, parameters, state, workspace);
     }
   }
   void merge(State& into, const State& later) const override {
@@ -253,10 +265,12 @@ class VariantOf final : public Variant {
     return erase::supports_backward<V>(p, options_);
   }
   StateSpec state(const Problem& p) const override {
-    if constexpr (requires { V::state(p, options_); }) {
-      return V::state(p, options_);
+    Problem kept = p;
+    if (steps()) kept.dtype = kept.kv_dtype = DType::f32;  // what tokens are folded into
+    if constexpr (requires { V::state(kept, options_); }) {
+      return V::state(kept, options_);
     } else {
-      return kept_tokens(p, info_.reads, p.kv_len);
+      return kept_tokens(kept, info_.reads, p.kv_len);
     }
   }
   bool steps() const override { return implementation_ ? implementation_->steps() : HasSteps<V>; }

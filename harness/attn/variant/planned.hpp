@@ -42,6 +42,9 @@ class Planned {
   void answer(const Arrays& queries, const ParameterSet<float>& parameters, const State& state) const {
     plan_->answer(queries, parameters, state, *workspace_);
   }
+  void step(const Arrays& token, const ParameterSet<float>& parameters, State& state) const {
+    plan_->step(token, parameters, state, *workspace_);
+  }
   void merge(State& into, const State& later) const { plan_->merge(into, later); }
 
   const ParameterSet<float>& parameters() const { return parameters_; }

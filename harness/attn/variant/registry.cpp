@@ -20,11 +20,13 @@ Cost softmax_backward_cost(const Cost& forward) {
 
 StateSpec kept_tokens(const Problem& p, Reads reads, index_t rows, index_t pinned) {
   if (rows > 0 && p.pass == Pass::decode) rows += p.q_len - 1;
+  if (p.page_rows > 0) rows = p.kv_len, pinned = 0;  // pages are no ring
   const bool all = pinned + rows >= p.kv_len;
   const auto rows_of = [&](std::string name, index_t width, DType dtype) {
-    return StateTensor{.name = std::move(name), .extents = {p.kv_heads, all ? p.kv_len : pinned + rows, width}, .dtype = dtype};
+    const index_t heads = reads == Reads::x ? p.heads : p.kv_heads;
+    return StateTensor{.name = std::move(name), .extents = {heads, all ? p.kv_len : pinned + rows, width}, .dtype = dtype};
   };
-  StateSpec spec{.of_tokens = true, .pinned = all ? 0 : pinned};
+  StateSpec spec{.of_tokens = true, .pinned = all ? 0 : pinned, .page_rows = p.page_rows};
   if (reads == Reads::x) spec.tensors.push_back(rows_of("x", p.head_dim, p.dtype));
   if (reads == Reads::qkv) spec.tensors.push_back(rows_of("k", p.head_dim, p.kv_dtype));
   if (reads != Reads::x) spec.tensors.push_back(rows_of("v", p.value_dim, p.kv_dtype));
@@ -41,6 +43,14 @@ void move_up(const View<const float, 4>& x, const State& state) {
       for (index_t r = 0; r < fresh; ++r) std::copy_n(x[b][h].row(tokens - fresh + r), width, to.row(rows - fresh + r));
     }
   }
+}
+
+void keep_rows(const View<const float, 4>& tokens, const State& state, std::string_view name) {
+  const auto kept = state[name].f32_out<4>();
+  for (index_t b = 0; b < tokens.extent(0); ++b)
+    for (index_t h = 0; h < tokens.extent(1); ++h)
+      for (index_t t = 0; t < tokens.extent(2); ++t)
+        std::copy_n(tokens[b][h].row(t), tokens.extent(3), kept[b][h].row(state.end() + t));
 }
 
 std::string_view to_string(Exactness e) {
@@ -88,6 +98,10 @@ void Plan::absorb(const Arrays&, const ParameterSet<float>&, State&, Workspace&)
 void Plan::answer(const Arrays&, const ParameterSet<float>&, const State&, Workspace&) const {
   ATTN_ASSERT(false && "plans no decoding");
 }
+void Plan::step(const Arrays& token, const ParameterSet<float>& parameters, State& state, Workspace& workspace) const {
+  absorb(token, parameters, state, workspace);
+  answer(token, parameters, state, workspace);
+}
 void Plan::merge(State&, const State&) const { ATTN_ASSERT(false && "merges() is false"); }
 
 Status Variant::supports(const Problem& p) const {
@@ -112,13 +126,17 @@ Status Variant::supports(const Problem& p) const {
   if (p.kv_dtype == DType::q8 && (p.head_dim % q8::count != 0 || p.value_dim % q8::count != 0))
     return no("takes rows of whole blocks of 32 numbers for kv_dtype=q8, so multiples of 32 as head_dim and value_dim");
   if (p.ragged && !reads_layouts()) return no("takes sequences of one length");
+  if (p.page_rows > 0 && !reads_layouts()) return no("reads no keys from pages");
+  if (p.page_rows > 0 && p.pass == Pass::forward_backward) return no("has no backward pass of keys in pages");
   if (p.ragged && p.pass == Pass::forward_backward) return no("has no backward pass of sequences of different lengths");
   if (p.heads % p.kv_heads != 0) return no("needs heads to be a multiple of kv_heads");
-  if (p.kv_heads != p.heads && !i.grouped_heads) return no("has one kv head for each query head");
-  if (p.causal && i.causality == Causality::never) return no("has no causal form");
+  if (p.causal && i.causality == Causality::never)
+    return no("has no causal form" + (i.acausal.empty() ? "" : ": " + i.acausal));
   if (!p.causal && i.causality == Causality::always) return no("is defined for causal problems only");
-  if (!p.self_attention() && !i.cross && !(p.pass == Pass::decode && steps())) return no("needs q_len equal to kv_len");
   if (Status decodes = p.pass == Pass::decode ? supports_decode(p) : Status(); !decodes) return no(decodes.reason());
+  // What reads neither K nor V has no use for kv heads.
+  if (p.kv_heads != p.heads && !i.grouped_heads && i.reads != Reads::x) return no("has one kv head for each query head");
+  if (!p.self_attention() && !i.cross && p.pass != Pass::decode) return no("needs q_len equal to kv_len");
   if (i.reads == Reads::x && p.head_dim != p.value_dim) return no("maps x to x and needs value_dim equal to head_dim");
   if (Status own = supports_options(p); !own) return no(own.reason());
   return {};
@@ -132,7 +150,7 @@ Cost Variant::cost(const Problem& p) const {
 
 Cost Variant::step_cost(const Problem& p) const {
   const StateSpec kept = state(p);
-  if (kept.of_tokens) return page_cost(p);
+  if (kept.of_tokens || !kept.updated) return page_cost(p);
   Problem tokens = p;
   tokens.kv_len = p.q_len;
   Cost cost = page_cost(tokens);
@@ -144,7 +162,10 @@ Status Variant::supports_decode(const Problem& p) const {
   if (!p.causal) return refuse("decodes causal problems only");
   if (p.q_len > p.kv_len) return refuse("takes steps of at most as many tokens as the context has");
   if (steps()) return {};
-  if (!info().row_wise) return refuse("chooses by all queries, of which a step has its own");
+  if (info().membership_sees_future)
+    return refuse("chooses by all tokens who attends to whom: the next token would change what was answered before");
+  if (!info().row_wise) return refuse("makes no row without all others, of which a step has its own");
+  if (!info().cross && !info().last_rows) return refuse("makes no rows of a sequence without all others");
   const StateSpec kept = state(p);
   if (!kept.of_tokens) return refuse("folds tokens into no state");
   if (kept.rows() < p.kv_len && !reads_layouts()) return refuse("reads no window of its tokens");

@@ -93,6 +93,8 @@ struct VariantInfo {
   bool membership_sees_future = false;  // who attends to whom is chosen from all tokens, even when causal
   bool in_default_sweep = false;        // one of the few that a sweep without --variants measures
   double time_exponent = 2;             // declared growth of time in N at fixed options
+  bool last_rows = false;               // though q_len != kv_len is not defined, run makes the last rows of a sequence alone
+  std::string acausal = {};             // of Causality::never, why: "its projections sum over all positions"
 };
 
 std::string_view to_string(Exactness e);
@@ -116,6 +118,8 @@ class Plan {
   // Outputs for the problem's q_len queries, which stand at the last positions of the state: all of them where it is one of tokens; else
   // each as if at the last one. It has at most kv_len tokens; exactly as many where it is one of tokens and the variant reads no layouts.
   virtual void answer(const Arrays& queries, const ParameterSet<float>& parameters, const State& state, Workspace& workspace) const;
+  // Both of one token, whose bits are those of absorb() followed by answer().
+  virtual void step(const Arrays& token, const ParameterSet<float>& parameters, State& state, Workspace& workspace) const;
   // Where the variant merges(): `into` is a state of the tokens that precede those of `later`, and of all of them afterwards.
   virtual void merge(State& into, const State& later) const;
 };

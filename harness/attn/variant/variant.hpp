@@ -25,6 +25,8 @@
 //                                                    (Pass::decode), folds tokens, at positions from state.end() on, into a state
 //     void answer(const Arrays& queries, const ParameterSet<float>&, const State&, Workspace&) const;  with absorb: outputs for queries
 //                                                                                        at the state's last position
+//     void step(const Arrays& token, const ParameterSet<float>&, const State&, Workspace&) const;      optional, with absorb: both of one
+//                                                                                        token, to the same bits, in one pass over the state
 //     void merge(State& into, const State& later) const;                               optional, with absorb: a state of `into`'s tokens
 //                                                                                        and of `later`'s, which follow them
 //   };
@@ -107,10 +109,15 @@ Tensor<T> softmax_attention(const Problem& p, const Values<T>& in, F allowed) {
 
 inline bool every_key(index_t, index_t) { return true; }
 
-// Refuses queries beyond the max_len positions that were learned; 0: as many as the problem has.
+// Refuses tokens beyond the max_len positions that were learned; 0: as many as the problem has.
 inline Status within_learned(const Problem& p, index_t max_len) {
-  if (max_len == 0 || p.q_len <= max_len) return {};
+  if (max_len == 0 || std::max(p.q_len, p.kv_len) <= max_len) return {};
   return refuse("is learned for max_len=" + std::to_string(max_len) + " positions at most");
+}
+
+// For supports_backward: refuses query heads that share a kv head.
+inline Status ungrouped(const Problem& p) {
+  return p.kv_heads == p.heads ? Status() : refuse("has a backward pass with one kv head for each query head");
 }
 
 // Keys that query rows see, summed over the rows of one head: keys_at(i) counts those of the query at position i.
@@ -173,11 +180,12 @@ inline StateSpec last_rows(const Problem& p, index_t rows) {
   return {{{.name = "x", .extents = {p.heads, std::min(rows, p.kv_len), p.head_dim}}}};
 }
 void move_up(const View<const float, 4>& x, const State& state);
+// In `absorb`, of a tensor with a row for each position, [heads, rows, width]: tokens into theirs.
+void keep_rows(const View<const float, 4>& tokens, const State& state, std::string_view name);
 // So many keys and values, or as many as there are, made of those of the tokens.
 inline StateSpec kept_keys(const Problem& p, index_t keys) {
   StateSpec spec = kept_tokens(p, keys);
-  spec.of_tokens = false;
-  for (StateTensor& tensor : spec.tensors) tensor.dtype = DType::f32;
+  spec.of_tokens = spec.updated = false;
   return spec;
 }
 

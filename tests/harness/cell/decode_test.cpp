@@ -1,12 +1,17 @@
+#include "attn/variant/decode.hpp"
+
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <tuple>
 #include <vector>
 
 #include "attn/cell/axes.hpp"
 #include "attn/cell/cell_run.hpp"
 #include "attn/cell/grid.hpp"
+#include "attn/core/rng.hpp"
 #include "catch.hpp"
 
 using namespace attn;
@@ -259,4 +264,155 @@ TEST_CASE("a layer is not decoded") {
   cell.scope = Scope::layer;
   CHECK(CellRun::open(registry(), cell, false).reason() ==
         "a layer is timed whole, not in steps: --pass decode takes --scope mixer");
+}
+
+namespace {
+
+// Sequences of 4 heads and 2 kv heads.
+Cell ragged(const std::string& variant, const std::string& pass, const std::string& lengths,
+            const std::string& layout = "contiguous") {
+  return only({{"variant", {variant}},
+               {"q_len", {"150"}},
+               {"pass", {pass}},
+               {"step", {"2"}},
+               {"batch", {"4"}},
+               {"heads", {"4"}},
+               {"kv_heads", {"2"}},
+               {"head_dim", {"16"}},
+               {"causal", {"1"}},
+               {"lengths", {lengths}},
+               {"kv_layout", {layout}},
+               {"threads", {"2"}}});
+}
+
+std::vector<std::uint32_t> bits(const View<const float, 4>& x, index_t batch, index_t rows) {
+  std::vector<std::uint32_t> all;
+  for (index_t h = 0; h < x.extent(1); ++h)
+    for (index_t i = 0; i < rows; ++i)
+      for (index_t d = 0; d < x.extent(3); ++d) all.push_back(std::bit_cast<std::uint32_t>(x(batch, h, i, d)));
+  return all;
+}
+
+}  // namespace
+
+TEST_CASE("a fused step has the bits of taking a token up and then answering it") {
+  for (const std::string variant : {"linear", "performer:m=33", "performer:m=16,kernel=relu", "performer:m=16,plus=0", "cosformer",
+                                    "rfa:m=7", "rfa:m=20,gate=yes"}) {
+    for (const auto& [heads, kv_heads, d] : {std::tuple{4, 2, 16}, {3, 3, 13}, {40, 2, 8}, {20, 20, 70}}) {
+      const Problem step{.batch = 2,
+                         .heads = heads,
+                         .kv_heads = kv_heads,
+                         .q_len = 1,
+                         .kv_len = 20,
+                         .head_dim = d,
+                         .value_dim = d,
+                         .causal = true,
+                         .pass = Pass::decode};
+      INFO(variant << " " << to_string(step));
+      const auto configured = registry().configure(variant).value();
+      REQUIRE(configured->supports(step));
+      const Problem whole = whole_sequence(step);
+      const Tensors tokens = Tensors::allocate(whole);
+      std::uint64_t stream = 0;
+      for (const View<float, 4>& x : {tokens.q, tokens.k, tokens.v})
+        Rng(3, stream++).normals({x.data_handle(), static_cast<std::size_t>(x.size())});
+      Planned planned(*configured, planned_step(*configured, step), 2);
+      planned.equip(make_parameters(configured->parameters(whole), 5));
+      State fused(configured->state(step), step.batch), apart(configured->state(step), step.batch);
+      std::vector<float> outputs[2];
+      const Arena arena(2);
+      for (index_t t = 0; t < step.kv_len; ++t) {
+        for (State* state : {&fused, &apart}) {
+          const Buffer memory = output_buffer(step);
+          Arrays now = tokens_of(tokens.arrays(), t, 1);
+          now.out = output_view(step, memory);
+          arena.execute([&] {
+            if (state == &fused) return planned.step(now, planned.parameters(), *state);
+            planned.absorb(now, *state);
+            planned.answer(now, *state);
+          });
+          auto& all = outputs[state == &apart];
+          all.insert(all.end(), memory.as<float>(), memory.as<float>() + output_view(step, memory).size());
+        }
+      }
+      CHECK(std::memcmp(outputs[0].data(), outputs[1].data(), outputs[0].size() * sizeof(float)) == 0);
+      for (const StateTensor& tensor : fused.spec().tensors)
+        CHECK(std::memcmp(fused.elements(tensor.name).data(), apart.elements(tensor.name).data(),
+                          fused.elements(tensor.name).size_bytes()) == 0);
+      CHECK(fused.end() == step.kv_len);
+    }
+  }
+}
+
+TEST_CASE(
+    "a sequence of a ragged batch has the bits that it has alone, in prefill and in steps, and nothing else of its arrays is "
+    "read") {
+  for (const std::string variant : {"full", "local:left=20", "dilated", "longformer:window=8", "global"}) {
+    for (const std::string pass : {"forward", "decode"}) {
+      for (const std::string layout : {"contiguous", "paged:16"}) {
+        INFO(variant << " " << pass << " " << layout);
+        const auto run = opened(ragged(variant, pass, "uniform:5..150", layout));
+        REQUIRE(run->lengths().size() == 4);
+        run->run();  // what is no token is NaN
+        for (int again = 0; again < 2; ++again) {
+          for (index_t b = 0; b < 4; ++b) {
+            const CellRun::Sequence own = run->alone(b);
+            CHECK(own.problem.kv_len == run->lengths()[static_cast<std::size_t>(b)]);
+            const auto out = run->output();
+            for (const std::uint32_t x : bits(out, b, own.problem.q_len)) REQUIRE_FALSE(std::isnan(std::bit_cast<float>(x)));
+            if (pass == "decode") continue;
+            Planned planned(run->variant(), own.problem, 2);
+            planned.equip(make_parameters(run->variant().parameters(own.problem), 1));
+            const Buffer memory = output_buffer(own.problem);
+            Arrays arrays = own.arrays;
+            arrays.out = output_view(own.problem, memory);
+            planned.run(run->arena(), arrays);
+            CHECK(bits(out, b, own.problem.q_len) == bits(output_view(own.problem, memory), 0, own.problem.q_len));
+            for (index_t h = 0; h < 4; ++h)
+              for (index_t i = own.problem.q_len; i < out.extent(2); ++i) CHECK(out(b, h, i, 0) == 0);
+          }
+          run->again();
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("keys in pages give the bits of keys in a row, hot and cold") {
+  for (const std::string variant : {"full", "local:left=20", "fixed"}) {
+    for (const std::string pass : {"forward", "decode"}) {
+      for (const std::string lengths : {"equal", "zipf"}) {
+        INFO(variant << " " << pass << " " << lengths);
+        const auto plain = opened(ragged(variant, pass, lengths)), paged = opened(ragged(variant, pass, lengths, "paged:16"));
+        plain->run();
+        paged->run();
+        const index_t rows = plain->problem().q_len;
+        for (index_t b = 0; b < 4; ++b) CHECK(bits(plain->output(), b, rows) == bits(paged->output(), b, rows));
+        REQUIRE(paged->go_cold());
+        forget(*paged);
+        paged->again();
+        paged->again();
+        for (index_t b = 0; b < 4; ++b) CHECK(bits(plain->output(), b, rows) == bits(paged->output(), b, rows));
+      }
+    }
+  }
+}
+
+TEST_CASE("a ragged batch costs what its sequences cost") {
+  const auto run = opened(ragged("full", "decode", "zipf"));
+  Cost sum;
+  for (const index_t length : {150, 75, 50, 37}) sum = sum + run->variant().cost(run->problem().sequence(length));
+  CHECK((run->cost().flops == sum.flops && run->cost().bytes == sum.bytes && run->cost().exps == sum.exps));
+}
+
+TEST_CASE("what reads sequences of one length, or keys in a row, says so") {
+  const auto reason = [](const Cell& cell) { return CellRun::open(registry(), cell, false).reason(); };
+  CHECK(reason(ragged("linear", "decode", "zipf")).find("linear takes sequences of one length (given: ") == 0);
+  CHECK(reason(ragged("linear", "decode", "equal", "paged:16")).find("linear reads no keys from pages (given: ") == 0);
+  CHECK(reason(ragged("full", "forward_backward", "zipf")).find("full has no backward pass of sequences of different lengths") ==
+        0);
+  CHECK(reason(ragged("full", "forward_backward", "equal", "paged:16")).find("full has no backward pass of keys in pages") == 0);
+  CHECK(reason(ragged("full", "decode", "uniform:1..1")) == "--lengths uniform:1..1: a length of 1 has no step of 2 tokens");
+  CHECK(reason(ragged("full", "decode", "uniform:9..151")) ==
+        "--lengths uniform:9..151: a length of 151 is outside of 2..150, the keys that --n gives");
 }

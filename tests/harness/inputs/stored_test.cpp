@@ -9,8 +9,14 @@ using namespace attn;
 
 namespace {
 
+Result<StoredTensors> stored_of(const Input& source, const Problem& p) {
+  auto floats = source.make(p, 1);
+  if (!floats) return floats.refusal();
+  return store(*std::move(floats), p);
+}
+
 StoredTensors make_stored(const std::string& name, const Problem& p) {
-  auto stored = input(name)->make_stored(p, 1);
+  auto stored = stored_of(*input(name), p);
   if (!stored) FAIL(stored.reason());
   return std::move(stored).value();
 }
@@ -74,11 +80,11 @@ TEST_CASE("a number that a type cannot hold refuses the input, with how many the
   const auto source = input("npy:" + path + "," + path + "," + path);
   Problem p = *source->shape();
   CHECK(make_stored(source->name(), stored_as(p, DType::bf16, DType::bf16)).q.dtype() == DType::bf16);
-  const auto refused = source->make_stored(stored_as(p, DType::f32, DType::f16), 1);
+  const auto refused = stored_of(*source, stored_as(p, DType::f32, DType::f16));
   REQUIRE(!refused);
   CHECK(refused.reason().find("2 of the 6 numbers of K are too large for f16, whose largest is 65504") != std::string::npos);
-  CHECK(source->make_stored(stored_as(p, DType::f16, DType::f32), 1).reason().find("numbers of Q") != std::string::npos);
-  CHECK(source->make_stored(stored_as(p, DType::f32, DType::q8), 1)
+  CHECK(stored_of(*source, stored_as(p, DType::f16, DType::f32)).reason().find("numbers of Q") != std::string::npos);
+  CHECK(stored_of(*source, stored_as(p, DType::f32, DType::q8))
             .reason()
             .find("rows of K have 3 numbers; q8 takes multiples of 32") != std::string::npos);
 }
@@ -118,7 +124,7 @@ TEST_CASE("files of q8 blocks are read, and one with a scale that is not finite 
   std::string broken = blocks;
   broken[2 * 34 + 1] = '\x7c';
   broken[2 * 34] = '\0';
-  CHECK(open(broken)->make_stored(p, 1).reason().find("byte 196: block 2 has a scale that is not finite") != std::string::npos);
+  CHECK(stored_of(*open(broken), p).reason().find("byte 196: block 2 has a scale that is not finite") != std::string::npos);
   CHECK(refusal("npy:" + scratch.write("y.npy", npy("|V34", "(2, 2)", blocks.substr(1))) + "," + scratch("y.npy") + "," +
                 scratch("y.npy"))
             .find("shape [2,2] needs 136 bytes of data, the file holds 135") != std::string::npos);

@@ -28,7 +28,7 @@ WeightedSum::WeightedSum(const Problem& p, Kind kind, Sharing sharing, Workspace
     : p_(p),
       kind_(kind),
       sharing_(sharing),
-      rows_(rows_of_block(p.kv_len, kind != Kind::table)),
+      rows_(std::clamp<index_t>(p.q_len, 1, rows_of_block(p.kv_len, kind != Kind::table))),
       scratch_(workspace.per_worker<float>(kind == Kind::table ? 0 : rows_ * p.kv_len)) {
   if (!workspace.training() || kind != Kind::softmax) return;
   backward_rows_ = rows_of_block(2 * p.kv_len, true);

@@ -51,6 +51,7 @@ LinearAttention::LinearAttention(const Problem& p, index_t features, Denominator
   }
   scratch_ = workspace.per_worker<float>(sums_size() + (3 * panel_ + 1) * stride_ + panel_ * panel_ + 6 * panel_);
   states_ = workspace.shared<float>(segments_ > 1 ? heads * segments_ * sums_size() : 0);
+  if (p.pass == Pass::decode) token_ = workspace.per_worker<float>(panel_ * (2 * stride_ + 16));
 }
 
 class LinearAttention::Run {
@@ -343,18 +344,14 @@ StateSpec LinearAttention::state(const Problem& p, index_t features, Kind kind) 
   return spec;
 }
 
-LinearAttention::Sums LinearAttention::sums_of(const State& state, index_t batch, index_t head) {
-  const auto number = [&](const Array* array) { return array != nullptr ? &array->f32_out<2>()(batch, head) : nullptr; };
-  return {state["sums"].f32_out<4>()[batch][head].data_handle(), state["total"].f32_out<3>()[batch].row(head),
-          number(state.find("peak")), number(state.find("decay"))};
-}
-
 void LinearAttention::absorb(const Views& tokens, const State& state, const Workspace& workspace, FeatureMap key,
                              const GateMap* gate) const {
+  if (tokens.k.extent(2) == 1) return take_token(tokens, state, workspace, nullptr, &key, gate);
   Run(*this, tokens, workspace, key, key, gate).absorb_into(state);
 }
 
 void LinearAttention::answer(const Views& queries, const State& state, const Workspace& workspace, FeatureMap query) const {
+  if (queries.q.extent(2) == 1) return take_token(queries, state, workspace, &query, nullptr, nullptr);
   Run(*this, queries, workspace, query, query, nullptr).answer_from(state);
 }
 

@@ -12,7 +12,8 @@
 
 namespace attn::kernels {
 
-// Tokens of one head, the first of them at this key position, to be turned into rows of features. `head` is a kv head for keys.
+// Tokens to be turned into rows of features: of one head, the first of them at this key position; or `across` heads, one of each from
+// `head` on, all at this position. `head` is a kv head for keys.
 struct TokenPanel {
   index_t batch, head, position, count;
   Rows from;
@@ -22,6 +23,10 @@ struct TokenPanel {
   // Queries, when not causal: the sum of the features of all keys.
   const float* total;
   int worker;
+  bool across = false;
+
+  index_t head_of(index_t row) const { return across ? head + row : head; }
+  index_t position_of(index_t row) const { return across ? position : position + row; }
 };
 
 class LinearAttention {
@@ -58,10 +63,15 @@ class LinearAttention {
   // [kv_heads, features] is z; peak [kv_heads] where the maps use it; decay [kv_heads], the product of all gates, where there are gates.
   enum class Kind { plain, peaks, gated };
   static StateSpec state(const Problem& p, index_t features, Kind kind = Kind::plain);
-  // Folds in the tokens that follow those of the state, which the caller then advances.
-  void absorb(const Views& tokens, const State& state, const Workspace& workspace, FeatureMap key, const GateMap* gate = nullptr) const;
+  // Folds in the tokens that follow those of the state, which the caller then advances. A single token may come across heads, here and
+  // below.
+  void absorb(const Views& tokens, const State& state, const Workspace& workspace, FeatureMap key,
+              const GateMap* gate = nullptr) const;
   // Outputs for queries at the last position.
   void answer(const Views& queries, const State& state, const Workspace& workspace, FeatureMap query) const;
+  // Both of one token, to the same bits, with one pass over the state.
+  void step(const Views& token, const State& state, const Workspace& workspace, FeatureMap query, FeatureMap key,
+            const GateMap* gate = nullptr) const;
   // `into` holds the tokens before those of `later`, and both together afterwards.
   static void merge(State& into, const State& later);
 
@@ -76,6 +86,11 @@ class LinearAttention {
   static Sums sums_of(const State& state, index_t batch, index_t head);
   struct Scratch;
   class Run;
+  struct StateViews;
+  class Token;
+  // A token is taken up where there is a map of keys, and answered where there is one of queries.
+  void take_token(const Views& x, const State& state, const Workspace& workspace, const FeatureMap* query, const FeatureMap* key,
+                  const GateMap* gate) const;
 
   index_t sums_size() const { return stride_ * (p_.value_dim + 1) + 16; }
 
@@ -88,6 +103,7 @@ class LinearAttention {
   bool peaks_;
   Booking<float> scratch_;  // of a worker: its state and panels
   Booking<float> states_;   // of the segments
+  Booking<float> token_;    // of a worker, when decoding: a token's features in some heads
 };
 
 template <auto guard>
