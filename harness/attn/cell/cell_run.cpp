@@ -1,6 +1,7 @@
 #include "attn/cell/cell_run.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
 
 #include "attn/cell/lengths.hpp"

@@ -92,8 +92,6 @@ class Array {
   View<const float, R> f32() const {
     return as<const float, R>();
   }
-  // Where the elements are, of whatever type.
-  const std::byte* data() const { return static_cast<const std::byte*>(data_); }
   // The first element, whatever the rank.
   const float* f32_data() const {
     ATTN_ASSERT(dtype_ == DType::f32);
