@@ -29,6 +29,7 @@ struct DynamicConv {
             .exactness = Exactness::different,
             .reads = Reads::x,
             .cross = false,
+            .grouped_heads = true,
             .row_wise = false,
             .time_exponent = 1};
   }

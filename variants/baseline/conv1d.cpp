@@ -35,6 +35,7 @@ struct Conv1d {
             .exactness = Exactness::different,
             .reads = Reads::x,
             .cross = false,
+            .grouped_heads = true,
             .row_wise = false,
             .time_exponent = 1};
   }

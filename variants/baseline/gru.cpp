@@ -26,6 +26,7 @@ struct Gru {
             .exactness = Exactness::different,
             .reads = Reads::x,
             .cross = false,
+            .grouped_heads = true,
             .row_wise = false,
             .time_exponent = 1};
   }

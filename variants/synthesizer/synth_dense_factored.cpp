@@ -150,6 +150,9 @@ struct SynthDenseFactored {
       a = o.a > 0 ? o.a : static_cast<index_t>(std::sqrt(static_cast<double>(l)));
       c = (l + a - 1) / a;
     }
+    // Of a step the tokens so far are fewer than those that L was set by.
+    explicit Factors(const ParameterSet<float>& parameters)
+        : a(parameters["Wa"].extent(2)), c(parameters["Wc"].extent(2)) {}
   };
 
   // What some rows need: the hidden layer and both factors, one after the other.
@@ -166,17 +169,19 @@ struct SynthDenseFactored {
     const auto w = parameters.view<3>("W")[block.head], wa = parameters.view<3>("Wa")[block.head],
                wc = parameters.view<3>("Wc")[block.head];
     const auto x = a.x()[block.batch][block.head];
-    const index_t rows = block.rows, whole = block.keys / f_.c, rest = block.keys % f_.c;
-    const Layers to(workspace.of(block.worker, scratch_).data(), rows, d_, f_);
+    const Factors f(parameters);
+    const index_t rows = block.rows, whole = block.keys / f.c, rest = block.keys % f.c;
+    ATTN_ASSERT(rows * (d_ + f.a + f.c) <= scratch_.count);
+    const Layers to(workspace.of(block.worker, scratch_).data(), rows, d_, f);
     kernels::gemm(rows, d_, d_, {x.row(block.first), x.stride(0)}, {w.row(0), d_}, to.hidden);
     kernels::relu_plus(rows, d_, to.hidden, 0, to.hidden);
-    kernels::gemm(rows, f_.a, d_, {to.hidden.data, d_}, {wa.row(0), f_.a}, to.a);
-    kernels::gemm(rows, f_.c, d_, {to.hidden.data, d_}, {wc.row(0), f_.c}, to.c);
+    kernels::gemm(rows, f.a, d_, {to.hidden.data, d_}, {wa.row(0), f.a}, to.a);
+    kernels::gemm(rows, f.c, d_, {to.hidden.data, d_}, {wc.row(0), f.c}, to.c);
     for (index_t i = 0; i < rows; ++i) {
       float* row = block.to.data + i * block.to.stride;
-      const float *factors = to.a.data + i * f_.a, *numbers = to.c.data + i * f_.c;
-      kernels::scale_rows(whole, f_.c, {numbers, 0}, factors, {row, f_.c});
-      if (rest > 0) kernels::scale_rows(1, rest, {numbers, 0}, factors + whole, {row + whole * f_.c, f_.c});
+      const float *factors = to.a.data + i * f.a, *numbers = to.c.data + i * f.c;
+      kernels::scale_rows(whole, f.c, {numbers, 0}, factors, {row, f.c});
+      if (rest > 0) kernels::scale_rows(1, rest, {numbers, 0}, factors + whole, {row + whole * f.c, f.c});
     }
     return block.to;
   }

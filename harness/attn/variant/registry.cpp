@@ -134,8 +134,7 @@ Status Variant::supports(const Problem& p) const {
     return no("has no causal form" + (i.acausal.empty() ? "" : ": " + i.acausal));
   if (!p.causal && i.causality == Causality::always) return no("is defined for causal problems only");
   if (Status decodes = p.pass == Pass::decode ? supports_decode(p) : Status(); !decodes) return no(decodes.reason());
-  // What reads neither K nor V has no use for kv heads.
-  if (p.kv_heads != p.heads && !i.grouped_heads && i.reads != Reads::x) return no("has one kv head for each query head");
+  if (p.kv_heads != p.heads && !i.grouped_heads) return no("has one kv head for each query head");
   if (!p.self_attention() && !i.cross && p.pass != Pass::decode) return no("needs q_len equal to kv_len");
   if (i.reads == Reads::x && p.head_dim != p.value_dim) return no("maps x to x and needs value_dim equal to head_dim");
   if (Status own = supports_options(p); !own) return no(own.reason());
