@@ -112,9 +112,9 @@ struct Longformer {
   // Windows first; the few global rows are then done again, with all keys.
   void run(const Arrays& a, const ParameterSet<float>&, Workspace& workspace) const {
     const auto of_heads = [&](index_t first, index_t count) {
-      kernels::EngineArrays own(a.q.part(1, first, count).f32(), a.k.part(1, first, count).f32(), a.v.part(1, first, count).f32(),
-                                a.out.part(1, first, count).f32_out());
-      own.lengths = a.lengths, own.layout = a.layout;
+      kernels::EngineArrays own = a;
+      own.q = a.q.part(1, first, count), own.k = a.k.part(1, first, count), own.v = a.v.part(1, first, count);
+      own.out = a.out.part(1, first, count).f32_out();
       return own;
     };
     if (dense_heads_ > 0) window_.run(of_heads(0, dense_heads_), workspace, window_keys());
