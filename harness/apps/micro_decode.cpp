@@ -74,9 +74,9 @@ void run_decode(benchmark::State& state, const DecodeCase& c) {
   WorkspacePlan plan(c.threads);
   const RowsEngine engine(p, {.keys = std::min(c.window, p.kv_len)}, plan);
   const Workspace workspace(plan);
-  const RowsArrays arrays{.q = {q.data(), {p.batch, p.heads, p.q_len, p.head_dim}},
-                          .k = {k.data(), {p.batch, p.kv_heads, p.kv_len, p.head_dim}},
-                          .v = {v.data(), {p.batch, p.kv_heads, p.kv_len, p.value_dim}},
+  const RowsArrays arrays{.q = View<const float, 4>{q.data(), {p.batch, p.heads, p.q_len, p.head_dim}},
+                          .k = View<const float, 4>{k.data(), {p.batch, p.kv_heads, p.kv_len, p.head_dim}},
+                          .v = View<const float, 4>{v.data(), {p.batch, p.kv_heads, p.kv_len, p.value_dim}},
                           .out = {out.data(), {p.batch, p.heads, p.q_len, p.value_dim}}};
   const auto step = [&] {
     if (c.window >= p.kv_len)

@@ -12,7 +12,6 @@ namespace attn {
 //   useful flops 2 pairs (D + Dv), pairs ~ N (2 window + 1) + 2 g N; no workspace that grows with N
 struct Longformer {
   using Engine = kernels::Attention;
-  static constexpr std::array dtypes = {DType::f32};
   struct Options {
     index_t window = 128, dilation = 2, dilated_heads = 0, tokens = 16;
     std::vector<index_t> positions;
@@ -122,9 +121,10 @@ struct Longformer {
   void run(const Arrays& a, const ParameterSet<float>&, Workspace& workspace) const {
     const auto of_heads = [&](index_t first, index_t count) {
       const index_t group = p_.heads / p_.kv_heads;
-      const auto of_kv_heads = [&](const Array& x) { return x.part(1, first / group, count / group).f32(); };
-      kernels::EngineArrays own(a.q.part(1, first, count).f32(), of_kv_heads(a.k), of_kv_heads(a.v), a.out.part(1, first, count).f32_out());
-      own.lengths = a.lengths, own.layout = a.layout;
+      kernels::EngineArrays own = a;
+      own.q = a.q.part(1, first, count);
+      own.k = a.k.part(1, first / group, count / group), own.v = a.v.part(1, first / group, count / group);
+      own.out = a.out.part(1, first, count).f32_out();
       return own;
     };
     if (dense_heads_ > 0) window_.run(of_heads(0, dense_heads_), workspace, window_keys());

@@ -48,7 +48,7 @@ Result<DType> parse_dtype(std::string_view name);
 index_t bytes_of(DType dtype, index_t count);
 index_t block_of(DType dtype);
 
-// A row of `count` elements, a number of whole blocks, in another type. Serial and portable: runs go through kernels::widen.
+// A row of `count` elements, a number of whole blocks, in another type. Serial and portable: a run goes through kernels::widen (machine/widen.hpp).
 void round_row(const float* from, index_t count, DType dtype, void* to);
 void widen_row(DType dtype, const void* from, index_t count, float* to);
 

@@ -4,7 +4,7 @@
 
 #include "attn/core/round.hpp"
 #include "attn/exec/arena.hpp"
-#include "attn/kernels/dense/widen.hpp"
+#include "attn/kernels/machine/widen.hpp"
 
 namespace attn {
 
@@ -17,10 +17,10 @@ std::array<const Array*, 3> inputs_of(const Arrays& a) { return {&a.q, &a.k, &a.
 // Rows of one head.
 void widen_rows(const Array& from, index_t head, index_t first, index_t count, const Array& to) {
   const index_t b = head / from.extent(1), h = head % from.extent(1), width = from.extent(3);
-  float* out = to.f32_out()[b][h].row(first);
-  const index_t at = b * from.stride(0) + h * from.stride(1);
-  for (index_t i = first; i < first + count; ++i, out += width)
-    kernels::widen(from.dtype(), from.data() + bytes_of(from.dtype(), at + i * from.stride(2)), width, out);
+  const kernels::StoredRows stored = kernels::rows_of_head(from, b, h);
+  std::array<const std::byte*, rows_per_task> rows;
+  for (index_t i = 0; i < count; ++i) rows[static_cast<std::size_t>(i)] = stored.row(first + i);
+  kernels::widen(from.dtype(), rows.data(), count, width, to.f32_out()[b][h].row(first), width);
 }
 
 }  // namespace

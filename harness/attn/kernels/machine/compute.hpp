@@ -18,7 +18,7 @@ Result<Compute> parse_compute(std::string_view name);
 // This machine has vdpbf16ps, this build the kernels for it, and the chosen instruction set is AVX-512.
 bool has_bf16_dot();
 
-// Few queries meet a long cache, or steps of a decode: work of the rows engine, which multiplies floats.
+// Few queries meet a long cache, as in the steps of a decode: work of the rows engine, which multiplies floats.
 bool meets_few_rows(const Problem&);
 
 // What a plan of the problem computes with: bf16_dot where Q, K and V are bf16, the pass is forward, queries are many, and this

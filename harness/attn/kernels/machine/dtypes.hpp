@@ -7,7 +7,8 @@
 
 namespace attn::kernels {
 
-inline constexpr std::array engine_dtypes = {DType::f32};     // of Q
-inline constexpr std::array engine_kv_dtypes = {DType::f32};  // of K and V
+inline constexpr std::array engine_dtypes = {DType::f32, DType::bf16, DType::f16};  // of Q
+inline constexpr std::array engine_kv_dtypes = {DType::f32, DType::bf16, DType::f16,
+                                                DType::q8};  // of K and V; of q8, rows are whole blocks
 
 }  // namespace attn::kernels

@@ -11,9 +11,9 @@
 
 #include "attn/kernels/dense/transpose-inl.hpp"
 #include "attn/kernels/machine/lanes-inl.hpp"
+#include "attn/kernels/machine/storage-inl.hpp"
 #include "attn/kernels/rows/fetch-inl.hpp"
 #include "attn/kernels/rows/few_rows.hpp"
-#include "attn/kernels/rows/storage-inl.hpp"
 
 HWY_BEFORE_NAMESPACE();
 namespace attn::kernels::HWY_NAMESPACE::few_rows {
@@ -324,7 +324,7 @@ struct Block {
 
   // While keys are read their values are fetched, and while these are read the keys of the next block.
   void attend() const {
-    const index_t k_bytes = shape.head_dim * S::element_bytes, v_bytes = shape.value_dim * S::element_bytes;
+    const index_t k_bytes = S::bytes(shape.head_dim), v_bytes = S::bytes(shape.value_dim);
     Fetch values_soon(now.v.data(), now.count, next.v.data(), next.count, v_bytes);
     Fetch keys_soon(next.k.data(), next.count, later.k.data(), later.count, k_bytes);
     index_t steps = 0, visits = 0;  // of score tiles along head_dim; of keys by passes over the values
@@ -383,11 +383,12 @@ void attend(const GroupShape& shape, const float* queries, const KeyBlocks& keys
 
 // ---- The ends
 
-inline void load(const GroupShape& shape, const float* const* rows, double scale, float* queries) {
+inline void load(const GroupShape& shape, const std::byte* const* rows, double scale, float* queries) {
   const index_t stride = padded_columns(shape.head_dim);
   std::fill_n(queries, padded_rows(shape.rows) * stride, 0.0f);
   for (index_t r = 0; r < shape.rows; ++r) {
-    for (index_t c = 0; c < shape.head_dim; ++c) queries[r * stride + c] = rows[r][c] * static_cast<float>(scale);
+    const float* const row = stored::F32::row(rows[r]);
+    for (index_t c = 0; c < shape.head_dim; ++c) queries[r * stride + c] = row[c] * static_cast<float>(scale);
   }
 }
 
@@ -437,7 +438,17 @@ inline void store(const GroupShape& shape, const float* state, float* const* out
   }
 }
 
-inline constexpr FewRowsOps ops{load, attend<F32>, merge, store};
+inline FewRowsOps::Attend attend_of(DType of_keys) {
+  switch (of_keys) {
+    case DType::f32: return attend<stored::F32>;
+    case DType::bf16: return attend<stored::Bf16>;
+    case DType::f16: return attend<stored::F16>;
+    case DType::q8: return attend<stored::Q8>;
+  }
+  return nullptr;
+}
+
+inline constexpr FewRowsOps ops{load, attend_of, merge, store};
 
 inline const FewRowsOps* get_ops() { return &ops; }
 

@@ -28,13 +28,13 @@ const FewRowsOps& few_rows_ops() { return *HWY_DYNAMIC_DISPATCH(FewRows)(); }
 
 namespace {
 
-// Of keys, then of values: what is fetched while the other is read stays in the first cache, which 16 KB each would overflow
+// Of keys, then of values, as floats: a row's reference moves by blocks, so that these must not depend on how keys are stored. What is fetched while the other is read stays in the first cache, which 16 KB each would overflow
 // (3 to 5 points of the bandwidth on Zen 5).
 constexpr index_t phase_bytes = 8192;
 
 class FewRowsKernel final : public GroupKernel {
  public:
-  explicit FewRowsKernel(const GroupShape& shape) : shape_(shape), ops_(few_rows_ops()) {
+  explicit FewRowsKernel(const GroupShape& shape) : shape_(shape), ops_(few_rows_ops()), attend_(ops_.attend(shape.kv_dtype)) {
     const index_t row_bytes = std::max(shape.head_dim, shape.value_dim) * static_cast<index_t>(sizeof(float));
     block_keys_ =
         std::clamp<index_t>(phase_bytes / row_bytes / KeyBlock::padding * KeyBlock::padding, KeyBlock::padding, few_rows_block);
@@ -43,7 +43,7 @@ class FewRowsKernel final : public GroupKernel {
     scratch_floats_ = padded_rows(shape.rows) * few_rows_block;
   }
 
-  void load(const float* const* rows, index_t count, double scale, float* queries) const override {
+  void load(const std::byte* const* rows, index_t count, double scale, float* queries) const override {
     ATTN_ASSERT(count == shape_.rows);
     ops_.load(shape_, rows, scale, queries);
   }
@@ -66,7 +66,7 @@ class FewRowsKernel final : public GroupKernel {
         seen[static_cast<std::size_t>(r)] = bits;
       }
     }
-    ops_.attend(shape_, queries, keys, now.cut ? seen.data() : nullptr, state, scratch);
+    attend_(shape_, queries, keys, now.cut ? seen.data() : nullptr, state, scratch);
   }
 
   void merge(float* into, const float* from) const override { ops_.merge(shape_, into, from); }
@@ -78,6 +78,7 @@ class FewRowsKernel final : public GroupKernel {
  private:
   GroupShape shape_;
   const FewRowsOps& ops_;
+  FewRowsOps::Attend attend_;
 };
 
 }  // namespace

@@ -13,10 +13,11 @@ namespace attn::kernels {
 
 struct FewRowsOps {
   // queries[row][columns], scaled, zeros past head_dim and in rows past the last.
-  void (*load)(const GroupShape&, const float* const* rows, double scale, float* queries);
+  void (*load)(const GroupShape&, const std::byte* const* rows, double scale, float* queries);
   // seen[r]: bit j is key j of the block; null where every row sees every key.
-  void (*attend)(const GroupShape&, const float* queries, const KeyBlocks& keys, const std::uint64_t* seen, float* state,
-                 float* weights);
+  using Attend = void (*)(const GroupShape&, const float* queries, const KeyBlocks& keys, const std::uint64_t* seen, float* state,
+                          float* weights);
+  Attend (*attend)(DType of_keys);
   void (*merge)(const GroupShape&, float* into, const float* from);
   void (*store)(const GroupShape&, const float* state, float* const* out, float* const* lse);
 };

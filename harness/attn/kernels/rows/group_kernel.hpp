@@ -14,6 +14,7 @@ namespace attn::kernels {
 
 struct GroupShape {
   index_t rows, head_dim, value_dim;  // rows: at most
+  DType kv_dtype = DType::f32;        // of the keys and values
 };
 
 class GroupKernel {
@@ -25,8 +26,8 @@ class GroupKernel {
   index_t state_floats() const { return state_floats_; }
   index_t scratch_floats() const { return scratch_floats_; }
 
-  // `count` <= rows query rows, to meet keys with weights exp(scale q.k).
-  virtual void load(const float* const* rows, index_t count, double scale, float* queries) const = 0;
+  // `count` <= rows query rows of head_dim floats, to meet keys with weights exp(scale q.k).
+  virtual void load(const std::byte* const* rows, index_t count, double scale, float* queries) const = 0;
   // No key yet.
   virtual void clear(index_t count, float* state) const = 0;
   // The keys of `now`; some of those that follow are fetched meanwhile.

@@ -2,6 +2,7 @@
 #include <array>
 
 #include "attn/core/assert.hpp"
+#include "attn/kernels/machine/widen.hpp"
 #include "attn/kernels/rows/group_kernel.hpp"
 #include "attn/kernels/softmax/tile.hpp"
 
@@ -13,21 +14,21 @@ constexpr index_t round_up(index_t n, index_t step) { return (n + step - 1) / st
 
 alignas(64) constexpr float padding_row[max_head_dim] = {};
 
-const float* row_of(const std::byte* bytes) { return reinterpret_cast<const float*>(bytes); }
-
 class LaneRows final : public GroupKernel {
  public:
   explicit LaneRows(const GroupShape& shape)
       : shape_{shape.head_dim, shape.value_dim},
         ops_(tile_ops(static_cast<int>((shape.rows + tile_ops(1).lanes - 1) / tile_ops(1).lanes))),
+        dtype_(shape.kv_dtype),
         lanes_(round_up(ops_.lanes, 16)) {
     block_keys_ = KeyBlock::capacity;
     query_floats_ = round_up(ops_.lanes * shape.head_dim, 16) + lanes_;
     state_floats_ = sums + 2 * lanes_ + round_up(ops_.lanes * shape.value_dim, 16);
     scratch_floats_ = lanes_ + block_keys_ * lanes_;
+    if (dtype_ != DType::f32) scratch_floats_ += block_keys_ * (shape.head_dim + shape.value_dim);
   }
 
-  void load(const float* const* rows, index_t count, double scale, float* queries) const override {
+  void load(const std::byte* const* rows, index_t count, double scale, float* queries) const override {
     Tile tile{};
     tile.qt = queries;
     tile.minus_ref = queries + round_up(ops_.lanes * shape_.head_dim, 16);  // not used: a state has its own
@@ -44,15 +45,20 @@ class LaneRows final : public GroupKernel {
     Tile tile = tile_of(state);
     tile.qt = const_cast<float*>(queries);  // only `load` writes there
     tile.batch_sum = scratch;
-    std::array<const float*, KeyBlock::capacity> k, v, next_k, next_v;
+    std::array<const std::byte*, KeyBlock::capacity> k, v;
     std::array<std::uint64_t, KeyBlock::capacity> lanes;
     const index_t count = round_up(now.count, key_step);
     std::uint64_t cut = 0;
     for (index_t j = 0; j < count; ++j) {
       const auto at = static_cast<std::size_t>(j);
       const bool real = j < now.count;
-      k[at] = real ? row_of(now.k[at]) : padding_row;
-      v[at] = real ? row_of(now.v[at]) : padding_row;
+      k[at] = real ? now.k[at] : as_bytes(padding_row);
+      v[at] = real ? now.v[at] : as_bytes(padding_row);
+    }
+    if (dtype_ != DType::f32) {
+      float* const floats = scratch + lanes_ + block_keys_ * lanes_;
+      widen_rows(k, now.count, shape_.head_dim, floats);
+      widen_rows(v, now.count, shape_.value_dim, floats + block_keys_ * shape_.head_dim);
     }
     if (now.cut) {
       for (index_t j = 0; j < now.count; ++j) lanes[static_cast<std::size_t>(j)] = sight(rows, now, j, cut);
@@ -64,14 +70,13 @@ class LaneRows final : public GroupKernel {
       cut |= std::uint64_t{1} << (count / key_step - 1);
     }
     const index_t soon = std::min(count, next.count / key_step * key_step);
-    for (std::size_t j = 0; j < static_cast<std::size_t>(soon); ++j) next_k[j] = row_of(next.k[j]), next_v[j] = row_of(next.v[j]);
     const KeyBatch batch{.k = k.data(),
                          .v = v.data(),
                          .lanes = lanes.data(),
                          .cut = cut,
                          .guard = now.cut,  // at the ends of a list only, so it may be slow
                          .count = count,
-                         .fetch = {next_k.data(), next_v.data()},
+                         .fetch = {next.k.data(), next.v.data()},
                          .fetch_count = soon};
     ops_.attend(tile, shape_, batch, scratch + lanes_);
     head(state) = {.unset = tile.unset, .far = tile.far, .fresh = tile.fresh, .wide = tile.wide};
@@ -119,8 +124,14 @@ class LaneRows final : public GroupKernel {
     return seen;
   }
 
+  void widen_rows(std::array<const std::byte*, KeyBlock::capacity>& rows, index_t count, index_t width, float* to) const {
+    widen(dtype_, rows.data(), count, width, to, width);
+    for (index_t j = 0; j < count; ++j) rows[static_cast<std::size_t>(j)] = as_bytes(to + j * width);
+  }
+
   TileShape shape_;
   const TileOps& ops_;
+  DType dtype_;
   index_t lanes_;  // rounded up
 };
 

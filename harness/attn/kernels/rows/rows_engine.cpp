@@ -9,6 +9,7 @@
 #include "attn/core/assert.hpp"
 #include "attn/kernels/machine/flush_denormals.hpp"
 #include "attn/kernels/machine/isa.hpp"
+#include "attn/kernels/machine/widen.hpp"
 #include "attn/kernels/rows/group_kernel.hpp"
 
 namespace attn::kernels {
@@ -26,9 +27,6 @@ constexpr index_t tasks_per_thread = 8;
 
 constexpr index_t round_up(index_t n, index_t step) { return (n + step - 1) / step * step; }
 constexpr index_t ceil_div(index_t n, index_t d) { return (n + d - 1) / d; }
-
-const std::byte* bytes_at(const float* at) { return reinterpret_cast<const std::byte*>(at); }
-constexpr index_t float_bytes = sizeof(float);
 
 template <class T>
 std::span<T> objects(std::span<std::byte> memory) {
@@ -67,11 +65,11 @@ RowsEngine::RowsEngine(const Problem& problem, const RowsOptions& options, Works
   if (rows <= few_rows_limit) {
     row_blocks_ = 1;
     block_rows_ = rows;
-    kernel_ = few_rows({rows, problem.head_dim, problem.value_dim});
+    kernel_ = few_rows({rows, problem.head_dim, problem.value_dim, problem.kv_dtype});
   } else {
     block_rows_ = std::min(rows, round_up(ceil_div(rows, ceil_div(rows, most_lane_rows())), vector_lanes()));
     row_blocks_ = ceil_div(rows, block_rows_);
-    kernel_ = lane_rows({block_rows_, problem.head_dim, problem.value_dim});
+    kernel_ = lane_rows({block_rows_, problem.head_dim, problem.value_dim, problem.kv_dtype});
   }
   items_ = problem.batch * lists_ * row_blocks_;
   most_parts_ = ceil_div(std::min(options.keys, problem.kv_len), part_keys);
@@ -86,6 +84,7 @@ RowsEngine::RowsEngine(const Problem& problem, const RowsOptions& options, Works
   if (splits_) parts_ = plan.shared<float>(items_ * most_parts_ * kernel_->state_floats());
   worker_memory_ = plan.per_worker<std::byte>(bytes(3, sizeof(KeyBlock)));
   scratch_ = plan.per_worker<float>(kernel_->query_floats() + 2 * kernel_->state_floats() + kernel_->scratch_floats());
+  if (problem.dtype != DType::f32) widened_ = plan.per_worker<float>(block_rows_ * problem.head_dim);
 }
 
 class RowsEngine::Run {
@@ -180,15 +179,10 @@ class RowsEngine::Run {
 
   KeyRows rows_of(const Item& item) const {
     const index_t kv_head = e_.problem_.kv_head(item.head);
-    const auto k = arrays_.k[item.batch][kv_head];
-    const auto v = arrays_.v[item.batch][kv_head];
-    KeyRows rows{.k = bytes_at(k.data_handle()),
-                 .v = bytes_at(v.data_handle()),
-                 .k_stride = k.stride(0) * float_bytes,
-                 .v_stride = v.stride(0) * float_bytes,
-                 .layout = arrays_.layout};
-    rows.layout.k_page_stride *= float_bytes;
-    rows.layout.v_page_stride *= float_bytes;
+    const StoredRows k = rows_of_head(arrays_.k, item.batch, kv_head), v = rows_of_head(arrays_.v, item.batch, kv_head);
+    KeyRows rows{.k = k.data, .v = v.data, .k_stride = k.stride, .v_stride = v.stride, .layout = arrays_.layout};
+    rows.layout.k_page_stride = bytes_of(e_.problem_.kv_dtype, rows.layout.k_page_stride);
+    rows.layout.v_page_stride = bytes_of(e_.problem_.kv_dtype, rows.layout.v_page_stride);
     if (rows.layout.pages != nullptr) rows.layout.pages += item.batch * rows.layout.pages_stride;
     return rows;
   }
@@ -204,7 +198,7 @@ class RowsEngine::Run {
     float* own_state = queries + kernel_.query_floats();
     float* own_part = own_state + kernel_.state_floats();
     float* scratch = own_part + kernel_.state_floats();
-    load(item, queries);
+    load(item, queries, worker);
 
     std::byte* memory = workspace_.of(worker, e_.worker_memory_).data();
     KeyBlock* now = new (memory) KeyBlock;
@@ -253,10 +247,18 @@ class RowsEngine::Run {
     }
   }
 
-  void load(const Item& item, float* queries) const {
-    std::array<const float*, 64> rows;
-    each_row(item, [&](std::size_t i, index_t head, index_t query) { rows[i] = &arrays_.q(item.batch, head, query, 0); });
-    kernel_.load(rows.data(), item.rows.count, e_.scale_, queries);
+  void load(const Item& item, float* queries, int worker) const {
+    std::array<const std::byte*, 64> rows;
+    each_row(item,
+             [&](std::size_t i, index_t head, index_t query) { rows[i] = rows_of_head(arrays_.q, item.batch, head).row(query); });
+    const index_t count = item.rows.count, width = e_.problem_.head_dim;
+    if (e_.problem_.dtype != DType::f32) {
+      float* const floats = workspace_.of(worker, e_.widened_).data();
+      widen(e_.problem_.dtype, rows.data(), count, width, floats, width);
+      for (index_t i = 0; i < count; ++i)
+        rows[static_cast<std::size_t>(i)] = reinterpret_cast<const std::byte*>(floats + i * width);
+    }
+    kernel_.load(rows.data(), count, e_.scale_, queries);
   }
 
   // `spare`: memory as large as a state.
@@ -300,6 +302,7 @@ class RowsEngine::Run {
 
 void RowsEngine::run(const RowsArrays& arrays, std::span<const index_t> lengths, const Workspace& workspace,
                      const Schedule* schedule) const {
+  ATTN_ASSERT(arrays.q.dtype() == problem_.dtype && arrays.k.dtype() == problem_.kv_dtype && arrays.v.dtype() == problem_.kv_dtype);
   ATTN_ASSERT(arrays.q.stride(3) == 1 && arrays.k.stride(3) == 1 && arrays.v.stride(3) == 1 && arrays.out.stride(3) == 1);
   ATTN_ASSERT(lengths.empty() || static_cast<index_t>(lengths.size()) == problem_.batch);
   ATTN_ASSERT(!arrays.resume || arrays.lse.data_handle() != nullptr);

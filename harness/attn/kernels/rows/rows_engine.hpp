@@ -5,7 +5,8 @@
 //   engine.run({.q = q, .k = k, .v = v, .out = out}, lengths, workspace);
 //   engine.run(arrays, lengths, workspace, [&](const QueryBlock&, KeyList& keys) { keys.all().band(left, 0); });
 //
-// Sequence b has lengths[b] keys, and its queries stand at the last positions: row r at lengths[b] - q_len + r. Nothing else of
+// Q may be f32, bf16 or f16, K and V besides q8: they are widened in registers, and the result is that of the widened arrays to the
+// bit. Sequence b has lengths[b] keys, and its queries stand at the last positions: row r at lengths[b] - q_len + r. Nothing else of
 // the cache is read. Keys are cut after every 512 of a sequence's list, the parts are summed apart and added in their order, so
 // the result of a sequence is the same to the bit with any number of threads, in any batch, and wherever its keys lie. It depends
 // on its own rows, keys and length, on head_dim, value_dim, q_len and the heads of a group, and on the instruction set.
@@ -26,9 +27,9 @@
 namespace attn::kernels {
 
 struct RowsArrays {
-  View<const float, 4> q;   // [B,H,N,D]
-  View<const float, 4> k;   // [B,Hk,M,D]   last stride 1, so below
-  View<const float, 4> v;   // [B,Hk,M,Dv]
+  Array q;                  // [B,H,N,D]    of the problem's number types
+  Array k;                  // [B,Hk,M,D]   last stride 1, so below
+  Array v;                  // [B,Hk,M,Dv]
   View<float, 4> out;       // [B,H,N,Dv]   zeros for a query that sees no key
   View<float, 3> lse = {};  // [B,H,N]      optional: ln sum exp(logit), -inf for a query that sees no key
   KeyLayout layout = {};
@@ -45,7 +46,7 @@ struct RowsOptions {
 
 class RowsEngine {
  public:
-  // kv_len: keys of the longest sequence. head_dim and value_dim from 1 to 256.
+  // kv_len: keys of the longest sequence. head_dim and value_dim from 1 to 256; of q8, rows are whole blocks.
   RowsEngine(const Problem&, const RowsOptions&, WorkspacePlan&);
 
   // Every query sees all keys of its sequence, in a causal problem those up to its own position. `lengths`: one for each batch
@@ -80,6 +81,7 @@ class RowsEngine {
   Booking<std::byte> item_memory_, task_memory_, spans_, worker_memory_;
   Booking<float> parts_;    // states: of all parts of all items, where items are split
   Booking<float> scratch_;  // a worker's
+  Booking<float> widened_;  // its queries
 };
 
 }  // namespace attn::kernels

@@ -8,18 +8,6 @@ namespace attn::kernels {
 
 namespace {
 
-// Rows of a kv head up to which the rows engine is taken. On a Zen 4, M=32768, D=128, one thread: 32 rows of one kv head take 5.0 ms here and
-// 90 in the softmax engine, whose lanes are the queries of one head; 64 rows take 10.0 ms, both 0.91 of the FMA peak. More was not tried.
-constexpr index_t few_rows = 64;
-
-// Self-attention is left to the softmax engine however short it is, so that a short sequence of a ragged batch is computed as it is
-// alone. (One of as many keys as queries, in a batch of few queries and more keys that are no steps, is not.)
-bool has_few_rows(const Problem& p, const EngineOptions& options) {
-  if (p.pass == Pass::forward_backward || options.queries.kind == QueryBlocks::Kind::listed) return false;
-  if (p.self_attention() && p.pass != Pass::decode) return false;
-  return p.q_len * (p.heads / p.kv_heads) <= few_rows;
-}
-
 RowsOptions rows_options(const Problem& p, const EngineOptions& options) {
   const QueryBlocks& queries = options.queries;
   const bool apart = queries.kind == QueryBlocks::Kind::classes || queries.align > 0;
@@ -34,7 +22,7 @@ RowsOptions rows_options(const Problem& p, const EngineOptions& options) {
 }  // namespace
 
 Attention::Attention(const Problem& problem, const EngineOptions& options, WorkspacePlan& plan) {
-  if (has_few_rows(problem, options))
+  if (meets_few_rows(problem) && options.queries.kind != QueryBlocks::Kind::listed)
     rows_.emplace(problem, rows_options(problem, options), plan);
   else
     blocks_.emplace(problem, options, plan);

@@ -21,6 +21,12 @@ KeyStream stream_of(const KeyList& list, const QueryBlock& block, index_t querie
   return {list, lowest, highest, causal, panel_limit};
 }
 
+// Whether a row lies within `floats` floats from `from` on.
+bool lies_in(const std::byte* row, index_t bytes, const std::byte* from, index_t floats) {
+  const auto distance = reinterpret_cast<std::uintptr_t>(row) - reinterpret_cast<std::uintptr_t>(from);
+  return distance + static_cast<std::uintptr_t>(bytes) <= static_cast<std::uintptr_t>(floats) * sizeof(float);
+}
+
 }  // namespace
 
 SoftmaxEngine::BlockPass::BlockPass(const SoftmaxEngine& engine, const BlockWork& work, Tiles& tiles, bool guard_all)
@@ -28,8 +34,8 @@ SoftmaxEngine::BlockPass::BlockPass(const SoftmaxEngine& engine, const BlockWork
       work_(work),
       tiles_(tiles),
       guard_all_(guard_all),
-      q_(work.arrays.q[work.block.batch][work.block.head]),
-      later_q_(work.arrays.q[work.later.batch][work.later.head]),
+      q_(rows_of_head(work.arrays.q, work.block.batch, work.block.head)),
+      later_q_(rows_of_head(work.arrays.q, work.later.batch, work.later.head)),
       out_(work.arrays.out[work.block.batch][work.block.head]),
       later_out_(work.arrays.out[work.later.batch][work.later.head]),
       rows_(key_rows(work.block)),
@@ -38,25 +44,39 @@ SoftmaxEngine::BlockPass::BlockPass(const SoftmaxEngine& engine, const BlockWork
   std::byte* const memory = work.workspace.of(work.worker, engine.panels_).data();
   panel_ = new (memory) KeyPanel;
   next_ = new (memory + sizeof(KeyPanel)) KeyPanel;
-  copies_ = work.workspace.of(work.worker, engine.copies_).data();
-  next_copies_ = copies_ + engine.copies_.count / 2;
+  if (engine.copies_.count > 0) {
+    copies_ = work.workspace.of(work.worker, engine.copies_).data();
+    next_copies_ = copies_ + engine.copies_.count / 2;
+  }
+  if (engine.widened_.count > 0) {
+    queries_ = work.workspace.of(work.worker, engine.widened_).data();
+    widened_ = queries_ + max_lanes * engine.shape_.head_dim;
+  }
   weights_ = work.workspace.of(work.worker, engine.weights_).data();
 }
 
 // A tile reads a row of K once, so that a copy pays from three tiles on: without one a column of 64 queries is 6 % faster.
 KeyRows SoftmaxEngine::BlockPass::key_rows(const QueryBlock& of) const {
-  const auto k = work_.arrays.k[of.batch][of.kv_head];
-  const auto v = work_.arrays.v[of.batch][of.kv_head];
-  const TileShape& shape = engine_.shape_;
-  KeyRows rows{k.data_handle(), v.data_handle(), k.stride(0), v.stride(0), shape.head_dim, shape.value_dim, tiles_.size > 2};
+  const StoredRows k = rows_of_head(work_.arrays.k, of.batch, of.kv_head), v = rows_of_head(work_.arrays.v, of.batch, of.kv_head);
+  const DType dtype = engine_.problem_.kv_dtype;
+  KeyRows rows{.k = k.data,
+               .v = v.data,
+               .k_stride = k.stride,
+               .v_stride = v.stride,
+               .k_bytes = bytes_of(dtype, engine_.shape_.head_dim),
+               .v_bytes = bytes_of(dtype, engine_.shape_.value_dim),
+               .copy_k = tiles_.size > 2,
+               .copy_v = true};  // its rows are read once for every few columns
   rows.layout = work_.arrays.layout;
+  rows.layout.k_page_stride = bytes_of(dtype, rows.layout.k_page_stride);
+  rows.layout.v_page_stride = bytes_of(dtype, rows.layout.v_page_stride);
   if (rows.layout.pages != nullptr) rows.layout.pages += of.batch * rows.layout.pages_stride;
   return rows;
 }
 
 bool SoftmaxEngine::BlockPass::run() {
   bool more = advance();
-  swap_panels();
+  take_up_next();
   more = more && advance();
   if (!more) look_beyond();
   if (more || work_.division.splits > 1) return panel_by_panel(more);
@@ -93,10 +113,10 @@ bool SoftmaxEngine::BlockPass::panel_by_panel(bool more) {
       if (store_early) engine_.store(work_.arrays, tiles_, work_.block, t);
     }
     if (last) break;
-    swap_panels();
+    soon_.keys = soon_.next = 0;
+    take_up_next();
     more = advance();
     if (!more) look_beyond();
-    soon_.keys = soon_.next = 0;
   }
   if (work_.division.splits == 1 && resume && (all_finite || guard_all_)) {
     for (std::size_t t = 0; t < tile_count; ++t) engine_.store(work_.arrays, tiles_, work_.block, t);
@@ -106,8 +126,13 @@ bool SoftmaxEngine::BlockPass::panel_by_panel(bool more) {
 
 void SoftmaxEngine::BlockPass::start_tile(std::size_t t) {
   const TileQueries& queries = tiles_.queries[t];
-  const float* rows[max_lanes];
+  const index_t width = engine_.shape_.head_dim;
+  const std::byte* rows[max_lanes];
   for (index_t i = 0; i < queries.count; ++i) rows[i] = q_.row(work_.block.row(queries.first + i));
+  if (engine_.problem_.dtype != DType::f32) {
+    widen(engine_.problem_.dtype, rows, queries.count, width, queries_, width);
+    for (index_t i = 0; i < queries.count; ++i) rows[i] = as_bytes(queries_ + i * width);
+  }
   tiles_.ops[t]->load(tiles_.tile[t], engine_.shape_, rows, queries.count, engine_.factor_);
   if (work_.arrays.resume && work_.split == 0) resume_tile(t);
   if (work_.wide.load(std::memory_order_relaxed)) tiles_.tile[t].wide = true;
@@ -185,9 +210,25 @@ bool SoftmaxEngine::BlockPass::advance() {
   return true;
 }
 
-void SoftmaxEngine::BlockPass::swap_panels() {
+void SoftmaxEngine::BlockPass::take_up_next() {
   std::swap(panel_, next_);
   std::swap(copies_, next_copies_);
+  if (engine_.problem_.kv_dtype != DType::f32) widen_panel();
+}
+
+// Once for all tiles, when the rows are due, so that what the batches before have fetched of them is there.
+void SoftmaxEngine::BlockPass::widen_panel() {
+  const auto [head_dim, value_dim] = engine_.shape_;
+  const index_t count = panel_->count;
+  float *const k = widened_, *const v = widened_ + engine_.panel_limit_ * head_dim;
+  ATTN_ASSERT(count <= engine_.panel_limit_);
+  widen(engine_.problem_.kv_dtype, panel_->k.data(), count, head_dim, k, head_dim);
+  widen(engine_.problem_.kv_dtype, panel_->v.data(), count, value_dim, v, value_dim);
+  for (index_t j = 0; j < count; ++j) {
+    panel_->k[static_cast<std::size_t>(j)] = as_bytes(k + j * head_dim);
+    panel_->v[static_cast<std::size_t>(j)] = as_bytes(v + j * value_dim);
+  }
+  soon_.keys = count;  // none of them is to be fetched
 }
 
 // Cold rows cost a short window a quarter of its time, so every batch fetches some that come after it: queries with their output
@@ -205,20 +246,27 @@ index_t SoftmaxEngine::BlockPass::list_queries(index_t until, index_t n, index_t
   for (; n < room && soon_.queries < std::min(until, block.count); ++n, ++soon_.queries) {
     const index_t row = block.row(soon_.queries);
     soon_.rows[0][n] = q_.row(row);
-    soon_.rows[1][n] = out_.row(row);
+    soon_.rows[1][n] = as_bytes(out_.row(row));
   }
   for (; n < room && soon_.queries < std::min(until, block.count + later.count); ++n, ++soon_.queries) {
     const index_t row = later.row(soon_.queries - block.count);
     soon_.rows[0][n] = later_q_.row(row);
-    soon_.rows[1][n] = later_out_.row(row);
+    soon_.rows[1][n] = as_bytes(later_out_.row(row));
   }
   return n;
 }
 
 index_t SoftmaxEngine::BlockPass::list_keys(const KeyPanel& from, index_t& done, index_t n, index_t room) {
-  for (; n < room && done < from.count; ++n, ++done) {
-    soon_.rows[0][n] = from.k[static_cast<std::size_t>(done)];
-    soon_.rows[1][n] = from.v[static_cast<std::size_t>(done)];
+  const auto& [k_rows, v_rows] = soon_.rows;
+  for (; n < room && done < from.count; ++done) {
+    const std::byte *const k = from.k[static_cast<std::size_t>(done)], *const v = from.v[static_cast<std::size_t>(done)];
+    // What is stored in fewer bytes than floats may come with the row before it.
+    if (n > 0 && lies_in(k, rows_.k_bytes, k_rows[n - 1], engine_.shape_.head_dim) &&
+        lies_in(v, rows_.v_bytes, v_rows[n - 1], engine_.shape_.value_dim))
+      continue;
+    soon_.rows[0][n] = k;
+    soon_.rows[1][n] = v;
+    ++n;
   }
   return n;
 }
@@ -232,7 +280,7 @@ index_t SoftmaxEngine::BlockPass::list_soon(std::size_t t, index_t room) {
   n = list_keys(*next_, soon_.next, n, room_for_keys);
   n = list_queries(end + 2 * lanes, n, room);
   for (; n % key_step != 0; ++n) {
-    for (const float** rows : {soon_.rows[0], soon_.rows[1]}) rows[n] = rows[n - 1];
+    for (const std::byte** rows : {soon_.rows[0], soon_.rows[1]}) rows[n] = rows[n - 1];
   }
   return n;
 }

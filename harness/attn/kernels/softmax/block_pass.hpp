@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "attn/kernels/machine/widen.hpp"
 #include "attn/kernels/softmax/engine.hpp"
 #include "attn/kernels/softmax/key_stream.hpp"
 #include "attn/kernels/softmax/tile.hpp"
@@ -48,14 +49,15 @@ class SoftmaxEngine::BlockPass {
  private:
   // Rows in the order in which they will be needed; a tile's batches fetch some of them each.
   struct Soon {
-    const float* rows[2][batch_keys];
+    const std::byte* rows[2][batch_keys];
     index_t queries = 0;         // read or listed: of the block, then of the later one
     index_t keys = 0, next = 0;  // of the panel, of the next one
   };
 
   KeyRows key_rows(const QueryBlock& of) const;
   bool advance();
-  void swap_panels();
+  void take_up_next();
+  void widen_panel();
   void look_beyond();
   void start_tile(std::size_t t);
   void resume_tile(std::size_t t);
@@ -75,13 +77,14 @@ class SoftmaxEngine::BlockPass {
   const BlockWork& work_;
   Tiles& tiles_;
   const bool guard_all_;
-  const View<const float, 2> q_, later_q_;  // of the blocks' heads
+  const StoredRows q_, later_q_;  // of the blocks' heads
   const View<float, 2> out_, later_out_;
   const KeyRows rows_;
   const KeyList list_;
   KeyStream stream_;
   KeyPanel *panel_, *next_;
-  float *copies_, *next_copies_;  // of their rows
+  std::byte *copies_ = nullptr, *next_copies_ = nullptr;  // of their rows
+  float *widened_ = nullptr, *queries_ = nullptr;         // a panel's rows, and a tile's, as floats
   float* weights_;
   index_t number_ = -1;  // of the panel that was read last
   Soon soon_;

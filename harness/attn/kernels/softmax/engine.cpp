@@ -37,6 +37,7 @@ SoftmaxEngine::SoftmaxEngine(const Problem& problem, const EngineOptions& option
       backward_(problem, options, factor_, plan) {
   ATTN_ASSERT(problem.head_dim >= 1 && problem.head_dim <= max_head_dim);
   ATTN_ASSERT(problem.value_dim >= 1 && problem.value_dim <= max_head_dim);
+  ATTN_ASSERT(!training_ || !widens());
   book(plan);
 }
 
@@ -76,7 +77,10 @@ void SoftmaxEngine::book(WorkspacePlan& plan) {
     seen_ = plan.shared<std::uint64_t>(split_slots_ * most_tiles * 2);
   }
   weights_ = plan.per_worker<float>(batch_keys * max_lanes);
-  copies_ = plan.per_worker<float>(2 * usual_panel_keys * (shape_.head_dim + shape_.value_dim));
+  const index_t panel_floats = shape_.head_dim + shape_.value_dim;
+  if (problem_.kv_dtype == DType::f32)
+    copies_ = plan.per_worker<std::byte>(2 * usual_panel_keys * bytes_of(DType::f32, panel_floats));
+  if (widens()) widened_ = plan.per_worker<float>(panel_limit_ * panel_floats + max_lanes * shape_.head_dim);
   panels_ = plan.per_worker<std::byte>(2 * static_cast<index_t>(sizeof(KeyPanel)));
   cost_ = plan.shared<float>(blocks);
   order_ = plan.shared<std::int32_t>(blocks);
@@ -186,6 +190,7 @@ void SoftmaxEngine::run(const EngineArrays& given, const Workspace& workspace, c
                         KeySchedule schedule) const {
   EngineArrays arrays = given;
   if (training_ && arrays.lse.data_handle() == nullptr) arrays.lse = own_lse(workspace);
+  ATTN_ASSERT(arrays.q.dtype() == problem_.dtype && arrays.k.dtype() == problem_.kv_dtype && arrays.v.dtype() == problem_.kv_dtype);
   ATTN_ASSERT(arrays.q.stride(3) == 1 && arrays.k.stride(3) == 1 && arrays.v.stride(3) == 1 && arrays.out.stride(3) == 1);
   ATTN_ASSERT(!arrays.resume || arrays.lse.data_handle() != nullptr);
   if (arrays.lengths.empty()) return run(whole_, arrays, workspace, rows, schedule);

@@ -3,6 +3,8 @@
 //
 //   engine.run(arrays, workspace, [&](const QueryBlock&, KeyList& keys) { keys.all().band(left, right); });
 //
+// Q may be f32, bf16 or f16, K and V besides q8. With Compute::f32 they are widened as they come, and the result is that of the
+// widened arrays to the bit.
 // Results depend on the plan (problem, options, threads, instruction set) and on nothing else: same plan, same bits.
 // Denormal numbers count as zero inside (in microcode they cost 250 times a multiplication). Logits beyond 1e9 in size
 // lose their weights to rounding.
@@ -17,6 +19,7 @@
 #include "attn/core/view.hpp"
 #include "attn/exec/arena.hpp"
 #include "attn/exec/workspace.hpp"
+#include "attn/kernels/machine/compute.hpp"
 #include "attn/kernels/softmax/keys.hpp"
 #include "attn/kernels/softmax/query_cut.hpp"
 #include "attn/kernels/softmax/tile.hpp"
@@ -25,17 +28,18 @@ namespace attn::kernels {
 
 struct EngineOptions {
   QueryBlocks queries = {};
-  index_t keys_per_query = anywhere;  // at most: short windows take them all at a time
-  std::optional<double> scale = {};   // of q.k, where not the problem's
+  index_t keys_per_query = anywhere;    // at most: short windows take them all at a time
+  std::optional<double> scale = {};     // of q.k, where not the problem's
+  std::optional<Compute> compute = {};  // where not the problem's (compute_of)
   // For few rows (attention.hpp):
   bool heads_apart = false;  // lists of keys differ between heads that share a kv head
   index_t stretches = 16;    // a list is so many evenly spaced runs of equal stretches, at most
 };
 
 struct EngineArrays {
-  View<const float, 4> q;   // [B,H,N,D]
-  View<const float, 4> k;   // [B,Hk,M,D]   last stride 1, so below
-  View<const float, 4> v;   // [B,Hk,M,Dv]
+  Array q;                  // [B,H,N,D]    of the problem's number types
+  Array k;                  // [B,Hk,M,D]   last stride 1, so below
+  Array v;                  // [B,Hk,M,Dv]
   View<float, 4> out;       // [B,H,N,Dv]   zeros for a query that sees no key
   View<float, 3> lse = {};  // [B,H,N]      optional: ln sum exp(logit), -inf for a query that sees no key
   bool resume = false;      // out and lse hold what earlier runs found among other keys: go on from there
@@ -48,10 +52,7 @@ struct EngineArrays {
       : q(q_), k(k_), v(v_), out(out_), lse(lse_), resume(resume_) {}
   // NOLINTNEXTLINE(google-explicit-constructor): the engine's door
   EngineArrays(const Arrays& a, const View<float, 3>& lse_ = {}, bool resume_ = false)
-      : EngineArrays(a.q.f32(), a.k.f32(), a.v.f32(), a.out.f32_out(), lse_, resume_) {
-    lengths = a.lengths;
-    layout = a.layout;
-  }
+      : q(a.q), k(a.k), v(a.v), out(a.out.f32_out()), lse(lse_), resume(resume_), lengths(a.lengths), layout(a.layout) {}
 };
 
 using KeySchedule = FunctionRef<void(const QueryBlock&, KeyList&)>;
@@ -95,7 +96,7 @@ class SoftmaxBackward {
 
 class SoftmaxEngine {
  public:
-  // head_dim and value_dim from 1 to 256.
+  // head_dim and value_dim from 1 to 256; of q8, rows are whole blocks.
   SoftmaxEngine(const Problem&, const EngineOptions&, WorkspacePlan&);
 
   // `schedule` is called from several threads.
@@ -126,6 +127,7 @@ class SoftmaxEngine {
     QueryBlock block(index_t number, const RowSchedule* rows) const;
   };
   Division divide(const Problem&, index_t first_batch = 0) const;
+  bool widens() const { return problem_.dtype != DType::f32 || problem_.kv_dtype != DType::f32; }
   void book(WorkspacePlan&);
 
   Tiles cut_into_tiles(const QueryBlock&, std::span<float> scratch) const;
@@ -157,7 +159,8 @@ class SoftmaxEngine {
   Booking<std::uint64_t> seen_;
   Booking<float> weights_;
   Booking<std::byte> panels_;
-  Booking<float> copies_;
+  Booking<std::byte> copies_;
+  Booking<float> widened_;
   Booking<float> cost_;
   Booking<std::int32_t> order_;
   bool training_;

@@ -26,6 +26,7 @@ constexpr index_t short_window = 256;
 // Keys taken at a time: whole register tiles of gemm, whose rows are 6, 8 or 12. More of them make the sum of dQ be loaded and
 // stored less often (120 keys take 0.4 to 1 % more time on Zen 4).
 constexpr index_t backward_panel_keys = 240;
+constexpr index_t float_bytes = sizeof(float);
 constexpr index_t row_alignment = 16;  // floats of a cache line
 
 // Memory of a worker, laid out when planned and handed out when run.
@@ -83,7 +84,10 @@ class SoftmaxBackward::Task {
       : plan_(plan),
         problem_(problem),
         shape_(plan.shape_),
-        arrays_(arrays),
+        q_all_(arrays.q.f32()),
+        k_all_(arrays.k.f32()),
+        v_all_(arrays.v.f32()),
+        lse_(arrays.lse),
         gradients_(gradients),
         schedule_(schedule),
         scratch_(workspace.of(worker, plan.scratch_).data(), plan.shape_, plan.stride_),
@@ -94,15 +98,22 @@ class SoftmaxBackward::Task {
 
   void run(const QueryBlock& block) {
     load(block);
-    const auto k = arrays_.k[block.batch][block.kv_head], v = arrays_.v[block.batch][block.kv_head];
-    const auto q = arrays_.q[block.batch][block.head], out = gradients_.out[block.batch][block.head];
+    const auto k = k_all_[block.batch][block.kv_head], v = v_all_[block.batch][block.kv_head];
+    const auto q = q_all_[block.batch][block.head], out = gradients_.out[block.batch][block.head];
     const auto d_out = gradients_.d_out[block.batch][block.head];
-    const KeyRows rows{k.data_handle(), v.data_handle(), k.stride(0), v.stride(0), shape_.head_dim, shape_.value_dim, true};
+    const KeyRows rows{.k = as_bytes(k.data_handle()),
+                       .v = as_bytes(v.data_handle()),
+                       .k_stride = float_bytes * k.stride(0),
+                       .v_stride = float_bytes * v.stride(0),
+                       .k_bytes = float_bytes * shape_.head_dim,
+                       .v_bytes = float_bytes * shape_.value_dim,
+                       .copy_k = true,
+                       .copy_v = true};
     KeyList list(problem_.kv_len);
     schedule_(block, list);
     const auto [lowest, highest] = position_range(block, 0, block.count);
     KeyStream stream(list, lowest, highest, problem_.causal, backward_panel_keys);
-    while (stream.next(rows, panel_, scratch_.copies)) {
+    while (stream.next(rows, panel_, reinterpret_cast<std::byte*>(scratch_.copies))) {
       const auto [first, end] = attend();
       if (first == end) continue;
       const index_t keys = consecutive(first, end);
@@ -133,7 +144,7 @@ class SoftmaxBackward::Task {
   };
 
   void load(const QueryBlock& block) {
-    const auto q = arrays_.q[block.batch][block.head], out = gradients_.out[block.batch][block.head];
+    const auto q = q_all_[block.batch][block.head], out = gradients_.out[block.batch][block.head];
     const auto d_out = gradients_.d_out[block.batch][block.head];
     size_ = 0;
     float* free = scratch_.tiles;
@@ -161,7 +172,7 @@ class SoftmaxBackward::Task {
         q_rows[i] = q.row(row);
         out_rows[i] = out.row(row);
         d_out_rows[i] = d_out.row(row);
-        lse[i] = &arrays_.lse(block.batch, block.head, row);
+        lse[i] = &lse_(block.batch, block.head, row);
         if (block.rows == nullptr) continue;
         std::copy_n(q_rows[i], shape_.head_dim, scratch_.q + (first + i) * shape_.head_dim);
         std::copy_n(d_out_rows[i], shape_.value_dim, scratch_.d_out + (first + i) * shape_.value_dim);
@@ -299,7 +310,8 @@ class SoftmaxBackward::Task {
   const SoftmaxBackward& plan_;
   const Problem& problem_;
   const TileShape shape_;
-  const EngineArrays& arrays_;
+  const View<const float, 4> q_all_, k_all_, v_all_;
+  const View<float, 3> lse_;
   const EngineGradients& gradients_;
   KeySchedule schedule_;
   Scratch scratch_;

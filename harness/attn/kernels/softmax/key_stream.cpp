@@ -10,10 +10,11 @@ namespace attn::kernels {
 
 namespace {
 
-alignas(64) constexpr float padding_row[max_head_dim] = {};
+// Zeros of any number type.
+alignas(64) constexpr std::byte padding_row[sizeof(float) * max_head_dim] = {};
 
 // Rows that are multiples of 4 KiB apart meet in one set of the first cache (12 ways of 64 sets on Emerald Rapids).
-bool lands_in_few_sets(index_t stride_floats) { return stride_floats % 1024 == 0; }
+bool lands_in_few_sets(index_t stride) { return stride % 4096 == 0; }
 
 index_t right_limit(const KeyRun& run, bool causal) { return causal ? std::min<index_t>(run.right, 0) : run.right; }
 
@@ -170,27 +171,27 @@ index_t KeyStream::append(const KeyRun& run, const KeyRows& rows, KeyPanel& pane
   return n;
 }
 
-bool KeyStream::next(const KeyRows& rows, KeyPanel& panel, float* copies) {
+bool KeyStream::next(const KeyRows& rows, KeyPanel& panel, std::byte* copies) {
   index_t n = 0;
   while (n < limit_ && run_ < list_.size()) {
     const KeyRun& run = list_[run_];
     const auto few_sets = [&](index_t stride) { return lands_in_few_sets(run.width == 1 ? run.step * stride : stride); };
-    const bool copies_some = copies != nullptr && (few_sets(rows.k_stride) || few_sets(rows.v_stride));
+    const bool copies_some = copies != nullptr && (few_sets(rows.k_stride) || (rows.copy_v && few_sets(rows.v_stride)));
     const index_t limit = copies_some ? std::min(limit_, usual_panel_keys) : limit_;
     if (n >= limit) break;
     const index_t begin = n;
     const index_t end = n = append(run, rows, panel, n, limit);
     if (!rows.layout.plain()) place(rows, panel, begin, end);
     if (copies_some && end - begin > key_step) {
-      const auto copy = [&](auto& row, index_t stride, index_t floats, float* to) {
+      const auto copy = [&](auto& row, index_t stride, index_t bytes, std::byte* to) {
         if (!few_sets(stride)) return;
         for (index_t j = begin; j < end; ++j) {
-          const float*& source = row[static_cast<std::size_t>(j)];
-          source = std::copy_n(source, floats, to + j * floats) - floats;
+          const std::byte*& source = row[static_cast<std::size_t>(j)];
+          source = std::copy_n(source, bytes, to + j * bytes) - bytes;
         }
       };
-      if (rows.copy_k) copy(panel.k, rows.k_stride, rows.head_dim, copies);
-      copy(panel.v, rows.v_stride, rows.value_dim, copies + usual_panel_keys * rows.head_dim);
+      if (rows.copy_k) copy(panel.k, rows.k_stride, rows.k_bytes, copies);
+      if (rows.copy_v) copy(panel.v, rows.v_stride, rows.v_bytes, copies + usual_panel_keys * rows.k_bytes);
     }
     for (; n % key_step != 0; ++n) {
       const auto at = static_cast<std::size_t>(n);

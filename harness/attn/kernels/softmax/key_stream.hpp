@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <utility>
 
@@ -21,16 +22,16 @@ inline constexpr index_t panel_keys = 512;
 inline constexpr index_t batch_keys = 160;
 inline constexpr index_t panel_steps = panel_keys / key_step;
 
-// The rows of one kv head.
+// The rows of one kv head as they are stored. Strides in bytes, those of the layout too, whose pages are the sequence's.
 struct KeyRows {
-  const float* k;
-  const float* v;
+  const std::byte* k;
+  const std::byte* v;
   index_t k_stride;
   index_t v_stride;
-  index_t head_dim;
-  index_t value_dim;
-  bool copy_k;            // V is copied in any case: its rows are read once for every few columns
-  KeyLayout layout = {};  // its pages are those of the sequence
+  index_t k_bytes;  // of a row
+  index_t v_bytes;
+  bool copy_k, copy_v;  // where they would fall into few cache sets
+  KeyLayout layout = {};
 };
 
 struct KeyPanel {
@@ -46,7 +47,7 @@ struct KeyPanel {
   index_t least_left, least_right;  // the narrowest
   bool plain;                       // all steps are
   bool ascending;                   // no step holds a key below one of the step before
-  std::array<const float*, panel_keys> k, v;
+  std::array<const std::byte*, panel_keys> k, v;
   std::array<index_t, panel_keys> key;
   std::array<Step, panel_steps> steps;
 };
@@ -74,9 +75,9 @@ class KeyStream {
   // Keys still to come, about: exact but for listed keys that the restrictions of their run leave out.
   index_t remaining() const;
 
-  // Fills the next panel; false when there are no more keys. Rows that would fall into few cache sets are copied to `copies`,
-  // unless null: usual_panel_keys rows of head_dim and as many of value_dim floats.
-  bool next(const KeyRows& rows, KeyPanel& panel, float* copies);
+  // Fills the next panel; false when there are no more keys. `copies`, unless null, is room for usual_panel_keys rows of K and as
+  // many of V.
+  bool next(const KeyRows& rows, KeyPanel& panel, std::byte* copies);
 
  private:
   void enter_run();

@@ -60,7 +60,7 @@ class Soon {
   }
 
   // `count` rows, between them those of `at_hand`; false if there are no others.
-  bool next(index_t count, const float* const* at_hand, const float** to) {
+  bool next(index_t count, const std::byte* const* at_hand, const std::byte** to) {
     const index_t share = batches_ > 1 ? (left_ + batches_ - 1) / batches_ : left_, take = std::min(share, count);
     --batches_;
     if (take == 0) return false;
@@ -71,7 +71,7 @@ class Soon {
       if (due < count) continue;
       due -= count;
       while (at_ == lists_.front().count) lists_ = lists_.subspan(1), at_ = 0;
-      to[j] = lists_.front().rows.row(at_++);
+      to[j] = as_bytes(lists_.front().rows.row(at_++));
     }
     return true;
   }
@@ -91,7 +91,7 @@ struct RowAttention::Batches {
   bool wide = false;  // some tile of the group was (tile.hpp): the next most likely are
   std::uint64_t cut;
   index_t count;
-  const float *k[batch_keys], *v[batch_keys], *fetch_k[batch_keys], *fetch_v[batch_keys];
+  const std::byte *k[batch_keys], *v[batch_keys], *fetch_k[batch_keys], *fetch_v[batch_keys];
   std::uint64_t lanes[batch_keys];
 };
 
@@ -141,11 +141,11 @@ void RowAttention::operator()(const RowGroup& group, const Workspace& workspace,
 }
 
 void RowAttention::attend(const RowGroup& group, index_t first, index_t count, const TileOps& ops, Tile& tile, Batches& b) const {
-  const float* rows[max_lanes] = {};
-  for (index_t i = 0; i < count; ++i) rows[i] = group.q.row(first + i);
-  ops.load(tile, shape_, rows, count, factor_);
+  const std::byte* queries[max_lanes];
+  for (index_t i = 0; i < count; ++i) queries[i] = as_bytes(group.q.row(first + i));
+  ops.load(tile, shape_, queries, count, factor_);
   if (group.resume) {
-    const float* lse[max_lanes];
+    const float *rows[max_lanes], *lse[max_lanes];
     for (index_t i = 0; i < count; ++i) rows[i] = group.out.row(first + i), lse[i] = group.lse.row(first + i);
     ops.resume(tile, shape_, rows, count, lse);
   }
@@ -198,8 +198,8 @@ void RowAttention::attend(const RowGroup& group, index_t first, index_t count, c
         }
         for (index_t j = 0; j < key_step; ++j) {
           const index_t key = from + step + j;
-          b.k[to + j] = key < keys.count ? keys.k.row(key) : padding_row;
-          b.v[to + j] = key < keys.count ? keys.v.row(key) : padding_row;
+          b.k[to + j] = as_bytes(key < keys.count ? keys.k.row(key) : padding_row);
+          b.v[to + j] = as_bytes(key < keys.count ? keys.v.row(key) : padding_row);
         }
         b.count += key_step;
       }

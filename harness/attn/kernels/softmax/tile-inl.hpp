@@ -37,11 +37,11 @@ void attend(Tile& t, const TileShape& shape, const KeyBatch& batch, float* p) {
 inline std::uint64_t first_lanes(index_t count) { return (std::uint64_t{1} << count) - 1; }
 
 template <int W>
-void load(Tile& t, const TileShape& shape, const float* const* rows, index_t count, float factor) {
+void load(Tile& t, const TileShape& shape, const std::byte* const* rows, index_t count, float factor) {
   const F d;
   HWY_ALIGN static constexpr float zeros[max_head_dim] = {};
   const float* source[max_lanes];
-  for (index_t i = 0; i < W * L; ++i) source[i] = i < count ? rows[i] : zeros;
+  for (index_t i = 0; i < W * L; ++i) source[i] = i < count ? floats_at(rows[i]) : zeros;
   for (int w = 0; w < W; ++w) {
     rows_to_lanes(source + w * L, shape.head_dim, hn::Set(d, factor), t.qt + w * L, W * L);
     hn::Store(hn::Zero(d), d, t.minus_ref + w * L);

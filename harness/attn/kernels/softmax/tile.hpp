@@ -10,6 +10,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 
 #include "attn/core/problem.hpp"
@@ -22,20 +23,21 @@ inline constexpr index_t max_lanes = 48;      // queries in the widest tile of a
 inline constexpr index_t max_head_dim = 256;  // of head_dim and value_dim
 
 // Keys as rows: k[j] points at head_dim floats, v[j] at value_dim floats. `count` is a multiple of key_step, at most 512.
+// (Of tiles of another compute, tile_bf16.hpp, rows are what it says.)
 // Bit s of `cut` marks step s (keys 8s..8s+7) as seen by some lanes only; then bit i of lanes[8s+r] says whether lane i sees
 // key 8s+r. `lanes` is read in cut steps only. A key that a lane does not see has weight zero there, whatever its score; `guard`
 // says to keep its value away too, which zero times infinity or NaN would not: half as fast, so only for tiles that came out
 // with such a value.
 struct KeyBatch {
-  const float* const* k;
-  const float* const* v;
+  const std::byte* const* k;
+  const std::byte* const* v;
   const std::uint64_t* lanes;
   std::uint64_t cut;
   bool guard;
   index_t count;
-  // Rows that will be needed soon, brought into L2 meanwhile, a line for every other multiplication of a key: fetch_count <= count
-  // rows of head_dim floats in fetch[0], and as many of value_dim floats in fetch[1].
-  const float* const* fetch[2];
+  // What will be needed soon, brought into L2 meanwhile, a line for every other multiplication of a key: fetch_count <= count
+  // times head_dim floats in fetch[0], and as many times value_dim floats in fetch[1].
+  const std::byte* const* fetch[2];
   index_t fetch_count = 0;
 };
 
@@ -50,6 +52,7 @@ struct Tile {
   bool fresh;             // no batch was attended yet: ot and sum are not written
   bool wide = false;      // scores were seen that lie far from the reference, or are likely: decides on time, not on bits
   std::uint64_t far = 0;  // lanes whose reference has moved to such a score
+  float factor = 1;       // on scores, where qt is without it
 };
 
 struct TileShape {
@@ -60,8 +63,8 @@ struct TileShape {
 // Scores are in log2 units: factor = scale * log2(e) makes the weights those of softmax.
 struct TileOps {
   index_t lanes;
-  // Starts a tile with `count` <= lanes query rows.
-  void (*load)(Tile& tile, const TileShape&, const float* const* rows, index_t count, float factor);
+  // Starts a tile with `count` <= lanes query rows of head_dim floats.
+  void (*load)(Tile& tile, const TileShape&, const std::byte* const* rows, index_t count, float factor);
   // Goes on where `store` left off: rows and lse are what it wrote. After `load`.
   void (*resume)(Tile& tile, const TileShape&, const float* const* rows, index_t count, const float* const* lse);
   // Adds a batch. `weights`: scratch of batch.count * lanes floats.
@@ -73,6 +76,8 @@ struct TileOps {
   // Writes rows[i] = ot/sum, zeros for a lane that saw no key, and unless null *lse[i] = ln(sum exp(logit)), -inf for none.
   void (*store)(const Tile& tile, const TileShape&, float* const* rows, index_t count, float* const* lse);
 };
+
+inline const std::byte* as_bytes(const float* row) { return reinterpret_cast<const std::byte*>(row); }
 
 // Tiles of 1, 2 or 3 vectors of the active instruction set.
 const TileOps& tile_ops(int vectors);

@@ -15,36 +15,6 @@ HWY_BEFORE_NAMESPACE();
 namespace attn::kernels::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// Keys at the ends of a batch, in stairs: of the first ones, before[w-1] are seen by the first w vectors only; of the last ones,
-// after[w-1] by the last w only, the widest stair first.
-template <int W>
-struct Edges {
-  index_t before[3] = {}, after[3] = {};
-  index_t middle = 0;
-};
-
-template <int W>
-HWY_INLINE Edges<W> find_edges(const KeyBatch& batch) {
-  Edges<W> edges;
-  edges.middle = batch.count;
-  if (W == 1 || batch.cut == 0) return edges;
-  index_t step = 0, end = batch.count / key_step;
-  for (int stair = 1; step < end && (batch.cut >> step & 1) != 0; ++step) {
-    const VectorRange range = seeing_vectors<W>(batch.lanes + step * key_step);
-    stair = std::max(stair, range.end);
-    if (stair == W) break;
-    edges.before[stair - 1] += key_step;
-  }
-  for (int stair = 1; end > step && (batch.cut >> (end - 1) & 1) != 0; --end) {
-    const VectorRange range = seeing_vectors<W>(batch.lanes + (end - 1) * key_step);
-    stair = std::max(stair, W - range.first);
-    if (stair == W) break;
-    edges.after[stair - 1] += key_step;
-  }
-  edges.middle = (end - step) * key_step;
-  return edges;
-}
-
 template <int R, int W, bool kStairs>
 HWY_INLINE void accumulate_rows(Tile& t, index_t x, const KeyBatch& batch, const Edges<W>& edges, const float* p, Lines& lines) {
   const F d;
@@ -53,7 +23,7 @@ HWY_INLINE void accumulate_rows(Tile& t, index_t x, const KeyBatch& batch, const
   // A batch is summed by itself and then added: one chain over all keys would lose digits as keys grow many (at 8192 keys four
   // times the error of a blocked product).
   ATTN_UNROLL for (int i = 0; i < R; ++i) ATTN_UNROLL for (int w = 0; w < W; ++w) c[i][w] = hn::Zero(d);
-  const float* const* v = batch.v;
+  const std::byte* const* v = batch.v;
   const auto go_on = [&](index_t n) HWY_ATTR {
     v += n;
     p += n * W * L;
@@ -79,7 +49,7 @@ HWY_NOINLINE void accumulate_guarded(Tile& t, const TileShape& shape, const KeyB
       float* o = t.ot + (x * W + w) * L;
       V c = hn::Zero(d);
       for (index_t j = 0; j < batch.count; ++j) {
-        const V next = hn::MulAdd(hn::Set(d, batch.v[j][x]), hn::Load(d, p + (j * W + w) * L), c);
+        const V next = hn::MulAdd(hn::Set(d, floats_at(batch.v[j])[x]), hn::Load(d, p + (j * W + w) * L), c);
         c = batch.cut >> (j / key_step) & 1 ? hn::IfThenElse(lane_mask(batch.lanes[j], w), next, c) : next;
       }
       if (!t.fresh) c = hn::Add(c, hn::Load(d, o));
@@ -113,7 +83,7 @@ HWY_NOINLINE void accumulate_in_stairs(Tile& t, const TileShape& shape, const Ke
 template <int W>
 HWY_INLINE void accumulate(Tile& t, const TileShape& shape, const KeyBatch& batch, const float* p) {
   if (HWY_UNLIKELY(batch.guard && batch.cut != 0)) return accumulate_guarded<W>(t, shape, batch, p);
-  const Edges<W> edges = find_edges<W>(batch);
+  const Edges<W> edges = find_edges<W, L>(batch);
   if (edges.middle < batch.count)
     accumulate_in_stairs<W>(t, shape, batch, edges, p);
   else

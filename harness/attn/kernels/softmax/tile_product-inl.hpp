@@ -22,6 +22,8 @@ inline constexpr index_t L = hn::MaxLanes(F());
 inline constexpr float infinity = std::numeric_limits<float>::infinity();
 inline constexpr float log2_e = 1.44269504f;
 
+HWY_INLINE const float* floats_at(const std::byte* row) { return reinterpret_cast<const float*>(row); }
+
 template <int W>
 HWY_INLINE void load_row(const float* from, V (&to)[W]) {
   ATTN_UNROLL for (int w = 0; w < W; ++w) to[w] = hn::Load(F(), from + w * L);
@@ -46,35 +48,38 @@ HWY_INLINE Mask lane_mask(std::uint64_t lanes, int w) {
 class Lines {
  public:
   Lines() = default;
-  Lines(const float* const* rows, index_t count, index_t floats) : row_(rows), end_(rows + count), floats_(floats), left_(floats) {
+  Lines(const std::byte* const* rows, index_t count, index_t floats)
+      : row_(rows), end_(rows + count), bytes_(float_bytes * floats), left_(bytes_) {
     if (count > 0) line_ = *rows;
   }
   HWY_INLINE bool any() const { return row_ != end_; }
   HWY_INLINE void bring_in_next() {
     __builtin_prefetch(line_, 0, 2);
-    constexpr index_t line = 16;
+    constexpr index_t line = 64;
     line_ += line;
     left_ -= line;
     if (left_ > 0 || ++row_ == end_) return;
     line_ = *row_;
-    left_ = floats_;
+    left_ = bytes_;
   }
 
  private:
-  const float* const* row_ = nullptr;
-  const float* const* end_ = nullptr;
-  const float* line_ = nullptr;
-  index_t floats_ = 0, left_ = 0;
+  static constexpr index_t float_bytes = sizeof(float);
+
+  const std::byte* const* row_ = nullptr;
+  const std::byte* const* end_ = nullptr;
+  const std::byte* line_ = nullptr;
+  index_t bytes_ = 0, left_ = 0;
 };
 
 // c[i] += rows[i][0..n) * b[0..n)[lanes]: R scalar broadcasts against W vectors, which follow each other every `stride` vectors.
 // With kFetch, brings in the R rows of `fetch` meanwhile.
 template <int R, int W, int kStride, bool kFetch>
-HWY_INLINE void multiply_rows(const float* const* rows, const float* b, index_t n, V (&c)[R][W],
-                              const float* const* fetch = nullptr) {
+HWY_INLINE void multiply_rows(const std::byte* const* rows, const float* b, index_t n, V (&c)[R][W],
+                              const std::byte* const* fetch = nullptr) {
   const F d;
   const float* row[R];
-  ATTN_UNROLL for (int i = 0; i < R; ++i) row[i] = rows[i];
+  ATTN_UNROLL for (int i = 0; i < R; ++i) row[i] = floats_at(rows[i]);
   constexpr int apart = 16 / R;  // multiplications between lines
   Lines lines(fetch, kFetch ? R : 0, n);
   index_t x = 0;
@@ -113,11 +118,11 @@ HWY_INLINE void multiply_rows(const float* const* rows, const float* b, index_t 
 
 // c[i][w] += sum_j rows[j][x + i] * p[j * stride, vector w] for kFrom <= w < kEnd. Every other key brings in one of `lines`.
 template <int R, int W, int kFrom, int kEnd>
-HWY_INLINE void multiply_columns(const float* const* rows, index_t x, const float* p, index_t stride, index_t n, V (&c)[R][W],
+HWY_INLINE void multiply_columns(const std::byte* const* rows, index_t x, const float* p, index_t stride, index_t n, V (&c)[R][W],
                                  Lines& lines) {
   const F d;
   const auto multiply = [&](index_t j) HWY_ATTR {
-    const float* a = rows[j] + x;
+    const float* a = floats_at(rows[j]) + x;
     asm("" : "+r"(a));  // else g++ 12 keeps x, x + 1, ... in registers that it does not have
     V lane[W];
     load_row<W>(p, lane);

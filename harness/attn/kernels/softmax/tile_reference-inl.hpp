@@ -38,16 +38,6 @@ HWY_NOINLINE void scale_rows(float* rows, index_t n, const float* factor) {
   }
 }
 
-// Lanes that see a key of the batch.
-inline std::uint64_t seeing_lanes(const KeyBatch& batch) {
-  std::uint64_t seen = 0;
-  for (index_t step = 0; step * key_step < batch.count; ++step) {
-    if ((batch.cut >> step & 1) == 0) return ~std::uint64_t{0};
-    for (index_t j = step * key_step; j < (step + 1) * key_step; ++j) seen |= batch.lanes[j];
-  }
-  return seen;
-}
-
 template <int W>
 HWY_INLINE bool any_above(const float* rows, float limit) {
   const F d;

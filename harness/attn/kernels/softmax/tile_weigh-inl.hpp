@@ -9,6 +9,7 @@
 
 #include "attn/kernels/machine/exp-inl.hpp"
 #include "attn/kernels/softmax/tile_product-inl.hpp"
+#include "attn/kernels/softmax/tile_sight.hpp"
 
 HWY_BEFORE_NAMESPACE();
 namespace attn::kernels::HWY_NAMESPACE {
@@ -30,8 +31,8 @@ HWY_INLINE V of_seen(Mask seen, V made) {
 // Of R keys, in W vectors of lanes out of the tile's kTile: `t`'s from vector `from` on. With kCut, lanes[i] says which lanes see
 // key i; the weights of the others are zero, their scores -inf.
 template <Made kMade, int R, int W, int kTile, bool kCut, bool kFetch>
-HWY_INLINE void weigh_rows(Tile& t, index_t head_dim, const float* const* k, const std::uint64_t* lanes, int from, float* p,
-                           const float* const* fetch) {
+HWY_INLINE void weigh_rows(Tile& t, index_t head_dim, const std::byte* const* k, const std::uint64_t* lanes, int from, float* p,
+                           const std::byte* const* fetch) {
   const F d;
   V c[R][W];
   {
@@ -66,8 +67,8 @@ inline constexpr int step_rows = HWY_TARGET == HWY_AVX3 ? 8
                                                         : 4;
 
 template <Made kMade, int W, int kTile, bool kCut, bool kFetch>
-HWY_INLINE void weigh_step(Tile& t, index_t head_dim, const float* const* k, const std::uint64_t* lanes, int from, float* p,
-                           const float* const* fetch) {
+HWY_INLINE void weigh_step(Tile& t, index_t head_dim, const std::byte* const* k, const std::uint64_t* lanes, int from, float* p,
+                           const std::byte* const* fetch) {
   constexpr int R = step_rows<W>;
   for (int i = 0; i < key_step; i += R) {
     weigh_rows<kMade, R, W, kTile, kCut, kFetch>(t, head_dim, k + i, lanes + i, from, p + L * kTile * i,
@@ -76,33 +77,17 @@ HWY_INLINE void weigh_step(Tile& t, index_t head_dim, const float* const* k, con
 }
 
 template <Made kMade, int W, bool kFetch>
-HWY_NOINLINE void weigh_step_apart(Tile& t, index_t head_dim, const float* const* k, float* p, const float* const* fetch) {
+HWY_NOINLINE void weigh_step_apart(Tile& t, index_t head_dim, const std::byte* const* k, float* p, const std::byte* const* fetch) {
   weigh_step<kMade, W, W, false, kFetch>(t, head_dim, k, nullptr, 0, p, fetch);
-}
-
-// Vectors first..end-1 of the tile see keys of a step; a window's edge leaves whole vectors out.
-struct VectorRange {
-  int first, end;
-};
-
-template <int W>
-HWY_INLINE VectorRange seeing_vectors(const std::uint64_t* lanes) {
-  std::uint64_t seen = 0;
-  for (index_t i = 0; i < key_step; ++i) seen |= lanes[i];
-  constexpr std::uint64_t vector = (std::uint64_t{1} << L) - 1;
-  int first = 0, end = W;
-  while (first < W && (seen >> (first * L) & vector) == 0) ++first;
-  while (end > first && (seen >> ((end - 1) * L) & vector) == 0) --end;
-  return {first, end};
 }
 
 // A step that some lanes do not see. What whole vectors do not see is not computed for them.
 template <Made kMade, int W, bool kFetch>
-HWY_NOINLINE void weigh_cut_step(Tile& t, index_t head_dim, const float* const* k, const std::uint64_t* lanes, float* p,
-                                 const float* const* fetch) {
+HWY_NOINLINE void weigh_cut_step(Tile& t, index_t head_dim, const std::byte* const* k, const std::uint64_t* lanes, float* p,
+                                 const std::byte* const* fetch) {
   const F d;
   if constexpr (W > 1) {
-    const auto [from, end] = seeing_vectors<W>(lanes);
+    const auto [from, end] = seeing_vectors<W, L>(lanes);
     if (end - from < W) {
       const V nothing = hn::Set(d, kMade == Made::scores ? -infinity : 0.0f);
       for (index_t i = 0; i < key_step; ++i) {
@@ -118,11 +103,11 @@ HWY_NOINLINE void weigh_cut_step(Tile& t, index_t head_dim, const float* const* 
 
 template <Made kMade, int W>
 HWY_INLINE void weigh_one_step(Tile& t, index_t head_dim, const KeyBatch& batch, index_t step, float* p) {
-  const float* const* k = batch.k + step * key_step;
+  const std::byte* const* k = batch.k + step * key_step;
   const std::uint64_t* lanes = batch.lanes + step * key_step;
   p += step * key_step * W * L;
   const bool fetches = (step + 1) * key_step <= batch.fetch_count;
-  const float* const* fetch = fetches ? batch.fetch[0] + step * key_step : nullptr;
+  const std::byte* const* fetch = fetches ? batch.fetch[0] + step * key_step : nullptr;
   if (batch.cut >> step & 1) {
     (fetches ? weigh_cut_step<kMade, W, true> : weigh_cut_step<kMade, W, false>)(t, head_dim, k, lanes, p, fetch);
   } else if (fetches) {

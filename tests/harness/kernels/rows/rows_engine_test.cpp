@@ -261,15 +261,15 @@ TEST_CASE("rows: a ring, and pages in any order, give the bits of the same keys 
         }
       }
       RowsArrays arrays = decode.arrays();
-      arrays.k = {rk.data(), {2, 1, ring, ks}};
-      arrays.v = {rv.data(), {2, 1, ring, vs}};
+      arrays.k = View<const float, 4>{rk.data(), {2, 1, ring, ks}};
+      arrays.v = View<const float, 4>{rv.data(), {2, 1, ring, vs}};
       arrays.layout = {.ring = ring};
       decode.run(2, &arrays, &schedule);
       INFO(group << " rows, step " << step);
       REQUIRE(same_bits(plain, decode.out));
 
-      arrays.k = {pk.data(), {2, 1, page, ks}, {0, 0, ks, 1}};
-      arrays.v = {pv.data(), {2, 1, page, vs}, {0, 0, vs, 1}};
+      arrays.k = View<const float, 4>{pk.data(), {2, 1, page, ks}, {0, 0, ks, 1}};
+      arrays.v = View<const float, 4>{pv.data(), {2, 1, page, vs}, {0, 0, vs, 1}};
       arrays.layout = {
           .pages = table.data(), .pages_stride = pages, .page_rows = page, .k_page_stride = page * ks, .v_page_stride = page * vs};
       decode.run(2, &arrays, &schedule);
@@ -292,8 +292,8 @@ TEST_CASE("rows: keys of all heads side by side give the bits of heads one after
     }
   }
   RowsArrays arrays = decode.arrays();
-  arrays.k = {k.data(), {2, 3, 600, 32}, {600 * 96, 32, 96, 1}};
-  arrays.v = {v.data(), {2, 3, 600, 32}, {600 * 96, 32, 96, 1}};
+  arrays.k = View<const float, 4>{k.data(), {2, 3, 600, 32}, {600 * 96, 32, 96, 1}};
+  arrays.v = View<const float, 4>{v.data(), {2, 3, 600, 32}, {600 * 96, 32, 96, 1}};
   decode.run(1, &arrays);
   CHECK(same_bits(plain, decode.out));
 }

@@ -128,8 +128,8 @@ TEST_CASE("rows: pinned keys and a ring give the bits of the same keys in a row"
       }
     }
     RowsArrays arrays = decode.arrays();
-    arrays.k = {k.data(), {2, 2, rows, 24}};
-    arrays.v = {v.data(), {2, 2, rows, 40}};
+    arrays.k = View<const float, 4>{k.data(), {2, 2, rows, 24}};
+    arrays.v = View<const float, 4>{v.data(), {2, 2, rows, 40}};
     arrays.layout = layout;
     decode.run(2, &arrays, &schedule);
     INFO("length " << length);

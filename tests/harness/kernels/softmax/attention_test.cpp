@@ -153,13 +153,13 @@ TEST_CASE("attention: pages and rings give the bits of keys in a row, to many qu
     }
     INFO(queries << " queries");
     EngineArrays arrays = engine_arrays(decode);
-    arrays.k = {pk.data(), {2, 1, page, 32}, {0, 0, 32, 1}};
-    arrays.v = {pv.data(), {2, 1, page, 48}, {0, 0, 48, 1}};
+    arrays.k = View<const float, 4>{pk.data(), {2, 1, page, 32}, {0, 0, 32, 1}};
+    arrays.v = View<const float, 4>{pv.data(), {2, 1, page, 48}, {0, 0, 48, 1}};
     arrays.layout = {
         .pages = table.data(), .pages_stride = pages, .page_rows = page, .k_page_stride = page * 32, .v_page_stride = page * 48};
     CHECK(same_bits(run(arrays), plain));
-    arrays.k = {rk.data(), {2, 1, ring, 32}};
-    arrays.v = {rv.data(), {2, 1, ring, 48}};
+    arrays.k = View<const float, 4>{rk.data(), {2, 1, ring, 32}};
+    arrays.v = View<const float, 4>{rv.data(), {2, 1, ring, 48}};
     arrays.layout = in_ring;
     CHECK(same_bits(run(arrays), plain));
   }

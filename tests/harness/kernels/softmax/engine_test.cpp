@@ -299,9 +299,9 @@ TEST_CASE("rows 4 KiB apart give the bits of dense rows") {
           const Output apart =
               run_passes(c, {c.options}, [&](const SoftmaxEngine& engine, EngineArrays arrays, const Workspace& workspace) {
                 if (k_apart)
-                  arrays.k = {k.data(), {1, p.heads, p.kv_len, p.head_dim}, {p.heads * p.kv_len * row, p.kv_len * row, row, 1}};
+                  arrays.k = View<const float, 4>{k.data(), {1, p.heads, p.kv_len, p.head_dim}, {p.heads * p.kv_len * row, p.kv_len * row, row, 1}};
                 if (v_apart)
-                  arrays.v = {v.data(), {1, p.heads, p.kv_len, p.value_dim}, {p.heads * p.kv_len * row, p.kv_len * row, row, 1}};
+                  arrays.v = View<const float, 4>{v.data(), {1, p.heads, p.kv_len, p.value_dim}, {p.heads * p.kv_len * row, p.kv_len * row, row, 1}};
                 engine.run(arrays, workspace, schedule);
               });
           CHECK(std::memcmp(dense.out.data(), apart.out.data(), dense.out.size() * sizeof(float)) == 0);
