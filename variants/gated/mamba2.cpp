@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "attn/kernels/dense/rows.hpp"
+#include "attn/kernels/linear/gated_backward.hpp"
 #include "attn/kernels/linear/gated_state.hpp"
 #include "attn/kernels/linear/gates.hpp"
 #include "attn/variant/recurrent.hpp"
@@ -101,7 +102,10 @@ struct Mamba2 {
     return matmul(weights, per_query_head(p, in.v));
   }
 
-  Mamba2(const Problem& p, const Options& o, WorkspacePlan& workspace) : p_(p), o_(o), engine_(p, form(o), workspace) {}
+  static Status supports_backward(const Problem& p, const Options&) { return kernels::GatedBackward::supports(p); }
+
+  Mamba2(const Problem& p, const Options& o, WorkspacePlan& workspace)
+      : p_(p), o_(o), engine_(p, form(o), workspace), backward_(p, workspace) {}
 
   void run(const Arrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
     with_maps(a, parameters, [&](const auto& maps) { engine_.run(a, workspace, maps); });
@@ -113,6 +117,39 @@ struct Mamba2 {
     with_maps(queries, parameters, [&](const auto& maps) { engine_.answer(queries, state, workspace, maps); });
   }
   void merge(State& into, const State& later) const { kernels::GatedState::merge(into, later); }
+  void backward(const Arrays& a, const ParameterSet<float>& parameters, const Gradients& g, Workspace& workspace) const {
+    const auto of_tokens = backward_.of_tokens(workspace);
+    const auto rate = [&](index_t h) { return std::exp(parameters["a_log"](h)); };
+    const auto each = [&](auto f) {
+      parallel_tasks(p_.batch * p_.heads, [&](index_t task, int) { f(task / p_.heads, task % p_.heads); });
+    };
+    each([&](index_t b, index_t h) {
+      float* const step = &of_tokens.weight(b, h, 0);
+      steps(a, parameters, b, h, 0, p_.q_len, step);
+      for (index_t t = 0; t < p_.q_len; ++t) of_tokens.log_gate(b, h, t) = -rate(h) * step[t];
+    });
+    backward_.run(a, g, 1, workspace);
+    // ln g = -A d, and d weighs the token; the slope of softplus is 1 - e^-softplus.
+    const View<float, 1> d_a_log = g.d_parameters.view<1>("a_log");
+    for (index_t h = 0; h < p_.heads; ++h) {
+      double sum = 0;
+      for (index_t b = 0; b < p_.batch; ++b)
+        for (index_t t = 0; t < p_.q_len; ++t)
+          sum += static_cast<double>(of_tokens.d_log_gate(b, h, t)) * static_cast<double>(of_tokens.log_gate(b, h, t));
+      d_a_log(h) = static_cast<float>(sum);
+    }
+    if (o_.skip) pull_skip(a, parameters, g);
+    if (o_.dt != Step::learned) return;
+    each([&](index_t b, index_t h) {
+      for (index_t t = 0; t < p_.q_len; ++t) {
+        const float d_step = of_tokens.d_weight(b, h, t) - rate(h) * of_tokens.d_log_gate(b, h, t);
+        of_tokens.d_weight(b, h, t) = d_step * -std::expm1(-of_tokens.weight(b, h, t));
+      }
+    });
+    kernels::GatedBackward::pull(a.k.f32(), of_tokens.d_weight,
+                                 {parameters.view<2>("dt_w"), g.d_parameters.view<2>("dt_w"), g.d_parameters.view<1>("dt_b")},
+                                 g.d_k.f32_out());
+  }
 
  private:
   using Engine = kernels::GatedState;
@@ -122,14 +159,7 @@ struct Mamba2 {
   void with_maps(const Arrays& a, const ParameterSet<float>& parameters, F f) const {
     const auto tokens = [&](const Engine::Tokens& t) {
       float* const step = t.log_gate;
-      if (o_.dt == Step::input) {
-        const auto given = a.more["dt"].f32<3>()[t.batch][t.head];
-        for (index_t i = 0; i < t.count; ++i) step[i] = given(t.row + i);
-      } else {
-        kernels::row_dots(t.count, p_.head_dim, t.keys, parameters["dt_w"].data() + t.head * p_.head_dim, step);
-        for (index_t i = 0; i < t.count; ++i) step[i] += parameters["dt_b"](t.head);
-        kernels::softplus(t.count, step, step);
-      }
+      steps(a, parameters, t.batch, t.head, t.row, t.count, step);
       kernels::scale_rows(t.count, p_.head_dim, t.keys, step, t.key);
       const float rate = -std::exp(parameters["a_log"](t.head));
       for (index_t i = 0; i < t.count; ++i) t.log_gate[i] = rate * step[i];
@@ -139,9 +169,44 @@ struct Mamba2 {
     f(Engine::Maps{tokens, queries, own});
   }
 
+  void steps(const Arrays& a, const ParameterSet<float>& parameters, index_t batch, index_t head, index_t first, index_t count,
+             float* step) const {
+    if (o_.dt == Step::input) {
+      const auto given = a.more["dt"].f32<3>()[batch][head];
+      for (index_t i = 0; i < count; ++i) step[i] = given(first + i);
+      return;
+    }
+    const View<const float, 4> k = a.k.f32();
+    kernels::row_dots(count, p_.head_dim, {k[batch][head].row(first), k.stride(2)}, parameters["dt_w"].data() + head * p_.head_dim,
+                      step);
+    for (index_t i = 0; i < count; ++i) step[i] += parameters["dt_b"](head);
+    kernels::softplus(count, step, step);
+  }
+
+  // out_t += skip v_t: on to the values and the skip of each head.
+  void pull_skip(const Arrays& a, const ParameterSet<float>& parameters, const Gradients& g) const {
+    const View<const float, 4> v = a.v.f32(), d_out = g.d_out.f32();
+    const View<float, 4> d_v = g.d_v.f32_out();
+    const View<float, 1> d_skip = g.d_parameters.view<1>("skip");
+    parallel_tasks(p_.heads, [&](index_t h, int) {
+      double sum = 0;
+      for (index_t b = 0; b < p_.batch; ++b) {
+        for (index_t t = 0; t < p_.q_len; ++t) {
+          float product = 0;
+          kernels::row_dots(1, p_.value_dim, {d_out[b][h].row(t), p_.value_dim}, v[b][h].row(t), &product);
+          sum += static_cast<double>(product);
+          kernels::add(1, p_.value_dim, {d_out[b][h].row(t), p_.value_dim}, {d_v[b][h].row(t), p_.value_dim},
+                       parameters["skip"](h));
+        }
+      }
+      d_skip(h) = static_cast<float>(sum);
+    });
+  }
+
   Problem p_;
   Options o_;
   Engine engine_;
+  kernels::GatedBackward backward_;
 };
 ATTN_VARIANT(mamba2, Mamba2)
 

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "attn/kernels/dense/rows.hpp"
+#include "attn/kernels/linear/gated_backward.hpp"
 #include "attn/kernels/linear/gated_state.hpp"
 #include "attn/kernels/linear/gates.hpp"
 #include "attn/variant/recurrent.hpp"
@@ -83,7 +84,10 @@ struct Retention {
     return matmul(weights, per_query_head(p, in.v));
   }
 
-  Retention(const Problem& p, const Options& o, WorkspacePlan& workspace) : p_(p), o_(o), engine_(p, form, workspace) {
+  static Status supports_backward(const Problem& p, const Options&) { return kernels::GatedBackward::supports(p); }
+
+  Retention(const Problem& p, const Options& o, WorkspacePlan& workspace)
+      : p_(p), o_(o), engine_(p, form, workspace), backward_(p, workspace) {
     scale_.fill(static_cast<float>(p.scale()));
   }
 
@@ -97,6 +101,27 @@ struct Retention {
     with_maps(queries, parameters, [&](const auto& maps) { engine_.answer(queries, state, workspace, maps); });
   }
   void merge(State& into, const State& later) const { kernels::GatedState::merge(into, later); }
+  void backward(const Arrays& a, const ParameterSet<float>& parameters, const Gradients& g, Workspace& workspace) const {
+    const auto of_tokens = backward_.of_tokens(workspace);
+    const View<const float, 4> k = a.k.f32();
+    parallel_tasks(p_.batch * p_.heads, [&](index_t task, int worker) {
+      const index_t b = task / p_.heads, h = task % p_.heads;
+      std::fill_n(&of_tokens.weight(b, h, 0), p_.q_len, 1.0f);
+      for (index_t t = 0; t < p_.q_len; t += kernels::gated_panel) {
+        const index_t count = std::min(kernels::gated_panel, p_.q_len - t);
+        log_gates(a, parameters,
+                  {b, h, t, count, {k[b][h].row(t), k.stride(2)}, {}, {}, {}, {}, &of_tokens.log_gate(b, h, t), nullptr, worker});
+      }
+    });
+    backward_.run(a, g, static_cast<float>(p_.scale()), workspace);
+    if (o_.decay != Decay::learned) return;
+    // ln g = -softplus(-x), whose slope is 1 - g.
+    for (index_t i = 0; i < of_tokens.log_gate.size(); ++i)
+      of_tokens.d_log_gate.data_handle()[i] *= -std::expm1(of_tokens.log_gate.data_handle()[i]);
+    kernels::GatedBackward::pull(k, of_tokens.d_log_gate,
+                                 {parameters.view<2>("gate_w"), g.d_parameters.view<2>("gate_w"), g.d_parameters.view<1>("gate_b")},
+                                 g.d_k.f32_out());
+  }
 
  private:
   using Engine = kernels::GatedState;
@@ -146,6 +171,7 @@ struct Retention {
   Problem p_;
   Options o_;
   Engine engine_;
+  kernels::GatedBackward backward_;
   std::array<float, kernels::gated_panel> scale_;
 };
 ATTN_VARIANT(retention, Retention)

@@ -2,15 +2,14 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "attn/kernels/linear/gated_panel.cpp"
-#include <hwy/contrib/math/math-inl.h>
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
 #include <cmath>
 
-#include "attn/kernels/dense/activations-inl.hpp"
 #include "attn/kernels/dense/gemm-inl.hpp"
 #include "attn/kernels/dense/rows.hpp"
+#include "attn/kernels/linear/gates-inl.hpp"
 
 HWY_BEFORE_NAMESPACE();
 namespace attn::kernels::HWY_NAMESPACE {
@@ -19,12 +18,6 @@ namespace attn::kernels::HWY_NAMESPACE {
 template <class Fn>
 HWY_INLINE void EachColumns(index_t n, Fn f) {
   for (index_t j = 0; j < n; j += kLanes) f(j, n - j);
-}
-
-// e^x for x <= 0: exp2_lanes may be an ulp below 1 at 0, which the powers of a gate add up to a half-life.
-HWY_INLINE V ExpOfGate(V x) {
-  const F d;
-  return hn::IfThenElse(hn::Eq(x, x), hn::Exp(d, x), x);
 }
 
 void DecayOf(index_t count, const float* log_gate, const PanelDecay& decay) {
@@ -43,15 +36,16 @@ void DecayOf(index_t count, const float* log_gate, const PanelDecay& decay) {
   decay.all[0] = static_cast<float>(all);
   decay.all[1] = static_cast<float>(all - static_cast<double>(decay.all[0]));
   EachColumns(count, [&](index_t j, index_t left) HWY_ATTR {
-    for (float* x : {decay.upto + j, decay.after + j}) store_first(ExpOfGate(load_first(x, left)), x, left);
+    for (float* x : {decay.upto + j, decay.after + j}) store_first(exp_of_gate(load_first(x, left)), x, left);
   });
   for (index_t i = 0; i < count; ++i) {
     float* const row = decay.between + i * gated_panel;
     const V g = hn::Set(d, log_gate[i]);
     EachColumns(gated_panel, [&](index_t j, index_t) HWY_ATTR {
       const V to_here = hn::Add(hn::Load(d, sums + j), g);
-      hn::StoreU(hn::IfThenElseZero(hn::FirstN(d, static_cast<size_t>(std::clamp<index_t>(i - j, 0, kLanes))), ExpOfGate(to_here)),
-                 d, row + j);
+      hn::StoreU(
+          hn::IfThenElseZero(hn::FirstN(d, static_cast<size_t>(std::clamp<index_t>(i - j, 0, kLanes))), exp_of_gate(to_here)), d,
+          row + j);
       hn::Store(to_here, d, sums + j);
     });
     row[i] = 1;
@@ -207,22 +201,6 @@ void FadeAndAdd(index_t m, index_t n, index_t count, Rows keys, Rows values, con
   }
 }
 
-// max(x, 0) + ln(1 + u), u = e^-|x|: no digit of a small result is lost. ln(1 + u) = 2 artanh(s), s = u / (2 + u) <= 1/3, by its series
-// (next term 1.4e-8 relative).
-HWY_INLINE V SoftplusLanes(V x) {
-  const F d;
-  const V u = exp_lanes(hn::Neg(hn::Abs(x)));
-  const V s = hn::Div(u, hn::Add(u, hn::Set(d, 2.0f))), t = hn::Mul(s, s);
-  V p = hn::MulAdd(t, hn::Set(d, 2.0f / 13), hn::Set(d, 2.0f / 11));
-  p = hn::MulAdd(p, t, hn::Set(d, 2.0f / 9));
-  p = hn::MulAdd(p, t, hn::Set(d, 2.0f / 7));
-  p = hn::MulAdd(p, t, hn::Set(d, 2.0f / 5));
-  p = hn::MulAdd(p, t, hn::Set(d, 2.0f / 3));
-  p = hn::MulAdd(p, t, hn::Set(d, 2.0f));
-  const V y = hn::MulAdd(p, s, hn::Max(x, hn::Zero(d)));
-  return hn::IfThenElse(hn::Eq(x, x), y, x);  // Max drops a NaN
-}
-
 // f(vector) -> vector
 template <class Fn>
 HWY_INLINE void EachElement(index_t m, index_t n, Rows from, Into to, Fn f) {
@@ -235,14 +213,14 @@ HWY_INLINE void EachElement(index_t m, index_t n, Rows from, Into to, Fn f) {
 
 void DecaysOfSoftplus(index_t m, index_t n, Rows x, float sign, float rate, Into to) {
   const V factor = hn::Set(F(), -rate), way = hn::Set(F(), sign);
-  EachElement(m, n, x, to, [=](V y) HWY_ATTR { return ExpOfGate(hn::Mul(factor, SoftplusLanes(hn::Mul(way, y)))); });
+  EachElement(m, n, x, to, [=](V y) HWY_ATTR { return exp_of_gate(hn::Mul(factor, softplus_lanes(hn::Mul(way, y)))); });
 }
 void ExpOfGates(index_t m, index_t n, Rows x, float factor, Into to) {
   const V f = hn::Set(F(), factor);
-  EachElement(m, n, x, to, [=](V y) HWY_ATTR { return ExpOfGate(hn::Mul(f, y)); });
+  EachElement(m, n, x, to, [=](V y) HWY_ATTR { return exp_of_gate(hn::Mul(f, y)); });
 }
 void Softplus(index_t n, const float* x, float* to) {
-  EachElement(1, n, {x, n}, {to, n}, [](V y) HWY_ATTR { return SoftplusLanes(y); });
+  EachElement(1, n, {x, n}, {to, n}, [](V y) HWY_ATTR { return softplus_lanes(y); });
 }
 
 void UnitRows(index_t m, index_t n, Rows from, float factor, Into to) {
