@@ -54,7 +54,9 @@ struct Performer {
     return {{.name = "W",
              .shape = {o.m, p.head_dim},
              .init = o.projection == Projection::iid ? init::normal(1) : Init(orthogonal_blocks),
-             .trainable = false}};
+             .trainable = false,
+             .axes = "m, head_dim",
+             .doc = "rows w_i of the features, shared by all heads"}};
   }
 
   static Cost cost(const Problem& p, const Options& o) {
