@@ -165,7 +165,7 @@ struct GatedDelta {
     for (index_t i = 0; i < t.count; ++i) t.beta[i] *= static_cast<float>(largest_beta(o_));
     if (o_.gate == Gate::no) return;
     read("gate_w", "gate_b", t.log_gate);
-    kernels::softplus(t.count, t.log_gate, t.log_gate);
+    kernels::softplus(1, t.count, {t.log_gate, t.count}, 1, {t.log_gate, t.count});
     const float rate = -std::exp(parameters["a_log"](t.head));
     for (index_t i = 0; i < t.count; ++i) t.log_gate[i] *= rate;
   }

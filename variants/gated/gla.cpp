@@ -88,6 +88,7 @@ struct Gla {
   Gla(const Problem& p, const Options& o, WorkspacePlan& workspace)
       : p_(p), o_(o), engine_(p, form, workspace), hidden_(workspace.per_worker<float>(kernels::gated_panel * o.rank)) {
     scale_.fill(static_cast<float>(p.scale()));
+    per_tau_.fill(static_cast<float>(-1 / o.tau));
   }
 
   void run(const Arrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
@@ -107,32 +108,38 @@ struct Gla {
   template <class F>
   void with_maps(const Arrays& a, const ParameterSet<float>& parameters, const Workspace& workspace, F f) const {
     const auto tokens = [&](const Engine::Tokens& t) {
-      gates(a, parameters, workspace, t);
-      if (o_.key == Key::own) return kernels::copy(t.count, p_.head_dim, t.keys, t.key);
-      for (index_t i = 0; i < t.count; ++i)
-        for (index_t c = 0; c < p_.head_dim; ++c) t.key.data[i * t.key.stride + c] = 1 - t.gate.data[i * t.gate.stride + c];
+      // ln g, to which both what is kept and what is written owe their digits.
+      const kernels::Rows log_gate = log_gates(a, parameters, workspace, t);
+      if (o_.key == Key::own)
+        kernels::copy(t.count, p_.head_dim, t.keys, t.key);
+      else
+        kernels::rest_of_gates(t.count, p_.head_dim, log_gate, 1, t.key);
+      kernels::exp_of_gates(t.count, p_.head_dim, log_gate, 1, t.gate);
     };
     const auto queries = [&](const Engine::Queries& q) { kernels::scale_rows(q.count, p_.head_dim, q.from, scale_.data(), q.to); };
     f(Engine::Maps{tokens, queries, Engine::no_own});
   }
-  void gates(const Arrays& a, const ParameterSet<float>& parameters, const Workspace& workspace, const Engine::Tokens& t) const {
+  kernels::Rows log_gates(const Arrays& a, const ParameterSet<float>& parameters, const Workspace& workspace,
+                          const Engine::Tokens& t) const {
     const index_t d = p_.head_dim;
     if (o_.gate == Gate::input) {
       const auto given = a.more["log_decay"].f32<4>()[t.batch][t.head];
-      return kernels::exp_of_gates(t.count, d, {given.row(t.row), given.stride(0)}, 1, t.gate);
+      return {given.row(t.row), given.stride(0)};
     }
     const kernels::LowRank by{parameters["gate_in"].data() + t.head * d * o_.rank,
                               parameters["gate_out"].data() + t.head * o_.rank * d, parameters["gate_b"].data() + t.head * d,
                               o_.rank};
     kernels::project(t.count, d, t.keys, by, workspace.of(t.worker, hidden_).data(), t.gate);
-    kernels::decays_of_softplus(t.count, d, t.gate, -1, static_cast<float>(1 / o_.tau), t.gate);
+    kernels::softplus(t.count, d, t.gate, -1, t.gate);
+    kernels::scale_rows(t.count, d, t.gate, per_tau_.data(), t.gate);
+    return t.gate;
   }
 
   Problem p_;
   Options o_;
   Engine engine_;
   Booking<float> hidden_;
-  std::array<float, kernels::gated_panel> scale_;
+  std::array<float, kernels::gated_panel> scale_, per_tau_;
 };
 ATTN_VARIANT(gla, Gla)
 

@@ -180,7 +180,7 @@ struct Mamba2 {
     kernels::row_dots(count, p_.head_dim, {k[batch][head].row(first), k.stride(2)}, parameters["dt_w"].data() + head * p_.head_dim,
                       step);
     for (index_t i = 0; i < count; ++i) step[i] += parameters["dt_b"](head);
-    kernels::softplus(count, step, step);
+    kernels::softplus(1, count, {step, count}, 1, {step, count});
   }
 
   // out_t += skip v_t: on to the values and the skip of each head.

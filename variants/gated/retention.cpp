@@ -160,8 +160,8 @@ struct Retention {
       for (index_t i = 0; i < t.count; ++i) t.log_gate[i] = given(t.row + i);
     } else if (o_.decay == Decay::learned) {
       kernels::row_dots(t.count, p_.head_dim, t.keys, parameters["gate_w"].data() + t.head * p_.head_dim, t.log_gate);
-      for (index_t i = 0; i < t.count; ++i) t.log_gate[i] = -(t.log_gate[i] + parameters["gate_b"](t.head));
-      kernels::softplus(t.count, t.log_gate, t.log_gate);
+      for (index_t i = 0; i < t.count; ++i) t.log_gate[i] += parameters["gate_b"](t.head);
+      kernels::softplus(1, t.count, {t.log_gate, t.count}, -1, {t.log_gate, t.count});
       for (index_t i = 0; i < t.count; ++i) t.log_gate[i] = -t.log_gate[i];
     } else {
       std::fill_n(t.log_gate, t.count, static_cast<float>(fixed_log_gate(p_, o_.decay, t.head)));

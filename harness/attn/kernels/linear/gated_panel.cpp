@@ -219,8 +219,13 @@ void ExpOfGates(index_t m, index_t n, Rows x, float factor, Into to) {
   const V f = hn::Set(F(), factor);
   EachElement(m, n, x, to, [=](V y) HWY_ATTR { return exp_of_gate(hn::Mul(f, y)); });
 }
-void Softplus(index_t n, const float* x, float* to) {
-  EachElement(1, n, {x, n}, {to, n}, [](V y) HWY_ATTR { return softplus_lanes(y); });
+void RestOfGates(index_t m, index_t n, Rows x, float factor, Into to) {
+  const V f = hn::Set(F(), factor);
+  EachElement(m, n, x, to, [=](V y) HWY_ATTR { return rest_of_gate(hn::Mul(f, y)); });
+}
+void Softplus(index_t m, index_t n, Rows x, float sign, Into to) {
+  const V way = hn::Set(F(), sign);
+  EachElement(m, n, x, to, [=](V y) HWY_ATTR { return softplus_lanes(hn::Mul(way, y)); });
 }
 
 void UnitRows(index_t m, index_t n, Rows from, float factor, Into to) {
@@ -287,6 +292,7 @@ HWY_EXPORT(Substitute);
 HWY_EXPORT(FadeAndAdd);
 HWY_EXPORT(DecaysOfSoftplus);
 HWY_EXPORT(ExpOfGates);
+HWY_EXPORT(RestOfGates);
 HWY_EXPORT(Softplus);
 HWY_EXPORT(UnitRows);
 HWY_EXPORT(TripleDots);
@@ -320,7 +326,8 @@ void decays_of_softplus(index_t m, index_t n, Rows x, float sign, float rate, In
   HWY_DYNAMIC_DISPATCH(DecaysOfSoftplus)(m, n, x, sign, rate, to);
 }
 void exp_of_gates(index_t m, index_t n, Rows x, float factor, Into to) { HWY_DYNAMIC_DISPATCH(ExpOfGates)(m, n, x, factor, to); }
-void softplus(index_t n, const float* x, float* to) { HWY_DYNAMIC_DISPATCH(Softplus)(n, x, to); }
+void rest_of_gates(index_t m, index_t n, Rows x, float factor, Into to) { HWY_DYNAMIC_DISPATCH(RestOfGates)(m, n, x, factor, to); }
+void softplus(index_t m, index_t n, Rows x, float sign, Into to) { HWY_DYNAMIC_DISPATCH(Softplus)(m, n, x, sign, to); }
 
 void project(index_t m, index_t n, Rows x, const LowRank& by, float* hidden, Into to) {
   gemm(m, by.rank, n, {x.data, x.stride}, {by.w, by.rank}, {hidden, by.rank});

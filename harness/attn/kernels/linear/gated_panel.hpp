@@ -51,10 +51,11 @@ struct RemovalRows {
 void removal_rows(index_t m, index_t n, Rows k, Rows a, const float* key_scale, const float* rate_scale, const RemovalRows& to);
 void triple_dots(index_t m, index_t n, Rows x, Rows y, const float* weights, float* to);  // sum of x y weights[column]
 
-// Gates of what projections give.
+// Gates of what projections give, and what they leave room for.
 void decays_of_softplus(index_t m, index_t n, Rows x, float sign, float rate, Into to);  // e^(-rate softplus(sign x))
-void exp_of_gates(index_t m, index_t n, Rows x, float factor, Into to);  // e^(factor x) <= 1, to the last digit near 1
-void softplus(index_t n, const float* x, float* to);                     // ln(1 + e^x)
+void exp_of_gates(index_t m, index_t n, Rows x, float factor, Into to);   // e^(factor x) <= 1, to the last digit near 1
+void rest_of_gates(index_t m, index_t n, Rows x, float factor, Into to);  // 1 - e^(factor x), likewise near 0
+void softplus(index_t m, index_t n, Rows x, float sign, Into to);         // ln(1 + e^(sign x))
 
 // x in and out of `rank` numbers, and a bias: (x W) U + b of one head, row by row. W [n,rank], U [rank,n]; hidden: room for m rows of rank.
 struct LowRank {

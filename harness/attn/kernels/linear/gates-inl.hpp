@@ -18,6 +18,12 @@ HWY_INLINE V exp_of_gate(V x) {
   return hn::IfThenElse(hn::Eq(x, x), hn::Exp(d, x), x);
 }
 
+// 1 - e^x for x <= 0, to the last digit near 0.
+HWY_INLINE V rest_of_gate(V x) {
+  const F d;
+  return hn::IfThenElse(hn::Eq(x, x), hn::Neg(hn::Expm1(d, x)), x);
+}
+
 // max(x, 0) + ln(1 + u), u = e^-|x|: no digit of a small result is lost. ln(1 + u) = 2 artanh(s), s = u / (2 + u) <= 1/3, by its series
 // (next term 1.4e-8 relative).
 HWY_INLINE V softplus_lanes(V x) {
