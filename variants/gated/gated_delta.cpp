@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <array>
 #include <cmath>
 
 #include "attn/kernels/dense/activations.hpp"
@@ -141,11 +140,12 @@ struct GatedDelta {
   template <class F>
   void with_maps(const Arrays& a, const ParameterSet<float>& parameters, F f) const {
     const auto tokens = [&](const Engine::Tokens& t) {
-      kernels::unit_rows(t.count, p_.head_dim, t.keys, 1, t.key);
+      kernels::unit_rows(t.count, p_.head_dim, t.keys, t.key);
       gates(a, parameters, t);
+      return kernels::Rows(t.key);
     };
     const auto queries = [&](const Engine::Queries& q) {
-      kernels::unit_rows(q.count, p_.head_dim, q.from, static_cast<float>(p_.scale()), q.to);
+      kernels::unit_factors(q.count, p_.head_dim, q.rows, static_cast<float>(p_.scale()), q.factor);
     };
     f(Engine::Maps{tokens, queries, Engine::no_own});
   }

@@ -87,7 +87,6 @@ struct Gla {
 
   Gla(const Problem& p, const Options& o, WorkspacePlan& workspace)
       : p_(p), o_(o), engine_(p, form, workspace), hidden_(workspace.per_worker<float>(kernels::gated_panel * o.rank)) {
-    scale_.fill(static_cast<float>(p.scale()));
     per_tau_.fill(static_cast<float>(-1 / o.tau));
   }
 
@@ -110,13 +109,11 @@ struct Gla {
     const auto tokens = [&](const Engine::Tokens& t) {
       // ln g, to which both what is kept and what is written owe their digits.
       const kernels::Rows log_gate = log_gates(a, parameters, workspace, t);
-      if (o_.key == Key::own)
-        kernels::copy(t.count, p_.head_dim, t.keys, t.key);
-      else
-        kernels::rest_of_gates(t.count, p_.head_dim, log_gate, 1, t.key);
+      if (o_.key == Key::complement) kernels::rest_of_gates(t.count, p_.head_dim, log_gate, 1, t.key);
       kernels::exp_of_gates(t.count, p_.head_dim, log_gate, 1, t.gate);
+      return o_.key == Key::own ? t.keys : kernels::Rows(t.key);
     };
-    const auto queries = [&](const Engine::Queries& q) { kernels::scale_rows(q.count, p_.head_dim, q.from, scale_.data(), q.to); };
+    const auto queries = [&](const Engine::Queries& q) { std::fill_n(q.factor, q.count, static_cast<float>(p_.scale())); };
     f(Engine::Maps{tokens, queries, Engine::no_own});
   }
   kernels::Rows log_gates(const Arrays& a, const ParameterSet<float>& parameters, const Workspace& workspace,
@@ -139,7 +136,7 @@ struct Gla {
   Options o_;
   Engine engine_;
   Booking<float> hidden_;
-  std::array<float, kernels::gated_panel> scale_, per_tau_;
+  std::array<float, kernels::gated_panel> per_tau_;
 };
 ATTN_VARIANT(gla, Gla)
 

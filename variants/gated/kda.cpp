@@ -142,14 +142,15 @@ struct Kda {
   template <class F>
   void with_maps(const Arrays& a, const ParameterSet<float>& parameters, const Workspace& workspace, F f) const {
     const auto tokens = [&](const Engine::Tokens& t) {
-      kernels::unit_rows(t.count, p_.head_dim, t.keys, 1, t.key);
+      kernels::unit_rows(t.count, p_.head_dim, t.keys, t.key);
       if (o_.gate == Gate::input)
         given_gates(a, t);
       else
         learned_gates(parameters, workspace, t);
+      return kernels::Rows(t.key);
     };
     const auto queries = [&](const Engine::Queries& q) {
-      kernels::unit_rows(q.count, p_.head_dim, q.from, static_cast<float>(p_.scale()), q.to);
+      kernels::unit_factors(q.count, p_.head_dim, q.rows, static_cast<float>(p_.scale()), q.factor);
     };
     f(Engine::Maps{tokens, queries, Engine::no_own});
   }

@@ -163,8 +163,9 @@ struct Mamba2 {
       kernels::scale_rows(t.count, p_.head_dim, t.keys, step, t.key);
       const float rate = -std::exp(parameters["a_log"](t.head));
       for (index_t i = 0; i < t.count; ++i) t.log_gate[i] = rate * step[i];
+      return kernels::Rows(t.key);
     };
-    const auto queries = [&](const Engine::Queries& q) { kernels::copy(q.count, p_.head_dim, q.from, q.to); };
+    const auto queries = [&](const Engine::Queries& q) { std::fill_n(q.factor, q.count, 1.0f); };
     const auto own = [&](const Engine::Own& x) { std::fill_n(x.weight, x.count, parameters["skip"](x.head)); };
     f(Engine::Maps{tokens, queries, own});
   }

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <array>
 #include <cmath>
 
 #include "attn/kernels/dense/rows.hpp"
@@ -87,9 +86,7 @@ struct Retention {
   static Status supports_backward(const Problem& p, const Options&) { return kernels::GatedBackward::supports(p); }
 
   Retention(const Problem& p, const Options& o, WorkspacePlan& workspace)
-      : p_(p), o_(o), engine_(p, form, workspace), backward_(p, workspace) {
-    scale_.fill(static_cast<float>(p.scale()));
-  }
+      : p_(p), o_(o), engine_(p, form, workspace), backward_(p, workspace) {}
 
   void run(const Arrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
     with_maps(a, parameters, [&](const auto& maps) { engine_.run(a, workspace, maps); });
@@ -148,10 +145,10 @@ struct Retention {
   template <class F>
   void with_maps(const Arrays& a, const ParameterSet<float>& parameters, F f) const {
     const auto tokens = [&](const Engine::Tokens& t) {
-      kernels::copy(t.count, p_.head_dim, t.keys, t.key);
       log_gates(a, parameters, t);
+      return t.keys;
     };
-    const auto queries = [&](const Engine::Queries& q) { kernels::scale_rows(q.count, p_.head_dim, q.from, scale_.data(), q.to); };
+    const auto queries = [&](const Engine::Queries& q) { std::fill_n(q.factor, q.count, static_cast<float>(p_.scale())); };
     f(Engine::Maps{tokens, queries, Engine::no_own});
   }
   void log_gates(const Arrays& a, const ParameterSet<float>& parameters, const Engine::Tokens& t) const {
@@ -172,7 +169,6 @@ struct Retention {
   Options o_;
   Engine engine_;
   kernels::GatedBackward backward_;
-  std::array<float, kernels::gated_panel> scale_;
 };
 ATTN_VARIANT(retention, Retention)
 

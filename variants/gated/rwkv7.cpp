@@ -154,8 +154,9 @@ struct Rwkv7 {
       const float *const k_k = parameters["k_k"].data() + t.head * p_.head_dim, *const k_a =
                                                                                     parameters["k_a"].data() + t.head * p_.head_dim;
       kernels::removal_rows(t.count, p_.head_dim, t.keys, rate, k_k, k_a, {t.key, t.read, t.add});
+      return kernels::Rows(t.key);
     };
-    const auto queries = [&](const Engine::Queries& q) { kernels::copy(q.count, p_.head_dim, q.from, q.to); };
+    const auto queries = [&](const Engine::Queries& q) { std::fill_n(q.factor, q.count, 1.0f); };
     const auto own = [&](const Engine::Own& x) {
       kernels::triple_dots(x.count, p_.head_dim, x.queries, x.keys, parameters["r"].data() + x.kv_head * p_.head_dim, x.weight);
     };

@@ -46,35 +46,28 @@ void GatedBackward::run(const Arrays& arrays, const InputGradients& g, float sca
   const View<const float, 4> q = arrays.q.f32(), k = arrays.k.f32(), v = arrays.v.f32(), d_out = g.d_out.f32();
   const OfTokens tokens = of_tokens(workspace);
   const index_t n = p_.q_len;
-  std::array<float, gated_panel> scales;
-  scales.fill(scale);
 
   // Sums over the keys before a query: v asked by d_out, of rows k.
   const auto forward = [&](const GatedState::Tokens& t) {
     const float* const weight = &tokens.weight(t.batch, t.head, t.row);
     scale_rows(t.count, v.extent(3), t.keys, weight, t.key);
     std::copy_n(&tokens.log_gate(t.batch, t.head, t.row), t.count, t.log_gate);
+    return Rows(t.key);
   };
-  const auto scaled = [&](index_t width) {
-    return [&scales, width](const GatedState::Queries& x) { scale_rows(x.count, width, x.from, scales.data(), x.to); };
-  };
+  const auto scaled = [scale](const GatedState::Queries& x) { std::fill_n(x.factor, x.count, scale); };
   // Over the queries after a key, from the last one on: the gate of the token after stands between the two.
-  const auto backward = [&](index_t width) {
-    return [&tokens, n, width](const GatedState::Tokens& t) {
-      copy(t.count, width, t.keys, t.key);
-      for (index_t i = 0; i < t.count; ++i) {
-        const index_t after = n - (t.row + i);
-        t.log_gate[i] = after < n ? tokens.log_gate(t.batch, t.head, after) : 0;
-      }
-    };
+  const auto backward = [&](const GatedState::Tokens& t) {
+    for (index_t i = 0; i < t.count; ++i) {
+      const index_t after = n - (t.row + i);
+      t.log_gate[i] = after < n ? tokens.log_gate(t.batch, t.head, after) : 0;
+    }
+    return t.keys;
   };
-  const auto by_value = scaled(v.extent(3)), by_key = scaled(k.extent(3));
-  const auto of_values = backward(v.extent(3)), of_keys = backward(k.extent(3));
-  queries_->run({.q = d_out, .k = v, .v = k, .out = g.d_q}, workspace, {forward, by_value, GatedState::no_own});
+  queries_->run({.q = d_out, .k = v, .v = k, .out = g.d_q}, workspace, {forward, scaled, GatedState::no_own});
   keys_->run({.q = reversed(v), .k = reversed(d_out), .v = reversed(q), .out = reversed(g.d_k.f32_out())}, workspace,
-             {of_values, by_value, GatedState::no_own});
+             {backward, scaled, GatedState::no_own});
   values_->run({.q = reversed(k), .k = reversed(q), .v = reversed(d_out), .out = reversed(g.d_v.f32_out())}, workspace,
-               {of_keys, by_key, GatedState::no_own});
+               {backward, scaled, GatedState::no_own});
   of_gates(arrays, g, workspace);
 }
 

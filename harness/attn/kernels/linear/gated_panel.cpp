@@ -228,7 +228,7 @@ void Softplus(index_t m, index_t n, Rows x, float sign, Into to) {
   EachElement(m, n, x, to, [=](V y) HWY_ATTR { return softplus_lanes(hn::Mul(way, y)); });
 }
 
-void UnitRows(index_t m, index_t n, Rows from, float factor, Into to) {
+void UnitFactors(index_t m, index_t n, Rows from, float factor, float* to) {
   const F d;
   for (index_t i = 0; i < m; ++i) {
     const float* const x = from.data + i * from.stride;
@@ -237,9 +237,7 @@ void UnitRows(index_t m, index_t n, Rows from, float factor, Into to) {
       const V y = load_first(x + c, left);
       squares = hn::MulAdd(y, y, squares);
     });
-    const V scale = hn::Set(d, factor / std::sqrt(hn::GetLane(hn::SumOfLanes(d, squares)) + 1e-6f));
-    float* const y = to.data + i * to.stride;
-    EachColumns(n, [&](index_t c, index_t left) HWY_ATTR { store_first(hn::Mul(load_first(x + c, left), scale), y + c, left); });
+    to[i] = factor / std::sqrt(hn::GetLane(hn::SumOfLanes(d, squares)) + 1e-6f);
   }
 }
 
@@ -294,7 +292,7 @@ HWY_EXPORT(DecaysOfSoftplus);
 HWY_EXPORT(ExpOfGates);
 HWY_EXPORT(RestOfGates);
 HWY_EXPORT(Softplus);
-HWY_EXPORT(UnitRows);
+HWY_EXPORT(UnitFactors);
 HWY_EXPORT(TripleDots);
 HWY_EXPORT(MakeRemovalRows);
 
@@ -315,7 +313,17 @@ void fade_and_add(index_t m, index_t n, index_t count, Rows keys, Rows values, c
                   const Fetch& next_values) {
   HWY_DYNAMIC_DISPATCH(FadeAndAdd)(m, n, count, keys, values, fade, sums, next_keys, next_values);
 }
-void unit_rows(index_t m, index_t n, Rows from, float factor, Into to) { HWY_DYNAMIC_DISPATCH(UnitRows)(m, n, from, factor, to); }
+void unit_factors(index_t m, index_t n, Rows from, float factor, float* to) {
+  HWY_DYNAMIC_DISPATCH(UnitFactors)(m, n, from, factor, to);
+}
+void unit_rows(index_t m, index_t n, Rows from, Into to) {
+  float factor[gated_panel];
+  for (index_t i = 0; i < m; i += gated_panel) {
+    const index_t rows = std::min(gated_panel, m - i);
+    unit_factors(rows, n, {from.data + i * from.stride, from.stride}, 1, factor);
+    scale_rows(rows, n, {from.data + i * from.stride, from.stride}, factor, {to.data + i * to.stride, to.stride});
+  }
+}
 void triple_dots(index_t m, index_t n, Rows x, Rows y, const float* weights, float* to) {
   HWY_DYNAMIC_DISPATCH(TripleDots)(m, n, x, y, weights, to);
 }

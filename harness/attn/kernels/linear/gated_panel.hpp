@@ -41,8 +41,9 @@ struct Fade {
 void fade_and_add(index_t m, index_t n, index_t count, Rows keys, Rows values, const Fade& fade, Into sums,
                   const Fetch& next_keys = {}, const Fetch& next_values = {});
 
-// factor x / sqrt(|x|^2 + 1e-6), row by row.
-void unit_rows(index_t m, index_t n, Rows from, float factor, Into to);
+// Of rows x: factor / sqrt(|x|^2 + 1e-6), or x by that with a factor of one.
+void unit_factors(index_t m, index_t n, Rows from, float factor, float* to);
+void unit_rows(index_t m, index_t n, Rows from, Into to);
 
 // What RWKV-7 makes of keys k and rates a: c = k key_scale / max(its norm, 1e-12); read = -c, add = c a, written = k (1 + (a - 1) rate_scale).
 struct RemovalRows {

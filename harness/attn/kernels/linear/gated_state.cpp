@@ -1,6 +1,7 @@
 #include "attn/kernels/linear/gated_state.hpp"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "attn/core/round.hpp"
@@ -9,10 +10,10 @@
 
 namespace attn::kernels {
 
-// Rows of a panel's keys lie `stride` apart; of queries too, but for `asked`: [queries, weights of the panel's values] in one row, to
-// multiply [state; values] in one product.
+// Rows lie `stride` apart, but for those of `asked`, which multiply [state; values] in one product.
 struct GatedState::Scratch {
   float* state;  // [head_dim, columns]
+  Rows keys;     // what the map gave
   float *key, *read, *add, *gate;
   float *log_gate, *beta;  // [gated_panel]
   PanelDecay decay;        // scalar
@@ -23,8 +24,9 @@ struct GatedState::Scratch {
   float* to_end;           // [2 gated_panel]: b and keys that fade to the panel's end
   float* values;           // [2 gated_panel, columns]: what the tokens add, in rows of the two
   float* weights;          // [gated_panel, gated_panel]
-  float *query, *asked;
-  float* own;  // [gated_panel]
+  float* asked;            // [gated_panel, head_dim + 2 gated_panel]: queries, and behind them weights of the panel's values
+  float *factor, *own;     // [gated_panel]: of queries
+  float* decayed;          // [gated_panel]: the gates whose products are in `decay`
 };
 
 GatedState::GatedState(const Problem& p, const Form& form, WorkspacePlan& workspace)
@@ -34,8 +36,8 @@ GatedState::GatedState(const Problem& p, const Form& form, WorkspacePlan& worksp
     columns_ = round_up(ceil_div(p.value_dim, ceil_div(2 * threads, heads)), 16);
     parts_ = ceil_div(p.value_dim, columns_);
   }
-  scratch_ = workspace.per_worker<float>(columns_ * (p.head_dim + 2 * gated_panel) + 12 * gated_panel * stride_ +
-                                         gated_panel * (3 * p.head_dim + 4 * gated_panel + 6));
+  scratch_ = workspace.per_worker<float>(columns_ * (p.head_dim + 2 * gated_panel) + 10 * gated_panel * stride_ +
+                                         gated_panel * (3 * p.head_dim + 4 * gated_panel + 8));
 }
 
 class GatedState::Run {
@@ -73,17 +75,17 @@ class GatedState::Run {
       for (index_t h = part.head * group(); h < (part.head + 1) * group(); ++h) {
         for (index_t i = 0; i < rows; i += gated_panel) {
           const index_t count = std::min(gated_panel, rows - i);
-          ask(part, h, i, count);
-          copy(count, d, queries(s), asked(s));
+          const Rows asking = ask(part, h, i, count);
+          copy(count, d, asking, {s.asked, asked_stride()});
           Rows last = {};
           if (form_.own_token) {
             const Rows key{state["key"].f32<3>()[part.batch].row(part.head), 0};
-            maps_.own({h, part.head, count, queries(s), key, s.own});
+            maps_.own({h, part.head, count, asking, key, s.own});
             for (index_t r = 0; r < count; ++r) s.asked[r * asked_stride() + d] = s.own[r];
             last = {state["value"].f32<3>()[part.batch].row(part.head) + part.first, p_.value_dim};
           }
           gemm(count, part.columns, d, {s.asked, asked_stride()}, part.sums, output(part, h, i),
-               {.below = last, .below_k = form_.own_token ? 1 : 0});
+               {.row_scale = s.factor, .below = last, .below_k = form_.own_token ? 1 : 0});
         }
       }
     });
@@ -117,38 +119,38 @@ class GatedState::Run {
   // All keys into the state, and the queries among them, of which the first stands at key `asks_from`.
   void pass(const Part& part, index_t asks_from, const State* kept) const {
     const index_t tokens = k_.extent(2);
+    Scratch s = part.scratch;
+    std::fill_n(s.decayed, gated_panel, std::numeric_limits<float>::quiet_NaN());
     for (index_t t = 0; t < tokens; t += gated_panel) {
       const index_t count = std::min(gated_panel, tokens - t);
-      const Scratch& s = part.scratch;
-      maps_.tokens({part.batch,
-                    part.head,
-                    t,
-                    count,
-                    rows_of(k_, part, part.head, t),
-                    key(s),
-                    {s.read, stride()},
-                    {s.add, stride()},
-                    {s.gate, stride()},
-                    s.log_gate,
-                    s.beta,
-                    part.worker});
+      s.keys = maps_.tokens({.batch = part.batch,
+                             .head = part.head,
+                             .row = t,
+                             .count = count,
+                             .keys = rows_of(k_, part, part.head, t),
+                             .key = {s.key, stride()},
+                             .read = {s.read, stride()},
+                             .add = {s.add, stride()},
+                             .gate = {s.gate, stride()},
+                             .log_gate = s.log_gate,
+                             .beta = s.beta,
+                             .worker = part.worker});
       // Gates that leave the range of floats end a panel: what follows starts from the state.
-      for (index_t first = 0; first < count;) first += panel(part, t, first, count - first, asks_from, kept);
+      for (index_t first = 0; first < count;) first += panel(part, s, t, first, count - first, asks_from, kept);
     }
-    if (kept != nullptr && form_.own_token) keep_last(part, *kept);
+    if (kept != nullptr && form_.own_token) keep_last(part, s.keys, *kept);
   }
 
   // Tokens t + first and some after it, at most `most`: how many they were.
-  index_t panel(const Part& part, index_t t, index_t first, index_t most, index_t asks_from, const State* kept) const {
-    Scratch s = part.scratch;
-    const index_t skipped = first * stride();
-    for (float** rows : {&s.key, &s.read, &s.add, &s.gate}) *rows += skipped;
+  index_t panel(const Part& part, Scratch s, index_t t, index_t first, index_t most, index_t asks_from, const State* kept) const {
+    for (float** rows : {&s.read, &s.add, &s.gate}) *rows += first * stride();
+    s.keys.data += first * s.keys.stride;
     s.log_gate += first, s.beta += first, t += first;
     index_t count = most;
     if (vector())
       count = gate_products(most, p_.head_dim, gates(s), {s.upto, stride()}, {s.since, stride()});
     else
-      decay_of(count, s.log_gate, s.decay);
+      decay(count, s);
     turn_keys(count, s);
     const Rows written = write_values(part, t, count, s);
 
@@ -167,11 +169,19 @@ class GatedState::Run {
     return count;
   }
 
+  // Gates that are those of the panel before, as fixed ones are, have its products.
+  static void decay(index_t count, const Scratch& s) {
+    if (count == gated_panel && std::equal(s.log_gate, s.log_gate + count, s.decayed)) return;
+    decay_of(count, s.log_gate, s.decay);
+    std::copy_n(s.log_gate, count, s.decayed);
+    std::fill_n(s.decayed + count, gated_panel - count, std::numeric_limits<float>::quiet_NaN());
+  }
+
   // Keys, and b, as the weights of a panel want them: their columns, divided by the gates since the first token.
   void turn_keys(index_t count, const Scratch& s) const {
     const index_t d = p_.head_dim;
     for (index_t family = 0; family < families(); ++family) {
-      Rows rows{family + 1 < families() ? s.add : s.key, stride()};
+      Rows rows = added(family, s);
       if (vector()) {
         divide(count, d, rows, {s.since, stride()}, 0, {s.divided, stride()});
         rows = {s.divided, stride()};
@@ -181,7 +191,7 @@ class GatedState::Run {
   }
   void fade_keys(index_t count, const Scratch& s) const {
     for (index_t family = 0; family < families(); ++family) {
-      const Rows rows{family + 1 < families() ? s.add : s.key, stride()};
+      const Rows rows = added(family, s);
       const Into to{s.to_end + family * count * stride(), stride()};
       if (vector())
         fade_to_end(count, p_.head_dim, gates(s), rows, to);
@@ -206,17 +216,16 @@ class GatedState::Run {
     if (form_.write == Write::add) return given;
     if (form_.write == Write::delta) {
       // What the state says of a token reads it as faded by the token's own gate.
-      Rows within{s.key, stride()}, across{s.left, stride()};
+      const Into left{s.left, stride()};
       if (vector()) {
-        multiply(count, d, key(s), {s.since, stride()}, {s.left, stride()});
-        within = {s.left, stride()};
-        weigh(count, count, 0, within, 0, false, weights, s);
-        multiply(count, d, key(s), {s.upto, stride()}, {s.left, stride()});
+        multiply(count, d, s.keys, {s.since, stride()}, left);
+        weigh(count, count, 0, left, 0, false, weights, s);
+        multiply(count, d, s.keys, {s.upto, stride()}, left);
       } else {
-        weigh(count, count, 0, within, 0, false, weights, s);
-        scale_rows(count, d, key(s), s.decay.upto, {s.left, stride()});
+        weigh(count, count, 0, s.keys, 0, false, weights, s);
+        scale_rows(count, d, s.keys, s.decay.upto, left);
       }
-      gemm(count, part.columns, d, {across.data, across.stride}, part.sums, values);
+      gemm(count, part.columns, d, {s.left, stride()}, part.sums, values);
       substitute_delta(count, part.columns, weights, s.beta, given, values);
       return values;
     }
@@ -238,35 +247,38 @@ class GatedState::Run {
   void answer(const Part& part, index_t h, index_t row, index_t rows, index_t count, index_t skip, Rows written,
               const Scratch& s) const {
     const index_t d = p_.head_dim;
-    ask(part, h, row, rows);
-    const Into to = asked(s);
-    Rows within = queries(s);
+    const Rows asking = ask(part, h, row, rows);
+    const Into to{s.asked, asked_stride()};
+    Rows within = asking;
     if (vector()) {
-      multiply(rows, d, within, {s.since + skip * stride(), stride()}, {s.left, stride()});
+      multiply(rows, d, asking, {s.since + skip * stride(), stride()}, {s.left, stride()});
       within = {s.left, stride()};
     }
     for (index_t family = 0; family < families(); ++family)
       weigh(rows, count, skip, within, family, true, {to.data + d + family * count, to.stride}, s);
     if (form_.own_token) {
-      maps_.own({h, part.head, rows, queries(s), {s.key + skip * stride(), stride()}, s.own});
+      maps_.own({h, part.head, rows, asking, {s.keys.data + skip * s.keys.stride, s.keys.stride}, s.own});
       float* const weight = to.data + d + (families() - 1) * count + skip;
       for (index_t i = 0; i < rows; ++i) weight[i * (to.stride + 1)] += s.own[i];
     }
     if (vector())
-      multiply(rows, d, queries(s), {s.upto + skip * stride(), stride()}, to);
+      multiply(rows, d, asking, {s.upto + skip * stride(), stride()}, to);
     else
-      scale_rows(rows, d, queries(s), s.decay.upto + skip, to);
+      scale_rows(rows, d, asking, s.decay.upto + skip, to);
     gemm(rows, part.columns, d, {to.data, to.stride}, part.sums, output(part, h, row),
-         {.below = written,
+         {.row_scale = s.factor,
+          .below = written,
           .below_k = families() * count,
           .lower = families() == 1 ? Lower::left : Lower::none,
           .diagonal = d + skip,
           .fetch = {next(q_, part, h, row + rows), next(out_, part, h, row + rows)}});
   }
 
-  // Query rows of a head as the page makes them.
-  void ask(const Part& part, index_t h, index_t row, index_t rows) const {
-    maps_.queries({part.batch, h, rows, rows_of(q_, part, h, row), queries(part.scratch), part.worker});
+  // Rows of a query head, and their factors.
+  Rows ask(const Part& part, index_t h, index_t row, index_t rows) const {
+    const Rows asking = rows_of(q_, part, h, row);
+    maps_.queries({part.batch, h, rows, asking, part.scratch.factor});
+    return asking;
   }
 
   void keep_decay(const Part& part, const State& state, index_t count, const Scratch& s) const {
@@ -278,11 +290,11 @@ class GatedState::Run {
       *decay *= *s.decay.all;
   }
   // The token at hand is the last one of the last block.
-  void keep_last(const Part& part, const State& state) const {
+  void keep_last(const Part& part, Rows keys, const State& state) const {
     const index_t last = k_.extent(2) - 1;
     const float* const value = v_[part.batch][part.head].row(last) + part.first;
     std::copy_n(value, part.columns, state["value"].f32_out<3>()[part.batch].row(part.head) + part.first);
-    const float* const key = part.scratch.key + last % gated_panel * stride();
+    const float* const key = keys.data + last % gated_panel * keys.stride;
     if (part.first == 0) std::copy_n(key, p_.head_dim, state["key"].f32_out<3>()[part.batch].row(part.head));
   }
 
@@ -291,10 +303,8 @@ class GatedState::Run {
   index_t group() const { return p_.heads / p_.kv_heads; }
   index_t stride() const { return plan_.stride_; }
   index_t asked_stride() const { return p_.head_dim + 2 * gated_panel; }
-  Into key(const Scratch& s) const { return {s.key, stride()}; }
+  Rows added(index_t family, const Scratch& s) const { return family + 1 < families() ? Rows{s.add, stride()} : s.keys; }
   Rows gates(const Scratch& s) const { return {s.gate, stride()}; }
-  Into queries(const Scratch& s) const { return {s.query, stride()}; }
-  Into asked(const Scratch& s) const { return {s.asked, asked_stride()}; }
 
   template <class T>
   static Rows rows_of(const View<T, 4>& x, const Part& part, index_t head, index_t i) {
@@ -316,12 +326,13 @@ class GatedState::Run {
     const index_t panel = gated_panel, rows = panel * stride(), columns = plan_.columns_;
     Scratch s{};
     s.state = take(p_.head_dim * columns), s.values = take(2 * panel * columns);
-    for (float** x : {&s.key, &s.read, &s.add, &s.gate, &s.upto, &s.since, &s.left, &s.divided, &s.query}) *x = take(rows);
+    for (float** x : {&s.key, &s.read, &s.add, &s.gate, &s.upto, &s.since, &s.left, &s.divided}) *x = take(rows);
     s.to_end = take(2 * rows);
     s.transposed = take(2 * panel * p_.head_dim);
     s.asked = take(panel * asked_stride());
     s.weights = take(panel * panel), s.decay.between = take(panel * panel);
-    for (float** x : {&s.log_gate, &s.beta, &s.decay.upto, &s.decay.after, &s.decay.all, &s.own}) *x = take(panel);
+    for (float** x : {&s.log_gate, &s.beta, &s.decay.upto, &s.decay.after, &s.decay.all, &s.own, &s.factor, &s.decayed})
+      *x = take(panel);
     return s;
   }
 

@@ -29,10 +29,11 @@ class GatedState {
     bool own_token = false;  // the query of a token weighs its own value more: OwnMap
   };
 
-  // Tokens of a kv head, from row `row` of the arrays on. The map fills what the form has.
+  // Tokens of a kv head, from row `row` of the arrays on. The map fills what the form has, and gives the keys that are folded in: `keys`
+  // as they are in the arrays, or what it wrote to `key`.
   struct Tokens {
     index_t batch, head, row, count;
-    Rows keys;        // as they are in the arrays
+    Rows keys;
     Into key;         // [count, head_dim]
     Into read, add;   // likewise, rank_one: a and b
     Into gate;        // vector: g, [count, head_dim]
@@ -40,21 +41,20 @@ class GatedState {
     float* beta;      // delta
     int worker;
   };
-  // Rows of a query head.
+  // Rows of a query head: the map gives their factors.
   struct Queries {
     index_t batch, head, count;
-    Rows from;
-    Into to;
-    int worker;
+    Rows rows;
+    float* factor;
   };
-  // weight[i]: added to the weight of value i for query i, from rows that the maps have filled.
+  // weight[i]: added to the weight of value i for query i, before the query's factor.
   struct Own {
     index_t head, kv_head, count;
     Rows queries, keys;
     float* weight;
   };
   struct Maps {
-    FunctionRef<void(const Tokens&)> tokens;
+    FunctionRef<Rows(const Tokens&)> tokens;
     FunctionRef<void(const Queries&)> queries;
     FunctionRef<void(const Own&)> own;
   };
