@@ -28,7 +28,9 @@ TEST_CASE("diff: is the difference of two attentions on half a query and key") {
   const ParameterSet<float> parameters = lambdas(p, 0.5f, 0.25f);
   Problem half = p;
   half.head_dim = 16;
-  const auto part = [&](index_t from) { return run("full", half, {slice(in.q, -1, from, from + 16), slice(in.k, -1, from, from + 16), in.v}); };
+  const auto part = [&](index_t from) {
+    return run("full", half, {slice(in.q, -1, from, from + 16), slice(in.k, -1, from, from + 16), in.v});
+  };
   const auto l = static_cast<float>(std::exp(0.5) - std::exp(0.25) + 0.3);
   const Tensor<float> difference = part(0) - part(16) * l;
   check_equal(run("diff:norm=none,lambda=0.3", p, in, {.parameters = &parameters}), difference);

@@ -26,7 +26,8 @@ TEST_CASE("hedgehog: by hand") {
   in.v = Tensor<float>({1, 1, 2, 2}, {1, 0, 0, 1});
   const auto out = run("hedgehog", p, in);
   CHECK(out(0, 0, 0, 0) == Approx(0.5));
-  const double s = 1 / (1 + std::exp(-1.0)), self = 2 * (s * s + (1 - s) * (1 - s)), other = 1;  // features s, 1-s, 1-s, s and halves
+  const double s = 1 / (1 + std::exp(-1.0)), self = 2 * (s * s + (1 - s) * (1 - s)),
+               other = 1;  // features s, 1-s, 1-s, s and halves
   CHECK(out(0, 0, 1, 0) == Approx(self / (self + other)).epsilon(1e-5));
 }
 

@@ -39,7 +39,10 @@ TEST_CASE("long_conv: one number in a sequence of zeros gives back the filter, c
   const Tensor<float> h = normal({2, 700, 5}, "filter");
   const auto parameters = filter(h);
   const Tensor<float> out = run("long_conv:gated=no", p, in, {.parameters = &parameters});
-  check_equal(out, tabulate<float>({1, 2, 700, 5}, [&](index_t, index_t b, index_t t, index_t c) { return h(b, t, c) * static_cast<float>(c); }), 2e-5);
+  check_equal(
+      out,
+      tabulate<float>({1, 2, 700, 5}, [&](index_t, index_t b, index_t t, index_t c) { return h(b, t, c) * static_cast<float>(c); }),
+      2e-5);
 }
 
 TEST_CASE("long_conv: gates multiply before and after") {

@@ -49,7 +49,7 @@ TEST_CASE("mla: by hand, two heads make their own of one latent") {
   for (const char* name : {"mla:rope=1,form=expand", "mla:rope=1,form=absorb"}) {
     const auto out = run(name, p, in, {.parameters = &parameters});
     const double root = std::sqrt(2.0);
-    CHECK(out(0, 0, 0, 0) == Approx(3));  // logits (1 + 0) and (0 + 1), values 3 and 3
+    CHECK(out(0, 0, 0, 0) == Approx(3));                                   // logits (1 + 0) and (0 + 1), values 3 and 3
     const double first = std::exp(2 / root), second = std::exp(4 / root);  // 2 + 0 and 3 + 1; values 4 and 6
     CHECK(out(0, 1, 0, 0) == Approx((4 * first + 6 * second) / (first + second)));
     CHECK(out(0, 1, 1, 0) == Approx(5));

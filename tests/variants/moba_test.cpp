@@ -51,11 +51,13 @@ TEST_CASE("moba: equal means go to the block that comes first, and a mean of NaN
 TEST_CASE("moba: a block whose mean stands out is found, and one that nobody chose stays out of it") {
   const Problem p = problem(160, 16, true, 1);
   Qkv in = arrays(p, 0.1);
-  std::vector<float> k(in.k.data(), in.k.data() + in.k.size()), v(in.v.data(), in.v.data() + in.v.size()), q(in.q.data(), in.q.data() + in.q.size());
+  std::vector<float> k(in.k.data(), in.k.data() + in.k.size()), v(in.v.data(), in.v.data() + in.v.size()),
+      q(in.q.data(), in.q.data() + in.q.size());
   for (index_t j = 32; j < 48; ++j) std::fill_n(k.begin() + j * 16, 16, 2.0f), std::fill_n(v.begin() + j * 16, 16, 7.0f);
   std::fill_n(v.begin() + 64 * 16, 16 * 16, std::nanf(""));
   std::fill_n(q.begin() + 159 * 16, 16, 2.0f);
-  const auto out = run("moba:block=16,keep=2", p, {Tensor<float>(in.q.shape(), q), Tensor<float>(in.k.shape(), k), Tensor<float>(in.v.shape(), v)});
+  const auto out = run("moba:block=16,keep=2", p,
+                       {Tensor<float>(in.q.shape(), q), Tensor<float>(in.k.shape(), k), Tensor<float>(in.v.shape(), v)});
   CHECK(out(0, 0, 159, 3) == Approx(7).epsilon(0.01));
 }
 

@@ -13,7 +13,8 @@ TEST_CASE("softmax1: sinks of 0 are the zero key, low ones nothing, and one of l
   const Qkv in = arrays(p);
   ParameterSet<float> parameters;
   parameters.set("sink", Tensor<float>({3}, {0, -80, static_cast<float>(std::log(2.0))}));
-  const auto out = run("softmax1:sink=learned", p, in, {.parameters = &parameters}), zero = run("softmax1", p, in), full = run("full", p, in);
+  const auto out = run("softmax1:sink=learned", p, in, {.parameters = &parameters}), zero = run("softmax1", p, in),
+             full = run("full", p, in);
   check_equal(slice(out, 1, 0, 1), slice(zero, 1, 0, 1));
   check_equal(slice(out, 1, 1, 2), slice(full, 1, 1, 2));
   for (index_t i = 0; i < 60; ++i) {  // 1 / zero = (1 + s) / t, 1 / out = (2 + s) / t, 1 / full = s / t

@@ -1,6 +1,7 @@
+#include "attn/kernels/linear/taylor.hpp"
+
 #include <cmath>
 
-#include "attn/kernels/linear/taylor.hpp"
 #include "run.hpp"
 #include "trial.hpp"
 
@@ -8,7 +9,8 @@ using namespace attn;
 using namespace attn::test;
 
 TEST_CASE("taylor: conforms with any options") {
-  for (const char* name : {"taylor:dim=5", "taylor:dim=64", "taylor:even=yes,dim=8", "taylor:even=yes,dim=64"}) check_conforms(name);
+  for (const char* name : {"taylor:dim=5", "taylor:dim=64", "taylor:even=yes,dim=8", "taylor:even=yes,dim=64"})
+    check_conforms(name);
 }
 
 TEST_CASE("taylor: products of its features are the series, or the square alone") {
@@ -19,9 +21,11 @@ TEST_CASE("taylor: products of its features are the series, or the square alone"
       std::vector<float> to(static_cast<std::size_t>(2 * features));
       kernels::taylor(2, n, {x.data(), n}, even, {to.data(), features});
       double t = 0, product = 0;
-      for (index_t i = 0; i < n; ++i) t += static_cast<double>(x(0, i)) * static_cast<double>(x(1, i)) / std::sqrt(static_cast<double>(n));
+      for (index_t i = 0; i < n; ++i)
+        t += static_cast<double>(x(0, i)) * static_cast<double>(x(1, i)) / std::sqrt(static_cast<double>(n));
       for (index_t f = 0; f < features; ++f)
-        product += static_cast<double>(to[static_cast<std::size_t>(f)]) * static_cast<double>(to[static_cast<std::size_t>(features + f)]);
+        product +=
+            static_cast<double>(to[static_cast<std::size_t>(f)]) * static_cast<double>(to[static_cast<std::size_t>(features + f)]);
       CHECK(product == Approx(even ? t * t : 1 + t + t * t / 2).margin(1e-6));
     }
   }

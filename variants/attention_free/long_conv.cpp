@@ -30,7 +30,8 @@ struct LongConv {
     return OptionTable<Options>()
         .choice("filter", &Options::filter, {{"learned", Filter::learned}, {"ema", Filter::ema}},
                 "learned: number by number; ema: a sum of exponentials")
-        .integer("length", &Options::length, 0, index_t{1} << 24, "learned: tokens that the filter reaches, the current one included; 0: all")
+        .integer("length", &Options::length, 0, index_t{1} << 24,
+                 "learned: tokens that the filter reaches, the current one included; 0: all")
         .integer("order", &Options::order, 1, 64, "ema: exponentials of a channel")
         .flag("gated", &Options::gated, "no: values alone are convolved, and queries and keys are not read");
   }
@@ -57,12 +58,11 @@ struct LongConv {
     }
     const auto order = static_cast<double>(o.order);
     // Half-lives of the averages from a token to 2^8.
-    const auto decays = [](std::span<float> values, const Shape& shape, const Rng& rng) {
+    const auto decays = [](std::span<float> values, const Shape&, const Rng& rng) {
       for (index_t i = 0; i < std::ssize(values); ++i) {
         const double a = std::exp2(-std::exp2(-8 * rng.uniform(i)));
         values[static_cast<std::size_t>(i)] = static_cast<float>(std::log(a / (1 - a)));
       }
-      static_cast<void>(shape);
     };
     return {{.name = "A",
              .shape = {p.heads, o.order, p.value_dim},
@@ -77,7 +77,8 @@ struct LongConv {
   }
 
   static Status supports(const Problem& p, const Options& o) {
-    if (o.gated && p.head_dim != p.value_dim) return refuse("gates channel by channel and needs value_dim equal to head_dim, or gated=no");
+    if (o.gated && p.head_dim != p.value_dim)
+      return refuse("gates channel by channel and needs value_dim equal to head_dim, or gated=no");
     return {};
   }
 
@@ -92,7 +93,8 @@ struct LongConv {
     } else {
       cost.bytes -= sizeof(float) * static_cast<double>(p.batch * p.heads * (p.q_len + p.kv_len) * p.head_dim);
     }
-    cost.bytes += sizeof(float) * static_cast<double>(p.heads * p.value_dim * (o.filter == Filter::ema ? 2 * o.order : std::min(reach, p.kv_len)));
+    cost.bytes += sizeof(float) *
+                  static_cast<double>(p.heads * p.value_dim * (o.filter == Filter::ema ? 2 * o.order : std::min(reach, p.kv_len)));
     return cost;
   }
 
@@ -128,7 +130,8 @@ struct LongConv {
     if (o_.gated) {
       const View<float, 4> products(workspace.shared(products_).data(), {p_.batch, p_.heads, p_.kv_len, p_.value_dim});
       each_panel(p_.kv_len, [&](index_t b, index_t h, index_t first, index_t rows) {
-        kernels::multiply(rows, p_.value_dim, of(a.k, b, h, first), of(a.v, b, h, first), {products[b][h].row(first), p_.value_dim});
+        kernels::multiply(rows, p_.value_dim, of(a.k, b, h, first), of(a.v, b, h, first),
+                          {products[b][h].row(first), p_.value_dim});
       });
       u = products;
     }
@@ -163,7 +166,9 @@ struct LongConv {
   }
 
   index_t rows() const { return p_.batch * p_.heads * p_.kv_len; }
-  static kernels::Rows of(const View<const float, 4>& x, index_t b, index_t h, index_t first) { return {x[b][h].row(first), x.stride(2)}; }
+  static kernels::Rows of(const View<const float, 4>& x, index_t b, index_t h, index_t first) {
+    return {x[b][h].row(first), x.stride(2)};
+  }
   kernels::Rows of_head(const Taps& h, index_t head) const { return {h.data + head * h.count * p_.value_dim, p_.value_dim}; }
 
   template <class F>
@@ -223,8 +228,8 @@ struct LongConv {
     parallel_tasks(p_.batch * p_.heads, [&](index_t task, int) {
       const index_t head = task % p_.heads, b = task / p_.heads, taps = std::min(h.count, p_.kv_len);
       const kernels::Rows own = of_head(h, head);
-      kernels::depthwise(p_.q_len, p_.value_dim, {own.data + (taps - 1) * own.stride, -own.stride}, taps, p_.query_position(0), taps - 1,
-                         {of(u, b, head, 0), p_.kv_len}, false, {out[b][head].row(0), out.stride(2)});
+      kernels::depthwise(p_.q_len, p_.value_dim, {own.data + (taps - 1) * own.stride, -own.stride}, taps, p_.query_position(0),
+                         taps - 1, {of(u, b, head, 0), p_.kv_len}, false, {out[b][head].row(0), out.stride(2)});
     });
   }
 

@@ -1,3 +1,5 @@
+#include <array>
+
 #include "attn/kernels/dense/rows.hpp"
 #include "attn/kernels/linear/linear_attention.hpp"
 #include "attn/variant/variant.hpp"
@@ -13,13 +15,14 @@ namespace attn {
 // learned.
 struct Hedgehog {
   static VariantInfo info() {
-    return {.title = "Hedgehog, learned softmax features",
-            .formula = "out_i = sum_j w_ij v_j / (sum_j w_ij + 1e-6), w_ij = phi(q_i).phi(k_j), phi(x) = [softmax(W x), softmax(-W x)]",
-            .paper = "Zhang et al. 2024, arXiv:2402.04347",
-            .cost_in_n = "N D^2",
-            .exactness = Exactness::fitted,
-            .grouped_heads = true,
-            .time_exponent = 1};
+    return {
+        .title = "Hedgehog, learned softmax features",
+        .formula = "out_i = sum_j w_ij v_j / (sum_j w_ij + 1e-6), w_ij = phi(q_i).phi(k_j), phi(x) = [softmax(W x), softmax(-W x)]",
+        .paper = "Zhang et al. 2024, arXiv:2402.04347",
+        .cost_in_n = "N D^2",
+        .exactness = Exactness::fitted,
+        .grouped_heads = true,
+        .time_exponent = 1};
   }
 
   static Parameters parameters(const Problem& p, const NoOptions&) {
@@ -71,8 +74,10 @@ struct Hedgehog {
       const float* const w = map(workspace, query ? t.head : p_.heads + t.head);
       const index_t d = p_.head_dim;
       kernels::gemm(t.count, d, d, {t.from.data, t.from.stride}, {w, d}, t.to);
-      kernels::softmax(t.count, d, t.to, -1, {t.to.data + d, t.to.stride});
+      const kernels::Into negated{t.to.data + d, t.to.stride};
+      kernels::scale_rows(t.count, d, t.to, minus_ones.data(), negated);
       kernels::softmax(t.count, d, t.to, 1, t.to);
+      kernels::softmax(t.count, d, negated, 1, negated);
     };
   }
   void run(const Arrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
@@ -90,10 +95,13 @@ struct Hedgehog {
   void merge(State& into, const State& later) const { kernels::LinearAttention::merge(into, later); }
 
  private:
+  static constexpr auto minus_ones = [] {
+    std::array<float, kernels::LinearAttention::max_panel> all{};
+    all.fill(-1);
+    return all;
+  }();
   static float guard(float n) { return n + 1e-6f; }
-  float* map(const Workspace& workspace, index_t h) const {
-    return workspace.shared(maps_).data() + h * p_.head_dim * p_.head_dim;
-  }
+  float* map(const Workspace& workspace, index_t h) const { return workspace.shared(maps_).data() + h * p_.head_dim * p_.head_dim; }
 
   Problem p_;
   kernels::LinearAttention engine_;

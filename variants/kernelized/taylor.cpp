@@ -1,10 +1,11 @@
+#include "attn/kernels/linear/taylor.hpp"
+
 #include <array>
 #include <cmath>
 
-#include "attn/kernels/dense/rows.hpp"
 #include "attn/kernels/dense/activations.hpp"
+#include "attn/kernels/dense/rows.hpp"
 #include "attn/kernels/linear/linear_attention.hpp"
-#include "attn/kernels/linear/taylor.hpp"
 #include "attn/variant/variant.hpp"
 
 namespace attn {
@@ -24,7 +25,8 @@ struct Taylor {
   };
   static OptionTable<Options> options() {
     return OptionTable<Options>()
-        .integer("dim", &Options::dim, 1, 64, "numbers of a query and a key that the series is made of; dim >= D: q and k themselves")
+        .integer("dim", &Options::dim, 1, 64,
+                 "numbers of a query and a key that the series is made of; dim >= D: q and k themselves")
         .budget()
         .flag("even", &Options::even, "yes: the square alone, of q and k normalised with a learned scale and shift");
   }
@@ -62,7 +64,9 @@ struct Taylor {
   static Cost cost(const Problem& p, const Options& o) {
     const auto tokens = static_cast<double>(p.batch * (p.heads * p.q_len + p.kv_heads * p.kv_len));
     const index_t m = dim(p, o), projected = m < p.head_dim ? p.head_dim * m : 0;
-    return {.flops = 2 * tokens * static_cast<double>(features(p, o) * (p.value_dim + 1) + projected), .bytes = tensor_bytes(p), .exps = 0};
+    return {.flops = 2 * tokens * static_cast<double>(features(p, o) * (p.value_dim + 1) + projected),
+            .bytes = tensor_bytes(p),
+            .exps = 0};
   }
 
   static StateSpec state(const Problem& p, const Options& o) { return kernels::LinearAttention::state(p, features(p, o)); }

@@ -28,7 +28,8 @@ struct Mla {
   };
   static OptionTable<Options> options() {
     return OptionTable<Options>()
-        .integer("rope", &Options::rope, 0, 255, "last numbers of q and k that carry the position, shared by the heads; 0: a quarter of head_dim")
+        .integer("rope", &Options::rope, 0, 255,
+                 "last numbers of q and k that carry the position, shared by the heads; 0: a quarter of head_dim")
         .choice("form", &Options::form, {{"auto", Form::automatic}, {"expand", Form::expand}, {"absorb", Form::absorb}},
                 "expand: make keys and values; absorb: let queries meet the latents; auto: what has fewer flops");
   }
@@ -39,7 +40,8 @@ struct Mla {
             .paper = "DeepSeek-AI 2024, deepseek-ai/DeepSeek-V3",
             .cost_in_n = "N^2 D + N r D",
             .fine_print =
-                "The latent c_j is the first head_dim - rope numbers of k_j and all of v_j, the shared part r_j the last `rope` numbers of k_j. "
+                "The latent c_j is the first head_dim - rope numbers of k_j and all of v_j, the shared part r_j the last `rope` "
+                "numbers of k_j. "
                 "Each kv head has a latent of its own.",
             .exactness = Exactness::different,
             .grouped_heads = true};
@@ -48,17 +50,19 @@ struct Mla {
   static Parameters parameters(const Problem& p, const Options& o) {
     const index_t r = latent(p, o);
     const Init init = init::normal(1 / std::sqrt(static_cast<double>(r)));
-    return {{.name = "U",
-             .shape = {p.heads, p.head_dim - rope(p, o), r},
-             .init = init,
-             .axes = "heads, head_dim - rope, r",
-             .doc = "makes a head's keys of latents, r = head_dim - rope + value_dim"},
-            {.name = "V", .shape = {p.heads, p.value_dim, r}, .init = init, .axes = "heads, value_dim, r", .doc = "makes its values"}};
+    return {
+        {.name = "U",
+         .shape = {p.heads, p.head_dim - rope(p, o), r},
+         .init = init,
+         .axes = "heads, head_dim - rope, r",
+         .doc = "makes a head's keys of latents, r = head_dim - rope + value_dim"},
+        {.name = "V", .shape = {p.heads, p.value_dim, r}, .init = init, .axes = "heads, value_dim, r", .doc = "makes its values"}};
   }
 
   static Status supports(const Problem& p, const Options& o) {
     if (rope(p, o) >= p.head_dim)
-      return refuse("makes the first head_dim - rope numbers of a key: needs rope=" + std::to_string(o.rope) + " to be below head_dim");
+      return refuse("makes the first head_dim - rope numbers of a key: needs rope=" + std::to_string(o.rope) +
+                    " to be below head_dim");
     if (o.form == Form::absorb && !absorbs(p))
       return refuse("lets queries meet latents of up to 256 numbers: needs head_dim + value_dim of at most 256, or form=expand");
     return {};
@@ -76,8 +80,8 @@ struct Mla {
   static Tensor<T> definition(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>& parameters) {
     const index_t own = p.head_dim - rope(p, o);
     const Tensor<T> c = per_query_head(p, concat<T>({slice(in.k, -1, 0, own), in.v}, -1));
-    const Tensor<T> shared = per_query_head(p, slice_from(in.k, -1, own));
-    const Tensor<T> keys = concat<T>({matmul_transposed(c, parameters["U"]), shared}, -1);
+    Tensor<T> keys = matmul_transposed(c, parameters["U"]);
+    if (own < p.head_dim) keys = concat<T>({keys, per_query_head(p, slice_from(in.k, -1, own))}, -1);
     const Tensor<T> values = matmul_transposed(c, parameters["V"]);
     const Tensor<T> logits = matmul_transposed(in.q, keys) * static_cast<T>(p.scale());
     return matmul(softmax(logits, allowed_pairs(p, in, every_key)), values);
@@ -112,7 +116,8 @@ struct Mla {
       const auto expand = [&](const float* map, index_t width, kernels::Into into) {
         if (width == 0) return;
         if (own() > 0) kernels::gemm(rows, width, own(), {k.row(first), k.stride(0)}, {map, width}, into);
-        kernels::gemm(rows, width, p_.value_dim, {v.row(first), v.stride(0)}, {map + own() * width, width}, into, {.add = own() > 0});
+        kernels::gemm(rows, width, p_.value_dim, {v.row(first), v.stride(0)}, {map + own() * width, width}, into,
+                      {.add = own() > 0});
       };
       expand(turned_u(workspace, h), own(), {to.row(first), p_.head_dim});
       expand(turned_v(workspace, h), p_.value_dim, {values[b][h].row(first), p_.value_dim});
@@ -166,7 +171,8 @@ struct Mla {
       const index_t b = head / p_.heads, h = head % p_.heads, width = p_.head_dim + p_.value_dim;
       const auto q = a.q[b][h];
       const auto to = queries[b][h];
-      kernels::gemm(p_.q_len, latent_, own(), {q.row(0), q.stride(0)}, {parameters.view<3>("U")[h].data_handle(), latent_}, {to.row(0), width});
+      kernels::gemm(p_.q_len, latent_, own(), {q.row(0), q.stride(0)}, {parameters.view<3>("U")[h].data_handle(), latent_},
+                    {to.row(0), width});
       kernels::copy(p_.q_len, rope_, {q.row(0) + own(), q.stride(0)}, {to.row(0) + latent_, width});
     });
     absorbed_->run({queries, a.k, a.v, sums}, workspace);

@@ -31,7 +31,8 @@ struct Diff {
             .formula = "out = (1 - l0) RMS(A1 V - l A2 V), A_n = softmax of the n-th halves of q and k",
             .paper = "Ye et al. 2024, arXiv:2410.05258",
             .cost_in_n = "N^2 D",
-            .fine_print = "l is one number for all heads, as its four learned vectors are. RMS has no gain, and 1e-5 beside the mean square.",
+            .fine_print =
+                "l is one number for all heads, as its four learned vectors are. RMS has no gain, and 1e-5 beside the mean square.",
             .exactness = Exactness::different,
             .grouped_heads = true};
   }

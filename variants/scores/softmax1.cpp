@@ -32,7 +32,11 @@ struct Softmax1 {
 
   static Parameters parameters(const Problem& p, const Options& o) {
     if (!o.learned) return {};
-    return {{.name = "sink", .shape = {p.heads}, .init = init::normal(0.02), .axes = "heads", .doc = "z: the logit of the key without a value"}};
+    return {{.name = "sink",
+             .shape = {p.heads},
+             .init = init::normal(0.02),
+             .axes = "heads",
+             .doc = "z: the logit of the key without a value"}};
   }
 
   static Cost cost(const Problem& p, const Options&) {

@@ -34,14 +34,16 @@ struct BlockTopk {
         .integer("block", &Options::block, 1, unlimited, "length of a block; the last one may be shorter")
         .integer("keep", &Options::keep, 1, unlimited, "blocks that a block of queries sees, where cover=0")
         .budget()
-        .number("cover", &Options::cover, 0, 1, "share of the mass of a softmax over the scores that the blocks must reach; 0: keep")
+        .number("cover", &Options::cover, 0, 1,
+                "share of the mass of a softmax over the scores that the blocks must reach; 0: keep")
         .choice("score", &Options::score,
                 {{"mean", Rules::Score::mean}, {"antidiagonal", Rules::Score::antidiagonal}, {"similar", Rules::Score::similar}},
                 "mean: of means; antidiagonal: of stretches; similar: of means, where rows point the same way")
         .integer("stride", &Options::stride, 1, 4096, "antidiagonal: rows of a stretch, a divisor of block")
         .number("similarity", &Options::similarity, -1, 1, "similar: mean cosine that the rows of a block must exceed")
         .integer("first", &Options::first, 0, unlimited, "blocks at the start that are always seen")
-        .integer("local", &Options::local, 0, unlimited, "blocks around the queries' own, up to local - 1 away, that are always seen");
+        .integer("local", &Options::local, 0, unlimited,
+                 "blocks around the queries' own, up to local - 1 away, that are always seen");
   }
 
   static VariantInfo info() {
@@ -62,8 +64,10 @@ struct BlockTopk {
 
   static Status supports(const Problem& p, const Options& o) {
     if (o.score == Rules::Score::antidiagonal && o.block % o.stride != 0)
-      return refuse("cuts blocks into stretches: stride=" + std::to_string(o.stride) + " does not divide block=" + std::to_string(o.block));
-    if (p.causal && o.local < 1) return refuse("shows causal queries their own block, or the first ones would see none: needs local of at least 1");
+      return refuse("cuts blocks into stretches: stride=" + std::to_string(o.stride) +
+                    " does not divide block=" + std::to_string(o.block));
+    if (p.causal && o.local < 1)
+      return refuse("shows causal queries their own block, or the first ones would see none: needs local of at least 1");
     return {};
   }
 

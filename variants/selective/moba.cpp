@@ -36,7 +36,8 @@ struct Moba {
             .paper = "Lu et al. 2025, arXiv:2502.13189",
             .cost_in_n = "N keep block D + N^2 / block D",
             .fine_print =
-                "Equal scores go to the block that comes first; a score that is no number is never chosen. In a decode the means are made "
+                "Equal scores go to the block that comes first; a score that is no number is never chosen. In a decode the means "
+                "are made "
                 "again of all keys at each step.",
             .exactness = Exactness::pattern,
             .causality = Causality::always,
@@ -119,7 +120,8 @@ struct Moba {
   }
   // Of a step, or a chunk as short: each has a list of its own, for the rows engine.
   static bool few_rows(const Problem& p) {
-    return p.pass != Pass::forward_backward && (p.pass == Pass::decode || !p.self_attention()) && p.q_len * (p.heads / p.kv_heads) <= 64;
+    return p.pass != Pass::forward_backward && (p.pass == Pass::decode || !p.self_attention()) &&
+           p.q_len * (p.heads / p.kv_heads) <= 64;
   }
   kernels::RowsOptions rows_options() const {
     return {.keys = std::min(p_.kv_len, o_.keep * o_.block), .spans = o_.keep + 1, .apart = true, .heads_apart = true};
@@ -130,9 +132,7 @@ struct Moba {
       keys.range(floor_div(queries.position(0), o_.block) * o_.block, o_.block);
     };
   }
-  View<float, 3> lse(const Workspace& workspace) const {
-    return {workspace.shared(lse_).data(), {p_.batch, p_.heads, p_.q_len}};
-  }
+  View<float, 3> lse(const Workspace& workspace) const { return {workspace.shared(lse_).data(), {p_.batch, p_.heads, p_.q_len}}; }
 
   void run_few(const FloatArrays& a, const Workspace& workspace) const {
     std::int32_t* const lists = workspace.shared(lists_).data();

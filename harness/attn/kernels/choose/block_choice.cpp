@@ -17,7 +17,7 @@ namespace attn::kernels {
 
 namespace {
 
-constexpr index_t pooled_together = 16;    // blocks of keys in a task
+constexpr index_t pooled_together = 16;     // blocks of keys in a task
 constexpr index_t stretches_together = 64;  // rows of scores of a task, about: 256 KB of them at 1024 stretches
 constexpr float most = std::numeric_limits<float>::max();
 constexpr float lowest = -std::numeric_limits<float>::infinity();
@@ -29,11 +29,11 @@ Rows rows_from(const View<const float, 4>& x, index_t batch, index_t head, index
 }  // namespace
 
 struct BlockChoice::Scratch {
-  float* queries;    // [together, D]
-  float* scores;     // [together, blocks]
-  float* stretches;  // [rows of a task, stretches]
-  float* sorted;     // [blocks + 16]
-  float* row;        // [max(D, block)] twice
+  float* queries;                // [together, D]
+  float* scores;                 // [together, blocks]
+  float* stretches;              // [rows of a task, stretches]
+  float* sorted;                 // [blocks + 16]
+  float* row;                    // [max(D, block)] twice
   std::int32_t *order, *number;  // [blocks + 64] each
 };
 
@@ -183,7 +183,8 @@ void BlockChoice::score_stretches(Rows q, const float* keys, index_t first, inde
     const index_t at = begin * stride + stride - 1 - t;  // of the first stretch's row
     const index_t there = at < p_.q_len ? std::min(rows, (p_.q_len - 1 - at) / stride + 1) : 0;
     if (there == 0) continue;
-    gemm(there, visible, d, {q.data + at * q.stride, stride * q.stride}, {keys + t * d * all, all}, {s.stretches, all}, {.add = true});
+    gemm(there, visible, d, {q.data + at * q.stride, stride * q.stride}, {keys + t * d * all, all}, {s.stretches, all},
+         {.add = true});
   }
   const auto scale = static_cast<float>(p_.scale() / static_cast<double>(stride));
   std::fill_n(s.scores, count * count_, 0.0f);

@@ -65,7 +65,8 @@ class BlockChoice {
   void choose_row(index_t u, float* scores, const std::int32_t* unlike, bool query_alike, const Scratch&, std::int32_t* list) const;
   index_t keep_best(index_t u, index_t visible, index_t take, const float* scores, const std::int32_t* unlike, const Scratch&,
                     std::int32_t* list) const;
-  index_t cover_mass(index_t u, index_t visible, float* scores, const std::int32_t* unlike, const Scratch&, std::int32_t* list) const;
+  index_t cover_mass(index_t u, index_t visible, float* scores, const std::int32_t* unlike, const Scratch&,
+                     std::int32_t* list) const;
 
   Problem p_;
   BlockRules rules_;

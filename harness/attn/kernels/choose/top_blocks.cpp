@@ -80,9 +80,10 @@ void TopBlocks::run(const View<const float, 4>& q, const View<const float, 4>& k
     const index_t head = task / panels, b = head / p_.heads, h = head % p_.heads;
     const index_t first = task % panels * rows_together, count = std::min(rows_together, p_.q_len - first);
     const auto rows = q[b][h];
-    choose({rows.row(first), rows.stride(0)}, count, [&](index_t i) { return p_.query_position(first + i); },
-           means(workspace, b * p_.kv_heads + p_.kv_head(h)), workspace.of(worker, floats_).data(),
-           workspace.shared(chosen_).data() + (head * p_.q_len + first) * take_);
+    choose(
+        {rows.row(first), rows.stride(0)}, count, [&](index_t i) { return p_.query_position(first + i); },
+        means(workspace, b * p_.kv_heads + p_.kv_head(h)), workspace.of(worker, floats_).data(),
+        workspace.shared(chosen_).data() + (head * p_.q_len + first) * take_);
   });
 }
 
@@ -99,8 +100,9 @@ std::vector<std::int32_t> top_blocks(const Problem& p, index_t block, index_t ta
   std::vector<std::int32_t> chosen(static_cast<std::size_t>(p.batch * p.heads * rows * take));
   for (index_t row = 0; row < p.batch * p.heads * rows && take > 0; ++row) {
     const index_t head = row / rows, kv_head = head / p.heads * p.kv_heads + p.kv_head(head % p.heads);
-    top.choose({q + row * p.head_dim, p.head_dim}, 1, [&](index_t) { return position[static_cast<std::size_t>(row % rows)]; },
-               top.means(workspace, kv_head), workspace.of(0, top.floats_).data(), chosen.data() + row * take);
+    top.choose(
+        {q + row * p.head_dim, p.head_dim}, 1, [&](index_t) { return position[static_cast<std::size_t>(row % rows)]; },
+        top.means(workspace, kv_head), workspace.of(0, top.floats_).data(), chosen.data() + row * take);
   }
   return chosen;
 }

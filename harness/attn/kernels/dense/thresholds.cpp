@@ -39,7 +39,7 @@ HWY_INLINE Excess excess(const float* x, index_t n, float factor, float minus_th
     const V u = excess_of(load_first(x + j, n - j), scale, minus);
     take(n - j < kLanes ? hn::IfThenElseZero(hn::FirstN(d, static_cast<size_t>(n - j)), u) : u, 0);
   }
-  const auto total = [&](const V (&v)[2]) HWY_ATTR { return hn::GetLane(hn::SumOfLanes(d, hn::Add(v[0], v[1]))); };
+  const auto total = [&](const V(&v)[2]) HWY_ATTR { return hn::GetLane(hn::SumOfLanes(d, hn::Add(v[0], v[1]))); };
   return {total(count), total(sum), total(square)};
 }
 

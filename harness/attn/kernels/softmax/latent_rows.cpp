@@ -15,7 +15,7 @@ namespace attn::kernels {
 
 namespace {
 
-constexpr index_t rows_together = 192;         // of a task: four wide tiles meet a chunk
+constexpr index_t rows_together = 192;              // of a task: four wide tiles meet a chunk
 constexpr index_t chunk_floats = index_t{1} << 16;  // of latents laid side by side: 256 KB stay in L2 while the tiles pass
 constexpr float none = -std::numeric_limits<float>::infinity();
 
@@ -77,8 +77,7 @@ void LatentRows::attend(const Arrays& a, const Task& t, const Workspace& workspa
   }
   const index_t before = std::max<index_t>(0, -p_.query_position(0));
   std::int32_t* const row_number = workspace.of(worker, numbers_).data();
-  for (index_t i = 0; i < t.rows; ++i)
-    row_number[i] = static_cast<std::int32_t>(p_.query_position((t.first + i) / heads) + before);
+  for (index_t i = 0; i < t.rows; ++i) row_number[i] = static_cast<std::int32_t>(p_.query_position((t.first + i) / heads) + before);
   const index_t lowest = p_.query_position(t.first / heads), highest = p_.query_position((t.first + t.rows - 1) / heads);
   const index_t end = std::min({p_.kv_len, (t.part + 1) * part_keys_, p_.causal ? highest + 1 : p_.kv_len});
   const Into packed{workspace.of(worker, packed_).data(), width()};
@@ -95,7 +94,8 @@ void LatentRows::attend(const Arrays& a, const Task& t, const Workspace& workspa
     pack(a, t, first, count, packed);
     const SightRule causal{row_number, workspace.shared(positions_).data() + first + before, SightRule::lowest, 0};
     const bool cut = p_.causal && lowest < first + count - 1;
-    const RowKeys keys{{packed.data, packed.stride}, {packed.data, packed.stride}, count, {&causal, static_cast<std::size_t>(cut ? 1 : 0)}};
+    const RowKeys keys{
+        {packed.data, packed.stride}, {packed.data, packed.stride}, count, {&causal, static_cast<std::size_t>(cut ? 1 : 0)}};
     attention_({.q = {q.data_handle(), q.stride(1), rows},
                 .out = {found, size},
                 .count = t.rows,
@@ -112,13 +112,16 @@ void LatentRows::merge(const Arrays& a, const Workspace& workspace, index_t row)
   const index_t head = kv_head % p_.kv_heads * heads + own % heads;
   float* const to = a.out[kv_head / p_.kv_heads][head].row(own / heads);
   double top = static_cast<double>(none), sum = 0;
-  for (index_t part = 0; part < parts_; ++part) top = std::max(top, static_cast<double>(part_of(workspace, part, kv_head, own)[latent()]));
+  for (index_t part = 0; part < parts_; ++part)
+    top = std::max(top, static_cast<double>(part_of(workspace, part, kv_head, own)[latent()]));
   std::fill_n(to, latent(), 0.0f);
   if (!(top > static_cast<double>(none))) {
     if (top != top) std::fill_n(to, latent(), std::numeric_limits<float>::quiet_NaN());
     return;
   }
-  const auto weight = [&](index_t part) { return std::exp(static_cast<double>(part_of(workspace, part, kv_head, own)[latent()]) - top); };
+  const auto weight = [&](index_t part) {
+    return std::exp(static_cast<double>(part_of(workspace, part, kv_head, own)[latent()]) - top);
+  };
   for (index_t part = 0; part < parts_; ++part) sum += weight(part);
   for (index_t part = 0; part < parts_; ++part)
     add(1, latent(), {part_of(workspace, part, kv_head, own), latent()}, {to, latent()}, static_cast<float>(weight(part) / sum));

@@ -79,9 +79,9 @@ HWY_EXPORT(MultiplySpectra);
 
 namespace {
 
-constexpr index_t near_rows = 128;     // summed directly: a row of them takes as long as its part in a transform of twice as many
+constexpr index_t near_rows = 128;      // summed directly: a row of them takes as long as its part in a transform of twice as many
 constexpr index_t near_together = 512;  // rows of a task, a multiple
-constexpr index_t group = 32;          // channels that are transformed at once: 16 complex columns
+constexpr index_t group = 32;           // channels that are transformed at once: 16 complex columns
 
 }  // namespace
 

@@ -21,13 +21,14 @@ class CausalConvolution {
   index_t near_tasks() const;  // of a head
   void near(index_t task, Rows filter, Rows x, Into y) const;
   index_t far_tasks() const;  // of a head of all batch items
-  void far(index_t task, index_t head, Rows filter, const View<const float, 4>& x, const View<float, 4>& y, const Workspace&, int worker) const;
+  void far(index_t task, index_t head, Rows filter, const View<const float, 4>& x, const View<float, 4>& y, const Workspace&,
+           int worker) const;
 
  private:
   struct Level {
-    index_t size;     // rows of a block
-    bool every;       // each block meets the next one; else the first of two
-    index_t at;       // of its transform
+    index_t size;  // rows of a block
+    bool every;    // each block meets the next one; else the first of two
+    index_t at;    // of its transform
   };
   void load(Rows from, index_t rows, index_t channels, index_t columns, index_t size, float* block) const;
 

@@ -27,7 +27,8 @@ TEST_CASE("causal convolution: is the sum that defines it, for lengths, channels
           for (index_t t = 0; t < n; ++t) {
             for (index_t c = 0; c < channels; ++c) {
               double sum = 0;
-              for (index_t u = 0; u <= t && u < taps; ++u) sum += static_cast<double>(h.at(u, c)) * static_cast<double>(x.at(t - u, c));
+              for (index_t u = 0; u <= t && u < taps; ++u)
+                sum += static_cast<double>(h.at(u, c)) * static_cast<double>(x.at(t - u, c));
               const double error = static_cast<double>(y.at(t, c)) - sum;
               error2 += error * error;
               size2 += sum * sum;
