@@ -88,6 +88,11 @@ struct Moba {
     group_ = workspace.per_worker<std::int32_t>(p.q_len + blocks_ + 2);
   }
 
+  auto own_keys() const {
+    return [this](const kernels::QueryBlock& queries, kernels::KeyList& keys) {
+      keys.range(floor_div(queries.position(0), o_.block) * o_.block, o_.block);
+    };
+  }
   void run(const FloatArrays& a, const ParameterSet<float>&, Workspace& workspace) const {
     choice_.run(a.q, a.k, workspace);
     if (few_) return run_few(a, workspace);
@@ -127,11 +132,6 @@ struct Moba {
     return {.keys = std::min(p_.kv_len, o_.keep * o_.block), .spans = o_.keep + 1, .apart = true, .heads_apart = true};
   }
 
-  auto own_keys() const {
-    return [this](const kernels::QueryBlock& queries, kernels::KeyList& keys) {
-      keys.range(floor_div(queries.position(0), o_.block) * o_.block, o_.block);
-    };
-  }
   View<float, 3> lse(const Workspace& workspace) const { return {workspace.shared(lse_).data(), {p_.batch, p_.heads, p_.q_len}}; }
 
   void run_few(const FloatArrays& a, const Workspace& workspace) const {

@@ -20,11 +20,18 @@ struct Excess {
   float count, sum, square;
 };
 
-HWY_INLINE V excess_of(V x, V factor, V minus_threshold) { return hn::Max(hn::MulAdd(x, factor, minus_threshold), hn::Zero(F())); }
+// Numbers are taken relative to the largest first: a threshold near it has all its digits.
+struct Relative {
+  V top, factor;
+  HWY_INLINE V exceed(V x, V threshold) const {
+    const V relative = hn::Sub(x, top);
+    return hn::Max(hn::MulSub(relative, factor, threshold), hn::Zero(F()));
+  }
+};
 
-HWY_INLINE Excess excess(const float* x, index_t n, float factor, float minus_threshold) {
+HWY_INLINE Excess excess(const float* x, index_t n, const Relative& to, float limit) {
   const F d;
-  const V scale = hn::Set(d, factor), minus = hn::Set(d, minus_threshold), one = hn::Set(d, 1), zero = hn::Zero(d);
+  const V threshold = hn::Set(d, limit), one = hn::Set(d, 1), zero = hn::Zero(d);
   V count[2] = {zero, zero}, sum[2] = {zero, zero}, square[2] = {zero, zero};
   const auto take = [&](V u, int w) HWY_ATTR {
     count[w] = hn::Add(count[w], hn::IfThenElseZero(hn::Gt(u, zero), one));
@@ -33,10 +40,10 @@ HWY_INLINE Excess excess(const float* x, index_t n, float factor, float minus_th
   };
   index_t j = 0;
   for (; j + 2 * kLanes <= n; j += 2 * kLanes) {
-    for (int w = 0; w < 2; ++w) take(excess_of(hn::LoadU(d, x + j + w * kLanes), scale, minus), w);
+    for (int w = 0; w < 2; ++w) take(to.exceed(hn::LoadU(d, x + j + w * kLanes), threshold), w);
   }
   for (; j < n; j += kLanes) {
-    const V u = excess_of(load_first(x + j, n - j), scale, minus);
+    const V u = to.exceed(load_first(x + j, n - j), threshold);
     take(n - j < kLanes ? hn::IfThenElseZero(hn::FirstN(d, static_cast<size_t>(n - j)), u) : u, 0);
   }
   const auto total = [&](const V(&v)[2]) HWY_ATTR { return hn::GetLane(hn::SumOfLanes(d, hn::Add(v[0], v[1]))); };
@@ -59,21 +66,22 @@ template <bool squared>
 HWY_INLINE void Threshold(index_t m, index_t n, Rows from, float scale, Into to) {
   const F d;
   constexpr int most_steps = 64;  // a dozen do for 10^5 numbers
-  const float factor = squared ? scale / 2 : scale;
+  const V factor = hn::Set(d, squared ? scale / 2 : scale);
   for (index_t i = 0; i < m; ++i) {
     const float* const x = from.data + i * from.stride;
     float* const y = to.data + i * to.stride;
-    float threshold = largest(x, n) * factor - 1, before = -1;
+    const Relative relative{hn::Set(d, largest(x, n)), factor};
+    float threshold = -1, before = -1;  // relative to the largest
     for (int step = 0; step < most_steps; ++step) {
-      const Excess e = excess(x, n, factor, -threshold);
+      const Excess e = excess(x, n, relative, threshold);
       const float mean = e.sum / e.count;
       threshold += squared ? mean - std::sqrt(std::max(0.0f, (1 - (e.square - mean * e.sum)) / e.count)) : mean - 1 / e.count;
       if (!(e.count < before) && step > 0) break;
       before = e.count;
     }
-    const V by = hn::Set(d, factor), minus = hn::Set(d, -threshold);
+    const V limit = hn::Set(d, threshold);
     for (index_t j = 0; j < n; j += kLanes) {
-      const V u = excess_of(load_first(x + j, n - j), by, minus);
+      const V u = relative.exceed(load_first(x + j, n - j), limit);
       store_first(squared ? hn::Mul(u, u) : u, y + j, n - j);
     }
   }

@@ -7,6 +7,7 @@
 #include "attn/core/problem.hpp"
 #include "attn/core/view.hpp"
 #include "attn/exec/workspace.hpp"
+#include "attn/kernels/dense/gemm.hpp"
 #include "attn/kernels/softmax/row_attention.hpp"
 
 namespace attn::kernels {
