@@ -12,19 +12,16 @@
 HWY_BEFORE_NAMESPACE();
 namespace attn::kernels::HWY_NAMESPACE {
 
-void Taylor(index_t m, index_t n, Rows from, bool even, Into to) {
+void Taylor(index_t m, index_t n, Rows from, Into to) {
   const F d;
   const auto size = static_cast<float>(n);
-  const float linear = 1 / std::sqrt(std::sqrt(size)), mixed = std::sqrt((even ? 2 : 1) / size),
-              pure = std::sqrt((even ? 1 : 0.5f) / size);
+  const float linear = 1 / std::sqrt(std::sqrt(size)), mixed = 1 / std::sqrt(size), pure = 1 / std::sqrt(2 * size);
   for (index_t i = 0; i < m; ++i) {
     const float* const x = from.data + i * from.stride;
     float* at = to.data + i * to.stride;
-    if (!even) {
-      *at++ = 1;
-      for (index_t c = 0; c < n; c += kLanes) store_first(hn::Mul(load_first(x + c, n - c), hn::Set(d, linear)), at + c, n - c);
-      at += n;
-    }
+    *at++ = 1;
+    for (index_t c = 0; c < n; c += kLanes) store_first(hn::Mul(load_first(x + c, n - c), hn::Set(d, linear)), at + c, n - c);
+    at += n;
     for (index_t a = 0; a < n; ++a) {
       const V factor = hn::Set(d, x[a] * mixed);
       for (index_t c = a; c < n; c += kLanes) store_first(hn::Mul(load_first(x + c, n - c), factor), at + c - a, n - c);
@@ -42,7 +39,7 @@ namespace attn::kernels {
 
 HWY_EXPORT(Taylor);
 
-void taylor(index_t m, index_t n, Rows from, bool even, Into to) { HWY_DYNAMIC_DISPATCH(Taylor)(m, n, from, even, to); }
+void taylor(index_t m, index_t n, Rows from, Into to) { HWY_DYNAMIC_DISPATCH(Taylor)(m, n, from, to); }
 
 }  // namespace attn::kernels
 #endif

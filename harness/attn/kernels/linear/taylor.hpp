@@ -6,10 +6,9 @@
 namespace attn::kernels {
 
 // 1, x / n^(1/4), and x_i x_j / sqrt(n) for i < j, x_i^2 / sqrt(2 n): products of two such rows are 1 + t + t^2 / 2, t = x.y / sqrt(n).
-// With `even`: x_i x_j sqrt(2 / n) and x_i^2 / sqrt(n), without the others: t^2.
-constexpr index_t taylor_features(index_t n, bool even) { return (even ? 0 : 1 + n) + n * (n + 1) / 2; }
+constexpr index_t taylor_features(index_t n) { return 1 + n + n * (n + 1) / 2; }
 
-// Rows of n numbers to rows of taylor_features(n, even). On the calling thread; `to` lies elsewhere.
-void taylor(index_t m, index_t n, Rows from, bool even, Into to);
+// Rows of n numbers to rows of taylor_features(n). On the calling thread; `to` lies elsewhere.
+void taylor(index_t m, index_t n, Rows from, Into to);
 
 }  // namespace attn::kernels
