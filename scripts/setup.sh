@@ -21,7 +21,9 @@ nlohmann-json3-dev  context files, JSONL
 libeigen3-dev       algebra in double
 catch2              tests: framework
 python3             tests and reports
-python3-numpy       tests: .npy files from another hand
+python3-dev         the Python module; without it the rest is built
+pybind11-dev        the same
+python3-numpy       tests: .npy files from another hand; guests
 python3-pandas      reports: tables
 python3-scipy       reports: statistics
 python3-matplotlib  reports: pictures
