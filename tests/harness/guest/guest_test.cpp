@@ -2,9 +2,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <filesystem>
 #include <fstream>
 
+#include "attn/core/time.hpp"
 #include "attn/guest/conversation.hpp"
 #include "attn/guest/folder.hpp"
 #include "attn/guest/process.hpp"
@@ -112,6 +115,26 @@ TEST_CASE("tensors cross the door densely, whatever their strides and type") {
   const std::array<bf16, 2> halves = {to_bf16(1), to_bf16(-2)};
   const GuestTensor half = guest_tensor("k", View<const bf16, 2>(halves.data(), {1, 2}));
   CHECK((half.descr == "<u2" && half.dtype == "bf16" && half.bytes.size() == 4));
+}
+
+// Of a quiet machine: test_guest "[overhead]". A sample asks for many runs at once, so that a run's share is smaller still.
+TEST_CASE("the way to a guest and back takes less than 20 us a run at N=128", "[.][overhead]") {
+  Conversation numpy("/usr/bin/python3 \"$ATTN_GUEST_FOLDER/numpy_reference.py\"", {});
+  const Problem p{.heads = 1, .kv_heads = 1, .q_len = 128, .kv_len = 128};
+  numpy.plan({.id = "full"}, p);
+  const std::vector<float> values(128 * 64, 0.5f);
+  const View<const float, 4> x(values.data(), {1, 1, 128, 64});
+  numpy.load({guest_tensor("q", x), guest_tensor("k", x), guest_tensor("v", x)}, {});
+  for (const index_t times : {1, 10}) {
+    std::vector<double> overhead_s;
+    for (int i = 0; i < 501; ++i) {
+      const double begin_s = monotonic_s(), theirs_s = numpy.run(times);
+      overhead_s.push_back((monotonic_s() - begin_s - theirs_s) / static_cast<double>(times));
+    }
+    std::nth_element(overhead_s.begin(), overhead_s.begin() + 250, overhead_s.end());
+    WARN("median of 501, " << times << " runs at a time: " << 1e6 * overhead_s[250] << " us a run");
+    CHECK(overhead_s[250] < 20e-6);
+  }
 }
 
 TEST_CASE("a guest introduces itself with a name, a command and variants, or is refused") {
