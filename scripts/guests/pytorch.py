@@ -189,6 +189,58 @@ def nystrom(p, o):
     return run
 
 
+def factors_of(p, o):
+    """Buckets of the low and of the high digit; 0: there is none."""
+    buckets = int(o["buckets"])
+    if buckets == 0:
+        buckets = 1 << (max(2, 2 * p.q_len // int(o["chunk"])).bit_length() - 1)
+    if o["factors"] == "one" or buckets % 4 or buckets < 16:
+        return buckets, 0
+    high = max(f for f in range(2, int(buckets**0.5) + 1, 2) if buckets % f == 0 and buckets // f % 2 == 0)
+    return buckets // high, high
+
+
+@variant("reformer")
+def reformer(p, o):
+    chunk, rounds, before, after = (int(o[name]) for name in ("chunk", "rounds", "before", "after"))
+    if o["keys"] != "shared" or o["wrap"] != "ring" or o["same_bucket"] != "no" or o["unique"] != "no" or p.q_len % chunk:
+        raise attnguest.Refused(f"reformer@torch takes keys=shared, wrap=ring, same_bucket=no, unique=no, and lengths that are multiples of chunk={chunk}")
+    low, high = factors_of(p, o)
+
+    def digit(turned):
+        return torch.cat([turned, -turned], -1).argmax(-1)
+
+    def run(t):
+        x, v = t.q, t.v
+        turned = (x.float() @ t.parameters["rotations"]).unflatten(-1, (rounds, -1)).transpose(2, 3)  # [B,H,rounds,N,columns]
+        bucket = digit(turned[..., :low // 2])
+        if high:
+            bucket = bucket + low * digit(turned[..., low // 2:])
+        order = bucket.argsort(dim=-1, stable=True)  # [B,H,rounds,N]
+        listed = order.flatten(2)
+
+        def chunks(rows):
+            return rows.gather(2, listed[..., None].expand(-1, -1, -1, rows.shape[-1])).unflatten(2, (-1, chunk))
+
+        def window(parts):
+            return torch.cat([parts.roll(shift, dims=2) for shift in range(before, -after - 1, -1)], dim=3)
+
+        place = listed.unflatten(2, (-1, chunk))
+        i, j = place[..., :, None], window(place)[..., None, :]
+        logits = chunks(x) @ window(chunks(F.normalize(x, dim=-1))).transpose(-1, -2) * float(o["logit_scale"])
+        unseen = (j > i) | (i == j) if p.causal else i == j
+        logits = logits.masked_fill(unseen, float("-inf"))
+        mass = torch.logsumexp(logits, -1, keepdim=True)
+        outs = torch.exp(logits - mass.clamp(min=torch.finfo(mass.dtype).min)) @ window(chunks(v))
+        back = order.argsort(dim=-1)[..., None]  # each round in the order of tokens
+        mass = mass.flatten(2, 3).unflatten(2, (rounds, -1)).gather(3, back)
+        outs = outs.flatten(2, 3).unflatten(2, (rounds, -1)).gather(3, back.expand(-1, -1, -1, -1, v.shape[-1]))
+        total = torch.logsumexp(mass, 2, keepdim=True)
+        out = (torch.exp(mass - total.clamp(min=torch.finfo(mass.dtype).min)) * outs).sum(2)
+        return torch.where(torch.isneginf(total.squeeze(2)), v, out)  # who sees nobody else sees itself
+    return run
+
+
 @variant("fnet")
 def fnet(p, _):
     return lambda t: torch.fft.fft2(t.q.float()).real

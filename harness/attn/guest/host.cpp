@@ -1,7 +1,6 @@
 #include "attn/guest/host.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <set>
 
 #include "attn/core/text.hpp"
@@ -57,8 +56,10 @@ class GuestPlan final : public Plan, public Remote {
 
   Remote* remote() const override { return const_cast<GuestPlan*>(this); }
   double runs(index_t times) override {
-    const double begin_s = monotonic_s(), theirs_s = conversation_->run(times);
-    clocks_.push_back({times, monotonic_s() - begin_s, theirs_s});
+    const GuestProcess& process = conversation_->process();
+    const double used_s = process.processor_s(), waited_s = process.waited_s();
+    const double begin_s = monotonic_s(), theirs_s = conversation_->run(times), ours_s = monotonic_s() - begin_s;
+    clocks_.push_back({times, ours_s, theirs_s, process.processor_s() - used_s, process.waited_s() - waited_s});
     return theirs_s;
   }
   Status clock_agrees() const override;
@@ -77,7 +78,7 @@ class GuestPlan final : public Plan, public Remote {
 
   struct Clocks {
     index_t times;
-    double ours_s, theirs_s;
+    double ours_s, theirs_s, used_s, waited_s;
   };
   std::shared_ptr<GuestHost> host_;
   mutable std::unique_ptr<Conversation> conversation_;
@@ -86,25 +87,24 @@ class GuestPlan final : public Plan, public Remote {
   std::vector<Clocks> clocks_;
 };
 
-// A guest's seconds lie within ours; what ours have beside them is the way to it and back, some 20 us where nothing disturbs. Of many
-// calls the middle one counts, as any may be interrupted, and of calls the longest, which are the samples.
+// A guest's seconds lie within ours. What ours have besides is the way there and back, and on a busy machine the time that either side
+// waited for a processor. Its threads cannot have used more time of processors than there was.
 Status GuestPlan::clock_agrees() const {
   constexpr double granule_s = 1e-6, way_s = 2e-4, share = 0.05;
-  index_t most = 0;
-  for (const Clocks& c : clocks_) most = std::max(most, c.times);
-  std::vector<std::pair<double, const Clocks*>> beyond;
+  const int threads = conversation_->process().place().threads;
+  double ours_s = 0, theirs_s = 0, used_s = 0, waited_s = 0, ways_s = 0;
   for (const Clocks& c : clocks_) {
     if (!(c.theirs_s > 0) || c.theirs_s > c.ours_s + granule_s)
       return refuse("the guest says that " + std::to_string(c.times) + " runs took " + three_digits(c.theirs_s) + " s, of the " +
                     three_digits(c.ours_s) + " s that passed here");
-    if (c.times == most) beyond.emplace_back(c.ours_s - c.theirs_s - way_s - share * c.ours_s, &c);
+    ours_s += c.ours_s, theirs_s += c.theirs_s, used_s += c.used_s, waited_s += c.waited_s, ways_s += way_s;
   }
-  if (beyond.empty()) return {};
-  const auto middle = beyond.begin() + std::ssize(beyond) / 2;
-  std::nth_element(beyond.begin(), middle, beyond.end());
-  if (middle->first <= 0) return {};
-  return refuse("the guest says that " + std::to_string(most) + " runs took " + three_digits(middle->second->theirs_s) +
-                " s, where " + three_digits(middle->second->ours_s) + " s passed here");
+  const std::string says = "the guest says that its runs took " + three_digits(theirs_s) + " s, ";
+  if ((1 - share) * used_s > threads * (theirs_s + ways_s))
+    return refuse(says + "in which its " + std::to_string(threads) + " threads cannot have used " + three_digits(used_s) +
+                  " s of processors");
+  if (theirs_s + waited_s + ways_s < (1 - share) * ours_s) return refuse(says + "where " + three_digits(ours_s) + " s passed here");
+  return {};
 }
 
 class GuestImplementation final : public Implementation {

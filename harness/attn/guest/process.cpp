@@ -15,7 +15,9 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <filesystem>
+#include <fstream>
 
 #include "attn/core/time.hpp"
 #include "attn/exec/limits.hpp"
@@ -120,6 +122,23 @@ GuestProcess::~GuestProcess() {
   if (id_ <= 0) return;
   ::kill(id_, SIGKILL);
   ::waitpid(id_, nullptr, 0);
+}
+
+double GuestProcess::processor_s() const {
+  clockid_t clock{};
+  timespec used{};
+  if (::clock_getcpuclockid(id_, &clock) != 0 || ::clock_gettime(clock, &used) != 0) return 0;
+  return static_cast<double>(used.tv_sec) + 1e-9 * static_cast<double>(used.tv_nsec);
+}
+
+double GuestProcess::waited_s() const {
+  double ns = 0;
+  for (const std::string& thread : {"/proc/" + std::to_string(id_), std::string("/proc/thread-self")}) {
+    std::ifstream counters(thread + "/schedstat");
+    double on_processor = 0, in_queue = 0;
+    if (counters >> on_processor >> in_queue) ns += in_queue;
+  }
+  return 1e-9 * ns;
 }
 
 std::string GuestProcess::last_words() const {

@@ -33,6 +33,8 @@ class GuestProcess {
   std::string ask(const std::string& question, const std::string& what, double timeout_s = 0);
 
   pid_t id() const { return id_; }
+  double processor_s() const;  // that all its threads have used; 0 where the system does not tell
+  double waited_s() const;     // that its first thread and this one have waited for a processor, likewise
   const GuestPlace& place() const { return place_; }
   std::string last_words() const;  // the last line that it wrote to its stderr
 
