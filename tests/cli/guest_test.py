@@ -2,11 +2,9 @@
 import glob
 import json
 import os
-import pathlib
 import subprocess
 import sys
 import textwrap
-import time
 import unittest
 
 from sanitizer import unsanitized
@@ -191,6 +189,39 @@ MINE = '''
 
 
 class Functions(GuestCase):
+    def test_what_new_variant_writes_is_measured_at_once_and_conforms(self):
+        written = subprocess.run([sys.executable, ROOT / "scripts/new_variant.py", "--python", "mine"], cwd=self.folder, capture_output=True,
+                                 text=True, check=True)
+        self.assertEqual(written.stdout, "mine.py\n")
+        command = f"{sys.executable} {self.folder / 'mine.py'}"
+        row = self.row("mine", "--guest", command, "--variants", "full,mine", "--n", "256", "--causal", "yes")
+        self.assertEqual((row["status"], row["err_scope"], row["exactness"]), ("ok", "whole", "pattern"))
+        row = self.row("mine:reach=255", "--guest", command, "--variants", "mine:reach=255", "--n", "256", "--force")
+        self.assertGreater(float(row["fid_skill"]), 0.999999)
+        done = run("--verify", "--quiet", "--guest", command, "--property", "agreement,causality,heads,output")
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+    def test_attn_apply_runs_it_on_tensors(self):
+        command = self.write("a.py", MINE)
+        import numpy
+        tensors = numpy.random.default_rng(1).standard_normal((3, 2, 20, 8)).astype("f4")
+        for name, tensor in zip("qkv", tensors):
+            numpy.save(self.folder / f"{name}.npy", tensor)
+        outs = []
+        for number, variant in enumerate((["--guest", command, "--variant", "mine"], ["--variant", "full@numpy"], ["--variant", "full"])):
+            path = self.folder / f"{number}.npy"
+            files = [text for name in "qkv" for text in (f"--{name}", str(self.folder / f"{name}.npy"))]
+            done = subprocess.run([os.environ["ATTN_APPLY"], *variant, *files, "--out", str(path)], capture_output=True, text=True)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            outs.append(numpy.load(path))
+        for out in outs[:2]:
+            numpy.testing.assert_allclose(out, outs[2], atol=1e-6)
+        bad = self.write("b.py", "def attention(q, k, v, causal):\n    raise ValueError('no')\n")
+        done = subprocess.run([os.environ["ATTN_APPLY"], "--guest", bad, "--variant", "b", *files, "--out", str(self.folder / "b.npy")],
+                              capture_output=True, text=True)
+        self.assertEqual((done.returncode, done.stderr.count("\n")), (1, 1), done.stderr)
+        self.assertIn("ValueError: no", done.stderr)
+
     def test_a_function_with_a_reference_is_gated(self):
         command = self.write("a.py", MINE + '''
     reference = attention

@@ -103,6 +103,7 @@ std::string Conversation::plan(const VariantName& name, const Problem& p) {
   question["threads"] = process_.place().threads;
   question["folder"] = folder_.path();
   const json answer = json::parse(ask(question.dump(), "plan"));
+  process_.find_answering();
   return answer.contains("note") && answer["note"].is_string() ? answer["note"].get<std::string>() : "";
 }
 

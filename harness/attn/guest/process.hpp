@@ -32,7 +32,9 @@ class GuestProcess {
   // the process is of no use then. `what` is what sentences call the question.
   std::string ask(const std::string& question, const std::string& what, double timeout_s = 0);
 
-  pid_t id() const { return id_; }
+  // Of the process that answers, which shells may stand before; known after find_answering().
+  pid_t id() const { return answering_; }
+  void find_answering();
   double processor_s() const;  // that all its threads have used; 0 where the system does not tell
   double waited_s() const;     // that its first thread and this one have waited for a processor, likewise
   const GuestPlace& place() const { return place_; }
@@ -44,7 +46,7 @@ class GuestProcess {
   std::string end_of_process();
 
   GuestPlace place_;
-  pid_t id_ = -1;
+  pid_t id_ = -1, answering_ = -1;
   int questions_ = -1, answers_ = -1, words_ = -1;
   std::string answer_, stderr_tail_;
 };
