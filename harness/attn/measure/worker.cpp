@@ -150,9 +150,9 @@ Measurement measure(const Registry& registry, const Cell& cell, const Settings& 
   } else {
     samples();
   }
-  for (const CellRun* guest : {&run, const_cast<const CellRun*>(reference.get())}) {
-    if (guest == nullptr || guest->remote() == nullptr) continue;
-    if (Status agrees = guest->remote()->clock_agrees(); !agrees) return failed(m, Outcome::crashed, agrees.reason());
+  for (const Remote* guest : {run.remote(), reference ? reference->remote() : nullptr}) {
+    if (Status agrees = guest != nullptr ? guest->clock_agrees() : Status(); !agrees)
+      return failed(m, Outcome::crashed, agrees.reason());
   }
   m.fma_gflops = quick_fma_gflops(run.arena());
   return m;
