@@ -167,7 +167,10 @@ void error_columns(Columns& c) {
        Role::accuracy, lower},
       [](auto& r) -> auto& { return r.measurement.stored; }, [](auto& r) -> auto& { return r.measurement.storage_error; });
   c.text(
-      {"err_scope", "what was compared: whole output, sampled rows, or a shorter twin problem", "", Role::accuracy},
+      {"err_scope",
+       "what was compared: whole output, sampled rows, or a shorter twin problem; 'ungated': there is no definition to compare "
+       "with",
+       "", Role::accuracy},
       [](auto& r) -> auto& { return r.measurement.gate.scope; });
 }
 

@@ -63,11 +63,14 @@ concept HasSteps = requires(const V v, ArraysOf<V> arrays, const ParameterSet<fl
   v.answer(arrays, parameters, state, workspace);
 };
 template <class V>
-concept HasFusedStep = requires(const V v, ArraysOf<V> arrays, const ParameterSet<float> parameters, State state, Workspace workspace) {
+concept HasFusedStep = requires(const V v, ArraysOf<V> arrays, const ParameterSet<float> parameters, State state,
+                                Workspace workspace) {
   v.step(arrays, parameters, state, workspace);
 };
 template <class V>
-concept HasMerge = requires(const V v, State into, const State later) { v.merge(into, later); };
+concept HasMerge = requires(const V v, State into, const State later) {
+  v.merge(into, later);
+};
 
 // Whether its run reads Arrays::lengths and Arrays::layout: the engine says it that the page names and hands its arrays to.
 template <class V>
@@ -275,6 +278,7 @@ class VariantOf final : public Variant {
   }
   bool steps() const override { return implementation_ ? implementation_->steps() : HasSteps<V>; }
   bool merges() const override { return implementation_ ? implementation_->merges() : HasMerge<V>; }
+  bool is_guest() const override { return implementation_ && implementation_->is_guest(); }
   std::unique_ptr<Plan> plan(const Problem& p, WorkspacePlan& w) const override {
     if (implementation_) return implementation_->plan(p, name().options, w);
     return std::make_unique<PlanOf<V, Options>>(p, options_, info_.reads, w);
