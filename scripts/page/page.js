@@ -404,7 +404,11 @@ function start() {
   legend();
   fixedTables();
   drawAll();
-  $('theme').onclick = () => { document.documentElement.dataset.theme = dark() ? 'light' : 'dark'; legend(); drawAll(); };
+  const turn = theme => { document.documentElement.dataset.theme = theme; legend(); drawAll(); };
+  $('theme').onclick = () => turn(dark() ? 'light' : 'dark');
+  let onScreen = 'light';  // paper is light, whatever the screen is
+  addEventListener('beforeprint', () => { onScreen = document.documentElement.dataset.theme; if (dark()) turn('light'); });
+  addEventListener('afterprint', () => { if (onScreen === 'dark') turn('dark'); });
   $('relative').onchange = e => { state.relative = e.target.checked; drawAll(); };
   $('show-all').onclick = () => toggle(names, true);
   $('show-none').onclick = () => toggle(names, false);

@@ -311,6 +311,23 @@ class Sharing(Case):
         self.assertEqual(sorted(results), [0, 2, 2])
         self.assertEqual({(row["variant"], row["q_len"]) for row in self.rows()}, CELLS)
 
+    def test_sweeps_without_a_name_started_together_each_have_a_file(self):
+        processes = [subprocess.Popen([SWEEP, *PACE, *GRID], cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                     for _ in range(3)]
+        for process in processes:
+            self.assertEqual(self.finish(process)[0], 0)
+        files = sorted((self.folder / "results").glob("sweep-*.csv"))
+        self.assertEqual(len(files), 3)
+        for file in files:
+            self.assertEqual({(row["variant"], row["q_len"]) for row in self.rows(file)}, CELLS)
+
+    def test_a_folder_that_takes_no_results_is_named_and_ends_with_6(self):
+        for program in (SWEEP, SWEEP.replace("attn_sweep", "attn_train")):
+            end = subprocess.run([program, "--variants", "full"], cwd="/proc", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                 timeout=60)
+            self.assertEqual(end.returncode, 6, end.stderr)
+            self.assertIn("making the folder 'results' failed", end.stderr)
+
 
 if __name__ == "__main__":
     unittest.main()

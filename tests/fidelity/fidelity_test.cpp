@@ -182,6 +182,20 @@ TEST_CASE("an output of NaN is infinitely far off, and still a number in JSON") 
   CHECK(m.fidelity.skill < -1e300);
 }
 
+TEST_CASE("a later seed whose output is not finite is counted, the first one's alone is not") {
+  const Problem p{.heads = 1, .kv_heads = 1, .q_len = 4, .kv_len = 4, .head_dim = 4, .value_dim = 4};
+  const auto tensors = (*parse_input("iid:1"))->make(p, 1);
+  const std::vector<float> lost(16, std::nanf("")), fine(16, 0.5f);
+  const auto lost_of = [&](const std::vector<const std::vector<float>*>& outputs) {
+    RowComparison comparison(p, tensors->arrays());
+    for (const auto* out : outputs) comparison.add({out->data(), {1, 1, 4, 4}});
+    return comparison.result().lost_seeds;
+  };
+  CHECK(lost_of({&fine, &lost, &fine, &lost}) == 2);
+  CHECK(lost_of({&fine, &fine}) == 0);
+  CHECK(lost_of({&lost, &lost}) == 0);
+}
+
 namespace {
 
 // Softmax over the 32 largest logits of each row: the best that any choice of 32 keys by weight can do.

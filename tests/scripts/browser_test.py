@@ -104,6 +104,15 @@ class Page(unittest.TestCase):
             self.assertNotEqual(before, self.page.run(PICTURE, chart), action)
             self.assertGreater(self.page.run(INK, chart), 3000, action)
 
+    def test_paper_is_light_and_the_screen_gets_its_theme_back(self):
+        theme = "return document.documentElement.dataset.theme"
+        before = self.page.run(theme)
+        self.page.run("document.documentElement.dataset.theme = 'dark'; dispatchEvent(new Event('beforeprint'))")
+        self.assertEqual(self.page.run(theme), "light")
+        self.page.run("dispatchEvent(new Event('afterprint'))")
+        self.assertEqual(self.page.run(theme), "dark")
+        self.page.run("document.documentElement.dataset.theme = arguments[0]", before)
+
     def test_hover_shows_row_and_command(self):
         self.page.run("""const p = charts.time.getDatasetMeta(0).data[1], r = charts.time.canvas.getBoundingClientRect();
             charts.time.canvas.dispatchEvent(new MouseEvent('mousemove', { clientX: r.left + p.x, clientY: r.top + p.y, bubbles: true }));""")

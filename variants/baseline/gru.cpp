@@ -70,12 +70,13 @@ struct Gru {
   Gru(const Problem& p, const NoOptions&, WorkspacePlan& workspace) : d_(p.head_dim), layer_(p, gates, 1, workspace) {}
 
   void run(const FloatArrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
-    layer_.run(layer_arrays(a, parameters), workspace, [&](const float* x, float* own, float* state) { step(x, own, state); });
+    layer_.run(layer_arrays(a, parameters), workspace,
+               [&](const float* x, float* own, float* h) { kernels::gru_gates(d_, x, own, h); });
   }
   void absorb(const FloatArrays& tokens, const ParameterSet<float>& parameters, const State& state, Workspace& workspace) const {
     kernels::Recurrence::Arrays arrays = layer_arrays(tokens, parameters);
     arrays.out = {};
-    layer_.absorb(arrays, state, workspace, [&](const float* x, float* own, float* h) { step(x, own, h); });
+    layer_.absorb(arrays, state, workspace, [&](const float* x, float* own, float* h) { kernels::gru_gates(d_, x, own, h); });
   }
   void answer(const FloatArrays& queries, const ParameterSet<float>&, const State& state, Workspace&) const {
     kernels::Recurrence::answer(state, queries.out);
@@ -86,19 +87,6 @@ struct Gru {
 
   static kernels::Recurrence::Arrays layer_arrays(const FloatArrays& a, const ParameterSet<float>& parameters) {
     return {a.x(), a.out, parameters.view<3>("W"), parameters.view<3>("U"), parameters["b"].data(), parameters["c"].data()};
-  }
-
-  // x: the token's input products; own: those of the state.
-  void step(const float* x, float* own, float* h) const {
-    const index_t d = d_;
-    float* n = own + 2 * d;
-    const kernels::Into gate{own, d}, candidate{n, d};
-    kernels::add(1, 2 * d, {x, d}, gate);
-    kernels::sigmoid(1, 2 * d, gate, 1, 0, gate);
-    kernels::multiply(1, d, candidate, gate, candidate);
-    kernels::add(1, d, {x + 2 * d, d}, candidate);
-    kernels::tanh(1, d, candidate, candidate);
-    for (index_t j = 0; j < d; ++j) h[j] = (1 - own[d + j]) * n[j] + own[d + j] * h[j];
   }
 
   index_t d_;

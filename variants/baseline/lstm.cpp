@@ -88,20 +88,8 @@ struct Lstm {
     return {a.x(), a.out, parameters.view<3>("W"), parameters.view<3>("U"), parameters["b"].data(), parameters["c"].data()};
   }
 
-  // x: the token's input products; own: those of the state; after h comes the memory.
-  // NOLINTNEXTLINE(readability-non-const-parameter): written through `all`
-  void step(const float* x, float* own, float* h) const {
-    const index_t d = d_;
-    float* memory = h + d;
-    const kernels::Into all{own, d}, g{own + 2 * d, d}, o{own + 3 * d, d};
-    kernels::add(1, gates * d, {x, d}, all);
-    kernels::sigmoid(1, 2 * d, all, 1, 0, all);
-    kernels::tanh(1, d, g, g);
-    kernels::sigmoid(1, d, o, 1, 0, o);
-    for (index_t j = 0; j < d; ++j) memory[j] = own[d + j] * memory[j] + own[j] * own[2 * d + j];
-    kernels::tanh(1, d, {memory, d}, {h, d});
-    kernels::multiply(1, d, {h, d}, o, {h, d});
-  }
+  // After h comes the memory.
+  void step(const float* x, const float* own, float* h) const { kernels::lstm_gates(d_, x, own, h, h + d_); }
 
   index_t d_;
   kernels::Recurrence layer_;

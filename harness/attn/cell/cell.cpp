@@ -18,7 +18,7 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(GateResult, done, scope, max_abs, relative, a
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(MatrixFidelity, done, reason, relative, js, recall_1, recall_8, recall_32, support_mass,
                                    spectral)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Fidelity, done, reason, skill, relative, row_p50, row_p95, worst_row, cosine_p50, seeds,
-                                   relative_sd, bias, scatter, matrix)
+                                   relative_sd, bias, scatter, lost_seeds, matrix)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Placement, logit_std, row_entropy, perplexity, sink_mass, top32_mass, q_norm2)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Cost, flops, bytes, exps)
 

@@ -93,6 +93,7 @@ struct Fidelity {
   double relative_sd = 0;  // standard deviation of `relative` over the seeds
   double bias = 0;         // |mean output - softmax attention|, what is due to the finite number of seeds taken off; relative
   double scatter = 0;      // root mean square distance of an output from the mean output, relative
+  int lost_seeds = 0;      // of those after the first: outputs that are not finite although that one's is
   MatrixFidelity matrix;
 };
 

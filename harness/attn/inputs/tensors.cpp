@@ -95,6 +95,7 @@ Placement place(const Problem& p, const FloatArrays& in) {
   const index_t samples = std::min<index_t>(rows, 64);
   const Rng rng(1, "placement rows");
   Placement sum;
+  index_t seeing = 0;  // rows that see no key have no weights to tell of
   std::vector<double> logits;
   for (index_t s = 0; s < samples; ++s) {
     // One row of each of `samples` equal strata.
@@ -103,7 +104,9 @@ Placement place(const Problem& p, const FloatArrays& in) {
     const index_t b = row / (p.heads * p.q_len);
     const index_t h = row / p.q_len % p.heads;
     const index_t i = row % p.q_len;
-    const index_t visible = p.causal ? std::clamp<index_t>(p.query_position(i) + 1, 1, p.kv_len) : p.kv_len;
+    const index_t visible = p.causal ? std::clamp<index_t>(p.query_position(i) + 1, 0, p.kv_len) : p.kv_len;
+    if (visible == 0) continue;
+    ++seeing;
     const float* q = in.q[b][h].row(i);
     const auto k = in.k[b][p.kv_head(h)];
     logits.assign(static_cast<std::size_t>(visible), 0);
@@ -115,7 +118,7 @@ Placement place(const Problem& p, const FloatArrays& in) {
     add_row(logits, sum);
     for (index_t d = 0; d < p.head_dim; ++d) sum.q_norm2 += static_cast<double>(q[d]) * static_cast<double>(q[d]) * p.scale();
   }
-  const double n = static_cast<double>(samples);
+  const double n = static_cast<double>(std::max<index_t>(seeing, 1));
   return {std::sqrt(sum.logit_std / n), sum.row_entropy / n, std::exp(sum.perplexity / n), sum.sink_mass / n,
           sum.top32_mass / n,           sum.q_norm2 / n};
 }

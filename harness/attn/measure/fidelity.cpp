@@ -133,6 +133,8 @@ Fidelity RowComparison::result() const {
   f.worst_row = quantile(row_error_, 1);
   f.cosine_p50 = quantile(cosine_, 0.50);
   f.seeds = static_cast<int>(relative_.size());
+  const auto lost = [](double relative) { return relative == std::numeric_limits<double>::max(); };
+  if (!lost(relative_.front())) f.lost_seeds = static_cast<int>(std::ranges::count_if(relative_, lost));
   if (f.seeds < 2 || exact2_ <= 0) return f;
 
   // |mean output - O|^2 holds a share 1/seeds of the scatter, which is taken off the bias.

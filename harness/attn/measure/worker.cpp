@@ -180,6 +180,11 @@ void check_cell(const CellRun& run, const Settings& settings, Measurement& m) {
     return;
   }
   m.fidelity = measure_fidelity(run, settings.fidelity, settings.fidelity_seeds);
+  if (settings.gate && m.fidelity.lost_seeds > 0) {
+    m.outcome = Outcome::inaccurate;
+    m.reason = "its output is finite under the cell's seed and not under " + std::to_string(m.fidelity.lost_seeds) + " of " +
+               std::to_string(m.fidelity.seeds) + " seeds";
+  }
 }
 
 Measurement measure_cell(const Registry& registry, const Cell& cell, const Settings& settings, double started_s) {

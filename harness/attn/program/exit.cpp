@@ -13,4 +13,8 @@ int fail(int code, const std::string& program, const std::string& reason) {
   return code;
 }
 
+int not_written(const std::string& program, const std::string& reason) {
+  return fail(exit_not_written, program, reason + "; finished rows are kept, --resume goes on");
+}
+
 }  // namespace attn

@@ -18,4 +18,7 @@ int print_and_exit(const std::string& text);
 // "PROGRAM: REASON" to stderr; the code.
 int fail(int code, const std::string& program, const std::string& reason);
 
+// As fail, of a program that keeps its rows; exit_not_written.
+int not_written(const std::string& program, const std::string& reason);
+
 }  // namespace attn

@@ -4,14 +4,26 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <cstdlib>
+#include <string_view>
 
 #include "attn/core/time.hpp"
 #include "attn/record/sink.hpp"
 
 namespace attn {
 
+namespace {
+
+// Lines can be rewritten; a dumb terminal knows no control sequences.
+bool rewrites_lines() {
+  const char* const kind = std::getenv("TERM");
+  return ::isatty(STDERR_FILENO) == 1 && !(kind != nullptr && std::string_view(kind) == "dumb");
+}
+
+}  // namespace
+
 Progress::Progress(std::size_t count, double work, bool quiet)
-    : count_(count), work_(work), quiet_(quiet), terminal_(::isatty(STDERR_FILENO) == 1), begin_s_(monotonic_s()) {}
+    : count_(count), work_(work), quiet_(quiet), terminal_(rewrites_lines()), begin_s_(monotonic_s()) {}
 
 void Progress::under_way(const std::string& title, double work, const std::string& state) {
   running_[title] = work;

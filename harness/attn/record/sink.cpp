@@ -56,6 +56,22 @@ Result<AppendFile> AppendFile::open(const std::string& path, Mode mode, std::siz
   return file;
 }
 
+Result<std::string> make_new_file(const std::string& stem, const std::string& suffix) {
+  std::error_code failed;
+  const auto folder = std::filesystem::path(stem).parent_path();
+  if (!folder.empty()) std::filesystem::create_directories(folder, failed);
+  if (failed) return refuse("making the folder '" + folder.string() + "' failed: " + failed.message());
+  for (int i = 1;; ++i) {
+    std::string path = stem + (i > 1 ? "-" + std::to_string(i) : "") + suffix;
+    const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (fd >= 0) {
+      ::close(fd);
+      return path;
+    }
+    if (errno != EEXIST) return system_refusal("making", path);
+  }
+}
+
 AppendFile::AppendFile(AppendFile&& other) noexcept : fd_(std::exchange(other.fd_, -1)), path_(std::move(other.path_)) {}
 
 AppendFile& AppendFile::operator=(AppendFile&& other) noexcept {

@@ -38,6 +38,9 @@ class AppendFile {
   std::string path_;
 };
 
+// Makes an empty file that was not there, and the folders above it: stem + suffix, or stem-2 + suffix and so on where others are. Its name.
+Result<std::string> make_new_file(const std::string& stem, const std::string& suffix);
+
 // All of the text, in as many writes as it takes; false when nobody takes it.
 bool write_whole(int fd, std::string_view text);
 

@@ -36,9 +36,7 @@ namespace {
 
 int usage(const std::string& reason) { return fail(exit_usage, "attn_sweep", reason); }
 
-int not_written(const std::string& reason) {
-  return fail(exit_not_written, "attn_sweep", reason + "; finished rows are kept, --resume goes on");
-}
+int not_written(const std::string& reason) { return attn::not_written("attn_sweep", reason); }
 
 void tell_of_interruption() { tell(stderr, "attn_sweep: interrupted; finished rows are kept, --resume goes on\n"); }
 
@@ -101,7 +99,11 @@ int run(SweepOptions o, const Registry& registry, const std::vector<std::string>
   if (!o.against.empty()) o.against = (*registry.configure(o.against))->name().text();
   const auto memory_limit_bytes = read_memory_limit(o.memory_limit);
   if (!memory_limit_bytes) return usage(memory_limit_bytes.reason());
-  if (o.out.empty()) o.out = "results/sweep-" + utc_stamp() + ".csv";
+  if (o.out.empty()) {
+    auto made = make_new_file("results/sweep-" + utc_stamp(), ".csv");
+    if (!made) return fail(exit_not_written, "attn_sweep", made.reason());
+    o.out = *std::move(made);
+  }
   auto outputs = Outputs::open(o);
   if (!outputs) return usage(outputs.reason());
 

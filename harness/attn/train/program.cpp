@@ -323,13 +323,17 @@ int run(Training& t, const std::vector<std::string>& command_line) {
   const auto memory_limit_bytes = read_memory_limit(o.memory_limit, jobs);
   if (!memory_limit_bytes) return usage(memory_limit_bytes.reason());
   t.memory_limit_bytes = *memory_limit_bytes;
-  if (o.out.empty()) o.out = "results/" + utc_stamp() + ".train.csv";
+  if (o.out.empty()) {
+    auto made = make_new_file("results/" + utc_stamp(), ".train.csv");
+    if (!made) return fail(exit_not_written, "attn_train", made.reason());
+    o.out = *std::move(made);
+  }
   if (Status status = open_csv(t); !status) return usage(status.reason());
   const std::size_t held = t.rows.size();
 
   catch_interrupts();
   if (Status status = write_file(context_path(o.out), context_json(command_line, {}, train_schema())); !status)
-    return usage(status.reason());
+    return not_written("attn_train", status.reason());
 
   {
     double work = 0;
@@ -337,7 +341,7 @@ int run(Training& t, const std::vector<std::string>& command_line) {
     Progress progress(t.plan.runs.size(), work, o.quiet);
     run_all(t, jobs, progress);
   }
-  if (!t.broken) return usage(t.broken.reason());
+  if (!t.broken) return not_written("attn_train", t.broken.reason());
   if (!o.quiet) tell(stdout, table(t.rows) + "\n");
   if (held > 0) tell(stdout, fmt::format("{} new, {} from before\n", t.rows.size() - held, held));
   tell(stdout, fmt::format("{} rows in {}\n", t.rows.size(), o.out));

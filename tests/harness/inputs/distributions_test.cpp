@@ -35,6 +35,20 @@ TEST_CASE("iid: logits of standard deviation tau") {
   }
 }
 
+TEST_CASE("rows that see no key do not count in the placement") {
+  const Problem p{.heads = 1,
+                  .kv_heads = 1,
+                  .q_len = 64,
+                  .kv_len = 2,
+                  .head_dim = 8,
+                  .value_dim = 8,
+                  .causal = true};  // row 62 sees key 0, row 63 both
+  const Tensors t = make("iid:1", p);
+  const auto logit = [&](index_t key) { return dot(t.q[0][0].row(63), t.k[0][0].row(key), 8) / std::sqrt(8.0); };
+  const double first = 1 / (1 + std::exp(logit(1) - logit(0)));
+  CHECK(place(p, t).sink_mass == Approx((1 + first) / 2));
+}
+
 TEST_CASE("lowrank: r dimensions, logits of deviation tau") {
   const Problem p = problem(1024);
   const Tensors t = make("lowrank:8,3", p);

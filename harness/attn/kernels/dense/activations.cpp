@@ -111,6 +111,27 @@ bool GatedQuotient(index_t m, index_t n, Rows x, Rows by, Rows gate, float least
   return hn::AllFalse(du, hn::Gt(furthest, hn::Sub(high, low)));
 }
 
+void GruGates(index_t n, const float* x, const float* own, float* h) {
+  for (index_t j = 0; j < n; j += kLanes) {
+    const auto block = [=](const float* from, index_t b) HWY_ATTR { return load_first(from + b * n + j, n - j); };
+    const V r = sigmoid_lanes(hn::Add(block(x, 0), block(own, 0))), z = sigmoid_lanes(hn::Add(block(x, 1), block(own, 1)));
+    const V candidate = tanh_lanes(hn::MulAdd(r, block(own, 2), block(x, 2)));
+    const V before = load_first(h + j, n - j);
+    store_first(hn::MulAdd(z, hn::Sub(before, candidate), candidate), h + j, n - j);
+  }
+}
+
+void LstmGates(index_t n, const float* x, const float* own, float* h, float* memory) {
+  for (index_t j = 0; j < n; j += kLanes) {
+    const auto sum = [=](index_t b)
+                         HWY_ATTR { return hn::Add(load_first(x + b * n + j, n - j), load_first(own + b * n + j, n - j)); };
+    const V i = sigmoid_lanes(sum(0)), f = sigmoid_lanes(sum(1)), g = tanh_lanes(sum(2)), o = sigmoid_lanes(sum(3));
+    const V kept = hn::MulAdd(f, load_first(memory + j, n - j), hn::Mul(i, g));
+    store_first(kept, memory + j, n - j);
+    store_first(hn::Mul(o, tanh_lanes(kept)), h + j, n - j);
+  }
+}
+
 void MeanByExp(index_t m, index_t n, const BiasedKeys& b, Rows v, float* to) {
   const F d;
   const auto logit = [&](index_t i, index_t j) HWY_ATTR {
@@ -145,6 +166,8 @@ ATTN_ROWS(sigmoid, Sigmoid, (index_t m, index_t n, Rows from, float factor, floa
 ATTN_ROWS(layer_norm, LayerNorm, (index_t m, index_t n, Rows from, float eps, Into to), m, n, from, eps, to)
 ATTN_ROWS(add_to_rows, AddToRows, (index_t m, index_t n, Rows from, const float* plus, Into to), m, n, from, plus, to)
 ATTN_ROWS(gate, Gate, (index_t m, index_t n, Rows from, const float* plus, Rows by, Into to), m, n, from, plus, by, to)
+ATTN_ROWS(gru_gates, GruGates, (index_t n, const float* x, const float* own, float* h), n, x, own, h)
+ATTN_ROWS(lstm_gates, LstmGates, (index_t n, const float* x, const float* own, float* h, float* memory), n, x, own, h, memory)
 ATTN_ROWS(sigmoid_gate, SigmoidGate, (index_t m, index_t n, Rows from, Rows by, Into to), m, n, from, by, to)
 ATTN_ROWS(divide, Divide, (index_t m, index_t n, Rows from, Rows by, float least, Into to), m, n, from, by, least, to)
 ATTN_ROWS(exp, Exp, (index_t m, index_t n, Rows from, const float* plus, Into to), m, n, from, plus, to)

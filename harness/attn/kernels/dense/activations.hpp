@@ -21,6 +21,10 @@ void multiply(index_t m, index_t n, Rows from, Rows by, Into to);  // x * by
 // x / by * sigmoid(gate), and whether all of `by` lie within [least, most], positive numbers; a NaN does not.
 bool gated_quotient(index_t m, index_t n, Rows x, Rows by, Rows gate, float least, float most, Into to);
 
+// A token's gates of a recurrent layer: x = x_t W + b and own = h U + c, blocks of n columns, make the next h.
+void gru_gates(index_t n, const float* x, const float* own, float* h);                  // blocks r, z, n
+void lstm_gates(index_t n, const float* x, const float* own, float* h, float* memory);  // blocks i, f, g, o
+
 // to[column] = sum_j e^(k_j + b_j) v_j / sum_j e^(k_j + b_j) over m rows, for k and b of any size: an exponential a number, so for
 // what products of e^k and e^b cannot give.
 struct BiasedKeys {
