@@ -57,7 +57,8 @@ Result<std::unique_ptr<Input>> open_archive(const Archive& archive, std::string_
     qkv[t] = std::move(array).value();
   }
   const auto shared = std::make_shared<const MappedFile>(std::move(file).value());
-  const FindArray find = [archive, shared, prefix = arguments->prefix](const std::string& name) -> Result<std::optional<NamedArray>> {
+  const FindArray find = [archive, shared,
+                          prefix = arguments->prefix](const std::string& name) -> Result<std::optional<NamedArray>> {
     const auto there = archive.names(shared->bytes());
     if (!there) return there.refusal();
     if (std::ranges::find(*there, prefix + name) == there->end()) return std::optional<NamedArray>();
@@ -75,7 +76,10 @@ std::vector<InputKind> container_inputs() {
       {{"npy", "npy:Q.npy,K.npy,V.npy[,layer=i]",
         "float arrays [N,d], [H,N,d] or [B,H,N,d] in C order; with layer=i, one of [L,H,N,d] or [L,B,H,N,d]"},
        open_npy},
-      {{"npz", "npz:FILE[,prefix=P][,layer=i]", "arrays Pq, Pk and Pv of a numpy.savez file; others, such as Pgate, where a variant reads them"},
+      {{"npz", "npz:FILE[,prefix=P][,layer=i]",
+        "arrays Pq, Pk and Pv of a numpy.savez file; others, such as Pgate, where a variant reads them; Pcausal = 1: keys behind a "
+        "query are "
+        "hidden; of a folder, every .npz file"},
        [](std::string_view text) {
          return open_archive({"npz", parse_npz, names_in_npz}, text);
        }},
