@@ -75,8 +75,8 @@ f16 to_f16(float value) {
 
 float to_float(f16 value) {
   const std::uint32_t sign = std::uint32_t{value.bits & 0x8000u} << 16, rest = value.bits & 0x7fffu;
-  if (rest >= 0x7c00) return std::bit_cast<float>(sign | 0x7f800000 | (rest & 0x3ff) << 13);
-  if (rest >= 0x400) return std::bit_cast<float>(sign | (rest << 13) + ((127 - 15) << 23));
+  if (rest >= 0x7c00) return std::bit_cast<float>(sign | 0x7f800000 | ((rest & 0x3ff) << 13));
+  if (rest >= 0x400) return std::bit_cast<float>(sign | ((rest << 13) + ((127 - 15) << 23)));
   const float size = static_cast<float>(rest) * 0x1p-24f;
   return sign != 0 ? -size : size;
 }

@@ -60,5 +60,5 @@ TEST_CASE("a dtype has a name, bytes and a precision in one table") {
   CHECK(bytes_of(DType::q8, 64) == 68);
   CHECK(bytes_of(DType::q8, 33) == 68);
   for (const DType dtype : {DType::f32, DType::bf16, DType::f16, DType::q8}) CHECK(parse_dtype(to_string(dtype)).value() == dtype);
-  CHECK(parse_dtype("f64").error() == "'f64' is no dtype; accepted: f32, bf16, f16, q8");
+  CHECK(parse_dtype("f64").reason() == "'f64' is no dtype; accepted: f32, bf16, f16, q8");
 }
