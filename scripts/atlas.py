@@ -122,18 +122,17 @@ def case_of(axes, run):
     return case
 
 
-QUIET = {"pass": "forward", "kv": "N", "batch": "1", "scope": "mixer", "cache": "hot", "isa": "best", "step": "nan"}
+# What goes without saying in a case's title.
+QUIET = {"kv": "N", "batch": "1", "scope": "mixer", "cache": "hot", "isa": "best", "dtype": "f32"}
+AS = {"kv_heads": "heads", "value_dim": "head_dim", "kv_dtype": "dtype"}  # where it is the same
 
 
 def title_of(case):
-    words = []
+    words = [case.get("pass", "forward"), "causal" if case["causal"] == "1" else "not causal",
+             f"{case['threads']} thread{'s' * (case['threads'] != 'one')}", f"input {case['input']}"]
     for axis, value in case.items():
-        if axis == "causal":
-            words.append("causal" if value == "1" else "not causal")
-        elif axis == "pass":
-            words.append(value)
-        elif value not in ("", QUIET.get(axis)) and not (axis == "kv_heads" and value == case.get("heads")) and not (
-                axis == "value_dim" and value == case.get("head_dim")) and not (axis == "kv_dtype" and value == case.get("dtype")):
+        said = axis in ("pass", "causal", "threads", "input") or value in ("", "nan", QUIET.get(axis)) or value == case.get(AS.get(axis))
+        if not said and not (axis == "step" and case.get("pass") != "decode"):
             words.append(f"{axis} {value}")
     return ", ".join(words)
 
@@ -176,18 +175,21 @@ class Atlas:
         return key
 
     def take(self, machine, run, taken):
-        """A later file's figure of a variant replaces an earlier one's as a whole, so that its lengths are of one run; of several seeds the first
-        stands."""
+        """All lengths of a variant are of one file: that with most of them, of equals the latest. Of several seeds the first stands."""
         ok = run.rows[run.rows["ok"]]
+        found = {}
         for axes, part in reversed(list(groups(ok))):
-            place = (self.case(axes, run, taken), machine.slug)
-            self.figures.setdefault(place, {}).update(figures_of(part))
-        if not (ok["name"] == REFERENCE).any():
-            return
-        for found in reversed(crossovers(run.rows, references=[REFERENCE], metrics=("time",), draws=DRAWS)):
-            place = (self.case(found["axes"], run, taken), machine.slug)
-            self.crossings.setdefault(place, {})[found["name"]] = [digits(found["n_star"], 4) if np.isfinite(found["n_star"]) else 1e18, describe(found),
-                                                                   found["shortest"], found["longest"]]
+            found.setdefault(self.case(axes, run, taken), {}).update(figures_of(part))
+        crossed = {}
+        if (ok["name"] == REFERENCE).any():
+            for one in reversed(crossovers(run.rows, references=[REFERENCE], metrics=("time",), draws=DRAWS)):
+                star = digits(one["n_star"], 4) if np.isfinite(one["n_star"]) else 1e18  # JSON has no infinity to sort by
+                crossed[self.case(one["axes"], run, taken), one["name"]] = [star, describe(one), one["shortest"], one["longest"]]
+        for key, variants in found.items():
+            figures, crossings = self.figures.setdefault((key, machine.slug), {}), self.crossings.setdefault((key, machine.slug), {})
+            for name, lengths in variants.items():
+                if len(lengths) >= len(figures.get(name, {})):
+                    figures[name], crossings[name] = lengths, crossed.get((key, name), 0)
 
     def machines_of(self, case):
         return [machine for machine in self.machines if (case, machine.slug) in self.figures]
@@ -218,7 +220,8 @@ class Atlas:
         return found
 
     def machine_data(self, machine):
-        cases = [key for key in self.cases if (key, machine.slug) in self.figures]
+        count = lambda key: sum(len(of) for of in self.figures[key, machine.slug].values())  # noqa: E731
+        cases = sorted((key for key in self.cases if (key, machine.slug) in self.figures), key=lambda key: (-count(key), self.cases[key]["title"]))
         variants, hues = self.variants({name for key in cases for name in self.figures[key, machine.slug]})
         told = []
         for key in cases:

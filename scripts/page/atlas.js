@@ -16,6 +16,7 @@ element.svg = new Set(['path', 'g', 'line', 'text', 'title']);
 
 const card = (title, ...children) => element('section', { class: 'card' }, element('h2', {}, title), ...children);
 const number = (x, digits = 3) => x === null || x === undefined ? '' : String(Number(x.toPrecision(digits)));
+const count = (n, what) => `${n} ${what}${n === 1 ? '' : 's'}`;
 const seconds = x => x >= 1 ? number(x) + ' s' : x >= 1e-3 ? number(x * 1e3) + ' ms' : number(x * 1e6) + ' us';
 const dark = () => root.dataset.theme === 'dark';
 const hue = family => data.families[family][dark() ? 1 : 0];
@@ -92,31 +93,32 @@ function drawCase() {
     return chosen.map === 'ratio' ? ratio(figures[0]) : roof(figures[1]);
   };
   const heads = [{ key: 'variant', text: 'variant', class: 'word' }, { key: 'skill', text: 'skill' }, ...data.machines.map(m => ({ key: m.slug, text: m.title, class: 'machine' }))];
-  const rows = shown().map(([v, i]) => [name(v), data.skill[i] === null ? empty : { text: number(data.skill[i]), sort: data.skill[i] }, ...data.machines.map((_, m) => cell(m, i))]);
+  const rows = shown().map(([v, i]) => [name(v), data.skill[i] === null ? empty : { text: number(data.skill[i]), sort: data.skill[i] }, ...data.machines.map((_, m) => cell(m, i))])
+    .filter(row => row.slice(2).some(one => one !== empty));
   const notes = { crossover: 'The shortest length from which the variant stays faster than full attention in the same file; ≤ and > are the ends of what was measured, ? is within the noise. Hover for the interval.',
     ratio: 'Time over that of full attention in the same file of the same machine: below 1 is faster.', roof: "The machine's own least time for this work over the time taken.",
     tokens: 'Of a machine as a whole: rates depend on the machine, ratios to full say more of the variant.' };
   main.replaceChildren(card(what.find(([key]) => key === chosen.map)[1], controls, ...sortable('map', heads, rows, 'atlas.csv'), element('p', { class: 'note' }, notes[chosen.map])),
     card('Machines', element('ul', {}, ...data.machines.map(m => element('li', {}, element('a', { href: `machine-${m.slug}.html` }, m.title))))));
-  document.getElementById('subtitle').textContent = `${data.machines.length} machines, ${data.variants.length} variants, N=${data.lengths[0]}..${data.lengths[data.lengths.length - 1]}`;
+  document.getElementById('subtitle').textContent = `${count(data.machines.length, 'machine')}, ${count(data.variants.length, 'variant')}, N=${data.lengths[0]}..${data.lengths[data.lengths.length - 1]}`;
 }
 
 // Logarithmic lines of one figure against N.
 function lines(held, figure, words) {
-  const width = 900, height = 420, left = 70, bottom = 30, points = [];
+  const width = 900, height = 420, left = 70, right = 30, bottom = 30, points = [];
   for (const [v, i] of shown()) {
     const own = held.figures[i].map((f, k) => [held.lengths[k], f ? f[figure] : null]).filter(([, y]) => y !== null && y > 0);
     if (own.length) points.push([v, own]);
   }
   if (!points.some(([, own]) => own.length > 1)) return element('p', { class: 'note' }, 'No variant chosen has this figure at two lengths.');
   const ys = points.flatMap(([, own]) => own.map(p => p[1])), low = Math.min(...ys), high = Math.max(...ys);
-  const x = n => left + (width - left - 10) * (Math.log(n / held.lengths[0]) / (Math.log(held.lengths[held.lengths.length - 1] / held.lengths[0]) || 1));
+  const x = n => left + (width - left - right) * (Math.log(n / held.lengths[0]) / (Math.log(held.lengths[held.lengths.length - 1] / held.lengths[0]) || 1));
   const y = t => 10 + (height - bottom - 10) * (1 - Math.log(t / low) / (Math.log(high / low) || 1));
   const svg = element('svg', { class: 'lines', viewBox: `0 0 ${width} ${height}`, role: 'img', 'aria-label': 'figures against N' });
   for (const n of held.lengths) svg.append(element('line', { class: 'grid', x1: x(n), x2: x(n), y1: 10, y2: height - bottom }), element('text', { x: x(n), y: height - 10, 'text-anchor': 'middle' }, n));
   for (let k = 0; k <= 4; ++k) {
     const t = low * (high / low) ** (k / 4);
-    svg.append(element('line', { class: 'grid', x1: left, x2: width - 10, y1: y(t), y2: y(t) }), element('text', { x: left - 6, y: y(t) + 4, 'text-anchor': 'end' }, words(t)));
+    svg.append(element('line', { class: 'grid', x1: left, x2: width - right, y1: y(t), y2: y(t) }), element('text', { x: left - 6, y: y(t) + 4, 'text-anchor': 'end' }, words(t)));
   }
   for (const [v, own] of points) {
     const group = element('g', { tabindex: 0, onmouseenter: e => e.currentTarget.classList.add('near'), onmouseleave: e => e.currentTarget.classList.remove('near') },
@@ -139,12 +141,12 @@ function drawMachine() {
   const rows = shown().filter(([, i]) => held.figures[i].some(Boolean)).map(([v, i]) => [name(v), crossing(held.crossings[i], held.lengths), ...held.figures[i].map(cell)]);
   const facts = [['processor', data.cpu], ['cores', data.cores], ['caches', data.caches], ['instruction sets', data.isas], ['FMA', data.fma_gflops && number(data.fma_gflops) + ' GFLOP/s'],
     ['read bandwidth', data.read_gbs && number(data.read_gbs) + ' GB/s'], ['exponentials', data.exp_gexps && number(data.exp_gexps) + ' G/s'], ['measured', data.dates.join(', ')], ['commits', data.commits.join(', ')]];
-  main.replaceChildren(card('Figures', controls, lines(held, figure, words), ...sortable('figures', heads, rows, data.slug + '.csv'),
+  main.replaceChildren(card('Figures', controls, element('div', { class: 'scroll' }, lines(held, figure, words)), ...sortable('figures', heads, rows, data.slug + '.csv'),
       element('p', { class: 'note' }, element('a', { href: held.slug + '.html' }, 'This case on all machines'))),
     card('Machine', element('dl', { class: 'facts' }, ...facts.filter(([, v]) => v).flatMap(([k, v]) => [element('dt', {}, k), element('dd', {}, v)]))),
     card('Files', element('ul', {}, ...data.files.map(f => element('li', {}, element('a', { href: `data/${data.slug}/${encodeURIComponent(f)}`, download: true }, f)))),
       element('ul', {}, ...data.notes.map(n => element('li', {}, n + '.')))));
-  document.getElementById('subtitle').textContent = `${data.cells} cells in ${data.files.length} files`;
+  document.getElementById('subtitle').textContent = `${count(data.cells, 'cell')} in ${count(data.files.length, 'file')}`;
 }
 
 function drawIndex() {
@@ -157,10 +159,10 @@ function drawIndex() {
   main.replaceChildren(
     card('Cases', element('p', { class: 'note' }, 'Crossovers, ratios to full attention and fractions of the roof, of all machines that measured the case.'),
       element('div', { class: 'choices' }, select('pass', 'pass', passes), search('case')),
-      element('ul', { id: 'cases' }, ...cases.map(c => element('li', {}, element('a', { href: c.slug + '.html' }, c.title), ` (${c.machines} machine${c.machines === 1 ? '' : 's'}, ${c.variants} variants, ${c.lengths} lengths)`)))),
+      element('ul', { id: 'cases' }, ...cases.map(c => element('li', {}, element('a', { href: c.slug + '.html' }, c.title), ` (${count(c.machines, 'machine')}, ${count(c.variants, 'variant')}, ${count(c.lengths, 'length')})`)))),
     card('Machines', ...sortable('machines', heads, rows, 'machines.csv'), element('p', { class: 'note' }, "Times are compared on a machine's own page only.")),
     ...(data.passed.length ? [card('Left out', element('ul', {}, ...data.passed.map(n => element('li', {}, n))))] : []));
-  document.getElementById('subtitle').textContent = `${data.machines.length} machines, ${data.cases.length} cases`;
+  document.getElementById('subtitle').textContent = `${count(data.machines.length, 'machine')}, ${count(data.cases.length, 'case')}`;
 }
 
 function draw() { ({ index: drawIndex, case: drawCase, machine: drawMachine })[data.kind](); }

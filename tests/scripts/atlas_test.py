@@ -71,7 +71,7 @@ class Atlas(ScriptTest):
         self.machine("Small", cores=2)
         self.machine("Large", cores=64)
         site, _ = self.site()
-        self.assertIn("threads all", self.case(site)["title"])
+        self.assertIn("all threads", self.case(site)["title"])
 
     def test_files_of_both_schemas_stand_together(self):
         self.machine("Old", writer=lambda path, table, machine: synthetic.write_schema1(path, table, machine=machine))
@@ -111,6 +111,13 @@ class Atlas(ScriptTest):
         (self.folder / "more").mkdir()
         self.machine("One", file="more/One.csv")
         self.refused(2, "two files of one machine are called 'One.csv'", "atlas.py", self.folder, "-o", "site")
+
+    def test_the_reference_results_make_a_site(self):
+        site, done = self.site(synthetic.ROOT / "results/reference")
+        self.assertIn("2 machines", done.stdout)
+        index = data_of(site / "index.html")
+        self.assertEqual(len(index["machines"]), 2)
+        self.assertGreaterEqual(sum(case["machines"] == 2 for case in index["cases"]), 5)
 
     def test_bad_input(self):
         (self.folder / "empty").mkdir()
