@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from captured import TOLERANCE, describe_mask, difference, save
+from captured import TOLERANCE, agrees, describe_mask, difference, save
 
 SAID = ["file", "layer", "problem", "causal", "mask", "difference"]  # of table_of
 
@@ -33,10 +33,10 @@ class Folder:
             if isinstance(a, tuple):  # a layer that is none, and why
                 self.records.append({"file": "", "layer": a[0], "why_not": str(a[1])})
                 continue
-            off = difference(a)  # on f32, before they are rounded to what is written
+            good = agrees(a)  # before they are rounded to what is written
             written = save(self.path / f"layer{i:0{digits}d}.npz", a, self.model, self.dtype, self.with_output)
             alone = written if a.mask is None else difference(a, mask=None)
-            good = off <= TOLERANCE[np.dtype(np.float32)] and written <= TOLERANCE[self.dtype]
+            good = good and written <= max(TOLERANCE[self.dtype.name], TOLERANCE[a.output.dtype.name])
             self.records.append({"file": f"layer{i:0{digits}d}.npz", "layer": a.layer, "pattern": a.pattern, **a.shape,
                                  "causal": int(a.causal), "mask": describe_mask(a), "scale": np.asarray(a.scale).reshape(-1).tolist(),
                                  "difference": written, "difference_without_mask": alone, "agrees": bool(good), "notes": a.notes, "why_not": ""})

@@ -5,7 +5,7 @@ A layer's `wants` are names of tensors; given their values, `attention(values)` 
 import numpy as np
 from onnx import helper, numpy_helper
 
-from captured import TOLERANCE, Attention, NotAttention, difference, tidy
+from captured import Attention, NotAttention, agrees, tidy
 from onnxfused import FUSED
 
 SOUGHT = ("MatMul or Einsum, scale, mask, Softmax, MatMul or Einsum", *(f"{domain or 'ai.onnx'} {op}" for domain, op in FUSED))
@@ -199,7 +199,7 @@ class OneOf:
                 why = why or reason
                 continue
             fitting.append(a)
-            if difference(a) <= TOLERANCE[np.dtype(np.float32)]:
+            if agrees(a):
                 return a
         if not fitting:
             raise why

@@ -73,7 +73,7 @@ class Capture(ScriptTest):
 
     def test_heads_of_keys_stay_as_few_as_they_are(self):
         few = [models.heads(models.X @ models.W[name][:, :2 * models.DIM], 2) for name in "kv"]
-        for build, causal, more in ((models.grouped, 0, {}), (models.ms_group_query, 1, {}), (models.ms_group_query, 1, {"packed": True})):
+        for build, causal, more in ((models.grouped, 0, {}), (models.groups_as_an_axis, 0, {}), (models.ms_group_query, 1, {}), (models.ms_group_query, 1, {"packed": True})):
             with self.subTest(f"{build.__name__} {more}"):
                 build(self.model, **more)
                 arrays, told = self.captured()
@@ -107,6 +107,27 @@ class Capture(ScriptTest):
             self.assert_holds(arrays, models.Q, models.K, models.V)
             self.assertEqual(arrays["mask"].shape, (1, models.HEADS, models.N, models.N))
             self.assertIn("bias", told["mask"])
+
+    def test_masks_that_are_not_causal_stay_as_they_are(self):
+        models.windows(self.model)
+        arrays, told = self.captured()
+        expected = models.BIAS[None] + np.stack([np.zeros_like(models.SHIFTED), models.SHIFTED])[:, None]
+        np.testing.assert_array_equal(arrays["mask"], expected.astype(np.float32))
+        self.assertEqual(told["causal"], 0)  # -100 hides nothing for good
+        models.with_a_past(self.model)
+        for name in ("past_k", "past_v"):
+            np.save(self.folder / f"{name}.npy", models.RNG.standard_normal((models.BATCH, models.HEADS, models.PAST, models.DIM)).astype(np.float32))
+        arrays, told = self.captured("--feed", "past_k=past_k.npy", "--feed", "past_v=past_v.npy")
+        self.assertEqual((told["q_len"], told["kv_len"], told["causal"]), (models.N, models.N + models.PAST, 0))
+        seen = np.tri(models.N, models.N + models.PAST, models.PAST, dtype=bool)
+        np.testing.assert_array_equal(arrays["mask"][0, 0] == 0, seen)
+        self.assertTrue(np.isneginf(arrays["mask"][0, 0][~seen]).all())
+
+    def test_a_model_in_half_precision_is_held_to_what_that_holds(self):
+        models.in_half_precision(self.model)
+        arrays, told = self.captured()
+        self.assertGreater(told["difference"], 1e-5)
+        np.testing.assert_allclose(arrays["q"], models.Q, rtol=0, atol=2e-2)
 
     def test_layers_are_called_as_their_nodes(self):
         models.scale_behind(self.model)

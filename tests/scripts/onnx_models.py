@@ -17,6 +17,8 @@ def heads(x, count=HEADS):
 
 Q, K, V = (heads(X @ W[name]) for name in "qkv")
 
+BIAS = RNG.standard_normal((HEADS, N, N)).astype(np.float32)
+
 
 class Model:
     """Nodes in order; a tensor is called as the node that makes it, a constant as it is added."""
@@ -119,9 +121,6 @@ def padded(path):
     return m.save(path, m.add("MatMul", m.softmax(m.add("Add", scores, hidden)), m.projected("v")))
 
 
-BIAS = RNG.standard_normal((HEADS, N, N)).astype(np.float32)
-
-
 def biased(path, bias_first=False):
     """A bias of each head, itself a product: a relative position's."""
     m = Model().start()
@@ -146,6 +145,53 @@ def heads_and_sequences_as_one(path):
     apart = m.add("Reshape", m.add("Mul", scores, m.number(DIM**-0.5)), m.constant(np.array([BATCH, HEADS, N, N])))
     masked = m.add("Reshape", m.softmax(m.add("Add", apart, m.constant(lower(-1e9)))), m.constant(np.array([-1, N, N])))
     return m.save(path, m.add("MatMul", masked, joint[2]))
+
+
+def groups_as_an_axis(path):
+    """Heads of queries in groups, [B,Hk,G,N,D], by heads of keys, [B,Hk,1,D,M]."""
+    m = Model().start()
+    q = m.add("Transpose", m.add("Reshape", m.add("MatMul", "x", m.constant(W["q"])), m.constant(np.array([0, 0, 2, 2, DIM]))), perm=[0, 2, 3, 1, 4])
+    k, v = (m.add("Reshape", m.add("MatMul", "x", m.constant(W[name][:, :2 * DIM])), m.constant(np.array([0, 0, 2, 1, DIM]))) for name in "kv")
+    scores = m.add("Mul", m.add("MatMul", q, m.add("Transpose", k, perm=[0, 2, 3, 4, 1])), m.constant(np.float32([DIM**-0.5])))
+    return m.save(path, m.add("MatMul", m.softmax(scores), m.add("Transpose", v, perm=[0, 2, 3, 1, 4])))
+
+
+# Of the windows of one image, which are its batch: some see only half of theirs.
+SHIFTED = np.where((np.arange(N) < N // 2)[:, None] == (np.arange(N) < N // 2), np.float32(0), np.float32(-100))
+
+
+def windows(path):
+    """As Swin: a bias of each head, then, with the windows of an image apart, a mask of each window that hides by -100."""
+    m = Model().start()
+    scores = m.add("MatMul", m.add("Mul", m.projected("q"), m.number(DIM**-0.5)), m.projected("k", (0, 2, 3, 1)))
+    biased = m.add("Add", scores, m.constant(BIAS[None]))
+    apart = m.add("Reshape", biased, m.constant(np.array([-1, BATCH, HEADS, N, N])))
+    masks = np.stack([np.zeros_like(SHIFTED), SHIFTED])[None, :, None]
+    whole = m.add("Reshape", m.add("Add", apart, m.constant(masks)), m.constant(np.array([-1, HEADS, N, N])))
+    return m.save(path, m.add("MatMul", m.softmax(whole), m.projected("v")))
+
+
+PAST = 3
+
+
+def with_a_past(path):
+    """Queries behind keys and values that are fed, all visible but the later ones: a chunk of a prompt."""
+    m = Model().start()
+    fed = [m.input(name, [BATCH, HEADS, PAST, DIM]) for name in ("past_k", "past_v")]
+    k, v = (m.add("Concat", past, m.projected(name), axis=2) for past, name in zip(fed, "kv"))
+    scores = m.add("Div", m.add("MatMul", m.projected("q"), m.add("Transpose", k, perm=[0, 1, 3, 2])), m.number(np.sqrt(DIM)))
+    mask = np.where(np.tri(N, N + PAST, PAST, dtype=bool), np.float32(0), np.float32(np.finfo(np.float32).min))
+    return m.save(path, m.add("MatMul", m.softmax(m.add("Add", scores, m.constant(mask[None, None]))), v))
+
+
+def in_half_precision(path):
+    m = Model()
+    m.input("x", ["batch", "tokens", WIDTH])
+    x = m.add("Cast", "x", to=TensorProto.FLOAT16)
+    apart = [m.add("Transpose", m.add("Reshape", m.add("MatMul", x, m.constant(W[name].astype(np.float16))), m.constant(np.array([0, 0, HEADS, -1]))),
+                   perm=[0, 2, 3, 1] if name == "k" else [0, 2, 1, 3]) for name in "qkv"]
+    scores = m.add("Mul", m.add("MatMul", *apart[:2]), m.constant(np.float16(DIM**-0.5)))
+    return m.save(path, m.add("MatMul", m.softmax(scores), apart[2]))
 
 
 def grouped(path):
