@@ -61,7 +61,7 @@ class Shard:
         except csv.Error as error:
             raise Refusal(f"'{self.path}' is not a CSV: {error}") from None
         if not records or "variant" not in records[0]:
-            raise Refusal(f"'{self.path}' is no CSV of attn_sweep")
+            raise Refusal(f"'{self.path}' is no CSV of attn_sweep or attn_train")
         short = next((i for i, record in enumerate(records) if len(record) != len(records[0])), None)
         if short is not None:
             raise Refusal(f"'{self.path}' line {short + 1} has {len(records[short])} fields, not {len(records[0])}")

@@ -1,10 +1,13 @@
 """attn_sweep --plan: a grid as lines, one a block, that other machines measure; and folders of captures, of which each file is an input."""
+import os
+import pathlib
 import shlex
+import subprocess
 import unittest
 
 import numpy as np
 
-from sweep_case import Case, QUICK, rows_of, run
+from sweep_case import Case, QUICK, SWEEP, rows_of, run
 
 GRID = ["--variants", "full,local:left=8,right=8,linear", "--n", "32,48", "--causal", "both", "--heads", "2", "--head-dim", "16", "--input", "iid:1"]
 
@@ -59,6 +62,25 @@ class Plan(Case):
         done = run(*QUICK, *GRID, "--plan", "/none/plan.tsv")
         self.assertEqual((done.returncode, done.stderr.count("\n")), (6, 1))
         self.assertIn("--plan", done.stderr)
+
+
+class Trainings(Case):
+    def test_a_line_is_one_point_and_seed_with_its_control(self):
+        train = str(pathlib.Path(SWEEP).with_name("attn_train"))
+        if not os.path.isfile(train):
+            self.skipTest(f"no {train}")
+        call = [train, "--task", "mqar:kv=4", "--n", "32,64", "--variants", "linear,mean_v", "--seed", "1..2", "--rate", "0.001,0.003", "--steps", "20"]
+        path = self.folder / "plan.tsv"
+        done = subprocess.run([*call, "--plan", str(path)], capture_output=True, text=True)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        lines = path.read_text().splitlines()
+        self.assertEqual(lines[:2], ["# attnbench plan 1", "# program attn_train"])
+        blocks = [line.split("\t") for line in lines if line[0].isdigit()]
+        self.assertEqual([block[2] for block in blocks], ["6"] * 4)
+        runs = lambda words: [line for line in subprocess.run([*words, "--dry-run"], capture_output=True, text=True).stdout.splitlines()  # noqa: E731
+                              if not line.endswith(" runs")]
+        planned = [line for block in blocks for line in runs([train, *shlex.split(block[4])])]
+        self.assertEqual(sorted(planned), sorted(runs(call)))
 
 
 class Folder(Case):

@@ -171,7 +171,7 @@ class Merge(ScriptTest):
         path.with_name("shard-0000.context.json").unlink()
         self.refused(2, "nobody can tell which node", "merge.py", path, "-o", "out/all.csv")
         (self.folder / "odd.csv").write_text("a,b\n1,2\n")
-        self.refused(2, "no CSV of attn_sweep", "merge.py", "odd.csv", "-o", "out/all.csv")
+        self.refused(2, "no CSV of attn_sweep or attn_train", "merge.py", "odd.csv", "-o", "out/all.csv")
         self.shard(0)
         self.run_script("merge.py", path, "-o", "out/all.csv")
         self.refused(2, "--force replaces it", "merge.py", path, "-o", "out/all.csv")
