@@ -3,7 +3,7 @@
 
 Ranks by time the variants that satisfy what is asked. Figures at a length between two measured ones are interpolated in
 log-log and say so; beyond the measured lengths there is no guess, only "unmeasured". With --pass decode --n is the context and the
-time that of a step.
+time that of a step. With --model captured/ a variant is picked for each layer, and what all of them together gain and lose is said.
 
 exit codes: 0 an answer, 2 bad input, 5 nothing measured satisfies it
 """
@@ -16,6 +16,7 @@ import numpy as np
 
 from attncsv import (PAGE, Refusal, group_title, in_group, jsonable, labels, main_group, measured, parse_size, plain, read_all,
                      render, script, seconds, size)
+from models import advise_model
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -23,7 +24,8 @@ ROOT = Path(__file__).resolve().parents[1]
 def arguments():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("csv", nargs="*", help="default: every CSV of results/ with a context")
-    p.add_argument("--n", type=int, required=True)
+    p.add_argument("--n", type=int, help="the length; with --model each layer's longest where it is not given")
+    p.add_argument("--model", metavar="FOLDER", help="of captures (capture.py) that were swept by --input npz:FOLDER/: a variant for each layer")
     p.add_argument("--head-dim", type=int)
     p.add_argument("--threads", type=int)
     p.add_argument("--batch", type=int)
@@ -44,13 +46,14 @@ def available(rows, axis):
     return ", ".join(plain(v) for v in sorted(set(rows[axis]), key=str))
 
 
-def select(rows, args):
+def asked_rows(rows, args):
     """The rows of what is asked; refuses with what was measured instead."""
     part = rows[rows["pass"] == args.kind] if "pass" in rows else rows
     if part.empty:
         raise Refusal(f"unmeasured: no cell with pass {args.kind}; measured: {available(rows, 'pass')}", 5)
     causal = args.causal or args.kind == "decode"
-    part = part[part["causal"] == int(causal)]
+    if not args.model:  # a layer's capture says whether it is causal
+        part = part[part["causal"] == int(causal)]
     if part.empty:
         raise Refusal(f"unmeasured: no {'causal' if causal else 'non-causal'} cell in these files", 5)
     for axis in ("head_dim", "threads", "batch", "heads", "step"):
@@ -65,6 +68,11 @@ def select(rows, args):
         if not match.any():
             raise Refusal(f"unmeasured: no cell with input {args.input}; measured: {available(part, 'input')}", 5)
         part = part[match]
+    return part
+
+
+def select(rows, args):
+    part = asked_rows(rows, args)
     # What was not asked must not mix: the case with most cells is taken, and named.
     axes = main_group(part)
     return in_group(part, axes), axes
@@ -129,8 +137,12 @@ def candidates(rows, args):
 
 def main():
     args = arguments()
-    if args.n < 1:
+    if args.n is None and not args.model:
+        raise Refusal("give --n, the length, or --model, a folder of captures")
+    if args.n is not None and args.n < 1:
         raise Refusal("--n must be at least 1")
+    if args.model and args.input:
+        raise Refusal("--model names the inputs: --input is given besides")
     if args.step is not None and args.kind != "decode":
         raise Refusal("--step is of a decode: give --pass decode too")
     if args.skill is not None and not args.skill <= 1:
@@ -140,6 +152,8 @@ def main():
         raise Refusal("no CSV given and none in results/: run scripts/run_sweep.sh first")
     rows, _, runs = read_all(paths, args.any_machine)
     measured(rows, ", ".join(paths))
+    if args.model:
+        return advise_model(rows, args, asked_rows, candidates, [note for run in runs for note in run.notes])
     part, axes = select(rows, args)
     records = [r for r in candidates(part, args) if r["family"] != "baseline"]
     answers, others = [r for r in records if not r["why_not"]], [r for r in records if r["why_not"]]

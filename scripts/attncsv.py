@@ -17,35 +17,10 @@ except ImportError as missing:
              "scripts/setup.sh installs it for /usr/bin/python3")
 
 import attncolumns
+from attnscript import Refusal, script  # noqa: F401 - of every script
 from attncolumns import ASKED, KEYS, NAMING, SCHEMA, TRAIN
 
 PAGE = 4096  # bytes: memory smaller than a page is drawn as one, since a logarithm has no zero
-
-
-class Refusal(Exception):
-    def __init__(self, sentence, code=2):
-        super().__init__(sentence)
-        self.code = code
-
-
-def script(main):
-    """Runs a script's main() and turns refusals into a sentence on stderr and an exit code."""
-    name = Path(sys.argv[0]).name
-    try:
-        code = main()
-        sys.stdout.flush()
-        sys.exit(code)
-    except Refusal as refusal:
-        print(f"{name}: {refusal}", file=sys.stderr)
-        sys.exit(refusal.code)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:  # the reader, such as head, has seen enough
-        sys.stderr.close()
-        sys.exit(0)
-    except OSError as error:
-        print(f"{name}: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
-        sys.exit(2)
 
 
 class Run:
@@ -67,6 +42,8 @@ class Run:
 
 def context_path(csv):
     csv = Path(csv)
+    if csv.is_symlink():  # a shard that scripts/cluster published: its context lies beside the attempt
+        csv = csv.resolve()
     return csv.with_name((csv.name[:-4] if csv.name.endswith(".csv") else csv.name) + ".context.json")
 
 
@@ -179,6 +156,9 @@ def read(path):
     table["name"] = canonical(table)
     table["file"] = Path(path).name
     rows = train_rows(path, table, columns) if "task" in table else sweep_rows(path, table, notes)
+    if "node" in rows and rows["node"].nunique() > 1:
+        notes.append(f"the rows of {Path(path).name} come from {rows['node'].nunique()} nodes ({', '.join(sorted(set(rows['node'])))}), which merge.py "
+                     "found alike: ratios of cells of one block are those of one node")
     return Run(str(path), rows, context, columns, notes)
 
 

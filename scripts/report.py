@@ -15,6 +15,7 @@ import numpy as np
 from attncsv import Refusal, axes_of, group_title, groups, in_group, jsonable, labels, main_group, measured, plain, read_all, script, size
 from crossover import REFERENCES, contracts, crossovers, describe, find_sweep, listing, undecided
 from families import colours
+import models
 
 PAGE = Path(__file__).resolve().parent / "page"
 CHARTJS = ["/usr/share/javascript/chart.js/chart.min.js", "/usr/share/nodejs/chart.js/dist/chart.min.js"]
@@ -93,6 +94,7 @@ def summary(rows, found):
             lines.append(f"ahead of {REFERENCE} in {metric}: " + ("; ".join(beaten[:8]) or f"none up to N={max(r['longest'] for r in mine)}")
                          + (f"; {len(beaten) - 8} more" if len(beaten) > 8 else "")
                          + (f"; {open_ones} undecided" if open_ones else ""))
+    lines += models.summaries(rows)
     shaky = ok[ok["unstable"] == 1]
     lines.append("unstable: " + (f"{len(shaky)} of {len(ok)} cells, most in " + ", ".join(
         f"{short[name]} ({count})" for name, count in shaky["name"].value_counts().head(4).items()) if len(shaky) else "none"))

@@ -11,6 +11,8 @@ if [[ ${1:-} == --all ]]; then
   scripts/setup.sh --all
 fi
 
+scripts/setup.sh --capture || echo "run_tests.sh: without ONNX Runtime no capture of an ONNX model is tested" >&2
+scripts/setup.sh --cluster || echo "run_tests.sh: without Slurm no cluster is tested" >&2
 scripts/build.sh
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

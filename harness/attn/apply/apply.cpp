@@ -153,7 +153,7 @@ Result<Named> named(const ApplyOptions& o, const Registry& registry) {
 Result<std::unique_ptr<CellRun>> prepare(const ApplyOptions& o, const Registry& registry, bool& parameters_loaded) {
   auto given = named(o, registry);
   if (!given) return given.refusal();
-  given->shape.causal = o.causal;
+  given->shape.causal |= o.causal;
   const Cell cell{given->variant->name().text(),      given->shape, given->input->name(),
                   static_cast<std::uint64_t>(o.seed), o.threads,    o.isa};
   auto run = CellRun::open(registry, cell, o.pin);

@@ -204,14 +204,21 @@ Axis input_axis() {
       {.name = "input",
        .flag = "input",
        .doc = "where Q, K, V come from",
-       .help = "where Q, K, V come from: text:FILE, iid:TAU, npy:Q,K,V, ...; may be given several times",
+       .help = "where Q, K, V come from: text:FILE, iid:TAU, npy:Q,K,V, npz:FOLDER/ (each of its files), ...; may be given several "
+               "times",
        .usual = "text",
        .repeatable = true},
       [](auto& c) -> auto& { return c.input; });
   axis.parse = [](std::string_view given, const Registry&) -> Values {
-    const auto input = parse_input(given);
-    if (!input) return input.refusal();
-    return std::vector<AxisValue>{(*input)->name()};
+    const auto names = expand_input(given);
+    if (!names) return names.refusal();
+    std::vector<AxisValue> values;
+    for (const std::string& each : *names) {
+      const auto input = parse_input(each);
+      if (!input) return input.refusal();
+      values.emplace_back((*input)->name());
+    }
+    return values;
   };
   return axis;
 }

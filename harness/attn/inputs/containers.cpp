@@ -77,7 +77,8 @@ std::vector<InputKind> container_inputs() {
         "float arrays [N,d], [H,N,d] or [B,H,N,d] in C order; with layer=i, one of [L,H,N,d] or [L,B,H,N,d]"},
        open_npy},
       {{"npz", "npz:FILE[,prefix=P][,layer=i]",
-        "arrays Pq, Pk and Pv of a numpy.savez file; others, such as Pgate, where a variant reads them"},
+        "arrays Pq, Pk and Pv of a numpy.savez file; others, such as Pgate, where a variant reads them; Pcausal = 1: keys behind a "
+        "query are hidden; of a folder, every .npz file"},
        [](std::string_view text) {
          return open_archive({"npz", parse_npz, names_in_npz}, text);
        }},

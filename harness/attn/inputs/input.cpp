@@ -1,6 +1,8 @@
 #include "attn/inputs/input.hpp"
 
 #include <algorithm>
+#include <filesystem>
+#include <system_error>
 
 #include "attn/core/text.hpp"
 #include "attn/inputs/kinds.hpp"
@@ -59,6 +61,25 @@ Result<std::unique_ptr<Input>> parse_input(std::string_view name) {
   const std::string close = path ? std::string(extension) + ":" + std::string(text) : nearest(given, names);
   return refuse("unknown input '" + std::string(given) + "'" + (close.empty() ? "" : ", did you mean '" + close + "'?") +
                 "; accepted: " + join(names, ", "));
+}
+
+Result<std::vector<std::string>> expand_input(std::string_view name) {
+  const std::string_view text = trim(name);
+  const std::string kind = "npz:";
+  if (!text.starts_with(kind)) return std::vector{std::string(text)};
+  const std::size_t comma = std::min(text.find(','), text.size());
+  const std::string path(text.substr(kind.size(), comma - kind.size()));
+  std::error_code failed;
+  if (!std::filesystem::is_directory(path, failed)) return std::vector{std::string(text)};
+  std::vector<std::string> files;
+  for (const auto& entry : std::filesystem::directory_iterator(path, failed)) {
+    if (entry.path().extension() == ".npz") files.push_back((std::filesystem::path(path) / entry.path().filename()).string());
+  }
+  if (failed) return refuse("input npz: reading the folder '" + path + "' failed: " + failed.message());
+  if (files.empty()) return refuse("input npz: the folder '" + path + "' has no .npz file");
+  std::ranges::sort(files);
+  for (std::string& file : files) file = kind + file + std::string(text.substr(comma));
+  return files;
 }
 
 std::vector<InputDoc> input_docs() {

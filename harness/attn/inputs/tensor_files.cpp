@@ -55,13 +55,16 @@ class TensorFiles final : public Input {
 
   // [B,N,H,d], as some libraries have it, reads as a few tokens of many heads.
   std::string note(const Problem&) const override {
+    if (find_) {
+      if (const auto mask = find_("mask"); mask && *mask) return "its mask is left out: variants see the causal one alone";
+    }
     if (shape_.heads <= shape_.kv_len) return {};
     return std::to_string(shape_.heads) + " heads of " + std::to_string(shape_.kv_len) + " tokens: axes are read as [B,H,N,d]";
   }
 
   Result<Problem> adapt(const Problem& wish) const override {
     Problem p = shape_;
-    p.causal = wish.causal;
+    p.causal = wish.causal || shape_.causal;
     p.dtype = wish.dtype;
     p.kv_dtype = wish.kv_dtype;
     p.pass = wish.pass;
@@ -181,6 +184,18 @@ Result<std::unique_ptr<Input>> open_tensors(std::string name, std::vector<Mapped
   shape.kv_len = k.array.shape[2];
   shape.head_dim = q.array.shape[3];
   shape.value_dim = v.array.shape[3];
+  if (find) {
+    const auto causal = find("causal");
+    if (!causal) return causal.refusal();
+    if (*causal) {
+      const StoredArray& array = (*causal)->array;
+      std::array<float, 1> says{};
+      if (*array_bytes(array.element, array.shape) != element_bytes(array.element))
+        return refuse((*causal)->label + " has shape " + shape_text(array.shape) + "; accepted: one number, 0 or 1");
+      read_floats(array, 0, says);
+      shape.causal = says[0] != 0;
+    }
+  }
   if (Status fine = check_shape(shape); !fine) return refuse(name + ": " + fine.reason());
   return std::unique_ptr<Input>(new TensorFiles(std::move(name), std::move(files), std::move(qkv), shape, std::move(find), layer));
 }

@@ -22,7 +22,8 @@ struct NamedArray {
 
 // Axes from the right: dim, tokens, heads, batch; missing ones are 1. With a layer, the first axis of [L,H,N,d] or
 // [L,B,H,N,d] counts layers and one of them is taken. q, k and v must agree in batch; k and v in heads and tokens; q and k in dim.
-// The arrays point into `files`, which live as long as the input. `find` gives what a variant declares beside them, by name.
+// The arrays point into `files`, which live as long as the input. `find` gives what a variant declares beside them, by name; where its array
+// `causal` is not 0, the input serves causal problems only.
 using FindArray = std::function<Result<std::optional<NamedArray>>(const std::string& name)>;
 Result<std::unique_ptr<Input>> open_tensors(std::string name, std::vector<MappedFile> files, std::array<NamedArray, 3> qkv,
                                             std::optional<index_t> layer, FindArray find = nullptr);

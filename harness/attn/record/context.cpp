@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -35,12 +36,21 @@ std::string file_or_reason(const std::string& path) {
   return line;
 }
 
-std::string cpu_model() {
+// Of the first processor: "model name", "stepping".
+std::string cpu_fact(const std::string& name) {
   std::ifstream file("/proc/cpuinfo");
   for (std::string line; std::getline(file, line);) {
-    if (line.rfind("model name", 0) == 0) return std::string(trim(std::string_view(line).substr(line.find(':') + 1)));
+    const std::string_view text = line;
+    const auto colon = text.find(':');
+    if (colon != std::string_view::npos && trim(text.substr(0, colon)) == name) return std::string(trim(text.substr(colon + 1)));
   }
-  return "unsupported: /proc/cpuinfo names no model";
+  return "unsupported: /proc/cpuinfo names no " + name;
+}
+
+// Slurm may play several nodes on one host.
+std::string node_name() {
+  const char* slurm = std::getenv("SLURMD_NODENAME");
+  return slurm != nullptr && *slurm != '\0' ? slurm : host_name();
 }
 
 json environment_that_matters() {
@@ -100,7 +110,10 @@ std::string context_json(const std::vector<std::string>& command_line, const std
       {"attnbench", {{"version", build_info::version}, {"commit", source_commit()}, {"build_tag", build_tag()}}},
       {"machine",
        {{"host", host_name()},
-        {"cpu", cpu_model()},
+        {"node", node_name()},
+        {"cpu", cpu_fact("model name")},
+        {"stepping", cpu_fact("stepping")},
+        {"microcode", cpu_fact("microcode")},
         {"packages", t.packages},
         {"cores", t.cores},
         {"processors", t.processors},

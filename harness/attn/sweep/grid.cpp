@@ -16,9 +16,8 @@ Result<std::vector<Block>> make_grid(const SweepOptions& o, const Registry& regi
   return make_blocks(*grid);
 }
 
-std::string repeat_command(const Cell& cell, const SweepOptions& o) {
-  std::vector<std::string> arguments = arguments_for(cell);
-  arguments.insert(arguments.begin(), "attn_sweep");
+std::vector<std::string> setting_arguments(const SweepOptions& o) {
+  std::vector<std::string> arguments;
   const auto add = [&](const char* flag, const std::string& value) { arguments.insert(arguments.end(), {flag, value}); };
   add("--samples", std::to_string(o.samples));
   add("--rounds", std::to_string(o.rounds));
@@ -30,6 +29,12 @@ std::string repeat_command(const Cell& cell, const SweepOptions& o) {
   if (!o.pin) arguments.emplace_back("--no-pin");
   for (const auto& plugin : o.plugins) add("--plugin", plugin);
   for (const auto& guest : o.guests) add("--guest", guest);
+  return arguments;
+}
+
+std::string repeat_command(const Cell& cell, const SweepOptions& o) {
+  std::vector<std::string> arguments{"attn_sweep"};
+  for (const auto& more : {arguments_for(cell), setting_arguments(o)}) arguments.insert(arguments.end(), more.begin(), more.end());
   return shell_quoted(arguments);
 }
 

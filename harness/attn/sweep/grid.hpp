@@ -13,6 +13,9 @@ namespace attn {
 // In ascending order of length.
 Result<std::vector<Block>> make_grid(const SweepOptions& options, const Registry& registry);
 
+// How cells are measured, as flags: what a repeated cell needs beside its own.
+std::vector<std::string> setting_arguments(const SweepOptions& options);
+
 // The command that measures this cell alone.
 std::string repeat_command(const Cell& cell, const SweepOptions& options);
 

@@ -107,6 +107,7 @@ void declare(CLI::App& app, SweepOptions& o) {
       ->group(instead)
       ->capture_default_str();
   add_switch(app, "--columns", o.columns, "the CSV's columns", instead);
+  text("plan", o.plan, "write a line for each block (all variants of one problem) into this file, for scripts/cluster", instead);
   add_switch(app, "--dry-run", o.dry_run, "what would be measured", instead);
   add_switch(app, "--version", o.version, "version, commit and libraries", instead);
 }

@@ -48,6 +48,7 @@ struct SweepOptions {
   std::string list;             // "text", "md" or "json"
   std::string explain;          // variants, by --format
   bool columns = false;
+  std::string plan;  // file
   bool dry_run = false;
   bool version = false;
 

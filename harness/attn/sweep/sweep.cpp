@@ -12,6 +12,7 @@
 #include "attn/guest/folder.hpp"
 #include "attn/guest/host.hpp"
 #include "attn/guest/spec.hpp"
+#include "attn/inputs/file.hpp"
 #include "attn/kernels/dense/onednn.hpp"
 #include "attn/measure/doctor.hpp"
 #include "attn/measure/machine_state.hpp"
@@ -29,6 +30,7 @@
 #include "attn/sweep/listing.hpp"
 #include "attn/sweep/measuring.hpp"
 #include "attn/sweep/outputs.hpp"
+#include "attn/sweep/plan.hpp"
 #include "attn/sweep/race.hpp"
 #include "attn/sweep/schedule.hpp"
 #include "attn/sweep/worker.hpp"
@@ -92,6 +94,13 @@ int dry_run(const std::vector<Block>& blocks) {
   return print_and_exit(text + fmt::format("{} cells\n", cells));
 }
 
+int plan(const SweepOptions& o, const std::vector<Block>& blocks, const Registry& registry) {
+  const std::string text = plan_text(blocks, o, registry);
+  if (Status status = write_whole(o.plan, [&](std::ostream& file) { file << text; }); !status)
+    return fail(exit_not_written, "attn_sweep", "--plan: " + status.reason());
+  return print_and_exit(fmt::format("{} blocks in {}\n", blocks.size(), o.plan));
+}
+
 int run(SweepOptions o, const Registry& registry, const std::vector<std::string>& command_line) {
   o.rounds = std::min(o.rounds, o.samples);
   auto blocks = make_grid(o, registry);
@@ -100,6 +109,7 @@ int run(SweepOptions o, const Registry& registry, const std::vector<std::string>
   named.push_back(o.against);
   tell_of_renamed(registry, named, "attn_sweep");
   if (o.dry_run) return dry_run(*blocks);
+  if (!o.plan.empty()) return plan(o, *blocks, registry);
   if (!o.against.empty()) o.against = (*registry.configure(o.against))->name().text();
   const auto memory_limit_bytes = read_memory_limit(o.memory_limit);
   if (!memory_limit_bytes) return usage(memory_limit_bytes.reason());

@@ -61,6 +61,7 @@ void declare(CLI::App& app, TrainOptions& o) {
   const char* instead = "Instead of training";
   add_switch(app, "--list", o.list, "tasks and their options", instead);
   add_switch(app, "--columns", o.columns, "the CSV's columns", instead);
+  text("plan", o.plan, "write a line for each point and seed into this file, for scripts/cluster", instead);
   add_switch(app, "--dry-run", o.dry_run, "what would be trained", instead);
   add_switch(app, "--version", o.version, "version and commit", instead);
 }

@@ -31,6 +31,7 @@ struct TrainOptions {
   // Instead of training
   bool list = false;
   bool columns = false;
+  std::string plan;  // file
   bool dry_run = false;
   bool version = false;
 };

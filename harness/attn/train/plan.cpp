@@ -1,11 +1,16 @@
 #include "attn/train/plan.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <map>
+#include <utility>
 
 #include "attn/cell/values.hpp"
 #include "attn/core/text.hpp"
+#include "attn/exec/limits.hpp"
 #include "attn/record/context.hpp"
 
 namespace attn {
@@ -126,19 +131,28 @@ Result<TrainPlan> plan_training(const TrainOptions& o, const Registry& registry)
   return plan;
 }
 
-std::string repeat_command(const Job& job, const TrainOptions& o) {
+double tokens(const PlannedRun& run) {
+  const RunSettings& s = run.job.settings;
+  return run.refusal.empty() ? static_cast<double>(s.steps * s.batch * run.job.length) : 0;
+}
+
+namespace {
+
+// Several variants and rates are lists of them.
+std::vector<std::string> job_arguments(const Job& job, const std::string& variants, const std::string& rates,
+                                       const TrainOptions& o) {
   const RunSettings& s = job.settings;
-  std::vector<std::string> words = {"attn_train"};
+  std::vector<std::string> words;
   const auto add = [&](const char* flag, const std::string& value) {
     words.emplace_back(flag);
     words.push_back(value);
   };
   for (const auto& plugin : o.plugins) add("--plugin", plugin);
   add("--task", job.task);
-  add("--variants", job.variant);
+  add("--variants", variants);
   add("--n", std::to_string(job.length));
   add("--seed", std::to_string(s.seed));
-  add("--rate", format_number(s.rate));
+  add("--rate", rates);
   add("--width", std::to_string(s.layer.width));
   add("--heads", std::to_string(s.layer.heads));
   add("--layers", std::to_string(s.layers));
@@ -149,6 +163,68 @@ std::string repeat_command(const Job& job, const TrainOptions& o) {
   add("--batch", std::to_string(s.batch));
   add("--steps", std::to_string(s.steps));
   add("--test-samples", std::to_string(s.test_samples));
+  return words;
+}
+
+void add_new(std::vector<std::string>& list, const std::string& text) {
+  if (std::ranges::find(list, text) == list.end()) list.push_back(text);
+}
+
+struct TrainBlock {
+  std::vector<const PlannedRun*> runs;
+  std::vector<std::string> variants, rates;
+};
+
+std::vector<TrainBlock> blocks_of(const TrainPlan& plan) {
+  std::map<std::pair<std::size_t, std::uint64_t>, TrainBlock> blocks;
+  for (const PlannedRun& run : plan.runs) {
+    TrainBlock& block = blocks[{run.point, run.job.settings.seed}];
+    block.runs.push_back(&run);
+    add_new(block.variants, run.job.variant);
+    add_new(block.rates, format_number(run.job.settings.rate));
+  }
+  std::vector<TrainBlock> list;
+  for (auto& [key, block] : blocks) list.push_back(std::move(block));
+  return list;
+}
+
+}  // namespace
+
+std::string plan_text(const TrainPlan& plan, const TrainOptions& o) {
+  // Of a core, at width 64 and one layer; the reference trainings lie within a factor of three.
+  constexpr double tokens_per_s = 2e5;
+  const auto jobs = static_cast<double>(o.jobs > 0 ? o.jobs : usable_cores());
+  std::string lines;
+  std::size_t number = 0;
+  double total_s = 0;
+  for (const TrainBlock& block : blocks_of(plan)) {
+    const Job& first = block.runs.front()->job;
+    double work = 0;
+    for (const PlannedRun* run : block.runs)
+      work += tokens(*run) * static_cast<double>(first.settings.layers * first.settings.layer.width) / 64;
+    std::vector<std::string> words = job_arguments(first, join(block.variants, ","), join(block.rates, ","), o);
+    const auto add = [&](const char* flag, const std::string& value, const std::string& otherwise) {
+      if (value != otherwise) words.insert(words.end(), {flag, value});
+    };
+    const TrainOptions usual;
+    add("--jobs", std::to_string(o.jobs), std::to_string(usual.jobs));
+    add("--timeout", format_number(o.timeout_s), format_number(usual.timeout_s));
+    add("--memory-limit", o.memory_limit, usual.memory_limit);
+    const double seconds = 1 + work / tokens_per_s / std::min(jobs, static_cast<double>(block.runs.size()));
+    lines += fmt::format("{}\t{:.1f}\t{}\t{} n={} seed={}\t{}\n", number++, seconds, block.runs.size(), first.task, first.length,
+                         first.settings.seed, shell_quoted(words));
+    total_s += seconds;
+  }
+  return fmt::format(
+             "# attnbench plan 1\n# program attn_train\n# build {} commit {}\n# {} blocks, {} runs, about {:.0f} s\n"
+             "block\tseconds\tcells\tproblem\targuments\n",
+             build_tag(), source_commit(), number, plan.runs.size(), total_s) +
+         lines;
+}
+
+std::string repeat_command(const Job& job, const TrainOptions& o) {
+  std::vector<std::string> words = job_arguments(job, job.variant, format_number(job.settings.rate), o);
+  words.insert(words.begin(), "attn_train");
   return shell_quoted(words);
 }
 

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "attn/train/row.hpp"
 #include "attn/train/options.hpp"
+#include "attn/train/row.hpp"
 #include "attn/variant/registry.hpp"
 
 namespace attn {
@@ -32,6 +32,14 @@ struct TrainPlan {
 
 // Refuses what no row can tell: unknown names and values that are no numbers. What cannot be trained is a run with a refusal.
 Result<TrainPlan> plan_training(const TrainOptions& options, const Registry& registry);
+
+// A run's work as far as the time left goes; 0 of one that is refused.
+double tokens(const PlannedRun& run);
+
+// For machines that train a part each (scripts/cluster): tab-separated lines behind lines of '#' that name program and build. A line is one point
+// with one seed, all variants and rates, the control among them: number, estimated seconds, runs, heading, and what attn_train is to be called
+// with, quoted for a shell.
+std::string plan_text(const TrainPlan& plan, const TrainOptions& options);
 
 // A command that repeats one run.
 std::string repeat_command(const Job& job, const TrainOptions& options);

@@ -37,12 +37,6 @@ std::string title(const Registry& registry, const Job& job) {
                      job.settings.rate);
 }
 
-// A run's work as far as the time left goes.
-double tokens(const PlannedRun& run) {
-  const RunSettings& s = run.job.settings;
-  return run.refusal.empty() ? static_cast<double>(s.steps * s.batch * run.job.length) : 0;
-}
-
 // What is known of a point's control.
 struct Control {
   std::size_t open = 0;  // runs that have not ended
@@ -318,6 +312,11 @@ int run(Training& t, const std::vector<std::string>& command_line) {
   tell_of_renamed(t.registry, {o.variants}, "attn_train");
   t.plan = *std::move(plan);
   if (o.dry_run) return dry_run(t);
+  if (!o.plan.empty()) {
+    if (Status status = write_file(o.plan, plan_text(t.plan, o)); !status)
+      return fail(exit_not_written, "attn_train", "--plan: " + status.reason());
+    return print_and_exit(fmt::format("{} points in {}\n", t.plan.points.size(), o.plan));
+  }
 
   const int jobs = o.jobs > 0 ? static_cast<int>(o.jobs) : usable_cores();
   const auto memory_limit_bytes = read_memory_limit(o.memory_limit, jobs);

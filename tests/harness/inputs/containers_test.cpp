@@ -136,6 +136,46 @@ TEST_CASE("npz: what a variant reads beside q, k and v is found by name, cut to 
   REQUIRE(refused({2, 6}, 95).find("element 6 is 101; accepted: 0..100") != std::string::npos);
 }
 
+TEST_CASE("npz: a folder stands for its files in the order of their names") {
+  const Scratch scratch;
+  const std::string archive = zip({{"q.npy", npy(scratch, {2, 6, 8}, 0)}});
+  const std::string second = scratch.write("layer1.npz", archive), first = scratch.write("layer0.npz", archive);
+  scratch.write("capture.json", "{}");
+  const std::string folder = std::filesystem::path(first).parent_path().string();
+  CHECK(*expand_input("npz:" + folder + "/,prefix=a.") ==
+        std::vector<std::string>{"npz:" + first + ",prefix=a.", "npz:" + second + ",prefix=a."});
+  CHECK(*expand_input("npz:" + folder) == std::vector<std::string>{"npz:" + first, "npz:" + second});
+  CHECK(*expand_input("npz:" + first) == std::vector<std::string>{"npz:" + first});
+  CHECK(*expand_input("iid:1") == std::vector<std::string>{"iid:1"});
+  CHECK(*expand_input("npz") == std::vector<std::string>{"npz"});
+  std::filesystem::remove(first);
+  std::filesystem::remove(second);
+  CHECK(expand_input("npz:" + folder).reason() == "input npz: the folder '" + folder + "' has no .npz file");
+}
+
+TEST_CASE("npz: a file that says that it is causal serves causal problems, one with a mask says that it is left out") {
+  const Scratch scratch;
+  const auto archive = [&](const char* more, std::vector<index_t> shape, float value) {
+    return parse_input("npz:" + scratch.write("a.npz", zip({{"q.npy", npy(scratch, {2, 6, 8}, 0)},
+                                                            {"k.npy", npy(scratch, {2, 6, 8}, 0)},
+                                                            {"v.npy", npy(scratch, {2, 6, 8}, 0)},
+                                                            {more, npy(scratch, std::move(shape), value)}})));
+  };
+  for (const bool causal : {false, true}) {
+    const auto source = *archive("causal.npy", {1}, causal ? 1.0f : 0.0f);
+    Problem wish = *source->shape();
+    CHECK(wish.causal == causal);
+    wish.causal = false;
+    CHECK(source->adapt(wish)->causal == causal);
+    wish.causal = true;
+    CHECK(source->adapt(wish)->causal);
+    CHECK(source->note(wish).empty());
+  }
+  CHECK(archive("causal.npy", {2}, 1).reason().find("has shape [2]; accepted: one number, 0 or 1") != std::string::npos);
+  const auto masked = *archive("mask.npy", {1, 1, 6, 6}, 0);
+  CHECK(masked->note(*masked->shape()) == "its mask is left out: variants see the causal one alone");
+}
+
 TEST_CASE("npz: malformed archives are refused, by field and byte") {
   const Scratch scratch;
   const std::string q = npy(scratch, {2, 3}, 0);
