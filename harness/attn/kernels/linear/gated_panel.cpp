@@ -22,7 +22,8 @@ HWY_INLINE void EachColumns(index_t n, Fn f) {
 
 void DecayOf(index_t count, const float* log_gate, const PanelDecay& decay) {
   const F d;
-  HWY_ALIGN float sums[gated_panel] = {};
+  HWY_ALIGN float gate[gated_panel] = {};
+  std::copy_n(log_gate, count, gate);
   float sum = 0;
   for (index_t i = 0; i < count; ++i) decay.upto[i] = sum += log_gate[i];
   sum = 0;
@@ -36,20 +37,17 @@ void DecayOf(index_t count, const float* log_gate, const PanelDecay& decay) {
   decay.all[0] = static_cast<float>(all);
   decay.all[1] = static_cast<float>(all - static_cast<double>(decay.all[0]));
   EachColumns(count, [&](index_t j, index_t left) HWY_ATTR {
-    for (float* x : {decay.upto + j, decay.after + j}) store_first(exp_of_gate(load_first(x, left)), x, left);
+    for (float* x : {decay.upto + j, decay.after + j, gate + j}) store_first(exp_of_gate(load_first(x, left)), x, left);
   });
-  for (index_t i = 0; i < count; ++i) {
+  std::fill_n(decay.between, gated_panel, 0.0f);
+  decay.between[0] = 1;
+  for (index_t i = 1; i < count; ++i) {
     float* const row = decay.between + i * gated_panel;
-    const V g = hn::Set(d, log_gate[i]);
+    const V g = hn::Set(d, gate[i]);
     EachColumns(gated_panel, [&](index_t j, index_t) HWY_ATTR {
-      const V to_here = hn::Add(hn::Load(d, sums + j), g);
-      hn::StoreU(
-          hn::IfThenElseZero(hn::FirstN(d, static_cast<size_t>(std::clamp<index_t>(i - j, 0, kLanes))), exp_of_gate(to_here)), d,
-          row + j);
-      hn::Store(to_here, d, sums + j);
+      hn::StoreU(hn::Mul(hn::LoadU(d, row - gated_panel + j), g), d, row + j);
     });
     row[i] = 1;
-    sums[i] = 0;  // its own gate is none between it and later ones
   }
 }
 

@@ -9,8 +9,8 @@ namespace attn::kernels {
 // Tokens of a panel at most: what it touches stays in L1 beside a state of 64 by 64, and a triangle is one tile.
 inline constexpr index_t gated_panel = 16;
 
-// Of one gate g_t a token, given as ln g_t <= 0, minus infinity included. Each product is e to the sum of its own logarithms: a gate near
-// one has all its digits, one near zero does not reach those after it.
+// Of one gate g_t a token, given as ln g_t <= 0, minus infinity included: a gate of zero makes zeros and nothing else, one near one keeps
+// its digits, as a state fades by e to the sum of the panel's logarithms.
 struct PanelDecay {
   float* between;  // [gated_panel, gated_panel]: (i, j) is g_(j+1) .. g_i for j < i, 1 where j = i, 0 above
   float* upto;     // [gated_panel]: g_0 .. g_i
