@@ -25,6 +25,7 @@ inline Floats normals(index_t count, std::uint64_t stream) {
   return values;
 }
 
-void register_decode_cases();  // micro_decode.cpp
+void register_decode_cases();   // micro_decode.cpp
+void register_storage_cases();  // micro_storage.cpp
 
 }  // namespace attn
