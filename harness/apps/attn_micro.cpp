@@ -358,6 +358,7 @@ int main(int argc, char** argv) {
   register_engine_cases();
   register_decode_cases();
   register_step_cases();
+  register_storage_cases();
   register_products();
   register_probes();
   benchmark::RunSpecifiedBenchmarks();
