@@ -63,11 +63,14 @@ concept HasSteps = requires(const V v, ArraysOf<V> arrays, const ParameterSet<fl
   v.answer(arrays, parameters, state, workspace);
 };
 template <class V>
-concept HasFusedStep = requires(const V v, ArraysOf<V> arrays, const ParameterSet<float> parameters, State state, Workspace workspace) {
+concept HasFusedStep = requires(const V v, ArraysOf<V> arrays, const ParameterSet<float> parameters, State state,
+                                Workspace workspace) {
   v.step(arrays, parameters, state, workspace);
 };
 template <class V>
-concept HasMerge = requires(const V v, State into, const State later) { v.merge(into, later); };
+concept HasMerge = requires(const V v, State into, const State later) {
+  v.merge(into, later);
+};
 
 // Whether its run reads Arrays::lengths and Arrays::layout: the engine says it that the page names and hands its arrays to.
 template <class V>
