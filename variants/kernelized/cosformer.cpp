@@ -16,6 +16,8 @@ namespace attn {
 //   Qin et al. 2022, arXiv:2202.08791, section 3.3; the clamp: OpenNLPLab/cosFormer
 //   useful flops 8 N D Dv; workspace a state of 2 D (Dv + 1) a worker, a sine and a cosine a position
 struct Cosformer {
+  using Engine = kernels::LinearAttention;
+
   static VariantInfo info() {
     return {.title = "cosFormer",
             .formula = "out_i = sum_j w_ij v_j / sum_j w_ij, w_ij = relu(q_i).relu(k_j) cos(pi (i - j) / (2 L))",

@@ -10,6 +10,8 @@ namespace attn {
 //   Katharopoulos et al. 2020, arXiv:2006.16236, sections 3.2 and 3.3
 //   useful flops 4 N D Dv, 2 N D exps; no factor 1/sqrt(D); workspace a state of D (Dv + 1) a worker
 struct Linear {
+  using Engine = kernels::LinearAttention;
+
   static VariantInfo info() {
     return {.title = "Linear transformer",
             .formula = "out_i = phi(q_i).sum_j phi(k_j) v_j / (phi(q_i).sum_j phi(k_j) + 1e-6), phi = elu + 1",

@@ -20,6 +20,8 @@ namespace attn {
 //   useful flops 8 N m D, 2 N m exps; workspace a state of m (Dv + 1) a worker
 // W is kept as its transpose, [D,m]: tokens are rows that meet it from the left.
 struct Performer {
+  using Engine = kernels::LinearAttention;
+
   enum class Projection { orthogonal, iid };
   enum class Kernel { positive, relu };
   struct Options {
@@ -68,7 +70,6 @@ struct Performer {
   }
 
   static StateSpec state(const Problem& p, const Options& o) {
-    using Engine = kernels::LinearAttention;
     return o.kernel == Kernel::relu ? Engine::state(p, o.m) : Engine::state(p, o.m + 1, Engine::Kind::peaks);
   }
 

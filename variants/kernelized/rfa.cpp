@@ -19,6 +19,8 @@ namespace attn {
 //   Peng et al. 2021, arXiv:2103.02143, sections 3.1 and 3.2
 //   useful flops 4 N D m + 8 N m Dv, 4 N m sines; workspace a state of 2 m (Dv + 1) a worker
 struct Rfa {
+  using Engine = kernels::LinearAttention;
+
   enum class Gate { no, yes, input };
   struct Options {
     index_t m = 64;
@@ -92,7 +94,6 @@ struct Rfa {
 
   // A sine and a cosine for each frequency.
   static StateSpec state(const Problem& p, const Options& o) {
-    using Engine = kernels::LinearAttention;
     return Engine::state(p, 2 * o.m, gated(o) ? Engine::Kind::gated : Engine::Kind::plain);
   }
 

@@ -37,7 +37,8 @@ void copy_row(const StoredRows& from, index_t i, const StoredRows& to, index_t j
 
 // The first `count` rows of one head, whose tokens stand from position `first` on, into those that the layout has for them. Pages are
 // the sequence's, `page_bytes` apart.
-void append_rows(const StoredRows& from, index_t count, index_t first, const KeyLayout& layout, index_t page_bytes, const StoredRows& to) {
+void append_rows(const StoredRows& from, index_t count, index_t first, const KeyLayout& layout, index_t page_bytes,
+                 const StoredRows& to) {
   for (index_t t = 0; t < count; ++t) {
     const bool kept = layout.pages != nullptr || t >= count - layout.ring || layout.lasts(first + t);
     if (!kept) continue;
@@ -115,7 +116,8 @@ void State::clear() {
 
 void State::blank() {
   clear();
-  for (const Buffer& memory : memory_) std::memset(memory.data(), 0xff, memory.bytes());  // NaN in every type, and as a block's scale
+  for (const Buffer& memory : memory_)
+    std::memset(memory.data(), 0xff, memory.bytes());  // NaN in every type, and as a block's scale
 }
 
 void State::advance(index_t tokens) {
@@ -144,7 +146,8 @@ void State::append(const Arrays& tokens) {
       const Array &from = named(tokens, tensor.name), &to = (*this)[tensor.name];
       ATTN_ASSERT(from.dtype() == to.dtype() && from.stride(3) == 1);
       for (index_t h = 0; h < to.extent(1); ++h)
-        append_rows({from, batch, h}, count, start_ + lengths_[b], own, bytes_of(tensor.dtype, page_stride(tensor)), {to, batch, h});
+        append_rows({from, batch, h}, count, start_ + lengths_[b], own, bytes_of(tensor.dtype, page_stride(tensor)),
+                    {to, batch, h});
     }
     lengths_[b] += count;
   }

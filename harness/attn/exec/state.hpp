@@ -17,8 +17,8 @@ namespace attn {
 struct StateTensor {
   std::string name;
   std::vector<index_t> extents;  // of one sequence
-  DType dtype = DType::f32;  // another one only of rows of tokens
-  float at_first = 0;  // every element, before the first token
+  DType dtype = DType::f32;      // another one only of rows of tokens
+  float at_first = 0;            // every element, before the first token
 };
 
 struct StateSpec {

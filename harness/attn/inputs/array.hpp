@@ -25,7 +25,7 @@ struct StoredArray {
 // Bytes of such an array; nothing where they do not fit 63 bits, an extent is negative or rows are no whole blocks.
 std::optional<std::size_t> array_bytes(Element element, std::span<const index_t> shape);
 
-index_t element_count(std::span<const index_t> shape);      // of an array that has bytes
+index_t element_count(std::span<const index_t> shape);   // of an array that has bytes
 std::string shape_text(std::span<const index_t> shape);  // "[8,1024,64]"
 
 // Elements first .. first+out.size()-1 as floats, whole blocks of them; f64 is rounded.

@@ -49,9 +49,8 @@ GateResult gate_of_sequences(const CellRun& run) {
     const auto [p, arrays, sequence] = run.alone(b);
     const View<const float, 4> out = arrays.out.f32();
     const GateResult own =
-        run.decodes()
-            ? check_step_against_definition(run.variant(), p, sequence, run.parameters(), run.seed(), out, run.arena())
-            : check_against_definition(run.variant(), p, arrays, run.parameters(), run.seed(), out, run.arena());
+        run.decodes() ? check_step_against_definition(run.variant(), p, sequence, run.parameters(), run.seed(), out, run.arena())
+                      : check_against_definition(run.variant(), p, arrays, run.parameters(), run.seed(), out, run.arena());
     gate = b == 0 ? own : worse(gate, own);
     for (index_t h = 0; h < p.heads; ++h)
       for (index_t i = p.q_len; i < run.problem().q_len; ++i)
@@ -207,7 +206,7 @@ void check_cell(const CellRun& run, const Settings& settings, Measurement& m) {
   if (settings.gate) {
     m.note = run.note();
     m.variant_note = run.variant().note(run.problem(), run.arrays());
-    if (run.layer_clock() == nullptr) {  // a layer's mixer sees projections of the input
+    if (run.layer_clock() == nullptr) {              // a layer's mixer sees projections of the input
       const CellRun::Sequence first = run.alone(0);  // stands for sequences of different lengths
       const bool one_length = run.lengths().empty();
       const AsFloats floats(one_length ? run.arrays() : first.arrays);

@@ -20,9 +20,7 @@ void take_up(const Planned& planned, const Arrays& tokens, const ParameterSet<fl
 }
 
 void take_step(const Planned& planned, const Arrays& tokens, const ParameterSet<float>& parameters, State& state) {
-  for_each_part(tokens, most_at_once(state, tokens), [&](const Arrays& some) {
-    planned.step(some, parameters, state);
-  });
+  for_each_part(tokens, most_at_once(state, tokens), [&](const Arrays& some) { planned.step(some, parameters, state); });
 }
 
 }  // namespace attn

@@ -25,9 +25,10 @@ void widen_rows(const Array& from, index_t head, index_t first, index_t count, c
 
 }  // namespace
 
-Problem Door::inside(Problem p, const TakenTypes& taken) {
+Problem Door::inside(Problem p, const TakenTypes& taken, bool folds) {
   const auto takes = [&](std::span<const DType> types, DType dtype) {
-    return p.pass != Pass::forward_backward && std::ranges::find(types, dtype) != types.end();
+    const bool floats = p.pass == Pass::forward_backward || (folds && p.pass == Pass::decode);
+    return !floats && std::ranges::find(types, dtype) != types.end();
   };
   if (!takes(taken.q, p.dtype)) p.dtype = DType::f32;
   if (!takes(taken.kv, p.kv_dtype)) p.kv_dtype = DType::f32;
@@ -35,7 +36,7 @@ Problem Door::inside(Problem p, const TakenTypes& taken) {
 }
 
 Door::Door(const Problem& p, const TakenTypes& taken, bool reads_k, bool reads_v, bool folds, WorkspacePlan& plan)
-    : inside_(inside(p, taken)), read_{true, reads_k, reads_v} {
+    : inside_(inside(p, taken, folds)), read_{true, reads_k, reads_v} {
   const bool copies_kv = inside_.kv_dtype != p.kv_dtype;
   copied_ = {inside_.dtype != p.dtype, reads_k && copies_kv, reads_v && copies_kv};
   const bool in_parts = folds && p.pass == Pass::decode;

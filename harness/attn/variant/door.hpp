@@ -19,8 +19,8 @@ struct TakenTypes {
 // in parallel: the copy is part of what a run costs, in time and in memory.
 class Door {
  public:
-  // `folds`: the plan folds a decode's tokens into a state, so that they come in parts of at most `most_at_once`. For training everything
-  // is copied: backward passes read floats.
+  // `folds`: the plan folds a decode's tokens into a state, so that they come in parts of at most `most_at_once`. These are copied whatever
+  // it takes, and for training everything: steps and backward passes read floats.
   Door(const Problem& p, const TakenTypes& taken, bool reads_k, bool reads_v, bool folds, WorkspacePlan& plan);
 
   static constexpr index_t most_at_once = 1024;
@@ -28,7 +28,7 @@ class Door {
   bool copies() const { return copied_[0] || copied_[1] || copied_[2]; }
   // The problem as the plan behind it sees it.
   const Problem& inside() const { return inside_; }
-  static Problem inside(Problem p, const TakenTypes& taken);
+  static Problem inside(Problem p, const TakenTypes& taken, bool folds);
 
   // Inside an arena. What is not read becomes empty.
   Arrays widened(const Arrays& given, const Workspace& workspace) const;

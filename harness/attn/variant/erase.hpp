@@ -99,7 +99,7 @@ TakenTypes taken_types() {
 // What a page and a further implementation may both say of their fast path. Options: the page's struct, or OptionValues.
 template <class V, class Options>
 Status supports(const Problem& p, const Options& options) {
-  if (p.page_rows > 0 && Door::inside(p, taken_types<V>()) != p) return refuse("reads keys from pages in f32 only");
+  if (p.page_rows > 0 && Door::inside(p, taken_types<V>(), HasSteps<V>) != p) return refuse("reads keys from pages in f32 only");
   if constexpr (requires { V::supports(p, options); }) {
     return V::supports(p, options);
   } else {
@@ -127,7 +127,7 @@ std::string note(const Problem& p, const Options& options, const Arrays& arrays)
 template <class V>
 kernels::Compute compute(const Problem& p) {
   if constexpr (requires { V::Engine::compute(p); }) {
-    return V::Engine::compute(Door::inside(p, taken_types<V>()));
+    return V::Engine::compute(Door::inside(p, taken_types<V>(), HasSteps<V>));
   } else {
     return kernels::Compute::f32;
   }

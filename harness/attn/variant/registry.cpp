@@ -10,7 +10,9 @@ namespace attn {
 
 double q_bytes(const Problem& p) { return static_cast<double>(p.batch * p.heads * p.q_len * bytes_of(p.dtype, p.head_dim)); }
 double k_bytes(const Problem& p) { return static_cast<double>(p.batch * p.kv_heads * p.kv_len * bytes_of(p.kv_dtype, p.head_dim)); }
-double v_bytes(const Problem& p) { return static_cast<double>(p.batch * p.kv_heads * p.kv_len * bytes_of(p.kv_dtype, p.value_dim)); }
+double v_bytes(const Problem& p) {
+  return static_cast<double>(p.batch * p.kv_heads * p.kv_len * bytes_of(p.kv_dtype, p.value_dim));
+}
 double out_bytes(const Problem& p) { return static_cast<double>(p.batch * p.heads * p.q_len * bytes_of(DType::f32, p.value_dim)); }
 double tensor_bytes(const Problem& p) { return q_bytes(p) + k_bytes(p) + v_bytes(p) + out_bytes(p); }
 
@@ -130,8 +132,7 @@ Status Variant::supports(const Problem& p) const {
   if (p.page_rows > 0 && p.pass == Pass::forward_backward) return no("has no backward pass of keys in pages");
   if (p.ragged && p.pass == Pass::forward_backward) return no("has no backward pass of sequences of different lengths");
   if (p.heads % p.kv_heads != 0) return no("needs heads to be a multiple of kv_heads");
-  if (p.causal && i.causality == Causality::never)
-    return no("has no causal form" + (i.acausal.empty() ? "" : ": " + i.acausal));
+  if (p.causal && i.causality == Causality::never) return no("has no causal form" + (i.acausal.empty() ? "" : ": " + i.acausal));
   if (!p.causal && i.causality == Causality::always) return no("is defined for causal problems only");
   if (Status decodes = p.pass == Pass::decode ? supports_decode(p) : Status(); !decodes) return no(decodes.reason());
   if (p.kv_heads != p.heads && !i.grouped_heads) return no("has one kv head for each query head");

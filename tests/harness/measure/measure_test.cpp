@@ -76,6 +76,14 @@ TEST_CASE("the roof is the slowest of three terms") {
   CHECK(roof({.flops = 1, .bytes = 1, .exps = 5e9}, peak).binds == "exps");
 }
 
+TEST_CASE("the roof of flops is the peak of what products are made with") {
+  const Peak peak{.fma_gflops = 100, .exp_gexps = 1, .bf16_dot_gflops = 200, .read = {{1}, {10}}};
+  CHECK(roof({.flops = 1e11}, peak).seconds == Approx(1.0));
+  CHECK(roof({.flops = 1e11}, peak, {.compute = kernels::Compute::bf16_dot}).seconds == Approx(0.5));
+  CHECK(roof({.flops = 1e11}, {}, {.compute = kernels::Compute::bf16_dot}).seconds == 0);  // not measured
+  CHECK(peak_from_json(to_json(peak)).bf16_dot_gflops == 200);
+}
+
 TEST_CASE("bytes are held to the bandwidth of the cache that they fit, cold ones to memory's") {
   const Peak peak{.read = {{1e6, 1e8}, {50, 10}}, .update = {{1e6, 1e8}, {40, 8}}};
   const auto gbs = [&](double bytes, Manner manner) { return 1e-9 * bytes / roof({.bytes = bytes}, peak, manner).seconds; };

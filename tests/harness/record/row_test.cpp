@@ -81,6 +81,9 @@ Row full_row() {
   m.append_s = {0.125, 0.0625, 0.03125};
   m.mixer_share = 2.0 / 3;
   m.variant_note = "100 % of \"it\"";
+  m.compute = kernels::Compute::bf16_dot;
+  m.stored = true;
+  m.storage_error = 0.015625;
   m.gate = {.done = true, .scope = "rows", .max_abs = 1e-7 / 3, .relative = 2e-8, .allowance_abs = 3e-6};
   m.fidelity = {.done = true,
                 .reason = "",
@@ -124,7 +127,7 @@ Row full_row() {
                       .value_dim = 13,
                       .causal = true,
                       .pass = Pass::decode};
-  row = make_row(row.cell, m, {.isa = "avx2", .fma_gflops = 4, .exp_gexps = 0.125, .read = {{1}, {3}}});
+  row = make_row(row.cell, m, {.isa = "avx2", .fma_gflops = 4, .exp_gexps = 0.125, .bf16_dot_gflops = 9, .read = {{1}, {3}}});
   row.cell.scope = Scope::layer;
   row.cell.cache = CacheState::cold;
   row.cell.seed = std::uint64_t{1} << 62;
@@ -318,7 +321,7 @@ TEST_CASE("the key changes with each of its fields, and with nothing else") {
   full.cell.problem.pass = Pass::forward_backward;
   const auto record = row_schema().record(full);
   const std::string key = row_schema().key(full);
-  const std::map<std::string, std::string> others = {{"kv_dtype", ""},   {"dtype", ""},    {"pass", "forward"},
+  const std::map<std::string, std::string> others = {{"kv_dtype", "q8"}, {"dtype", "bf16"},    {"pass", "forward"},
                                                      {"scope", "mixer"}, {"cache", "hot"}, {"causal", "0"}};
   std::size_t keys = 0;
   for (std::size_t c = 0; c < infos.size(); ++c) {
@@ -327,7 +330,7 @@ TEST_CASE("the key changes with each of its fields, and with nothing else") {
     auto changed = record;
     const auto other = others.find(infos[c].name);
     changed[c] = other != others.end() ? other->second : infos[c].holds == Holds::text ? (record[c].empty() ? "1" : "") : "1";
-    if (infos[c].name.ends_with("dtype") || infos[c].name == "step") {  // f32 is the only number type, and this pass has no steps
+    if (infos[c].name == "step") {  // this pass has none
       ++keys;
       continue;
     }

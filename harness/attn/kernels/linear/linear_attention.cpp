@@ -1,6 +1,7 @@
 #include "attn/kernels/linear/linear_attention.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <numeric>
@@ -10,6 +11,7 @@
 #include "attn/core/round.hpp"
 #include "attn/kernels/dense/gemm.hpp"
 #include "attn/kernels/dense/rows.hpp"
+#include "attn/kernels/machine/widen.hpp"
 
 namespace attn::kernels {
 
@@ -51,6 +53,8 @@ LinearAttention::LinearAttention(const Problem& p, index_t features, Denominator
   }
   scratch_ = workspace.per_worker<float>(sums_size() + (3 * panel_ + 1) * stride_ + panel_ * panel_ + 6 * panel_);
   states_ = workspace.shared<float>(segments_ > 1 ? heads * segments_ * sums_size() : 0);
+  if (p.dtype != DType::f32 || p.kv_dtype != DType::f32)
+    widened_ = workspace.per_worker<float>(panel_ * (2 * p.head_dim + p.value_dim));
   if (p.pass == Pass::decode) token_ = workspace.per_worker<float>(panel_ * (2 * stride_ + 16));
 }
 
@@ -77,7 +81,8 @@ class LinearAttention::Run {
         const Sums state = own_state(worker);
         clear(state);
         absorb(batch, head, 0, p_.kv_len, 0, state, worker);
-        for (index_t h = head * group; h < (head + 1) * group; ++h) answer(batch, h, 0, p_.q_len, p_.query_position(0), state, worker);
+        for (index_t h = head * group; h < (head + 1) * group; ++h)
+          answer(batch, h, 0, p_.q_len, p_.query_position(0), state, worker);
       });
     }
   }
@@ -157,15 +162,17 @@ class LinearAttention::Run {
     for (index_t t = first; t < end; t += plan_.panel_) {
       const index_t count = std::min(plan_.panel_, end - t);
       std::fill_n(s.peak, count, lowest);
-      key_({batch, head, position + t - first, count, rows_of(x_.k, batch, head, t), {s.key, plan_.stride_}, s.peak, nullptr, worker});
+      const Rows keys = key_rows(batch, head, t, count, worker);
+      key_({batch, head, position + t - first, count, keys, {s.key, plan_.stride_}, s.peak, nullptr, worker});
       if (plan_.peaks_) *state.peak = std::max(*state.peak, *std::max_element(s.peak, s.peak + count));
       if (gate_ != nullptr) {
-        gates(batch, head, position + t - first, t, count, s);
+        gates(batch, head, position + t - first, keys, count, s);
         forget(count, state, s);
       }
       add_column_sums(count, plan_.features_, {s.key, plan_.stride_}, state.total);
-      gemm(plan_.features_, p_.value_dim, count, {s.key, 1, plan_.stride_}, values(batch, head, t), sums(state),
-           {.add = true, .fetch = {next(x_.k, batch, head, t + count, end), next(x_.v, batch, head, t + count, end)}});
+      gemm(plan_.features_, p_.value_dim, count, {s.key, 1, plan_.stride_}, value_rows(batch, head, t, count, worker), sums(state),
+           {.add = true,
+            .fetch = {next(x_.k, x_.stored_k, batch, head, t + count, end), next(x_.v, x_.stored_v, batch, head, t + count, end)}});
     }
   }
 
@@ -175,14 +182,22 @@ class LinearAttention::Run {
     for (index_t i = first; i < end; i += plan_.panel_) {
       const index_t count = std::min(plan_.panel_, end - i);
       if (plan_.peaks_) std::fill_n(s.peak, count, *state.peak);
-      query_({batch, head, position + i - first, count, rows_of(x_.q, batch, head, i), {s.query, query_stride()}, s.peak, state.total, worker});
+      query_({batch,
+              head,
+              position + i - first,
+              count,
+              query_rows(batch, head, i, count, worker),
+              {s.query, query_stride()},
+              s.peak,
+              state.total,
+              worker});
       if (plan_.denominators_ != nullptr) {
         row_dots(count, plan_.features_, {s.query, query_stride()}, state.total, s.scale);
         plan_.denominators_(count, s.scale);
       }
       gemm(count, p_.value_dim, plan_.features_, {s.query, query_stride()}, {state.sums, p_.value_dim}, output(batch, head, i),
            {.row_scale = guarded(s.scale),
-            .fetch = {next(x_.q, batch, head, i + count, end), next(x_.out, batch, head, i + count, end)}});
+            .fetch = {next(x_.q, x_.stored_q, batch, head, i + count, end), next(x_.out, {}, batch, head, i + count, end)}});
     }
   }
 
@@ -195,37 +210,48 @@ class LinearAttention::Run {
     }
     for (index_t t = first; t < end; t += plan_.panel_) {
       const index_t count = std::min(plan_.panel_, end - t);
-      key_({batch, kv_head, t, count, rows_of(x_.k, batch, kv_head, t), {s.key, plan_.stride_}, s.peak, nullptr, worker});
+      const Rows keys = key_rows(batch, kv_head, t, count, worker), values = value_rows(batch, kv_head, t, count, worker);
+      key_({batch, kv_head, t, count, keys, {s.key, plan_.stride_}, s.peak, nullptr, worker});
       if (plan_.peaks_) {
         s.peak[0] = std::max(s.peak[0], *state.peak);
         std::partial_sum(s.peak, s.peak + count, s.peak, [](float a, float b) { return std::max(a, b); });
         *state.peak = s.peak[count - 1];
       }
-      if (gate_ != nullptr) gates(batch, kv_head, t, t, count, s);
+      if (gate_ != nullptr) gates(batch, kv_head, t, keys, count, s);
       // Query row + r stands at position t + skip + r, the last one at the panel's end, and the panels before the first query
       // have none: the state holds the keys before t, the triangle of weights those of the panel. The state is read and raised
       // at a stroke, while it is in L1.
       const index_t row = std::max<index_t>(0, t - offset), skip = row + offset - t;
       const index_t rows = std::max<index_t>(0, t + count - offset) - row;
       if (rows > 0) {
-        query_(
-            {batch, head, t + skip, rows, rows_of(x_.q, batch, head, row), {s.query, query_stride()}, s.peak + skip, nullptr, worker});
+        query_({batch,
+                head,
+                t + skip,
+                rows,
+                query_rows(batch, head, row, rows, worker),
+                {s.query, query_stride()},
+                s.peak + skip,
+                nullptr,
+                worker});
         weigh(rows, count, skip, s);
         if (gate_ != nullptr) gate_weights(count, skip, s);
         causal_denominators(rows, count, s, state);
         // [queries, weights] times the state above the values.
         gemm(rows, p_.value_dim, plan_.features_, {s.query, query_stride()}, {state.sums, p_.value_dim}, output(batch, head, row),
              {.row_scale = guarded(s.scale),
-              .below = values(batch, kv_head, t),
+              .below = values,
               .below_k = count,
               .lower = Lower::left,
               .diagonal = plan_.features_ + skip,
-              .fetch = {next(x_.q, batch, head, row + rows, p_.q_len), next(x_.out, batch, head, row + rows, p_.q_len)}});
+              .fetch = {next(x_.q, x_.stored_q, batch, head, row + rows, p_.q_len),
+                        next(x_.out, {}, batch, head, row + rows, p_.q_len)}});
       }
       if (gate_ != nullptr) forget(count, state, s);
       add_column_sums(count, plan_.features_, {s.key, plan_.stride_}, state.total);
-      gemm(plan_.features_, p_.value_dim, count, {s.key, 1, plan_.stride_}, values(batch, kv_head, t), sums(state),
-           {.add = true, .fetch = {next(x_.k, batch, kv_head, t + count, end), next(x_.v, batch, kv_head, t + count, end)}});
+      gemm(plan_.features_, p_.value_dim, count, {s.key, 1, plan_.stride_}, values, sums(state),
+           {.add = true,
+            .fetch = {next(x_.k, x_.stored_k, batch, kv_head, t + count, end),
+                      next(x_.v, x_.stored_v, batch, kv_head, t + count, end)}});
     }
   }
 
@@ -244,8 +270,8 @@ class LinearAttention::Run {
     plan_.denominators_(rows, s.scale);
   }
 
-  void gates(index_t batch, index_t head, index_t position, index_t t, index_t count, const Scratch& s) const {
-    (*gate_)({batch, head, position, count, rows_of(x_.k, batch, head, t), s.gate, s.rest});
+  void gates(index_t batch, index_t head, index_t position, const Rows& keys, index_t count, const Scratch& s) const {
+    (*gate_)({batch, head, position, count, keys, s.gate, s.rest});
   }
 
   // Before the keys of a panel join the state: fades the state, and each key by the gates after it.
@@ -297,15 +323,36 @@ class LinearAttention::Run {
   float* weights(const Scratch& s) const { return s.query + plan_.features_; }
 
   Into sums(const Sums& state) const { return {state.sums, p_.value_dim}; }
-  static Rows rows_of(const View<const float, 4>& x, index_t batch, index_t head, index_t i) {
-    return {x[batch][head].row(i), x.stride(2)};
+  // Some rows of a head, where they lie or, stored otherwise, as floats in the worker's panel at `offset`.
+  Rows rows_of(const View<const float, 4>& x, const Array& stored, index_t batch, index_t head, index_t first, index_t count,
+               index_t offset, int worker) const {
+    if (stored.empty()) return {x[batch][head].row(first), x.stride(2)};
+    const StoredRows rows = rows_of_head(stored, batch, head);
+    std::array<const std::byte*, max_panel> from;
+    for (index_t i = 0; i < count; ++i) from[static_cast<std::size_t>(i)] = rows.row(first + i);
+    float* const to = workspace_.of(worker, plan_.widened_).data() + plan_.panel_ * offset;
+    widen(stored.dtype(), from.data(), count, stored.extent(3), to, stored.extent(3));
+    return {to, stored.extent(3)};
   }
-  Rows values(index_t batch, index_t head, index_t t) const { return rows_of(x_.v, batch, head, t); }
+  Rows query_rows(index_t batch, index_t head, index_t i, index_t count, int worker) const {
+    return rows_of(x_.q, x_.stored_q, batch, head, i, count, 0, worker);
+  }
+  Rows key_rows(index_t batch, index_t head, index_t t, index_t count, int worker) const {
+    return rows_of(x_.k, x_.stored_k, batch, head, t, count, p_.head_dim, worker);
+  }
+  Rows value_rows(index_t batch, index_t head, index_t t, index_t count, int worker) const {
+    return rows_of(x_.v, x_.stored_v, batch, head, t, count, 2 * p_.head_dim, worker);
+  }
   Into output(index_t batch, index_t head, index_t i) const { return {x_.out[batch][head].row(i), x_.out.stride(2)}; }
   // The panel that follows, if there is one.
-  Fetch next(const View<const float, 4>& x, index_t batch, index_t head, index_t first, index_t end) const {
+  Fetch next(const View<const float, 4>& x, const Array& stored, index_t batch, index_t head, index_t first, index_t end) const {
     if (first >= end) return {};
-    return {x[batch][head].row(first), x.stride(2), std::min(plan_.panel_, end - first), x.extent(3)};
+    const index_t count = std::min(plan_.panel_, end - first);
+    if (stored.empty()) return {x[batch][head].row(first), x.stride(2), count, x.extent(3)};
+    const StoredRows rows = rows_of_head(stored, batch, head);  // of as many bytes
+    constexpr index_t float_bytes = sizeof(float);
+    return {reinterpret_cast<const float*>(rows.row(first)), rows.stride / float_bytes, count,
+            bytes_of(stored.dtype(), stored.extent(3)) / float_bytes};
   }
 
   Sums state_at(float* at) const {
@@ -337,8 +384,8 @@ void LinearAttention::run(const Views& arrays, const Workspace& workspace, Featu
 }
 
 StateSpec LinearAttention::state(const Problem& p, index_t features, Kind kind) {
-  StateSpec spec{{{.name = "sums", .extents = {p.kv_heads, features, p.value_dim}},
-                  {.name = "total", .extents = {p.kv_heads, features}}}};
+  StateSpec spec{
+      {{.name = "sums", .extents = {p.kv_heads, features, p.value_dim}}, {.name = "total", .extents = {p.kv_heads, features}}}};
   if (kind == Kind::peaks) spec.tensors.push_back({.name = "peak", .extents = {p.kv_heads}, .at_first = lowest});
   if (kind == Kind::gated) spec.tensors.push_back({.name = "decay", .extents = {p.kv_heads}, .at_first = 1});
   return spec;

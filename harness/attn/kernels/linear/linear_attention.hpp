@@ -9,6 +9,7 @@
 #include "attn/exec/state.hpp"
 #include "attn/exec/workspace.hpp"
 #include "attn/kernels/dense/gemm.hpp"
+#include "attn/kernels/machine/dtypes.hpp"
 
 namespace attn::kernels {
 
@@ -47,15 +48,30 @@ class LinearAttention {
   // No denominators: null. `peaks`: the maps use TokenPanel::peak.
   LinearAttention(const Problem& p, index_t features, Denominators denominators, WorkspacePlan& workspace, bool peaks = false);
 
+  // Number types of whole sequences, which are widened panel by panel; tokens of a state's steps are floats.
+  static constexpr const auto &dtypes = engine_dtypes, &kv_dtypes = engine_kv_dtypes;  // of Q, of K and V
+
   struct Views {
     View<const float, 4> q, k, v;
     View<float, 4> out;
+    Array stored_q, stored_k, stored_v;  // what is stored otherwise, in the place of the view above
 
     Views(const View<const float, 4>& q_, const View<const float, 4>& k_, const View<const float, 4>& v_,
           const View<float, 4>& out_)
         : q(q_), k(k_), v(v_), out(out_) {}
     // NOLINTNEXTLINE(google-explicit-constructor): the engine's door
-    Views(const Arrays& a) : Views(a.q.f32(), a.k.f32(), a.v.f32(), a.out.f32_out()) {}
+    Views(const Arrays& a)
+        : q(floats(a.q)),
+          k(floats(a.k)),
+          v(floats(a.v)),
+          out(a.out.f32_out()),
+          stored_q(others(a.q)),
+          stored_k(others(a.k)),
+          stored_v(others(a.v)) {}
+
+   private:
+    static View<const float, 4> floats(const Array& x) { return x.dtype() == DType::f32 ? x.f32() : View<const float, 4>(); }
+    static Array others(const Array& x) { return x.dtype() == DType::f32 ? Array() : x; }
   };
   void run(const Views& arrays, const Workspace& workspace, FeatureMap query, FeatureMap key, const GateMap* gate = nullptr) const;
 
@@ -104,6 +120,7 @@ class LinearAttention {
   Booking<float> scratch_;  // of a worker: its state and panels
   Booking<float> states_;   // of the segments
   Booking<float> token_;    // of a worker, when decoding: a token's features in some heads
+  Booking<float> widened_;  // of a worker, where numbers are stored otherwise: panels of queries, keys and values
 };
 
 template <auto guard>
