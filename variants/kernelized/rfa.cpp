@@ -46,11 +46,24 @@ struct Rfa {
   }
 
   static Parameters parameters(const Problem& p, const Options& o) {
-    Parameters list{{.name = "w", .shape = {p.head_dim, o.m}, .init = init::normal(1), .trainable = false},
-                    {.name = "sigma", .shape = {p.kv_heads, p.head_dim}, .init = init::constant(1)}};
+    Parameters list{{.name = "w",
+                     .shape = {p.head_dim, o.m},
+                     .init = init::normal(1),
+                     .trainable = false,
+                     .axes = "head_dim, m",
+                     .doc = "column i is w_i of the features, shared by all heads"},
+                    {.name = "sigma",
+                     .shape = {p.kv_heads, p.head_dim},
+                     .init = init::constant(1),
+                     .axes = "kv_heads, head_dim",
+                     .doc = "scales w_i, dimension by dimension"}};
     if (o.gate == Gate::yes) {
-      list.push_back({.name = "gate_w", .shape = {p.kv_heads, p.head_dim}, .init = init::zeros()});
-      list.push_back({.name = "gate_b", .shape = {p.kv_heads}, .init = init::zeros()});
+      list.push_back({.name = "gate_w",
+                      .shape = {p.kv_heads, p.head_dim},
+                      .init = init::zeros(),
+                      .axes = "kv_heads, head_dim",
+                      .doc = "g_t = sigmoid(gate_w . k_t + gate_b)"});
+      list.push_back({.name = "gate_b", .shape = {p.kv_heads}, .init = init::zeros(), .axes = "kv_heads", .doc = "likewise"});
     }
     return list;
   }
