@@ -180,12 +180,12 @@ def odd_nodes(shards, tolerance, without_anchor):
     nodes = {shard.node for shard in shards}
     odd, alone = odd_facts(shards)
     alike = [shard for shard in shards if shard.node not in odd]
-    anchors, drifted = anchors_of(alike, tolerance)
+    anchors, drifted = ({}, {}) if without_anchor else anchors_of(alike, tolerance)
     if len(nodes) > 1 and not without_anchor:
         bare = next((shard for shard in alike if not shard.anchor), None)
         if bare is not None:
             raise Refusal(f"no anchor cell was measured beside '{bare.path}' (node {bare.node}): nobody tested that it is like the others; "
-                          "--no-anchor takes facts and peaks for it")
+                          "--no-anchor goes by facts and peaks alone")
     for more in (odd_figures(peaks_of(alike), tolerance, "peak"), odd_figures(anchors, tolerance, "anchor"), drifted):
         for node, sentence in more.items():
             odd.setdefault(node, sentence)
@@ -308,7 +308,7 @@ def arguments():
     p.add_argument("-o", "--out", required=True, help="the table; its context and, with --quarantine, OUT.quarantined.csv are written beside it")
     p.add_argument("--tolerance", default=TOLERANCE, help=f"of peaks and anchors from the median of all nodes (default {TOLERANCE.replace('%', '%%')})")
     p.add_argument("--quarantine", nargs="?", const="", metavar="NODES", help="keep odd nodes, or these, apart instead of refusing")
-    p.add_argument("--no-anchor", action="store_true", help="merge shards without an anchor cell, too")
+    p.add_argument("--no-anchor", action="store_true", help="take facts and peaks for it: anchor cells may be missing, and say nothing")
     p.add_argument("--plan", help="of attn_sweep --plan: every block must be there")
     p.add_argument("--partial", action="store_true", help="with --plan: blocks may be missing")
     p.add_argument("--force", action="store_true", help="replace OUT")

@@ -4,7 +4,7 @@
 #   --pack MINUTES   blocks of at least so many estimated minutes in one task of the array (default 20)
 #   --nodes N        at most so many tasks at a time (default 32)
 #   --ssh HOSTS      without Slurm: GNU parallel over ssh on the hosts of this file, one a line (: is this machine)
-#   --wait           until all tasks are done
+#   --wait           until all tasks have ended; then status says what is done, by its exit code, too
 # What goes behind -- chooses nodes of one kind: -- --partition=p --constraint=icelake. status says how far it is.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -61,9 +61,11 @@ for ((offset = 0; offset < count; offset += ${largest:-1001})); do
   ((left > size)) || size=$left
   mapfile -t part < <(cut -d' ' -f1 <<<"$tasks" | tail -n +$((offset + 1)) | head -n "$size")
   # In the batch step itself: srun would need the number of cores again.
-  sbatch "${options[@]}" --array="0-$((size - 1))%$nodes" "$@" <<END
+  # What is done is told by shards: a job that a signal killed counts as 0 to sbatch.
+  sbatch "${options[@]}" --array="0-$((size - 1))%$nodes" "$@" <<END || [[ $waiting == yes ]]
 #!/bin/bash
 tasks=(${part[*]})
 exec $(printf %q "$here/attn_shard") --plan $(printf %q "$plan") --run $(printf %q "$run") --index "\${tasks[\$SLURM_ARRAY_TASK_ID]}"
 END
 done
+[[ $waiting == no ]] || exec "$here/status" "$plan" --run "$run"

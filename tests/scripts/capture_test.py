@@ -195,10 +195,10 @@ class Capture(ScriptTest):
         apply = SWEEP.with_name("attn_apply")
         if not apply.is_file():
             self.skipTest(f"no {apply}")
-        for build in (models.scale_behind, models.grouped, models.ms_attention):
+        for build in (models.scale_behind, models.scale_on_both, models.grouped, models.ms_attention):
             build(self.model)
             arrays, _ = self.captured()
-            done = subprocess.run([apply, "--variant", "full", "--input", "npz:captured/layer0.npz", "--out", "o.npy"], cwd=self.folder,
+            done = subprocess.run([apply, "--variant", "full", "--input", "npz:captured/layer0.npz", "--out", "o.npy", "--force"], cwd=self.folder,
                                   capture_output=True, text=True)
             self.assertEqual(done.returncode, 0, done.stderr)
             np.testing.assert_allclose(np.load(self.folder / "o.npy").reshape(arrays["output"].shape), arrays["output"], rtol=0, atol=1e-5)

@@ -113,6 +113,9 @@ class Merge(ScriptTest):
         self.shard(1, "n2", anchor=None)
         self.refuses(2, "no anchor cell was measured", "n2")
         self.merge("--no-anchor")
+        (self.folder / "out/all.csv").unlink()
+        self.shard(1, "n2", anchor=(0.01, 0.05))
+        self.merge("--no-anchor")
 
     def test_a_cell_that_stands_twice_is_refused_with_both_places(self):
         self.shard(0, "n1", n=128)
