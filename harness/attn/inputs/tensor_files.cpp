@@ -190,7 +190,7 @@ Result<std::unique_ptr<Input>> open_tensors(std::string name, std::vector<Mapped
     if (*causal) {
       const StoredArray& array = (*causal)->array;
       std::array<float, 1> says{};
-      if (*array_bytes(array.element, array.shape) != element_bytes(array.element))
+      if (std::ranges::any_of(array.shape, [](index_t extent) { return extent != 1; }))
         return refuse((*causal)->label + " has shape " + shape_text(array.shape) + "; accepted: one number, 0 or 1");
       read_floats(array, 0, says);
       shape.causal = says[0] != 0;
