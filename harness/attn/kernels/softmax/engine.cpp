@@ -36,7 +36,10 @@ SoftmaxEngine::SoftmaxEngine(const Problem& problem, const EngineOptions& option
       factor_(static_cast<float>(options.scale.value_or(problem.scale()) * 1.4426950408889634)),
       ops_{&ops_of(compute_, 1), &ops_of(compute_, 2), &ops_of(compute_, 3)},
       threads_(plan.threads()),
-      panel_limit_(options.keys_per_query <= panel_keys ? panel_keys : usual_panel_keys),
+      panel_limit_(options.keys_per_query <= panel_keys ? panel_keys
+                   : compute_ == Compute::bf16_dot      ? dot_panel_keys
+                                                        : usual_panel_keys),
+      batch_limit_(compute_ == Compute::bf16_dot ? dot_batch_keys : batch_keys),
       whole_(divide(problem)),
       training_(plan.training()),
       lse_(training_ ? plan.shared<float>(problem.batch * problem.heads * problem.q_len) : Booking<float>{}),
@@ -83,7 +86,7 @@ void SoftmaxEngine::book(WorkspacePlan& plan) {
     split_tiles_ = plan.shared<float>(split_slots_ * round_up(tile_floats(split_rows + lanes, shape_), 32));
     seen_ = plan.shared<std::uint64_t>(split_slots_ * most_tiles * 2);
   }
-  weights_ = plan.per_worker<float>(batch_keys * max_lanes);
+  weights_ = plan.per_worker<float>(batch_limit_ * max_lanes);
   const index_t panel_floats = shape_.head_dim + shape_.value_dim;
   const bool dot = compute_ == Compute::bf16_dot;
   if (problem_.kv_dtype == DType::f32 || dot)
