@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "attn/core/round.hpp"
+#include "attn/kernels/softmax/tile_bf16.hpp"
 
 namespace attn::kernels {
 
@@ -52,6 +53,7 @@ SoftmaxEngine::BlockPass::BlockPass(const SoftmaxEngine& engine, const BlockWork
     queries_ = work.workspace.of(work.worker, engine.widened_).data();
     widened_ = queries_ + max_lanes * engine.shape_.head_dim;
   }
+  if (engine.packed_.count > 0) packed_ = work.workspace.of(work.worker, engine.packed_).data();
   weights_ = work.workspace.of(work.worker, engine.weights_).data();
 }
 
@@ -66,7 +68,7 @@ KeyRows SoftmaxEngine::BlockPass::key_rows(const QueryBlock& of) const {
                .k_bytes = bytes_of(dtype, engine_.shape_.head_dim),
                .v_bytes = bytes_of(dtype, engine_.shape_.value_dim),
                .copy_k = tiles_.size > 2,
-               .copy_v = true};  // its rows are read once for every few columns
+               .copy_v = engine_.compute_ == Compute::f32};  // its rows are read once for every few columns
   rows.layout = work_.arrays.layout;
   rows.layout.k_page_stride = bytes_of(dtype, rows.layout.k_page_stride);
   rows.layout.v_page_stride = bytes_of(dtype, rows.layout.v_page_stride);
@@ -127,9 +129,9 @@ bool SoftmaxEngine::BlockPass::panel_by_panel(bool more) {
 void SoftmaxEngine::BlockPass::start_tile(std::size_t t) {
   const TileQueries& queries = tiles_.queries[t];
   const index_t width = engine_.shape_.head_dim;
-  const std::byte* rows[max_lanes];
+  const std::byte* rows[max_lanes] = {};
   for (index_t i = 0; i < queries.count; ++i) rows[i] = q_.row(work_.block.row(queries.first + i));
-  if (engine_.problem_.dtype != DType::f32) {
+  if (engine_.compute_ == Compute::f32 && engine_.problem_.dtype != DType::f32) {
     widen(engine_.problem_.dtype, rows, queries.count, width, queries_, width);
     for (index_t i = 0; i < queries.count; ++i) rows[i] = as_bytes(queries_ + i * width);
   }
@@ -148,6 +150,16 @@ void SoftmaxEngine::BlockPass::resume_tile(std::size_t t) {
     lse[i] = &work_.arrays.lse(block.batch, block.head, row);
   }
   tiles_.ops[t]->resume(tiles_.tile[t], engine_.shape_, rows, queries.count, lse);
+}
+
+// The values of neighbouring keys side by side, as bf16_tile_ops reads them.
+void SoftmaxEngine::BlockPass::pack_panel() {
+  const index_t count = panel_->count, width = engine_.shape_.value_dim;
+  ATTN_ASSERT(count <= engine_.panel_limit_);
+  pack_pairs(panel_->v.data(), count, width, packed_, width);
+  for (index_t j = 0; j < count; j += 2)
+    panel_->v[static_cast<std::size_t>(j)] = reinterpret_cast<const std::byte*>(packed_ + j / 2 * width);
+  soon_.keys = count;
 }
 
 // Takes a tile through the panel; true when some batch was cut.
@@ -213,7 +225,10 @@ bool SoftmaxEngine::BlockPass::advance() {
 void SoftmaxEngine::BlockPass::take_up_next() {
   std::swap(panel_, next_);
   std::swap(copies_, next_copies_);
-  if (engine_.problem_.kv_dtype != DType::f32) widen_panel();
+  if (engine_.compute_ == Compute::bf16_dot)
+    pack_panel();
+  else if (engine_.problem_.kv_dtype != DType::f32)
+    widen_panel();
 }
 
 // Once for all tiles, when the rows are due, so that what the batches before have fetched of them is there.

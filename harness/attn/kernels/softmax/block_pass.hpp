@@ -58,6 +58,7 @@ class SoftmaxEngine::BlockPass {
   bool advance();
   void take_up_next();
   void widen_panel();
+  void pack_panel();
   void look_beyond();
   void start_tile(std::size_t t);
   void resume_tile(std::size_t t);
@@ -85,6 +86,7 @@ class SoftmaxEngine::BlockPass {
   KeyPanel *panel_, *next_;
   std::byte *copies_ = nullptr, *next_copies_ = nullptr;  // of their rows
   float *widened_ = nullptr, *queries_ = nullptr;         // a panel's rows, and a tile's, as floats
+  std::uint32_t* packed_ = nullptr;                       // a panel's values, in pairs
   float* weights_;
   index_t number_ = -1;  // of the panel that was read last
   Soon soon_;

@@ -11,6 +11,7 @@
 #include "attn/kernels/machine/flush_denormals.hpp"
 #include "attn/kernels/softmax/block_pass.hpp"
 #include "attn/kernels/softmax/key_stream.hpp"
+#include "attn/kernels/softmax/tile_bf16.hpp"
 
 namespace attn::kernels {
 
@@ -21,14 +22,19 @@ namespace {
 constexpr index_t most_rows = 384;
 index_t most_rows_of(index_t lanes) { return std::min(most_rows, (most_tiles - 2) * lanes); }
 
+const TileOps& ops_of(Compute compute, int vectors) {
+  return compute == Compute::bf16_dot ? bf16_tile_ops(vectors) : tile_ops(vectors);
+}
+
 }  // namespace
 
 SoftmaxEngine::SoftmaxEngine(const Problem& problem, const EngineOptions& options, WorkspacePlan& plan)
     : problem_(problem),
       options_(options),
+      compute_(options.compute.value_or(compute_of(problem))),
       shape_{problem.head_dim, problem.value_dim},
       factor_(static_cast<float>(options.scale.value_or(problem.scale()) * 1.4426950408889634)),
-      ops_{&tile_ops(1), &tile_ops(2), &tile_ops(3)},
+      ops_{&ops_of(compute_, 1), &ops_of(compute_, 2), &ops_of(compute_, 3)},
       threads_(plan.threads()),
       panel_limit_(options.keys_per_query <= panel_keys ? panel_keys : usual_panel_keys),
       whole_(divide(problem)),
@@ -37,7 +43,8 @@ SoftmaxEngine::SoftmaxEngine(const Problem& problem, const EngineOptions& option
       backward_(problem, options, factor_, plan) {
   ATTN_ASSERT(problem.head_dim >= 1 && problem.head_dim <= max_head_dim);
   ATTN_ASSERT(problem.value_dim >= 1 && problem.value_dim <= max_head_dim);
-  ATTN_ASSERT(!training_ || !widens());
+  ATTN_ASSERT(!training_ || (compute_ == Compute::f32 && !widens()));
+  ATTN_ASSERT(compute_ == Compute::f32 || (problem.dtype == DType::bf16 && problem.kv_dtype == DType::bf16));
   book(plan);
 }
 
@@ -78,9 +85,11 @@ void SoftmaxEngine::book(WorkspacePlan& plan) {
   }
   weights_ = plan.per_worker<float>(batch_keys * max_lanes);
   const index_t panel_floats = shape_.head_dim + shape_.value_dim;
-  if (problem_.kv_dtype == DType::f32)
-    copies_ = plan.per_worker<std::byte>(2 * usual_panel_keys * bytes_of(DType::f32, panel_floats));
+  const bool dot = compute_ == Compute::bf16_dot;
+  if (problem_.kv_dtype == DType::f32 || dot)
+    copies_ = plan.per_worker<std::byte>(2 * usual_panel_keys * bytes_of(problem_.kv_dtype, panel_floats));
   if (widens()) widened_ = plan.per_worker<float>(panel_limit_ * panel_floats + max_lanes * shape_.head_dim);
+  if (dot) packed_ = plan.per_worker<std::uint32_t>(panel_limit_ / 2 * shape_.value_dim);
   panels_ = plan.per_worker<std::byte>(2 * static_cast<index_t>(sizeof(KeyPanel)));
   cost_ = plan.shared<float>(blocks);
   order_ = plan.shared<std::int32_t>(blocks);

@@ -111,6 +111,8 @@ class SoftmaxEngine {
   // Says after a run that other engines wrote these rows of every head after it: `backward` leaves them out.
   void leave_out(std::span<const std::int32_t> rows, const Workspace&) const;
 
+  Compute compute() const { return compute_; }
+
  private:
   struct Tiles;
   struct BlockWork;
@@ -127,7 +129,7 @@ class SoftmaxEngine {
     QueryBlock block(index_t number, const RowSchedule* rows) const;
   };
   Division divide(const Problem&, index_t first_batch = 0) const;
-  bool widens() const { return problem_.dtype != DType::f32 || problem_.kv_dtype != DType::f32; }
+  bool widens() const { return compute_ == Compute::f32 && (problem_.dtype != DType::f32 || problem_.kv_dtype != DType::f32); }
   void book(WorkspacePlan&);
 
   Tiles cut_into_tiles(const QueryBlock&, std::span<float> scratch) const;
@@ -147,6 +149,7 @@ class SoftmaxEngine {
 
   Problem problem_;
   EngineOptions options_;
+  Compute compute_;
   TileShape shape_;
   float factor_;           // on q: scores in log2 units
   const TileOps* ops_[3];  // by vectors - 1
@@ -161,6 +164,7 @@ class SoftmaxEngine {
   Booking<std::byte> panels_;
   Booking<std::byte> copies_;
   Booking<float> widened_;
+  Booking<std::uint32_t> packed_;  // pairs of values
   Booking<float> cost_;
   Booking<std::int32_t> order_;
   bool training_;

@@ -141,7 +141,7 @@ void RowAttention::operator()(const RowGroup& group, const Workspace& workspace,
 }
 
 void RowAttention::attend(const RowGroup& group, index_t first, index_t count, const TileOps& ops, Tile& tile, Batches& b) const {
-  const std::byte* queries[max_lanes];
+  const std::byte* queries[max_lanes] = {};
   for (index_t i = 0; i < count; ++i) queries[i] = as_bytes(group.q.row(first + i));
   ops.load(tile, shape_, queries, count, factor_);
   if (group.resume) {

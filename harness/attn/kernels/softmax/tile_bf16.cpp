@@ -6,7 +6,8 @@
 
 #if defined(__x86_64__)
 #if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // of g++ 12's own headers
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // of g++ 12's own headers; so below
+#pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
 #include <immintrin.h>
 
