@@ -357,11 +357,8 @@ int main(int argc, char** argv) {
   benchmark::AddCustomContext("onednn", onednn_version() + " " + onednn_runtime());
   register_engine_cases();
   register_decode_cases();
-<<<<<<< HEAD
   register_step_cases();
-=======
   register_storage_cases();
->>>>>>> x_bf16
   register_products();
   register_probes();
   benchmark::RunSpecifiedBenchmarks();

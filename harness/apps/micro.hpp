@@ -25,12 +25,8 @@ inline Floats normals(index_t count, std::uint64_t stream) {
   return values;
 }
 
-<<<<<<< HEAD
-void register_decode_cases();  // micro_decode.cpp
-void register_step_cases();    // micro_step.cpp
-=======
 void register_decode_cases();   // micro_decode.cpp
+void register_step_cases();     // micro_step.cpp
 void register_storage_cases();  // micro_storage.cpp
->>>>>>> x_bf16
 
 }  // namespace attn

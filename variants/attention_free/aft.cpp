@@ -473,7 +473,7 @@ struct Aft {
         Indices::from({p.heads, rows, p.kv_len}, [&](index_t, index_t r, index_t j) { return column(position(r), j); }), -1);
   }
 
-  static Problem doubled(Problem p) { return p.value_dim *= 2, p; }
+  static Problem doubled(Problem p) { return p.value_dim *= 2, p.kv_heads = p.heads, p; }
   // Tokens that a bias may come to, up to a query's own; form=full: all.
   static index_t near(const Options& o) { return o.form == Form::local || o.form == Form::conv ? o.window : 0; }
   bool full() const { return o_.form == Form::full; }

@@ -63,7 +63,8 @@ struct Gmlp {
 
   // norm(x) of all tokens, and the last v.
   static StateSpec state(const Problem& p, const Options&) {
-    return {.tensors = {{.name = "normalised", .extents = {p.heads, p.kv_len, p.head_dim}}, {.name = "v", .extents = {p.kv_heads, p.value_dim}}},
+    return {.tensors = {{.name = "normalised", .extents = {p.heads, p.kv_len, p.head_dim}},
+                        {.name = "v", .extents = {p.kv_heads, p.value_dim}}},
             .updated = false};
   }
 
@@ -78,7 +79,7 @@ struct Gmlp {
       : p_(p),
         normalised_(workspace.shared<float>(p.batch * p.heads * p.q_len * p.head_dim)),
         mixed_(workspace.shared<float>(p.batch * p.heads * p.q_len * p.head_dim)),
-        engine_(p, p.causal ? kernels::WeightedSum::Kind::weights : kernels::WeightedSum::Kind::table,
+        engine_(by_x(p), p.causal ? kernels::WeightedSum::Kind::weights : kernels::WeightedSum::Kind::table,
                 kernels::WeightedSum::Sharing::all, workspace) {}
 
   void run(const FloatArrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
@@ -132,6 +133,8 @@ struct Gmlp {
   }
 
  private:
+  // What is summed is x, of which every head has its own.
+  static Problem by_x(Problem p) { return p.kv_heads = p.heads, p; }
   static index_t length(const Problem& p, const Options& o) { return o.max_len == 0 ? p.kv_len : o.max_len; }
 
   Problem p_;

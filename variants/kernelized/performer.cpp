@@ -59,7 +59,7 @@ struct Performer {
              .init = o.projection == Projection::iid ? init::normal(1) : Init(orthogonal_blocks),
              .trainable = false,
              .axes = "head_dim, m",
-             .doc = "x W: column i makes feature i"}};
+             .doc = "column i is w_i of a feature, shared by all heads"}};
   }
 
   static Cost cost(const Problem& p, const Options& o) {
@@ -145,7 +145,8 @@ struct Performer {
   }
   void half_squares(const kernels::TokenPanel& t, float* to) const {
     kernels::row_squares(t.count, p_.head_dim, t.from, to);
-    for (index_t i = 0; i < t.count; ++i) to[i] *= 0.5f * root() * root();
+    const float half = 0.5f * root() * root();
+    for (index_t i = 0; i < t.count; ++i) to[i] *= half;
   }
   float root() const { return o_.kernel == Kernel::positive ? static_cast<float>(std::sqrt(p_.scale())) : 1.0f; }
 

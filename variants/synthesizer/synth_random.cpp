@@ -54,7 +54,7 @@ struct SynthRandom {
         .shape = {p.heads, p.kv_len, p.kv_len},
         .init = softmax_of_glorot(l, p.causal),
         .trainable = false,
-        .axes = "heads, kv_len, kv_len",
+        .axes = "heads, q_len, q_len",
         .doc = "P[head, i, j]: the weight of key j for row i, a softmax over the keys that the row sees, 0 for others"};
     if (p.causal) table.check = [n = p.kv_len](std::span<const float> values) { return weighs_no_later_key(values, n); };
     return {table};
