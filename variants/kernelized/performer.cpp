@@ -59,7 +59,7 @@ struct Performer {
              .init = o.projection == Projection::iid ? init::normal(1) : Init(orthogonal_blocks),
              .trainable = false,
              .axes = "head_dim, m",
-             .doc = "x W: column i makes feature i"}};
+             .doc = "column i is w_i of a feature, shared by all heads"}};
   }
 
   static Cost cost(const Problem& p, const Options& o) {

@@ -53,7 +53,7 @@ struct Rfa {
                      .init = init::normal(1),
                      .trainable = false,
                      .axes = "head_dim, m",
-                     .doc = "column w_i makes feature i, in every head"},
+                     .doc = "column i is w_i of the features, shared by all heads"},
                     {.name = "sigma",
                      .shape = {p.kv_heads, p.head_dim},
                      .init = init::constant(1),
