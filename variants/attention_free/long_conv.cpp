@@ -49,7 +49,7 @@ struct LongConv {
 
   static Parameters parameters(const Problem& p, const Options& o) {
     if (o.filter == Filter::learned) {
-      const index_t taps = o.length > 0 ? std::min(o.length, p.kv_len) : p.kv_len;
+      const index_t taps = o.length > 0 ? o.length : p.kv_len;
       return {{.name = "h",
                .shape = {p.heads, taps, p.value_dim},
                .init = init::normal(1 / std::sqrt(static_cast<double>(taps))),
