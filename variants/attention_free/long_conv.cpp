@@ -30,7 +30,7 @@ struct LongConv {
     return OptionTable<Options>()
         .choice("filter", &Options::filter, {{"learned", Filter::learned}, {"ema", Filter::ema}},
                 "learned: number by number; ema: a sum of exponentials")
-        .integer("length", &Options::length, 0, index_t{1} << 24,
+        .integer("length", &Options::length, 0, 65536,
                  "learned: tokens that the filter reaches, the current one included; 0: all")
         .integer("order", &Options::order, 1, 64, "ema: exponentials of a channel")
         .flag("gated", &Options::gated, "no: values alone are convolved, and queries and keys are not read");
@@ -49,7 +49,7 @@ struct LongConv {
 
   static Parameters parameters(const Problem& p, const Options& o) {
     if (o.filter == Filter::learned) {
-      const index_t taps = o.length > 0 ? std::min(o.length, p.kv_len) : p.kv_len;
+      const index_t taps = o.length > 0 ? o.length : p.kv_len;
       return {{.name = "h",
                .shape = {p.heads, taps, p.value_dim},
                .init = init::normal(1 / std::sqrt(static_cast<double>(taps))),

@@ -50,13 +50,16 @@ struct Mla {
   static Parameters parameters(const Problem& p, const Options& o) {
     const index_t r = latent(p, o);
     const Init init = init::normal(1 / std::sqrt(static_cast<double>(r)));
-    return {
-        {.name = "U",
-         .shape = {p.heads, p.head_dim - rope(p, o), r},
-         .init = init,
-         .axes = "heads, head_dim - rope, r",
-         .doc = "makes a head's keys of latents, r = head_dim - rope + value_dim"},
-        {.name = "V", .shape = {p.heads, p.value_dim, r}, .init = init, .axes = "heads, value_dim, r", .doc = "makes its values"}};
+    return {{.name = "U",
+             .shape = {p.heads, p.head_dim - rope(p, o), r},
+             .init = init,
+             .axes = "heads, head_dim - rope, head_dim - rope + value_dim",
+             .doc = "makes a head's keys of latents"},
+            {.name = "V",
+             .shape = {p.heads, p.value_dim, r},
+             .init = init,
+             .axes = "heads, value_dim, head_dim - rope + value_dim",
+             .doc = "makes its values"}};
   }
 
   static Status supports(const Problem& p, const Options& o) {

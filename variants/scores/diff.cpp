@@ -40,7 +40,8 @@ struct Diff {
   static Parameters parameters(const Problem& p, const Options&) {
     Parameters list;
     for (const char* name : {"lambda_q1", "lambda_k1", "lambda_q2", "lambda_k2"})
-      list.push_back({.name = name, .shape = {p.head_dim / 2}, .init = init::normal(0.1), .axes = "head_dim / 2", .doc = "of l"});
+      list.push_back(
+          {.name = name, .shape = {p.head_dim / 2}, .init = init::normal(0.1), .axes = "c", .doc = "of l; c = head_dim / 2"});
     return list;
   }
 
