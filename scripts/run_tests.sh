@@ -12,6 +12,7 @@ if [[ ${1:-} == --all ]]; then
 fi
 
 scripts/setup.sh --capture || echo "run_tests.sh: without ONNX Runtime no capture of an ONNX model is tested" >&2
+scripts/setup.sh --browser || echo "run_tests.sh: without Chromium no page is looked at" >&2
 scripts/setup.sh --cluster || echo "run_tests.sh: without Slurm no cluster is tested" >&2
 scripts/build.sh
 log=$(mktemp)

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs what attnbench needs and the machine lacks. Does nothing, and needs no network, when all is there.
 # --all adds what the tests labelled slow need; --capture what scripts/capture.py needs, ONNX Runtime by npm into ~/.cache/attnbench, with a
-# model to try it on; --cluster what tries scripts/cluster on this machine. ATTN_SKIP_SETUP=1 skips everything: for machines where the libraries come from
-# elsewhere.
+# model to try it on; --cluster what tries scripts/cluster on this machine; --browser what looks at pages. ATTN_SKIP_SETUP=1 skips everything:
+# for machines where the libraries come from elsewhere.
 set -euo pipefail
 
 needs=$(cat <<'END'
@@ -48,6 +48,11 @@ capture_needs=$(cat <<'END'
 python3-onnx        captures: ONNX models
 END
 )
+browser_needs=$(cat <<'END'
+chromium            tests: pages as people see them
+chromium-driver     the same, by a program
+END
+)
 cluster_needs=$(cat <<'END'
 slurm-wlm           cluster: queues
 munge               cluster: who asks
@@ -59,6 +64,7 @@ capture=no
 for flag in "$@"; do
   case $flag in
     --all) needs+=$'\n'$slow_needs ;;
+    --browser) needs+=$'\n'$browser_needs ;;
     --cluster) needs+=$'\n'$cluster_needs ;;
     --capture) needs+=$'\n'$capture_needs capture=yes ;;
   esac

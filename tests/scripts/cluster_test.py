@@ -35,7 +35,7 @@ class Cluster(ScriptTest):
 
     def shard(self, index, node="n1", code=0, **more):
         process = self.start(index, node, **more)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=120)
         self.assertNotIn("Traceback", err)
         self.assertEqual(process.returncode, code, out + err)
         return out + err
@@ -44,7 +44,7 @@ class Cluster(ScriptTest):
         with open(self.run_folder / f"shards/shard-{block:04d}.csv", newline="") as file:
             return list(csv.DictReader(file))
 
-    def wait_for(self, what, seconds=20):
+    def wait_for(self, what, seconds=60):
         end = time.monotonic() + seconds
         while not what():
             self.assertLess(time.monotonic(), end, "waited in vain")
@@ -81,7 +81,7 @@ class Cluster(ScriptTest):
         process = self.start(0, "n1", FAKE_GATE=gate)
         self.wait_for(lambda: self.first_row_of(0))
         process.send_signal(signal.SIGTERM)
-        _, err = process.communicate(timeout=20)
+        _, err = process.communicate(timeout=60)
         self.assertEqual(process.returncode, 143, err)
         self.assertIn("finished rows of block 0 are kept for this node", err)
         gate.unlink()
@@ -107,7 +107,7 @@ class Cluster(ScriptTest):
         self.wait_for(lambda: self.first_row_of(0))
         self.shard(0, "n2")
         gate.unlink()
-        out, err = zombie.communicate(timeout=20)
+        out, err = zombie.communicate(timeout=60)
         self.assertEqual((zombie.returncode, "refused: another attempt was complete first" in out), (0, True), out + err)
         self.assertEqual({row["note"] for row in self.rows(0)}, {"n2"})
         self.assertIn("1 late attempts refused", self.status(3))
@@ -120,7 +120,7 @@ class Cluster(ScriptTest):
         self.assertIn("node n1 is busy", self.shard(1, "n1", code=2))
         gate.unlink()
         self.shard(0, "n1")
-        orphan.communicate(timeout=20)
+        orphan.communicate(timeout=60)
         self.assertEqual(len(self.rows(0)), 3)
 
     def test_under_slurm_any_orphan_on_the_node_is_ended(self):
@@ -129,7 +129,7 @@ class Cluster(ScriptTest):
         orphan = self.start(0, "n1", FAKE_GATE=gate)
         self.wait_for(lambda: self.first_row_of(0))
         self.shard(1, "n1", SLURM_JOB_ID=7)
-        orphan.communicate(timeout=20)
+        orphan.communicate(timeout=60)
         self.assertNotEqual(orphan.returncode, 0)
 
     def test_a_plan_of_another_build_is_refused_with_node_and_build(self):
