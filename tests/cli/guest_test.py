@@ -155,7 +155,7 @@ class Faults(GuestCase):
 
     def test_a_guest_s_memory_is_metered_from_outside(self):
         row = self.faulty("hog", code=0)
-        self.assertGreater(int(row["peak_rss_bytes"]), 32 << 20)
+        self.assertGreater(int(row["peak_rss_bytes"]), 30 << 20)  # of 32 MiB: the kernel counts in batches
         self.assertLess(int(row["peak_rss_bytes"]), 64 << 20)
 
     def test_a_reference_of_another_shape_costs_the_row(self):
