@@ -160,9 +160,9 @@ class Faults(GuestCase):
         self.assertIn("answered 'reference' with an array of shape", row["reason"])
 
     def test_two_guests_of_one_name_are_refused(self):
-        command = f"{sys.executable} {FAULTY_GUEST} none"
-        self.refused("--guest", command, "--guest", command, "--variants", "full", "--n", "64", say=["'full@none', which exists already"])
-        self.refused("--guest", command, "--guest", f"{sys.executable} {FAULTY_GUEST} wrong", "--variants", "full", "--n", "64",
+        command = f"{sys.executable} {FAULTY_GUEST} noise"
+        self.refused("--guest", command, "--guest", command, "--variants", "full", "--n", "64", say=["'full@noise', which exists already"])
+        self.refused("--guest", f"{sys.executable} {FAULTY_GUEST} none", "--guest", f"{sys.executable} {FAULTY_GUEST} wrong", "--variants", "full", "--n", "64",
                      say=["variant 'faulty', which another guest has brought"])
 
     def test_who_does_not_introduce_itself_is_refused_in_one_sentence(self):
