@@ -134,8 +134,8 @@ NamedFloats parameters(const std::string& name, const Floats& q, const Floats& k
   if (Status fine = variant->supports(p); !fine) refused(fine.reason());
   const Arrays arrays{.q = view("q", q), .k = view("k", k), .v = view("v", v)};
   NamedFloats list;
-  const ParameterSet<float> drawn = parameters_of(variant->parameters(p), {}, seed, arrays);
-  for (const auto& [key, tensor] : drawn.all()) {
+  const ParameterSet<float> set = parameters_of(variant->parameters(p), {}, seed, arrays);
+  for (const auto& [key, tensor] : set.all()) {
     Floats copy(std::vector<py::ssize_t>(tensor.shape().begin(), tensor.shape().end()));
     std::copy_n(tensor.data(), tensor.size(), copy.mutable_data());
     list.emplace(key, std::move(copy));

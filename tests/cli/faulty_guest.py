@@ -40,8 +40,9 @@ def hello(_):
         time.sleep(600)
     if how == "hello_noise":
         return "ready\n"
-    return {"protocol": 2 if how == "hello_protocol" else 1, "name": "python" if how != "hello_name" else "Nay!",
-            "variants": {} if how == "hello_nothing" else {"full": {}, "faulty": {"reference": True}}}
+    variants = {"full": {}, "faulty": {"reference": True}} if how in ("none", "wrong", "reference_shape") else {"full": {}}
+    return {"protocol": 2 if how == "hello_protocol" else 1, "name": how if how != "hello_name" else "Nay!",
+            "variants": {} if how == "hello_nothing" else variants}
 
 
 def plan(question):

@@ -175,6 +175,9 @@ std::unique_ptr<Plan> plan_of_guest(const std::shared_ptr<GuestHost>& host, cons
 
 Status register_guest(const GuestSpec& spec, Registry& registry) {
   for (const GuestVariant& variant : spec.variants) {
+    const VariantType* known = registry.find(variant.id);
+    if (known != nullptr && known->family == own_family)
+      return refuse("guest '" + spec.name + "' brings variant '" + variant.id + "', which another guest has brought");
     if (registry.find(variant.id, spec.name) != nullptr)
       return refuse("guest '" + spec.name + "' brings '" + variant.id + "@" + spec.name + "', which exists already");
   }

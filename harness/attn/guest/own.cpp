@@ -109,7 +109,7 @@ class OwnType final : public VariantType {
  public:
   OwnType(std::shared_ptr<GuestHost> host, const GuestVariant& variant) : host_(std::move(host)), about_(variant) {
     id = variant.id;
-    family = "guest";
+    family = own_family;
     info = variant.info;
     options = variant.options;
   }

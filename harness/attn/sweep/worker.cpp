@@ -83,7 +83,7 @@ Measurement Worker::ask(const Cell& cell, const Settings& settings) const {
   question["started_s"] = monotonic_s();
   const ProcessEnd end = run_worker(worker_arguments(cell_kind, options_.plugins, options_.guest_specs), question.dump(),
                                     options_.timeout_s, memory_limit_bytes_, &interrupted);
-  if (end.how != ProcessEnd::How::answered) remove_abandoned_guest_folders();
+  remove_abandoned_guest_folders();  // it ends at once when it has answered
   if (end.how == ProcessEnd::How::answered) {
     try {
       return measurement_from_json(end.answer);

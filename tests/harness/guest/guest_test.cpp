@@ -44,9 +44,9 @@ TEST_CASE("a guest answers line by line, and may use the threads that it is give
 }
 
 TEST_CASE("whatever a guest does in the place of an answer is said in a sentence") {
-  CHECK(complaint("exit 4") == "the guest ended with code 4 before it answered 'hello'");
+  CHECK(complaint("true; exit 4") == "the guest ended with code 4 before it answered 'hello'");
   CHECK(complaint("echo no library >&2; exit 4") == "the guest ended with code 4 before it answered 'hello': no library");
-  CHECK(complaint("kill -SEGV $$") == "the guest ended by signal 11 (Segmentation fault) before it answered 'hello'");
+  CHECK(complaint("true; kill -SEGV $$") == "the guest ended by signal 11 (Segmentation fault) before it answered 'hello'");
   CHECK(complaint("exec 1>&-; sleep 60") == "the guest closed its stdout before it answered 'hello'");
   CHECK(complaint("sleep 60", 0.1) == "the guest did not answer 'hello' within 1 s");
   CHECK(complaint("yes | tr -d '\\n'") == "the guest answered 'hello' with more than 64 KiB, a line of JSON is accepted");
