@@ -48,6 +48,14 @@ class Browser:
     def run(self, script, *arguments):
         return self.call("POST", "/execute/sync", {"script": script, "args": list(arguments)})
 
+    def busy_s(self):
+        """Processor time of the page's main thread so far, seconds: what a loaded machine does not change."""
+        self.command("Performance.enable", timeDomain="threadTicks")
+        return next(m["value"] for m in self.command("Performance.getMetrics")["metrics"] if m["name"] == "TaskDuration")
+
+    def command(self, name, **parameters):
+        return self.call("POST", "/goog/cdp/execute", {"cmd": name, "params": parameters})
+
     def log(self, kind):
         return self.call("POST", "/se/log", {"type": kind})
 
