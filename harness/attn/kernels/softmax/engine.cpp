@@ -9,6 +9,7 @@
 #include "attn/core/assert.hpp"
 #include "attn/core/round.hpp"
 #include "attn/kernels/machine/flush_denormals.hpp"
+#include "attn/kernels/machine/widen.hpp"
 #include "attn/kernels/softmax/block_pass.hpp"
 #include "attn/kernels/softmax/key_stream.hpp"
 #include "attn/kernels/softmax/tile_bf16.hpp"
@@ -202,8 +203,8 @@ void SoftmaxEngine::run(const EngineArrays& given, const Workspace& workspace, c
                         KeySchedule schedule) const {
   EngineArrays arrays = given;
   if (training_ && arrays.lse.data_handle() == nullptr) arrays.lse = own_lse(workspace);
-  ATTN_ASSERT(arrays.q.dtype() == problem_.dtype && arrays.k.dtype() == problem_.kv_dtype && arrays.v.dtype() == problem_.kv_dtype);
-  ATTN_ASSERT(arrays.q.stride(3) == 1 && arrays.k.stride(3) == 1 && arrays.v.stride(3) == 1 && arrays.out.stride(3) == 1);
+  ATTN_ASSERT(holds_rows(arrays.q, problem_.dtype) && holds_rows(arrays.k, problem_.kv_dtype));
+  ATTN_ASSERT(holds_rows(arrays.v, problem_.kv_dtype) && arrays.out.stride(3) == 1);
   ATTN_ASSERT(!arrays.resume || arrays.lse.data_handle() != nullptr);
   if (arrays.lengths.empty()) return run(whole_, arrays, workspace, rows, schedule);
   ATTN_ASSERT(problem_.ragged || problem_.pass == Pass::decode);
