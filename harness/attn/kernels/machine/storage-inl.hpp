@@ -100,9 +100,9 @@ struct Q8 {
     f16 scale;
     std::memcpy(&scale, block, sizeof scale);
 #if HWY_TARGET == HWY_AVX3
-    return V{_mm512_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(scale.bits)))};
+    return V{_mm512_cvtph_ps(_mm256_set1_epi16(static_cast<short>(scale.bits)))};
 #elif HWY_TARGET == HWY_AVX2
-    return V{_mm256_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(scale.bits)))};
+    return V{_mm256_cvtph_ps(_mm_set1_epi16(static_cast<short>(scale.bits)))};
 #else
     return hn::Set(F(), to_float(scale));
 #endif

@@ -17,6 +17,10 @@ struct StoredRows {
 
 // Strides in bytes: those of q8 are whole blocks.
 index_t stride_bytes(const Array&, std::size_t axis);
+// Elements of the type, side by side in their rows; an empty array holds any.
+inline bool holds_rows(const Array& array, DType dtype) {
+  return array.empty() || (array.dtype() == dtype && array.stride(3) == 1);
+}
 StoredRows rows_of_head(const Array&, index_t batch, index_t head);
 
 // to[i * stride + x] is element x of row i: count rows of n elements. Exact, the same bits on every instruction set; denormals are

@@ -302,8 +302,8 @@ class RowsEngine::Run {
 
 void RowsEngine::run(const RowsArrays& arrays, std::span<const index_t> lengths, const Workspace& workspace,
                      const Schedule* schedule) const {
-  ATTN_ASSERT(arrays.q.dtype() == problem_.dtype && arrays.k.dtype() == problem_.kv_dtype && arrays.v.dtype() == problem_.kv_dtype);
-  ATTN_ASSERT(arrays.q.stride(3) == 1 && arrays.k.stride(3) == 1 && arrays.v.stride(3) == 1 && arrays.out.stride(3) == 1);
+  ATTN_ASSERT(holds_rows(arrays.q, problem_.dtype) && holds_rows(arrays.k, problem_.kv_dtype));
+  ATTN_ASSERT(holds_rows(arrays.v, problem_.kv_dtype) && arrays.out.stride(3) == 1);
   ATTN_ASSERT(lengths.empty() || static_cast<index_t>(lengths.size()) == problem_.batch);
   ATTN_ASSERT(!arrays.resume || arrays.lse.data_handle() != nullptr);
   Run(*this, arrays, lengths, workspace)(schedule);

@@ -202,7 +202,7 @@ KeyBatch SoftmaxEngine::BlockPass::next_batch(index_t& step, index_t end) {
   index_t stretch = step;
   while (stretch < end && seen_[stretch] != Sight::none) ++stretch;
   stretch -= step;
-  const index_t from = step, steps = ceil_div(stretch, ceil_div(stretch * key_step, batch_keys));
+  const index_t from = step, steps = ceil_div(stretch, ceil_div(stretch * key_step, engine_.batch_limit_));
   std::uint64_t cut = 0;
   for (; step < from + steps; ++step) cut |= std::uint64_t{seen_[step] == Sight::some} << (step - from);
   return {.k = panel_->k.data() + from * key_step,

@@ -49,7 +49,7 @@ class SoftmaxEngine::BlockPass {
  private:
   // Rows in the order in which they will be needed; a tile's batches fetch some of them each.
   struct Soon {
-    const std::byte* rows[2][batch_keys];
+    const std::byte* rows[2][most_batch_keys];
     index_t queries = 0;         // read or listed: of the block, then of the later one
     index_t keys = 0, next = 0;  // of the panel, of the next one
   };

@@ -9,6 +9,7 @@
 #include "attn/core/assert.hpp"
 #include "attn/core/round.hpp"
 #include "attn/kernels/machine/flush_denormals.hpp"
+#include "attn/kernels/machine/widen.hpp"
 #include "attn/kernels/softmax/block_pass.hpp"
 #include "attn/kernels/softmax/key_stream.hpp"
 #include "attn/kernels/softmax/tile_bf16.hpp"
@@ -36,7 +37,10 @@ SoftmaxEngine::SoftmaxEngine(const Problem& problem, const EngineOptions& option
       factor_(static_cast<float>(options.scale.value_or(problem.scale()) * 1.4426950408889634)),
       ops_{&ops_of(compute_, 1), &ops_of(compute_, 2), &ops_of(compute_, 3)},
       threads_(plan.threads()),
-      panel_limit_(options.keys_per_query <= panel_keys ? panel_keys : usual_panel_keys),
+      panel_limit_(options.keys_per_query <= panel_keys ? panel_keys
+                   : compute_ == Compute::bf16_dot      ? dot_panel_keys
+                                                        : usual_panel_keys),
+      batch_limit_(compute_ == Compute::bf16_dot ? dot_batch_keys : batch_keys),
       whole_(divide(problem)),
       training_(plan.training()),
       lse_(training_ ? plan.shared<float>(problem.batch * problem.heads * problem.q_len) : Booking<float>{}),
@@ -83,7 +87,7 @@ void SoftmaxEngine::book(WorkspacePlan& plan) {
     split_tiles_ = plan.shared<float>(split_slots_ * round_up(tile_floats(split_rows + lanes, shape_), 32));
     seen_ = plan.shared<std::uint64_t>(split_slots_ * most_tiles * 2);
   }
-  weights_ = plan.per_worker<float>(batch_keys * max_lanes);
+  weights_ = plan.per_worker<float>(batch_limit_ * max_lanes);
   const index_t panel_floats = shape_.head_dim + shape_.value_dim;
   const bool dot = compute_ == Compute::bf16_dot;
   if (problem_.kv_dtype == DType::f32 || dot)
@@ -199,8 +203,8 @@ void SoftmaxEngine::run(const EngineArrays& given, const Workspace& workspace, c
                         KeySchedule schedule) const {
   EngineArrays arrays = given;
   if (training_ && arrays.lse.data_handle() == nullptr) arrays.lse = own_lse(workspace);
-  ATTN_ASSERT(arrays.q.dtype() == problem_.dtype && arrays.k.dtype() == problem_.kv_dtype && arrays.v.dtype() == problem_.kv_dtype);
-  ATTN_ASSERT(arrays.q.stride(3) == 1 && arrays.k.stride(3) == 1 && arrays.v.stride(3) == 1 && arrays.out.stride(3) == 1);
+  ATTN_ASSERT(holds_rows(arrays.q, problem_.dtype) && holds_rows(arrays.k, problem_.kv_dtype));
+  ATTN_ASSERT(holds_rows(arrays.v, problem_.kv_dtype) && arrays.out.stride(3) == 1);
   ATTN_ASSERT(!arrays.resume || arrays.lse.data_handle() != nullptr);
   if (arrays.lengths.empty()) return run(whole_, arrays, workspace, rows, schedule);
   ATTN_ASSERT(problem_.ragged || problem_.pass == Pass::decode);

@@ -155,6 +155,7 @@ class SoftmaxEngine {
   const TileOps* ops_[3];  // by vectors - 1
   int threads_;
   index_t panel_limit_ = 0;  // keys taken at a time
+  index_t batch_limit_ = 0;  // by a tile
   Division whole_;
   index_t split_slots_ = 0;
   Booking<float> tiles_;        // a worker's

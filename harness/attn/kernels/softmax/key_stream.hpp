@@ -20,6 +20,9 @@ namespace attn::kernels {
 inline constexpr index_t usual_panel_keys = 128;
 inline constexpr index_t panel_keys = 512;
 inline constexpr index_t batch_keys = 160;
+// Weights in bf16 take half the room: panels and batches of twice as many keys load and store O half as often.
+inline constexpr index_t dot_panel_keys = 256, dot_batch_keys = 256;
+inline constexpr index_t most_batch_keys = std::max(batch_keys, dot_batch_keys);
 inline constexpr index_t panel_steps = panel_keys / key_step;
 
 // The rows of one kv head as they are stored. Strides in bytes, those of the layout too, whose pages are the sequence's.

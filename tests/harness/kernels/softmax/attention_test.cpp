@@ -29,7 +29,7 @@ index_t booked(const Problem& p, const Options& options) {
 
 EngineArrays engine_arrays(Decode& decode) {
   const RowsArrays a = decode.arrays();
-  return {a.q, a.k, a.v, a.out, a.lse};
+  return {a.q.f32(), a.k.f32(), a.v.f32(), a.out, a.lse};
 }
 
 // Of each sequence of a ragged batch alone, against what the batch has for it.
