@@ -109,7 +109,7 @@ class Caches(Case):
 
 class Batches(Case):
     def rows(self, *arguments, code=0):
-        done = self.sweep(*arguments, "--batch", "3", "--fidelity", "none")
+        done = self.sweep(*arguments, "--batch", "3", "--fidelity", "none", "--force")
         self.assertEqual(done.returncode, code, done.stderr)
         return rows_of(self.out)
 

@@ -82,7 +82,7 @@ def write(path, rows, machine=None, columns=None, context=True, told=SWEEP):
 
 
 # What schema 1 had not, and what it called otherwise.
-LATER = ("implementation", "name", "kv_dtype", "step", "cache", "tokens_per_s", "append_s", "state_bytes")
+LATER = ("implementation", "name", "kv_dtype", "step", "lengths", "kv_layout", "cache", "tokens_per_s", "append_s", "state_bytes")
 
 
 def write_schema1(path, rows, **more):

@@ -321,8 +321,9 @@ TEST_CASE("the key changes with each of its fields, and with nothing else") {
   full.cell.problem.pass = Pass::forward_backward;
   const auto record = row_schema().record(full);
   const std::string key = row_schema().key(full);
-  const std::map<std::string, std::string> others = {{"kv_dtype", "q8"}, {"dtype", "bf16"},    {"pass", "forward"},
-                                                     {"scope", "mixer"}, {"cache", "hot"}, {"causal", "0"}};
+  const std::map<std::string, std::string> others = {{"kv_dtype", "q8"}, {"dtype", "bf16"},   {"pass", "forward"},
+                                                     {"scope", "mixer"}, {"lengths", "zipf"}, {"kv_layout", "paged:16"},
+                                                     {"cache", "hot"},   {"causal", "0"}};
   std::size_t keys = 0;
   for (std::size_t c = 0; c < infos.size(); ++c) {
     INFO(infos[c].name);
