@@ -54,7 +54,8 @@ TEST_CASE("gla: channels whose gates differ by orders of magnitude fade apart, a
   Trial t("gla:tau=1", square(100, 12, true, 1));
   for (const char* name : {"gate_in", "gate_out"}) t.parameters.set(name, t.parameters[name] * 0.0f);
   t.parameters.set("gate_b", tabulate<float>({1, 12}, [](index_t, index_t c) {
-                     return c < 6 ? static_cast<double>(6 - c) : -std::exp2(static_cast<double>(c - 5));
+                     const auto place = static_cast<double>(c);
+                     return c < 6 ? 6 - place : -std::exp2(place - 5);
                    }));
   CHECK(distance(t.run(), t.definition()) < 1e-6);
   CHECK(finite(t.run()));

@@ -3,6 +3,8 @@
 
 #include "attn/kernels/dense/activations.hpp"
 #include "attn/kernels/dense/rows.hpp"
+#include "attn/kernels/linear/delta_backward.hpp"
+#include "attn/kernels/linear/gated_backward.hpp"
 #include "attn/kernels/linear/gated_state.hpp"
 #include "attn/kernels/linear/gates.hpp"
 #include "attn/variant/recurrent.hpp"
@@ -115,7 +117,10 @@ struct GatedDelta {
     });
   }
 
-  GatedDelta(const Problem& p, const Options& o, WorkspacePlan& workspace) : p_(p), o_(o), engine_(p, form, workspace) {}
+  static Status supports_backward(const Problem& p, const Options&) { return kernels::GatedBackward::supports(p); }
+
+  GatedDelta(const Problem& p, const Options& o, WorkspacePlan& workspace)
+      : p_(p), o_(o), engine_(p, form, workspace), backward_(p, workspace) {}
 
   void run(const Arrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
     with_maps(a, parameters, [&](const auto& maps) { engine_.run(a, workspace, maps); });
@@ -125,6 +130,55 @@ struct GatedDelta {
   }
   void answer(const Arrays& queries, const ParameterSet<float>& parameters, const State& state, Workspace& workspace) const {
     with_maps(queries, parameters, [&](const auto& maps) { engine_.answer(queries, state, workspace, maps); });
+  }
+  void backward(const Arrays& a, const ParameterSet<float>& parameters, const Gradients& g, Workspace& workspace) const {
+    const auto of_tokens = backward_.of_tokens(workspace);
+    const View<const float, 4> k = a.k.f32();
+    parallel_tasks(p_.batch * p_.heads, [&](index_t task, int worker) {
+      const index_t b = task / p_.heads, h = task % p_.heads;
+      gates(a, parameters,
+            {.batch = b,
+             .head = h,
+             .row = 0,
+             .count = p_.kv_len,
+             .keys = {k[b][h].row(0), k.stride(2)},
+             .key = {},
+             .read = {},
+             .add = {},
+             .gate = {},
+             .log_gate = &of_tokens.log_gate(b, h, 0),
+             .beta = &of_tokens.beta(b, h, 0),
+             .worker = worker});
+    });
+    backward_.run(a, g, static_cast<float>(p_.scale()), workspace);
+    if (o_.gate == Gate::input) return;
+    const auto pull = [&](const View<float, 3>& d_x, const char* w, const char* b) {
+      kernels::GatedBackward::pull(k, d_x, {parameters.view<2>(w), g.d_parameters.view<2>(w), g.d_parameters.view<1>(b)},
+                                   g.d_k.f32_out());
+    };
+    const auto largest = static_cast<float>(largest_beta(o_));
+    for (index_t i = 0; i < of_tokens.beta.size(); ++i) {
+      const float beta = of_tokens.beta.data_handle()[i];
+      of_tokens.d_beta.data_handle()[i] *= beta * (1 - beta / largest);
+    }
+    pull(of_tokens.d_beta, "beta_w", "beta_b");
+    if (o_.gate == Gate::no) return;
+    // ln g = -A softplus(x); the slope of softplus is 1 - e^-softplus.
+    const View<float, 1> d_a_log = g.d_parameters.view<1>("a_log");
+    for (index_t h = 0; h < p_.heads; ++h) {
+      const float rate = std::exp(parameters["a_log"](h));
+      double sum = 0;
+      for (index_t b = 0; b < p_.batch; ++b) {
+        for (index_t t = 0; t < p_.kv_len; ++t) {
+          float& d_x = of_tokens.d_log_gate(b, h, t);
+          const float log_gate = of_tokens.log_gate(b, h, t);
+          sum += static_cast<double>(d_x) * static_cast<double>(log_gate);
+          d_x *= rate > 0 ? rate * std::expm1(log_gate / rate) : 0;
+        }
+      }
+      d_a_log(h) = static_cast<float>(sum);
+    }
+    pull(of_tokens.d_log_gate, "gate_w", "gate_b");
   }
 
  private:
@@ -173,6 +227,7 @@ struct GatedDelta {
   Problem p_;
   Options o_;
   Engine engine_;
+  kernels::DeltaBackward backward_;
 };
 ATTN_VARIANT(gated_delta, GatedDelta)
 
