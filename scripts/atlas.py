@@ -1,9 +1,10 @@
 #!/usr/bin/python3
 """A static site from the sweeps of many machines: atlas.py results/reference -o site/
 
-From CSVs and folders of them, each with its context. index.html lists machines and cases (pass, causality, shape, dtype, input, threads); a page for each
-case has the map of crossovers, ratios to full attention, fractions of the roof and, for decodes, rates, of all variants on all machines; a page for each machine
-its times. Pages need no network and no server; what is chosen stands in their address; tables and CSVs can be downloaded.
+From CSVs and folders of them, each with its context. index.html lists machines and cases (pass, causality, shape, dtype, input, threads);
+a page for each case has the map of crossovers, ratios to full attention, fractions of the roof and, for decodes, rates, of all variants
+on all machines; a page for each machine its times. Pages need no network and no server; what is chosen stands in their address; tables
+and CSVs can be downloaded.
 
 Times are compared within one file of one machine only. Across machines stand ratios to full attention of the same file, crossovers and
 fractions of the machine's own roof; a file that does not say its machine is refused.
@@ -112,8 +113,8 @@ def by_machine(runs):
 
 
 def case_of(axes, run):
-    """What a cell of one machine and one of another have in common: its axes but the seed, with threads and instruction set told by what they are of
-    the machine's."""
+    """What a cell of one machine and one of another have in common: its axes but the seed, with threads and instruction set told by what
+    they are of the machine's."""
     case = {axis: plain(value) for axis, value in axes.items() if axis != "seed"}
     cores, threads = run.machine.get("usable_cores"), axes.get("threads")
     case["threads"] = "one" if threads == 1 else "all" if threads == cores else plain(threads)
@@ -149,9 +150,9 @@ def figures_of(part):
     for row in part.to_dict("records"):
         ratio = row["time_median_s"] / full[row["n"]] if row["n"] in full else np.nan
         tokens = row.get("tokens_per_s", np.nan)
-        found.setdefault(row["name"], {})[int(row["n"])] = [digits(row["time_median_s"], 4), digits(ratio), digits(row["roof_fraction"]),
-                                                            digits(tokens if isinstance(tokens, (int, float)) else np.nan), digits(row["fid_skill"]),
-                                                            int(row["unstable"] == 1)]
+        figures = [digits(row["time_median_s"], 4), digits(ratio), digits(row["roof_fraction"]),
+                   digits(tokens if isinstance(tokens, (int, float)) else np.nan), digits(row["fid_skill"]), int(row["unstable"] == 1)]
+        found.setdefault(row["name"], {})[int(row["n"])] = figures
     return found
 
 
@@ -196,16 +197,24 @@ class Atlas:
 
     def variants(self, names):
         hues = colours({self.about[name][0] for name in names})
-        order = sorted(names, key=lambda name: (list(hues).index(self.about[name][0]), name))
-        return [{"name": name, "label": self.short[name], "family": self.about[name][0], "exactness": self.about[name][1]} for name in order], hues
+        told = []
+        for name in sorted(names, key=lambda name: (list(hues).index(self.about[name][0]), name)):
+            family, exactness = self.about[name]
+            told.append({"name": name, "label": self.short[name], "family": family, "exactness": exactness})
+        return told, hues
 
     def case_data(self, key):
         here = self.machines_of(key)
         names = {name for machine in here for name in self.figures[key, machine.slug]}
         variants, hues = self.variants(names)
         lengths = sorted({n for machine in here for of in self.figures[key, machine.slug].values() for n in of})
-        # Times stay on the machines' own pages.
-        figures = [[[[f[1], f[2], f[3]] if (f := self.figures[key, m.slug].get(v["name"], {}).get(n)) else 0 for n in lengths] for v in variants] for m in here]
+
+        def across(machine, name, n):
+            """Ratio, roof and rate: times stay on the machine's own page."""
+            found = self.figures[key, machine.slug].get(name, {}).get(n)
+            return found[1:4] if found else 0
+
+        figures = [[[across(m, v["name"], n) for n in lengths] for v in variants] for m in here]
         crossings = [[self.crossings.get((key, m.slug), {}).get(v["name"], 0) for v in variants] for m in here]
         return {"kind": "case", "title": self.cases[key]["title"], "pass": self.cases[key]["pass"], "reference": REFERENCE, "lengths": lengths,
                 "machines": [{"slug": m.slug, "title": m.title} for m in here], "variants": variants, "families": hues, "figures": figures,
@@ -220,14 +229,14 @@ class Atlas:
         return found
 
     def machine_data(self, machine):
-        count = lambda key: sum(len(of) for of in self.figures[key, machine.slug].values())  # noqa: E731
-        cases = sorted((key for key in self.cases if (key, machine.slug) in self.figures), key=lambda key: (-count(key), self.cases[key]["title"]))
+        cases = [key for key in self.cases if (key, machine.slug) in self.figures]
+        cases.sort(key=lambda key: (-sum(len(of) for of in self.figures[key, machine.slug].values()), self.cases[key]["title"]))
         variants, hues = self.variants({name for key in cases for name in self.figures[key, machine.slug]})
         told = []
         for key in cases:
             here = self.figures[key, machine.slug]
             lengths = sorted({n for of in here.values() for n in of})
-            told.append({"title": self.cases[key]["title"], "slug": self.cases[key]["slug"], "pass": self.cases[key]["pass"], "lengths": lengths,
+            told.append({**self.cases[key], "lengths": lengths,
                          "figures": [[here.get(v["name"], {}).get(n, 0) for n in lengths] for v in variants],
                          "crossings": [self.crossings.get((key, machine.slug), {}).get(v["name"], 0) for v in variants]})
         return {"kind": "machine", **machine.told(), "reference": REFERENCE, "variants": variants, "families": hues, "cases": told}

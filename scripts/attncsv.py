@@ -17,8 +17,8 @@ except ImportError as missing:
              "scripts/setup.sh installs it for /usr/bin/python3")
 
 import attncolumns
-from attnscript import Refusal, script  # noqa: F401 - of every script
 from attncolumns import ASKED, KEYS, NAMING, SCHEMA, TRAIN
+from attnscript import Refusal, script  # noqa: F401 - of every script
 
 PAGE = 4096  # bytes: memory smaller than a page is drawn as one, since a logarithm has no zero
 

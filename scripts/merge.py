@@ -1,10 +1,10 @@
 #!/usr/bin/python3
 """One table from the shards of several nodes: merge.py shards/*.csv -o all.csv
 
-Rows of several nodes stand in one table only where these are alike: the facts of machine, build and libraries in each shard's context agree, the
-peaks of each node lie within the tolerance of the median of all, and so does the anchor cell that scripts/cluster/attn_shard measures at the
-start and at the end of each block. Otherwise nothing is written, and a sentence names node and figure. Times are never rescaled. Rows keep
-their order; the column `node` says who measured them.
+Rows of several nodes stand in one table only where these are alike: the facts of machine, build and libraries in each shard's context
+agree, the peaks of each node lie within the tolerance of the median of all, and so does the anchor cell that scripts/cluster/attn_shard
+measures at the start and at the end of each block. Otherwise nothing is written, and a sentence names node and figure. Times are never
+rescaled. Rows keep their order; the column `node` says who measured them.
 
 exit codes: 0 merged, 2 bad input, 3 the nodes differ, 5 nothing to merge
 """
@@ -22,8 +22,8 @@ from pathlib import Path
 from attnscript import Refusal, script
 
 TOLERANCE = "5%"
-MACHINE = ("cpu", "stepping", "microcode", "packages", "cores", "processors", "numa_nodes", "caches", "usable_cores", "cpu_quota", "isas", "isa_used",
-           "governor", "smt", "transparent_hugepages")
+MACHINE = ("cpu", "stepping", "microcode", "packages", "cores", "processors", "numa_nodes", "caches", "usable_cores", "cpu_quota", "isas",
+           "isa_used", "governor", "smt", "transparent_hugepages")
 PEAKS = ("fma_gflops", "exp_gexps", "read_gbs", "triad_gbs")
 CLOCKS_APART_S = 30
 NODE = {"name": "node", "doc": "the machine that measured the row", "role": "fact", "holds": "text", "better": "neither"}
@@ -201,7 +201,9 @@ def check_rows(shards):
             raise Refusal(f"'{shard.path}' (node {shard.node}) has other columns than '{first.path}': {other}")
         for key in shard.keys():
             if key in seen:
-                where = f"'{shard.path}' twice" if seen[key] is shard else f"'{seen[key].path}' (node {seen[key].node}) and '{shard.path}' (node {shard.node})"
+                other = seen[key]
+                where = f"'{shard.path}' twice" if other is shard else (f"'{other.path}' (node {other.node}) and '{shard.path}' "
+                                                                        f"(node {shard.node})")
                 raise Refusal(f"one cell stands in {where}: {', '.join(filter(None, key))}")
             seen[key] = shard
 
@@ -243,8 +245,8 @@ def clock_notes(shards):
         skew = shard.anchor.get("clock_ahead_s")
         if isinstance(skew, (int, float)) and abs(skew) > CLOCKS_APART_S:
             apart[shard.node] = max(apart.get(shard.node, 0), skew, key=abs)
-    return [f"the clock of node {node} is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the shared disk's: its rows' `started` is" for node, skew in
-            apart.items()]
+    return [f"the clock of node {node} is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the shared disk's: its rows' `started` is"
+            for node, skew in apart.items()]
 
 
 def write_whole(path, text):
@@ -271,6 +273,14 @@ def table(shards):
     return out.getvalue()
 
 
+def median_peak(peak, shards):
+    """Each figure of this peak as the median of all shards'."""
+    which = lambda p: (p.get("isa"), p.get("threads"))  # noqa: E731
+    alike = [p for shard in shards for p in shard.context.get("peaks", []) if which(p) == which(peak)]
+    figures = {key: [p[key] for p in alike if isinstance(p.get(key), (int, float))] for key, value in peak.items() if isinstance(value, float)}
+    return {**peak, **{key: statistics.median(values) for key, values in figures.items()}}
+
+
 def merged_context(shards, command):
     """The first shard's, with the nodes; peaks are the medians of theirs."""
     context = dict(shards[0].context)
@@ -283,12 +293,7 @@ def merged_context(shards, command):
     context["nodes"] = [{"node": node, "shards": len(of), "rows": sum(len(s.rows) for s in of),
                          "anchor_s": next((values[node] for values in anchors.values() if node in values), None)} for node, of in by_node.items()]
     context["machine"] = {**context.get("machine", {}), "host": ", ".join(by_node), "node": ", ".join(by_node)}
-    peaks = []
-    for peak in context.get("peaks", []):
-        alike = [p for s in shards for p in s.context.get("peaks", []) if (p.get("isa"), p.get("threads")) == (peak.get("isa"), peak.get("threads"))]
-        peaks.append({key: statistics.median(p[key] for p in alike if isinstance(p.get(key), (int, float))) if isinstance(value, float) else value
-                      for key, value in peak.items()})
-    context["peaks"] = peaks
+    context["peaks"] = [median_peak(peak, shards) for peak in context.get("peaks", [])]
     return json.dumps(context, indent=1) + "\n"
 
 
@@ -361,7 +366,8 @@ def main():
     command = "merge.py " + " ".join(sys.argv[1:])
     stem = args.out.removesuffix(".csv")
     if apart:
-        write_whole(stem + ".quarantined.csv", table(apart) if len({tuple(s.header) for s in apart}) == 1 else "".join(table([s]) for s in apart))
+        alike = len({tuple(shard.header) for shard in apart}) == 1
+        write_whole(stem + ".quarantined.csv", table(apart) if alike else "".join(table([shard]) for shard in apart))
     write_whole(stem + ".context.json", merged_context(kept, command))
     write_whole(args.out, table(kept))
     for sentence in reasons.values():

@@ -78,7 +78,8 @@ def advise_model(rows, args, select, candidates, notes):
         if best["time_s"] > full["time_s"]:
             best = full
         shared = set(fit) if shared is None else shared & set(fit)
-        picks.append({"file": file, "layer": names.get(file, file), "n": n, "where": group_title({axis: value for axis, value in axes.items() if axis != "input"}, rows), "take": best["name"],
+        where = group_title({axis: value for axis, value in axes.items() if axis != "input"}, rows)
+        picks.append({"file": file, "layer": names.get(file, file), "n": n, "where": where, "take": best["name"],
                       "time_s": best["time_s"], "full_s": full["time_s"], "skill": 1.0 if best["name"] == "full" else best["skill"],
                       "unstable": best["unstable"] or full["unstable"], "basis": best["basis"], "fit": {name: r["time_s"] for name, r in fit.items()},
                       "command": best["command"]})
