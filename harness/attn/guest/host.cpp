@@ -19,8 +19,12 @@ GuestPlace& place_of_this_process() {
 }
 
 std::vector<GuestTensor> inputs_of(const Arrays& arrays) {
-  std::vector<GuestTensor> inputs = {guest_tensor("q", arrays.q), guest_tensor("k", arrays.k), guest_tensor("v", arrays.v)};
-  for (const auto& [name, array] : arrays.more) inputs.push_back(guest_tensor(name, array));
+  std::vector<GuestTensor> inputs;
+  const auto add = [&](const std::string& name, const Array& array) {
+    if (!array.empty()) inputs.push_back(guest_tensor(name, array));  // a step brings what its variant reads
+  };
+  add("q", arrays.q), add("k", arrays.k), add("v", arrays.v);
+  for (const auto& [name, array] : arrays.more) add(name, array);
   return inputs;
 }
 
@@ -49,8 +53,8 @@ class GuestPlan final : public Plan, public Remote {
               Workspace& workspace) const override {
     Arrays all = state.asked_by(queries);
     all.lengths = {};
-    all.k = all.k.first(2, state.length());
-    all.v = all.v.first(2, state.length());
+    if (state.find("k") != nullptr) all.k = all.k.first(2, state.length());
+    if (state.find("v") != nullptr) all.v = all.v.first(2, state.length());
     run(all, parameters, workspace);
   }
 
