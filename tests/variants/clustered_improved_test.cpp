@@ -62,6 +62,8 @@ TEST_CASE("clustered_improved: keys outside of the top ones keep their digits wh
     t.q = t.q * static_cast<float>(std), t.k = t.k * static_cast<float>(std);
     const Tensor<double> exact = t.definition();
     INFO("standard deviation " << std);
-    CHECK(largest_difference(t.run(), cast<float>(exact)) < largest_difference(t.definition<float>(), cast<float>(exact)) + 2e-6);
+    // As the gate: the fast path's rounding is another than the definition's in float, and no smaller.
+    CHECK(largest_difference(t.run(), cast<float>(exact)) <
+          2 * largest_difference(t.definition<float>(), cast<float>(exact)) + 2e-6);
   }
 }

@@ -54,7 +54,9 @@ struct Performer {
     return {{.name = "W",
              .shape = {o.m, p.head_dim},
              .init = o.projection == Projection::iid ? init::normal(1) : Init(orthogonal_blocks),
-             .trainable = false}};
+             .trainable = false,
+             .axes = "m, head_dim",
+             .doc = "rows w_i of the features, shared by all heads"}};
   }
 
   static Cost cost(const Problem& p, const Options& o) {
@@ -148,7 +150,8 @@ struct Performer {
   }
   void half_squares(const kernels::TokenPanel& t, float* to) const {
     kernels::row_squares(t.count, p_.head_dim, t.from, to);
-    for (index_t i = 0; i < t.count; ++i) to[i] *= 0.5f * root() * root();
+    const float half = 0.5f * root() * root();
+    for (index_t i = 0; i < t.count; ++i) to[i] *= half;
   }
   float root() const { return o_.kernel == Kernel::positive ? static_cast<float>(std::sqrt(p_.scale())) : 1.0f; }
 

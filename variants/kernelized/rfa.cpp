@@ -44,11 +44,24 @@ struct Rfa {
   }
 
   static Parameters parameters(const Problem& p, const Options& o) {
-    Parameters list{{.name = "w", .shape = {o.m, p.head_dim}, .init = init::normal(1), .trainable = false},
-                    {.name = "sigma", .shape = {p.heads, p.head_dim}, .init = init::constant(1)}};
+    Parameters list{{.name = "w",
+                     .shape = {o.m, p.head_dim},
+                     .init = init::normal(1),
+                     .trainable = false,
+                     .axes = "m, head_dim",
+                     .doc = "rows w_i of the features, shared by all heads"},
+                    {.name = "sigma",
+                     .shape = {p.heads, p.head_dim},
+                     .init = init::constant(1),
+                     .axes = "heads, head_dim",
+                     .doc = "scales w_i, dimension by dimension"}};
     if (o.gate == Gate::yes) {
-      list.push_back({.name = "gate_w", .shape = {p.heads, p.head_dim}, .init = init::zeros()});
-      list.push_back({.name = "gate_b", .shape = {p.heads}, .init = init::zeros()});
+      list.push_back({.name = "gate_w",
+                      .shape = {p.heads, p.head_dim},
+                      .init = init::zeros(),
+                      .axes = "heads, head_dim",
+                      .doc = "g_t = sigmoid(gate_w . k_t + gate_b)"});
+      list.push_back({.name = "gate_b", .shape = {p.heads}, .init = init::zeros(), .axes = "heads", .doc = "likewise"});
     }
     return list;
   }
@@ -131,8 +144,8 @@ struct Rfa {
       float* const inverse = workspace.of(t.worker, inverse_).data();
       kernels::row_squares(t.count, p_.head_dim, t.from, inverse);
       for (index_t i = 0; i < t.count; ++i) inverse[i] = 1 / (std::sqrt(inverse[i]) + 1e-3f);
-      kernels::gemm(t.count, o_.m, p_.head_dim, {t.from.data, t.from.stride}, {workspace.shared(w_).data() + t.head * p_.head_dim * o_.m, o_.m},
-                    t.to, {.row_scale = inverse});
+      kernels::gemm(t.count, o_.m, p_.head_dim, {t.from.data, t.from.stride},
+                    {workspace.shared(w_).data() + t.head * p_.head_dim * o_.m, o_.m}, t.to, {.row_scale = inverse});
       kernels::sin_cos(t.count, o_.m, t.to, static_cast<float>(amplitude(o_)), t.to, {t.to.data + o_.m, t.to.stride});
     };
   }

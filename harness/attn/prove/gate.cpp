@@ -20,12 +20,17 @@ constexpr index_t gate_rows = 64;
 constexpr float infinity = std::numeric_limits<float>::infinity();
 
 template <class T>
+Tensor<T> define(const Variant& variant, const Problem& p, const Values<T>& in, const ParameterSet<float>& parameters) {
+  if constexpr (std::is_same_v<T, double>)
+    return variant.definition(p, in, widen(parameters));
+  else
+    return variant.definition(p, in, parameters);
+}
+
+template <class T>
 Tensor<T> evaluate_rows(const Variant& variant, const Problem& p, const Arrays& in, const ParameterSet<float>& parameters,
                         const std::vector<index_t>& rows) {
-  if constexpr (std::is_same_v<T, double>)
-    return variant.definition(p, take_values<double>(p, in, rows), widen(parameters));
-  else
-    return variant.definition(p, take_values<float>(p, in, rows), parameters);
+  return define(variant, p, take_values<T>(p, in, rows), parameters);
 }
 
 // What is allowed beyond the rounding of a definition whose arithmetic is done in this type, for a largest value.
@@ -193,7 +198,7 @@ Tensor<T> evaluate_step_rows(const Variant& variant, const Problem& p, const Arr
                              const ParameterSet<float>& parameters, const std::vector<index_t>& rows) {
   Arrays in = sequence;
   in.q = in.q.part(2, in.q.extent(2) - p.q_len, p.q_len);
-  return evaluate_rows<T>(variant, whole_sequence(p), in, parameters, rows);
+  return define(variant, whole_sequence(p), take_values<T>(p, in, rows), parameters);
 }
 
 GateResult check_step_twin(const Variant& variant, Problem p, const Arrays& sequence, std::uint64_t parameter_seed,
