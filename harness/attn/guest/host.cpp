@@ -31,12 +31,13 @@ std::vector<GuestTensor> inputs_of(const Arrays& arrays) {
 class GuestPlan final : public Plan, public Remote {
  public:
   GuestPlan(std::shared_ptr<GuestHost> host, const VariantName& name, const Problem& p, int threads)
-      : host_(std::move(host)), conversation_(host_->take(threads)) {
+      : host_(std::move(host)), conversation_(host_->take(threads)), dtype_(p.dtype), kv_dtype_(p.kv_dtype) {
     host_->noted(conversation_->plan(name, p));
   }
   ~GuestPlan() override { host_->give_back(std::move(conversation_)); }
 
   void run(const Arrays& arrays, const ParameterSet<float>& parameters, Workspace&) const override {
+    check_dtypes(arrays);
     conversation_->load(inputs_of(arrays), parameters);
     if (metered_) {
       conversation_->run(1);
@@ -70,6 +71,14 @@ class GuestPlan final : public Plan, public Remote {
   index_t peak_bytes() const override { return peak_bytes_; }
 
  private:
+  // A row must not say bf16 where the guest was handed floats.
+  void check_dtypes(const Arrays& arrays) const {
+    for (const auto& [array, wanted] : {std::pair{&arrays.q, dtype_}, {&arrays.k, kv_dtype_}, {&arrays.v, kv_dtype_}}) {
+      if (!array->empty() && array->dtype() != wanted)
+        throw RemoteError(RemoteError::Kind::refused, "inputs are " + std::string(to_string(array->dtype())) + " here, not " +
+                                                          std::string(to_string(wanted)) + " as the guest was asked to take");
+    }
+  }
   void meter_first_run() const {
     const pid_t process = conversation_->process().id();
     const bool readable = reset_peak_resident(process);
@@ -86,6 +95,7 @@ class GuestPlan final : public Plan, public Remote {
   };
   std::shared_ptr<GuestHost> host_;
   mutable std::unique_ptr<Conversation> conversation_;
+  DType dtype_, kv_dtype_;
   mutable bool metered_ = false;
   mutable index_t peak_bytes_ = -1;
   std::vector<Clocks> clocks_;
