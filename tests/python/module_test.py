@@ -112,7 +112,7 @@ class BadInput(unittest.TestCase):
     def test_names_options_and_problems(self):
         q, k, v = tensors(1, 20, 8)
         self.refused(ValueError, "did you mean 'full'", attnbench.apply, "ful", q, k, v)
-        self.refused(ValueError, "left", attnbench.apply, "local:left=x", q, k, v)
+        self.refused(ValueError, "is not a whole number", attnbench.apply, "local:left=x", q, k, v)
         self.refused(ValueError, "no causal form", attnbench.apply, "fnet", q, k, v, causal=True)
         self.refused(ValueError, "256", attnbench.apply, "full", *tensors(1, 4, 300))
         for threads, kind in ((0, ValueError), (-1, ValueError), (5000, ValueError), (1.5, TypeError), ("2", TypeError)):
