@@ -112,7 +112,7 @@ class BadInput(unittest.TestCase):
     def test_names_options_and_problems(self):
         q, k, v = tensors(1, 20, 8)
         self.refused(ValueError, "did you mean 'full'", attnbench.apply, "ful", q, k, v)
-        self.refused(ValueError, "left", attnbench.apply, "local:left=x", q, k, v)
+        self.refused(ValueError, "is not a whole number", attnbench.apply, "local:left=x", q, k, v)
         self.refused(ValueError, "no causal form", attnbench.apply, "fnet", q, k, v, causal=True)
         self.refused(ValueError, "256", attnbench.apply, "full", *tensors(1, 4, 300))
         for threads, kind in ((0, ValueError), (-1, ValueError), (5000, ValueError), (1.5, TypeError), ("2", TypeError)):
@@ -162,10 +162,13 @@ class Programs(unittest.TestCase):
             self.assertEqual(sorted(zip(rows["variant"], rows["q_len"])), [(v, n) for v in ("copy_v", "full") for n in (64, 128)])
             self.assertEqual(set(rows["status"]), {"ok"})
             advice = attnbench.advise(path, n=64, any_machine=True)
-            self.assertIn("full", str(advice))
+            self.assertIn("full", [answer["name"] for answer in advice["answers"]])
+            beyond = attnbench.advise(path, n=1 << 20, any_machine=True)
+            self.assertEqual(beyond["answers"], [])
+            self.assertIn("unmeasured", beyond["not"][0]["why_not"])
             with self.assertRaises(attnbench.SweepFailed) as caught:
-                attnbench.advise(path, n=1 << 20, any_machine=True)
-            self.assertIn("unmeasured", str(caught.exception))
+                attnbench.advise(os.path.join(folder, "b.csv"), n=64)
+            self.assertIn("does not exist", str(caught.exception))
 
     def test_what_attn_sweep_refuses_is_an_exception(self):
         with self.assertRaises(attnbench.SweepFailed) as caught:

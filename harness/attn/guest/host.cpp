@@ -19,20 +19,25 @@ GuestPlace& place_of_this_process() {
 }
 
 std::vector<GuestTensor> inputs_of(const Arrays& arrays) {
-  std::vector<GuestTensor> inputs = {guest_tensor("q", arrays.q), guest_tensor("k", arrays.k), guest_tensor("v", arrays.v)};
-  for (const auto& [name, array] : arrays.more) inputs.push_back(guest_tensor(name, array));
+  std::vector<GuestTensor> inputs;
+  const auto add = [&](const std::string& name, const Array& array) {
+    if (!array.empty()) inputs.push_back(guest_tensor(name, array));  // a step brings what its variant reads
+  };
+  add("q", arrays.q), add("k", arrays.k), add("v", arrays.v);
+  for (const auto& [name, array] : arrays.more) add(name, array);
   return inputs;
 }
 
 class GuestPlan final : public Plan, public Remote {
  public:
   GuestPlan(std::shared_ptr<GuestHost> host, const VariantName& name, const Problem& p, int threads)
-      : host_(std::move(host)), conversation_(host_->take(threads)) {
+      : host_(std::move(host)), conversation_(host_->take(threads)), dtype_(p.dtype), kv_dtype_(p.kv_dtype) {
     host_->noted(conversation_->plan(name, p));
   }
   ~GuestPlan() override { host_->give_back(std::move(conversation_)); }
 
   void run(const Arrays& arrays, const ParameterSet<float>& parameters, Workspace&) const override {
+    check_dtypes(arrays);
     conversation_->load(inputs_of(arrays), parameters);
     if (metered_) {
       conversation_->run(1);
@@ -49,8 +54,8 @@ class GuestPlan final : public Plan, public Remote {
               Workspace& workspace) const override {
     Arrays all = state.asked_by(queries);
     all.lengths = {};
-    all.k = all.k.first(2, state.length());
-    all.v = all.v.first(2, state.length());
+    if (state.find("k") != nullptr) all.k = all.k.first(2, state.length());
+    if (state.find("v") != nullptr) all.v = all.v.first(2, state.length());
     run(all, parameters, workspace);
   }
 
@@ -66,6 +71,14 @@ class GuestPlan final : public Plan, public Remote {
   index_t peak_bytes() const override { return peak_bytes_; }
 
  private:
+  // A row must not say bf16 where the guest was handed floats.
+  void check_dtypes(const Arrays& arrays) const {
+    for (const auto& [array, wanted] : {std::pair{&arrays.q, dtype_}, {&arrays.k, kv_dtype_}, {&arrays.v, kv_dtype_}}) {
+      if (!array->empty() && array->dtype() != wanted)
+        throw RemoteError(RemoteError::Kind::refused, "inputs are " + std::string(to_string(array->dtype())) + " here, not " +
+                                                          std::string(to_string(wanted)) + " as the guest was asked to take");
+    }
+  }
   void meter_first_run() const {
     const pid_t process = conversation_->process().id();
     const bool readable = reset_peak_resident(process);
@@ -82,6 +95,7 @@ class GuestPlan final : public Plan, public Remote {
   };
   std::shared_ptr<GuestHost> host_;
   mutable std::unique_ptr<Conversation> conversation_;
+  DType dtype_, kv_dtype_;
   mutable bool metered_ = false;
   mutable index_t peak_bytes_ = -1;
   std::vector<Clocks> clocks_;

@@ -96,13 +96,14 @@ def sweep(*, out: Optional[os.PathLike | str] = None, quiet: bool = False, **fla
 def advise(*csv: os.PathLike | str, n: int, **flags: Any) -> dict[str, Any]:
     """What scripts/advise.py says of these CSVs, as its --format json: which measured variant to take at sequence length `n`.
 
-    advise("results/a.csv", n=16384, causal=True, skill=0.9). Raises SweepFailed with its sentence where nothing measured serves.
+    advise("results/a.csv", n=16384, causal=True, skill=0.9)["answers"], the fastest first; none where nothing measured serves, and "not"
+    says why of each. Raises SweepFailed with its sentence for files and cases that it cannot use.
     """
     script = _beside("advise.py")
     command = ["/usr/bin/python3" if sys.prefix != sys.base_prefix and os.path.exists("/usr/bin/python3") else sys.executable, script,
                *map(os.fspath, csv), "--n", str(int(n)), "--format", "json", *_as_arguments(flags)]
     done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
+    if not done.stdout.startswith("{"):
         raise SweepFailed(done.stderr.strip() or f"advise.py ended with code {done.returncode}", done.returncode)
     return json.loads(done.stdout)
 
@@ -205,11 +206,12 @@ def _run(command: list[str], quiet: bool) -> tuple[int, str]:
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=None if terminal else subprocess.PIPE, text=True, errors="replace")
     last = ""
     try:
-        for line in process.stderr or ():
-            last = line.strip() or last
-            if not quiet and sys.stderr is not None:
-                sys.stderr.write(line)
-        return process.wait(), last
+        with process:
+            for line in process.stderr or ():
+                last = line.strip() or last
+                if not quiet and sys.stderr is not None:
+                    sys.stderr.write(line)
+        return process.returncode, last
     except BaseException:  # KeyboardInterrupt: attn_sweep keeps its finished rows
         process.terminate()
         process.wait()
