@@ -55,9 +55,13 @@ struct GatedDelta {
     Parameters list;
     if (o.gate == Gate::yes) {
       const bool published = o.half_life == 0;
+      list.push_back({.name = "a_log",
+                      .shape = head,
+                      .init = published ? init::log_uniform(1e-3, 16) : init::zeros(),
+                      .axes = "kv_heads",
+                      .doc = "how fast the gate forgets, as a logarithm"});
       list.push_back(
-          {.name = "a_log", .shape = head, .init = published ? init::log_uniform(1e-3, 16) : init::zeros(), .axes = "kv_heads"});
-      list.push_back({.name = "gate_w", .shape = row, .init = weights, .axes = "kv_heads, head_dim"});
+          {.name = "gate_w", .shape = row, .init = weights, .axes = "kv_heads, head_dim", .doc = "reads a token for its gate"});
       list.push_back(
           {.name = "gate_b",
            .shape = head,
@@ -66,7 +70,8 @@ struct GatedDelta {
            .doc = "g_t = e^(-e^a_log softplus(gate_w.k_t + gate_b))"});
     }
     if (o.gate != Gate::input) {
-      list.push_back({.name = "beta_w", .shape = row, .init = weights, .axes = "kv_heads, head_dim"});
+      list.push_back(
+          {.name = "beta_w", .shape = row, .init = weights, .axes = "kv_heads, head_dim", .doc = "reads a token for its beta"});
       list.push_back({.name = "beta_b",
                       .shape = head,
                       .init = init::zeros(),

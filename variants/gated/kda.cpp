@@ -58,13 +58,17 @@ struct Kda {
     if (!published)
       bias = init::constant(o.bound == Bound::five ? kernels::logit_of_gate(std::log(-log_gate / 5))
                                                    : kernels::inverse_softplus(-log_gate));
-    Parameters list{
-        {.name = "a_log", .shape = {p.kv_heads}, .init = published ? init::log_uniform(1, 16) : init::zeros(), .axes = "kv_heads"}};
+    Parameters list{{.name = "a_log",
+                     .shape = {p.kv_heads},
+                     .init = published ? init::log_uniform(1, 16) : init::zeros(),
+                     .axes = "kv_heads",
+                     .doc = "how fast the gates forget, as a logarithm"}};
     add_low_rank(p, "gate", o.rank, std::move(bias), "g_t = e^(-e^a_log softplus((k_t gate_in) gate_out + gate_b))", list);
     list.push_back({.name = "beta_w",
                     .shape = {p.kv_heads, p.head_dim},
                     .init = init::normal(1 / std::sqrt(static_cast<double>(p.head_dim))),
-                    .axes = "kv_heads, head_dim"});
+                    .axes = "kv_heads, head_dim",
+                    .doc = "reads a token for its beta"});
     list.push_back({.name = "beta_b",
                     .shape = {p.kv_heads},
                     .init = init::zeros(),

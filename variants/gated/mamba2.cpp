@@ -56,7 +56,8 @@ struct Mamba2 {
       list.push_back({.name = "dt_w",
                       .shape = {p.kv_heads, p.head_dim},
                       .init = init::normal(1 / std::sqrt(static_cast<double>(p.head_dim))),
-                      .axes = "kv_heads, head_dim"});
+                      .axes = "kv_heads, head_dim",
+                      .doc = "reads a token for its step"});
       list.push_back(
           {.name = "dt_b",
            .shape = {p.kv_heads},

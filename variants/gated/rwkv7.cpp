@@ -62,9 +62,18 @@ struct Rwkv7 {
     Parameters list{{.name = "k_k",
                      .shape = row,
                      .init = by_channel([](double x) { return 0.71 - 0.1 * (x - 0.5); }),
-                     .axes = "kv_heads, head_dim"},
-                    {.name = "k_a", .shape = row, .init = init::constant(1.02), .axes = "kv_heads, head_dim"},
-                    {.name = "r", .shape = row, .init = init::constant(-0.04), .axes = "kv_heads, head_dim"}};
+                     .axes = "kv_heads, head_dim",
+                     .doc = "factors of the key that the state is rid of, channel by channel"},
+                    {.name = "k_a",
+                     .shape = row,
+                     .init = init::constant(1.02),
+                     .axes = "kv_heads, head_dim",
+                     .doc = "how far a_t tempers the key that is written"},
+                    {.name = "r",
+                     .shape = row,
+                     .init = init::constant(-0.04),
+                     .axes = "kv_heads, head_dim",
+                     .doc = "weighs a token for the output that it sees of itself"}};
     if (o.gate == Gate::input) return list;
     Init bias = by_channel([](double x) { return -6 + 6 * x + 0.5; });
     if (o.half_life > 0) bias = init::constant(kernels::logit_of_gate(std::log(-kernels::log_gate_of(o.half_life) / most_decay)));
