@@ -92,11 +92,13 @@ inline void add_low_rank(const Problem& p, const std::string& name, index_t rank
   list.push_back({.name = name + "_in",
                   .shape = {p.kv_heads, p.head_dim, rank},
                   .init = of_fan_in(p.head_dim),
-                  .axes = "kv_heads, head_dim, rank"});
+                  .axes = "kv_heads, head_dim, rank",
+                  .doc = "first factor of what " + name + "_b tells"});
   list.push_back({.name = name + "_out",
                   .shape = {p.kv_heads, rank, p.head_dim},
                   .init = of_fan_in(rank),
-                  .axes = "kv_heads, rank, head_dim"});
+                  .axes = "kv_heads, rank, head_dim",
+                  .doc = "second factor of what " + name + "_b tells"});
   list.push_back({.name = name + "_b",
                   .shape = {p.kv_heads, p.head_dim},
                   .init = std::move(bias),

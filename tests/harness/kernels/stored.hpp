@@ -33,7 +33,11 @@ class Stored {
       case DType::f32: return view<float>(bytes_.data());
       case DType::bf16: return view<bf16>(bytes_.data());
       case DType::f16: return view<f16>(bytes_.data());
-      case DType::q8: return view<q8>(bytes_.data());
+      case DType::q8: {
+        const auto& e = extents_;
+        const std::array<index_t, 4> strides = {e[1] * e[2] * stride_, e[2] * stride_, stride_, 1};
+        return {dtype_, const_cast<std::byte*>(bytes_.data()), e, strides};
+      }
     }
     return {};
   }

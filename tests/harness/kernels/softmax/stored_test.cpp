@@ -18,6 +18,11 @@ struct Types {
 constexpr std::array pairs = {Types{DType::bf16, DType::bf16}, Types{DType::f16, DType::f16}, Types{DType::f32, DType::q8},
                               Types{DType::bf16, DType::q8},   Types{DType::f32, DType::f16}, Types{DType::f16, DType::f32}};
 
+// Rows are of whole blocks.
+bool holds(const Types& types, const Problem& p) {
+  return p.head_dim % block_of(types.kv) == 0 && p.value_dim % block_of(types.kv) == 0;
+}
+
 // The inputs of a case, stored.
 struct Inputs {
   Stored q, k, v;
@@ -69,6 +74,7 @@ void check_bits(const Output& stored, const Output& widened, const Case& c, cons
 
 void check_same(const Case& c, KeySchedule schedule) {
   for (const Types& types : pairs) {
+    if (!holds(types, c.p)) continue;
     const Inputs inputs(c, types);
     const auto of = [&](bool widened) {
       return outputs<SoftmaxEngine>(c, inputs.arrays(widened), {c.options},
@@ -108,10 +114,11 @@ TEST_CASE("softmax engine: so it does through windows, listed blocks and classes
 }
 
 TEST_CASE("softmax engine: so it does in several passes and threads") {
-  Case c(shape(120, 700, 64, 48));
+  Case c(shape(120, 700, 64, 32));
   for (const int threads : {1, 3}) {
     c.threads = threads;
     for (const Types& types : pairs) {
+      if (!holds(types, c.p)) continue;
       const Inputs inputs(c, types);
       const auto of = [&](bool widened) {
         return outputs<SoftmaxEngine>(
@@ -151,7 +158,7 @@ TEST_CASE("softmax engine: NaN, infinities and denormals do in bf16 what their f
 
 TEST_CASE("attention: few rows, many and ragged batches, from pages too, give the bits of the floats") {
   on_every_isa([] {
-    Problem p{.batch = 3, .heads = 8, .kv_heads = 2, .q_len = 2, .kv_len = 600, .head_dim = 64, .value_dim = 40, .causal = true};
+    Problem p{.batch = 3, .heads = 8, .kv_heads = 2, .q_len = 2, .kv_len = 600, .head_dim = 64, .value_dim = 96, .causal = true};
     p.ragged = true;
     const std::array<index_t, 3> lengths = {600, 77, 333};
     std::vector<std::int32_t> pages(30);  // 10 pages of 60 rows a sequence, the last first
@@ -161,6 +168,7 @@ TEST_CASE("attention: few rows, many and ragged batches, from pages too, give th
       Case c(p);
       for (const bool paged : {false, true}) {
         for (const Types& types : pairs) {
+          if (!holds(types, c.p)) continue;
           const Inputs inputs(c, types);
           const auto of = [&](bool widened) {
             Arrays a = inputs.arrays(widened);
