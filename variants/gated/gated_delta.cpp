@@ -217,7 +217,8 @@ struct GatedDelta {
     }
     const auto read = [&](const char* w, const char* b, float* to) {
       kernels::row_dots(t.count, p_.head_dim, t.keys, parameters[w].data() + t.head * p_.head_dim, to);
-      for (index_t i = 0; i < t.count; ++i) to[i] += parameters[b](t.head);
+      const float bias = parameters[b](t.head);
+      for (index_t i = 0; i < t.count; ++i) to[i] += bias;
     };
     read("beta_w", "beta_b", t.beta);
     kernels::sigmoid(1, t.count, {t.beta, t.count}, 1, 0, {t.beta, t.count});

@@ -181,7 +181,8 @@ struct Mamba2 {
     const View<const float, 4> k = a.k.f32();
     kernels::row_dots(count, p_.head_dim, {k[batch][head].row(first), k.stride(2)}, parameters["dt_w"].data() + head * p_.head_dim,
                       step);
-    for (index_t i = 0; i < count; ++i) step[i] += parameters["dt_b"](head);
+    const float bias = parameters["dt_b"](head);
+    for (index_t i = 0; i < count; ++i) step[i] += bias;
     kernels::softplus(1, count, {step, count}, 1, {step, count});
   }
 

@@ -158,7 +158,8 @@ struct Retention {
       for (index_t i = 0; i < t.count; ++i) t.log_gate[i] = given(t.row + i);
     } else if (o_.decay == Decay::learned) {
       kernels::row_dots(t.count, p_.head_dim, t.keys, parameters["gate_w"].data() + t.head * p_.head_dim, t.log_gate);
-      for (index_t i = 0; i < t.count; ++i) t.log_gate[i] += parameters["gate_b"](t.head);
+      const float bias = parameters["gate_b"](t.head);
+      for (index_t i = 0; i < t.count; ++i) t.log_gate[i] += bias;
       kernels::softplus(1, t.count, {t.log_gate, t.count}, -1, {t.log_gate, t.count});
       for (index_t i = 0; i < t.count; ++i) t.log_gate[i] = -t.log_gate[i];
     } else {
