@@ -190,7 +190,7 @@ TEST_CASE("performer: W estimates e^(q.k / sqrt(D)) without bias and with the va
       double estimate = 0;
       for (index_t f = 0; f < 16; ++f) {
         double u = 0;
-        for (index_t d = 0; d < 16; ++d) u += static_cast<double>(w(f, d)) * (x[d] + y[d]);
+        for (index_t d = 0; d < 16; ++d) u += static_cast<double>(w(d, f)) * (x[d] + y[d]);
         estimate += std::exp(u - half) / 16;
       }
       mean += estimate / draws, square_mean += estimate * estimate / draws;
