@@ -56,7 +56,7 @@ struct Performer {
   static Parameters parameters(const Problem& p, const Options& o) {
     return {{.name = "W",
              .shape = {p.head_dim, o.m},
-             .init = o.projection == Projection::iid ? init::normal(1) : Init(orthogonal_blocks),
+             .init = o.projection == Projection::iid ? independent : orthogonal_blocks,
              .trainable = false,
              .axes = "head_dim, m",
              .doc = "column i is w_i of a feature, shared by all heads"}};
@@ -170,6 +170,12 @@ struct Performer {
   static bool undamped(const Options& o) { return o.kernel == Kernel::positive && o.plus == 0; }
   static float guard(float n) { return std::abs(n) <= 1e-6f ? n + 2e-6f : n; }
   static float normal(float n) { return n < std::numeric_limits<float>::min() ? 1 : n; }  // the reciprocal is finite
+
+  static void independent(std::span<float> values, const Shape& shape, const Rng& rng) {
+    std::vector<float> rows(values.size());
+    init::normal(1)(rows, {shape[1], shape[0]}, rng);
+    kernels::transpose(shape[1], shape[0], {rows.data(), shape[0]}, {values.data(), shape[1]});
+  }
 
   // Blocks of D orthonormal rows, each row as long as an independent Gaussian vector: the paper's R+ORF.
   static void orthogonal_blocks(std::span<float> values, const Shape& shape, const Rng& rng) {
