@@ -169,6 +169,8 @@ def guest_of(module):
 
     def finish(out):
         import numpy
+        if out is None:
+            raise TypeError("the function returned nothing")
         if hasattr(out, "detach"):
             out = out.detach().cpu().numpy()
         return numpy.ascontiguousarray(out)

@@ -233,7 +233,7 @@ class Functions(GuestCase):
 ''')
         row = self.row("mine", "--guest", command, "--variants", "full,mine", "--n", "128")
         self.assertEqual((row["status"], row["family"], row["err_scope"]), ("ok", "guest", "whole"))
-        self.assertEqual(float(row["flops"]), 4 * 2 * 128 * 128 * 64)
+        self.assertAlmostEqual(float(row["flops"]) / (4 * 2 * 128 * 128 * 64), 1, places=5)
         self.assertGreater(float(row["fid_skill"]), 0.999)
         self.assertIn("--guest", row["command"])
         row = self.row("mine:sharpness=2", "--guest", command, "--variants", "mine:sharpness=2", "--n", "128", "--force")
@@ -271,7 +271,7 @@ class Functions(GuestCase):
 
     def test_what_a_function_throws_or_returns_is_the_reason_of_its_row(self):
         for body, words in (("raise ValueError('no such head')", "ValueError: no such head"), ("return v[..., :1]", "shape [1,2,64,1]"),
-                            ("return None", "failed at 'output'"), ("print('noise'); raise SystemExit(3)", "ended with code 3")):
+                            ("return None", "failed at 'output': TypeError: the function returned nothing"), ("print('noise'); raise SystemExit(3)", "ended with code 3")):
             command = self.write("a.py", f"def attention(q, k, v, causal):\n    {body}\n")
             row = self.row("a", "--guest", command, "--variants", "a", "--n", "64", "--force", code=1)
             self.assertEqual(row["status"], "crashed")
