@@ -365,7 +365,8 @@ def plain(value):
 
 def labels(*tables):
     """{name: short name} of the variants of these tables: as the CSV tells it, with the options that differ from the defaults. Of
-    files that do not, the id alone where it has one set of options, else with those options that differ."""
+    files that do not, the id alone where it has one set of options, else with those options that differ. What no definition vouches
+    for, a guest without a reference, is marked."""
     short_names, by_stem = {}, {}
     for table in tables:
         for name, short in zip(table["name"], table["short"]):
@@ -381,7 +382,15 @@ def labels(*tables):
             short_names[name] = stem + (":" + ",".join(rest) if rest else "")
     # Two that would look alike, such as defaults of two builds, are told in full.
     twice = [short for short in short_names.values() if list(short_names.values()).count(short) > 1]
-    return {name: name if short in twice else short for name, short in short_names.items()}
+    unvouched = {name for table in tables if "err_scope" in table for name in table.loc[table["err_scope"] == "ungated", "name"]}
+    return {name: (name if short in twice else short) + (" (ungated)" if name in unvouched else "")
+            for name, short in short_names.items()}
+
+
+def native_of(name):
+    """'local:left=3' of 'local@torch:left=3': whose colour and mark all implementations have."""
+    stem, colon, options = name.partition(":")
+    return stem.partition("@")[0] + colon + options
 
 
 def samples(row):

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
-"""Compares two sweeps cell by cell: compare.py base.csv new.csv
+"""Compares two sweeps cell by cell: compare.py base.csv new.csv; or two variants or implementations within one:
+compare.py a.csv --pair full,full@torch
 
 A cell is slower or faster when a rank-sum test on its samples says so after Holm's correction for the number of cells
 and the Hodges-Lehmann ratio is at least the minimum effect away from 1; same when the ratio's interval lies within the
@@ -13,10 +14,11 @@ import json
 import sys
 from pathlib import Path
 
-from attncsv import (Refusal, axes_of, complete, jsonable, labels, parse_percent, plain, read, render, rounds, samples, script,
+from attncsv import (Refusal, Run, axes_of, complete, jsonable, labels, parse_percent, plain, read, render, rounds, samples, script,
                      machine_difference, seconds)
 import attnstats as stats
 import numpy as np
+import pandas as pd
 from scipy.special import stdtr, stdtrit  # Student's t; scipy.stats asks ten times as long for it
 
 ALPHA = 0.05
@@ -26,7 +28,9 @@ BROKEN = ("inaccurate", "crashed", "timed_out", "out_of_memory", "unsupported")
 def arguments():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("base")
-    p.add_argument("new")
+    p.add_argument("new", nargs="?")
+    p.add_argument("--pair", metavar="BASE,NEW", action="append", default=[],
+                   help="two variants of one CSV, such as full,full@torch, in the place of a second CSV; may be given several times")
     p.add_argument("--min-effect", default="5%", help="smaller differences are never called faster or slower (default 5%%)")
     p.add_argument("--noise", metavar="FILE", help="noise floor written by noise_floor.sh: raises the minimum effect to it")
     p.add_argument("--fail-on", metavar="VERDICT:SHARE", help="such as slower:5%%: exit 3 when found, 4 when not ruled out")
@@ -85,6 +89,51 @@ def judge(cells, min_effect):
             r["verdict"] = "same" if -limit <= r["low"] and r["high"] <= limit else "ambiguous"
         r.update(ratio=np.exp(r.pop("effect")), low=np.exp(r["low"]), high=np.exp(r["high"]))
     return records, factor
+
+
+def names_of_pair(text):
+    """'local:left=3,right=3' and 'local@torch:left=3,right=3' of the two joined by a comma: what follows a comma is an option where it
+    has a '='."""
+    names = []
+    for item in text.split(","):
+        if "=" in item and ":" not in item and names:
+            names[-1] += "," + item
+        else:
+            names.append(item.strip())
+    if len(names) != 2 or not all(names):
+        raise Refusal(f"--pair takes two variants, such as full,full@torch, not '{text}'")
+    return names
+
+
+def side_of_pair(run, wanted):
+    """The rows of a variant: by its name, short or with every option, or of all its options."""
+    rows = run.rows
+    chosen = rows[(rows["name"] == wanted) | (rows["short"] == wanted)]
+    if chosen.empty:
+        chosen = rows[rows["name"].str.partition(":")[0] == wanted]
+    if chosen.empty:
+        raise Refusal(f"--pair: '{run.path}' has no row of '{wanted}'; it has {', '.join(sorted(set(rows['name'])))}", 5)
+    return chosen.copy()
+
+
+def paired(run, pairs):
+    """The run as two: of each pair's first and of its second, whose cells go by the same name in both."""
+    sides = [[], []]
+    for text in pairs:
+        names = names_of_pair(text)
+        chosen = [side_of_pair(run, name) for name in names]
+        options = [rows["name"].str.partition(":")[2] for rows in chosen]
+        if set(options[0]) == set(options[1]):
+            endings = [part.map(lambda o: ":" + o if o else "") for part in options] if options[0].nunique() > 1 else ["", ""]
+        elif all(part.nunique() == 1 for part in options):
+            endings = ["", ""]
+        else:
+            raise Refusal(f"--pair: '{run.path}' has {names[0]} and {names[1]} with several options each, not the same; name the options")
+        for rows, ending, side in zip(chosen, endings, sides):
+            rows["name"] = rows["short"] = f"{names[1]} / {names[0]}" + ending
+            side.append(rows)
+    return [Run(run.path, pd.concat(side, ignore_index=True), run.context, run.columns, notes)
+            for side, notes in zip(sides, ([], run.notes))]
 
 
 def cell_keys(base, new):
@@ -211,7 +260,10 @@ def write_floor(path, records, run):
 def main():
     args = arguments()
     min_effect, fail_on = parse_percent(args.min_effect), parse_fail_on(args.fail_on)
-    base, new = complete([read(args.base), read(args.new)])
+    if bool(args.pair) == (args.new is not None):
+        raise Refusal("give two CSVs, or one and --pair" if args.new is None else "--pair compares within one CSV: give no second one")
+    base, new = paired(read(args.base), args.pair) if args.pair else complete([read(args.base), read(args.new)])
+    args.new = new.path
     for run in (base, new):
         if run.trains:
             raise Refusal(f"'{run.path}' is a training CSV; compare.py compares sweeps")

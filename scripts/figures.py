@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.ticker import FuncFormatter, NullFormatter  # noqa: E402
 import numpy as np  # noqa: E402
 
-from attncsv import PAGE, axes_of, groups, labels, plain, seconds, size  # noqa: E402
+from attncsv import PAGE, axes_of, groups, labels, native_of, plain, seconds, size  # noqa: E402
 from families import colours  # noqa: E402
 
 MARKS = "o^sD*XPv"
@@ -16,20 +16,25 @@ DASHES = ["-", "--", ":", "-."]
 
 
 class Looks:
-    """A family's colour, and marks and dashes that tell its members apart."""
+    """A family's colour, a mark for each variant of it, and dashes; implementations of a variant share colour and mark, and differ
+    in their dashes."""
 
     def __init__(self, rows):
         self.labels = labels(rows)
         self.family = dict(zip(rows["name"], rows["family"]))
         self.hues = {family: light for family, (light, _) in colours(self.family.values()).items()}
         self.order = sorted(self.family, key=lambda n: (list(self.hues).index(self.family[n]), n))
-        self.place = {}
+        self.place = {}  # of the variant in its family, of the implementation in its variant
         for name in self.order:
-            self.place[name] = sum(self.family[other] == self.family[name] for other in self.place)
+            kin = [other for other in self.place if self.family[other] == self.family[name]]
+            variants = list(dict.fromkeys(native_of(other) for other in kin))
+            alike = [other for other in kin if native_of(other) == native_of(name)]
+            self.place[name] = variants.index(native_of(name)) if alike else len(variants), len(alike)
 
     def of(self, name):
-        i = self.place[name]
-        return {"color": self.hues[self.family[name]], "marker": MARKS[i % len(MARKS)], "linestyle": DASHES[i % len(DASHES)],
+        variant, implementation = self.place[name]
+        return {"color": self.hues[self.family[name]], "marker": MARKS[variant % len(MARKS)],
+                "linestyle": DASHES[(variant + implementation) % len(DASHES)],
                 "label": self.labels[name], "linewidth": 1.2, "markersize": 4}
 
 

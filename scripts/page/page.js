@@ -15,11 +15,17 @@ for (const row of rows) row.command = row.command.replaceAll('\u0001', data.comm
 
 const names = Object.keys(data.variants);
 const families = Object.keys(data.families);
-for (const family of families)
-  names.filter(name => data.variants[name].family === family).forEach((name, i) => {
-    data.variants[name].shape = shapes[i % shapes.length];
-    data.variants[name].dash = dashes[i % dashes.length];
-  });
+// Implementations of a variant share colour and shape, and differ in their dashes.
+const nativeOf = name => name.replace(/^([^:@]*)@[^:]*/, '$1');
+for (const family of families) {
+  const members = names.filter(name => data.variants[name].family === family);
+  const kinds = [...new Set(members.map(nativeOf))];
+  for (const name of members) {
+    const kind = kinds.indexOf(nativeOf(name)), alike = members.filter(other => nativeOf(other) === nativeOf(name));
+    data.variants[name].shape = shapes[kind % shapes.length];
+    data.variants[name].dash = dashes[(kind + alike.indexOf(name)) % dashes.length];
+  }
+}
 
 const state = { axes: { ...data.start }, hidden: new Set(), relative: false, bubbleN: null, bubbleY: 'fid_skill', inputsN: null, task: null };
 const dark = () => document.documentElement.dataset.theme === 'dark';

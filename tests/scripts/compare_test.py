@@ -96,6 +96,40 @@ class Verdicts(unittest.TestCase):
             self.assertGreaterEqual(found, 190, noise)
 
 
+class Pairs(ScriptTest):
+    def cells(self, *variants):
+        rng = np.random.default_rng(3)
+        return synthetic.write(self.folder / "a.csv", [synthetic.row(variant, n, synthetic.noisy(factor * n * 1e-6, rng, 0.01), **more)
+                                                       for variant, factor, more in variants for n in (256, 512)])
+
+    def test_implementations_of_one_file_are_compared_with_its_test(self):
+        path = self.cells(("full", 1, {}), ("full@torch", 1.5, {}), ("linear", 1, {}))
+        said = json.loads(self.run_script("compare.py", path, "--pair", "full,full@torch", "--format", "json").stdout)
+        self.assertEqual([cell["verdict"] for cell in said["cells"]], ["slower", "slower"])
+        self.assertAlmostEqual(said["cells"][0]["ratio"], 1.5, delta=0.05)
+        self.assertEqual({cell["name"] for cell in said["cells"]}, {"full@torch / full"})
+        said = self.run_script("compare.py", path, "--pair", "full@torch,full", "--pair", "full,linear").stdout
+        self.assertIn("full / full@torch", said)
+        self.assertIn("4 cells: 0 slower, 2 faster, 2 same", said)
+
+    def test_options_pair_with_their_like(self):
+        path = self.cells(("local:left=8,right=8", 1, {}), ("local:left=64,right=64", 1, {}), ("local@torch:left=8,right=8", 1, {}),
+                          ("local@torch:left=64,right=64", 2, {}), ("full", 1, {}))
+        said = json.loads(self.run_script("compare.py", path, "--pair", "local,local@torch", "--format", "json").stdout)
+        self.assertEqual({cell["name"]: cell["verdict"] for cell in said["cells"]},
+                         {"local@torch / local:left=8,right=8": "same", "local@torch / local:left=64,right=64": "slower"})
+        said = self.run_script("compare.py", path, "--pair", "local:left=8,right=8,local@torch:left=64,right=64").stdout
+        self.assertIn("2 slower", said)
+        self.refused(2, "name the options", "compare.py", path, "--pair", "local,full")
+
+    def test_what_cannot_be_paired_is_refused(self):
+        path = self.cells(("full", 1, {}))
+        self.refused(5, "no row of 'full@torch'", "compare.py", path, "--pair", "full,full@torch")
+        self.refused(2, "takes two variants", "compare.py", path, "--pair", "full")
+        self.refused(2, "give two CSVs", "compare.py", path)
+        self.refused(2, "no second one", "compare.py", path, path, "--pair", "full,full")
+
+
 class ExitCodes(ScriptTest):
     def sweep(self, name, slower=1.0, noise=0.01, status=None, seed=1, **more):
         rng = np.random.default_rng(seed)

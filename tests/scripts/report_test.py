@@ -144,5 +144,28 @@ class Report(ScriptTest):
         self.assertNotIn("#1f6fd0", (SCRIPTS / "page/page.js").read_text() + (SCRIPTS / "report.py").read_text())
 
 
+class Implementations(ScriptTest):
+    def rows(self):
+        import attncsv
+        cells = [synthetic.row(variant, n, [1e-3] * 3, family="scores", **more) for n in (256, 512)
+                 for variant, more in (("full", {}), ("full@torch", {}), ("full@unfused", {}), ("relu", {}), ("mine", {"err_scope": "ungated"}))]
+        return attncsv.read(synthetic.write(self.folder / "a.csv", cells)).rows
+
+    def test_implementations_of_a_variant_share_colour_and_mark_and_differ_in_stroke(self):
+        from figures import Looks
+        rows = self.rows()
+        looks = Looks(rows)
+        of = {name: looks.of(name) for name in set(rows["name"])}
+        for other in ("full@torch", "full@unfused"):
+            self.assertEqual((of[other]["color"], of[other]["marker"]), (of["full"]["color"], of["full"]["marker"]))
+        self.assertEqual(len({of[name]["linestyle"] for name in ("full", "full@torch", "full@unfused")}), 3)
+        self.assertNotEqual(of["relu"]["marker"], of["full"]["marker"])
+
+    def test_what_nobody_vouches_for_is_marked(self):
+        import attncsv
+        labels = attncsv.labels(self.rows())
+        self.assertEqual((labels["mine"], labels["full"]), ("mine (ungated)", "full"))
+
+
 if __name__ == "__main__":
     unittest.main()
