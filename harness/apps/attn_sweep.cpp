@@ -12,6 +12,8 @@ int verify_instead(const attn::SweepOptions& o, const attn::Registry& registry) 
                        .memory_limit = o.memory_limit,
                        .timeout_s = o.timeout_s,
                        .plugins = o.plugins,
+                       .guests = o.guests,
+                       .guest_specs = o.guest_specs,
                        .quiet = o.quiet},
                       registry);
 }

@@ -23,7 +23,7 @@ install(FILES ${CMAKE_CURRENT_BINARY_DIR}/attnbench.pc DESTINATION ${CMAKE_INSTA
 
 # The reports know only the CSV, so they go along; what builds or checks this tree stays.
 install(DIRECTORY scripts/ DESTINATION ${CMAKE_INSTALL_DATADIR}/attnbench/scripts USE_SOURCE_PERMISSIONS
-  FILES_MATCHING PATTERN "*.py" PATTERN schema1.json PATTERN "page/*" PATTERN noise_floor.sh PATTERN check_layers.py EXCLUDE PATTERN new_variant.py EXCLUDE
+  FILES_MATCHING PATTERN "*.py" PATTERN "guests/*" PATTERN schema1.json PATTERN "page/*" PATTERN noise_floor.sh PATTERN check_layers.py EXCLUDE PATTERN new_variant.py EXCLUDE
   PATTERN train_facts.py EXCLUDE
   PATTERN __pycache__ EXCLUDE)
 install(FILES LICENSE README.md CHANGELOG.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
@@ -40,7 +40,7 @@ if(PROJECT_IS_TOP_LEVEL)
   set(CPACK_DEBIAN_PACKAGE_SECTION science)
   set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
   set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS_PRIVATE_DIRS ${CMAKE_LIBRARY_OUTPUT_DIRECTORY})
-  set(CPACK_DEBIAN_PACKAGE_RECOMMENDS "python3-pandas, python3-scipy, python3-matplotlib, libjs-chart.js")  # the reports
+  set(CPACK_DEBIAN_PACKAGE_RECOMMENDS "python3-numpy, python3-pandas, python3-scipy, python3-matplotlib, libjs-chart.js")  # the reports
   set(CPACK_DEBIAN_PACKAGE_SUGGESTS "g++, cmake, pkg-config")                                               # plugins
   include(CPack)
 endif()

@@ -11,6 +11,8 @@
 #include "attn/apply/continuation.hpp"
 #include "attn/apply/parameters.hpp"
 #include "attn/exec/limits.hpp"
+#include "attn/guest/host.hpp"
+#include "attn/guest/spec.hpp"
 #include "attn/inputs/file.hpp"
 #include "attn/inputs/npy.hpp"
 #include "attn/kernels/machine/isa.hpp"
@@ -20,6 +22,7 @@
 #include "attn/record/row.hpp"
 #include "attn/record/sink.hpp"
 #include "attn/variant/plugin.hpp"
+#include "attn/variant/remote.hpp"
 
 namespace attn {
 
@@ -34,7 +37,7 @@ struct ApplyOptions {
   index_t context = 0;
   std::string compare = "none";
   std::string isa;
-  std::vector<std::string> plugins;
+  std::vector<std::string> plugins, guests;
   index_t seed = 1;
   int threads = usable_cores();
   int fidelity_seeds = 5;
@@ -67,6 +70,9 @@ void declare(CLI::App& app, ApplyOptions& o) {
   app.add_option("--threads", o.threads, "threads of the pool")->check(CLI::Range(1, 4096))->capture_default_str();
   app.add_option("--isa", o.isa, "avx512, avx2, neon or scalar (default: the best here)");
   app.add_option("--plugin", o.plugins, "shared library with a variant; may be given several times")->expected(1);
+  app.add_option("--guest", o.guests,
+                 "command of a program that computes variants (scripts/guests/README.md); may be given several times")
+      ->expected(1);
   app.add_option(
       "--state", o.state,
       "goes on with a causal sequence: the state after the tokens so far, .npz, is read if it is there, and written with these");
@@ -209,6 +215,15 @@ int apply(const ApplyOptions& o) {
   Registry registry;
   register_builtin_variants(registry);
   if (Status status = load_plugins(o.plugins, registry); !status) return usage(status.reason());
+  std::vector<std::string> guest_specs;
+  for (const std::string& command : o.guests) {
+    constexpr double patience_s = 60;
+    const auto spec = greet_guest(command, patience_s);
+    if (!spec) return usage(spec.reason());
+    guest_specs.push_back(spec->text);
+  }
+  if (Status status = register_guests(guest_specs, registry); !status) return usage(status.reason());
+  place_guests(o.threads, o.pin);
   if (!o.state.empty()) return go_on(o, registry);
   if (o.context > 0) return usage("--context is of a state: give --state too");
   bool parameters_loaded = false;
@@ -245,6 +260,8 @@ int apply_main(int argc, char** argv) {
   }
   try {
     return apply(o);
+  } catch (const RemoteError& e) {
+    return failed(e.refused() ? exit_usage : exit_failed_cell, e.what());
   } catch (const std::bad_alloc&) {
     return usage("there is not enough memory for this problem");
   }

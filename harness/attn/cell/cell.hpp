@@ -58,11 +58,12 @@ std::string_view to_string(Outcome outcome);
 Result<Outcome> parse_outcome(std::string_view name);
 
 // Fast path against its own definition.
+inline constexpr std::string_view ungated = "ungated";
 struct GateResult {
   bool done = false;
-  std::string scope;         // "whole", "rows" (sampled rows of this problem) or "twin" (a shorter problem)
-  double max_abs = 0;        // max |fast - definition in double|
-  double relative = 0;       // Frobenius norm of the difference over that of the definition
+  std::string scope;    // "whole", "rows" (sampled rows of this problem), "twin" (a shorter problem); or `ungated`: it has none
+  double max_abs = 0;   // max |fast - definition in double|
+  double relative = 0;  // Frobenius norm of the difference over that of the definition
   double allowance_abs = 0;  // twice the error of the definition in float, plus a floor
 };
 

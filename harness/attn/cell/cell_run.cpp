@@ -9,6 +9,7 @@
 #include "attn/exec/topology.hpp"
 #include "attn/kernels/machine/isa.hpp"
 #include "attn/variant/decode.hpp"
+#include "attn/variant/remote.hpp"
 
 namespace attn {
 
@@ -21,6 +22,7 @@ Result<std::unique_ptr<Variant>> configured(const Registry& registry, const std:
   if (!variant) return variant.refusal();
   if (Status status = (*variant)->supports(cell.problem); !status) return status.refusal();
   if (layer_clock) {
+    if ((*variant)->is_guest()) return refuse("a guest is timed by itself, not in a layer: it takes --scope mixer");
     if (cell.problem.pass == Pass::decode) return refuse("a layer is timed whole, not in steps: --pass decode takes --scope mixer");
     variant = layer_around(*std::move(variant), layer_clock);
     if (Status status = (*variant)->supports(cell.problem); !status) return status.refusal();
@@ -164,6 +166,10 @@ void CellRun::run(const Arrays& arrays, const ParameterSet<float>& parameters) c
 }
 
 void CellRun::again() const {
+  if (Remote* const guest = remote()) {
+    guest->runs(1);
+    return;
+  }
   arena_->execute([&] {
     Copy* const copy = next_copy();
     const ParameterSet<float>& parameters = copy != nullptr ? copy->parameters : planned_->parameters();
@@ -189,6 +195,7 @@ void CellRun::append() const {
 }
 
 Status CellRun::go_cold() {
+  if (remote() != nullptr) return refuse("--cache cold: a guest has its inputs to itself, and takes --cache hot");
   constexpr index_t page = 4096;  // what lies in a page of its own takes the room of one in a cache
   index_t one = static_cast<index_t>(tensors_->memory.bytes());
   if (decodes()) one = std::max({state_->bytes(), page * std::ssize(state_->spec().tensors), page});

@@ -33,8 +33,10 @@ class CellRun {
   void run() const;
   // The same plan on other tensors of the same shapes.
   void run(const Arrays& arrays, const ParameterSet<float>& parameters) const;
-  // What is clocked once run() is through: the same again, of a decode the step alone.
+  // What is clocked once run() is through: the same again, of a decode the step alone, by a guest what it read then.
   void again() const;
+  // Of a guest, after run(); else null.
+  Remote* remote() const { return planned_->remote(); }
   // Of a decode: the part of its step that takes up tokens.
   void append() const;
   // From here on these two take their inputs, or their state, and the parameters from copies in turn that together are more than four times

@@ -148,10 +148,10 @@ Result<StoredArray> parse_npy(std::span<const std::byte> file) {
   return StoredArray{*element, std::move(*shape), data};
 }
 
-std::string npy_header(std::span<const index_t> shape) {
+std::string npy_header(std::span<const index_t> shape, std::string_view descr) {
   std::vector<std::string> extents;
   for (const index_t extent : shape) extents.push_back(std::to_string(extent) + ",");
-  std::string header = "{'descr': '<f4', 'fortran_order': False, 'shape': (" + join(extents, " ") + "), }";
+  std::string header = "{'descr': '" + std::string(descr) + "', 'fortran_order': False, 'shape': (" + join(extents, " ") + "), }";
   header.resize((10 + header.size() + 1 + 63) / 64 * 64 - 11, ' ');  // data begin at a multiple of 64
   header += '\n';
   ATTN_ASSERT(header.size() <= 0xffff);

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "attn/core/result.hpp"
 #include "attn/inputs/array.hpp"
@@ -14,8 +15,8 @@ namespace attn {
 // name the field and its byte offset, not the file.
 Result<StoredArray> parse_npy(std::span<const std::byte> file);
 
-// What stands before the elements of an f32 array in such a file, version 1.
-std::string npy_header(std::span<const index_t> shape);
+// What stands before the elements of an array in such a file, version 1; of f32 unless `descr` says otherwise.
+std::string npy_header(std::span<const index_t> shape, std::string_view descr = "<f4");
 
 // Writes f32, version 1. The file appears whole or not at all; an existing one is replaced, a link to it stays. What is no
 // regular file, such as a device or a pipe, is written in place.

@@ -14,6 +14,7 @@
 #include "attn/measure/memory.hpp"
 #include "attn/prove/gate.hpp"
 #include "attn/prove/gradient_check.hpp"
+#include "attn/variant/remote.hpp"
 #include "attn/variant/variant.hpp"
 
 namespace attn {
@@ -37,6 +38,7 @@ std::string missed(const GateResult& gate) {
 }
 
 GateResult gate_of(const CellRun& run) {
+  if (!run.variant().has_definition()) return {.scope = std::string(ungated)};
   if (run.decodes())
     return check_step_against_definition(run.variant(), run.problem(), run.sequence(), run.parameters(), run.seed(), run.output(),
                                          run.arena());
@@ -77,15 +79,18 @@ Result<std::unique_ptr<CellRun>> reference_of(const CellRun& run, const Registry
 
 void take_samples(const CellRun& run, const CellRun* reference, const Settings& settings, Measurement& m) {
   const LayerClock before = run.layer_clock() != nullptr ? *run.layer_clock() : LayerClock{};
+  const auto own = [&] { run.again(); };
   if (reference != nullptr) {
-    auto pairs = clock_pairs([&] { run.again(); }, [&] { reference->again(); }, settings.samples, settings.sample_min_s);
+    const auto others = [&] { reference->again(); };
+    auto pairs = clock_pairs({own, run.remote()}, {others, reference->remote()}, settings.samples, settings.sample_min_s);
     m.samples_s = std::move(pairs.a_s);
     m.against_s = std::move(pairs.b_s);
     m.against = settings.against;
   } else {
-    m.samples_s = clock_samples([&] { run.again(); }, settings.samples, settings.sample_min_s);
+    m.samples_s = clock_samples({own, run.remote()}, settings.samples, settings.sample_min_s);
   }
-  if (run.decodes()) m.append_s = clock_samples([&] { run.append(); }, settings.samples, settings.sample_min_s);
+  const auto append = [&] { run.append(); };
+  if (run.decodes() && run.remote() == nullptr) m.append_s = clock_samples({append}, settings.samples, settings.sample_min_s);
   if (const LayerClock* after = run.layer_clock())
     m.mixer_share = (after->mixer_s - before.mixer_s) / (after->layer_s - before.layer_s);
 }
@@ -112,6 +117,7 @@ Measurement measure(const Registry& registry, const Cell& cell, const Settings& 
   run.run();
   const double first_run_s = monotonic_s() - first_begin_s;
   m.peak_rss_bytes = peak_readable && level >= 0 ? std::max<index_t>(0, peak_resident_bytes() - level) : -1;
+  if (run.remote() != nullptr) m.peak_rss_bytes = run.remote()->peak_bytes();
 
   const double checks_begin_s = monotonic_s();
   if (!settings.output_file.empty()) {
@@ -143,6 +149,10 @@ Measurement measure(const Registry& registry, const Cell& cell, const Settings& 
     run.arena().execute(samples);
   } else {
     samples();
+  }
+  for (const Remote* guest : {run.remote(), reference ? reference->remote() : nullptr}) {
+    if (Status agrees = guest != nullptr ? guest->clock_agrees() : Status(); !agrees)
+      return failed(m, Outcome::crashed, agrees.reason());
   }
   m.fma_gflops = quick_fma_gflops(run.arena());
   return m;
@@ -191,6 +201,8 @@ Measurement measure_cell(const Registry& registry, const Cell& cell, const Setti
   // The one place where exceptions of variants and libraries end.
   try {
     return measure(registry, cell, settings, started_s);
+  } catch (const RemoteError& e) {
+    return failed({}, e.refused() ? Outcome::unsupported : Outcome::crashed, e.what());
   } catch (const std::bad_alloc&) {
     return failed({}, Outcome::out_of_memory, "an allocation was refused");
   } catch (const std::exception& e) {

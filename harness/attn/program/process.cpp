@@ -14,7 +14,10 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
+#include <iterator>
 #include <mutex>
+#include <set>
 
 #include "attn/core/sanitizer.hpp"
 #include "attn/core/time.hpp"
@@ -95,6 +98,27 @@ void offer_lines(std::string& text, std::size_t& seen, const std::function<bool(
   }
 }
 
+bool adopting = false;
+std::set<pid_t> children_before;  // of this program's start: a shell that became it may have had some
+
+std::vector<pid_t> children() {
+  std::ifstream list("/proc/self/task/" + std::to_string(::getpid()) + "/children");
+  return {std::istream_iterator<pid_t>(list), {}};
+}
+
+// Until there is none: the children of one that is ended come next.
+void end_orphans() {
+  for (bool any = true; any;) {
+    any = false;
+    for (const pid_t child : children()) {
+      if (children_before.contains(child)) continue;
+      any = true;
+      ::kill(child, SIGKILL);
+      ::waitpid(child, nullptr, 0);
+    }
+  }
+}
+
 [[noreturn]] void become_worker(const std::vector<std::string>& arguments, const Pipe& question, const Pipe& answer,
                                 const Pipe& words, index_t memory_limit_bytes) {
   ::setpgid(0, 0);
@@ -126,6 +150,12 @@ void offer_lines(std::string& text, std::size_t& seen, const std::function<bool(
 }
 
 }  // namespace
+
+void adopt_orphans() {
+  const std::vector<pid_t> before = children();
+  children_before = {before.begin(), before.end()};
+  adopting = ::prctl(PR_SET_CHILD_SUBREAPER, 1) == 0;
+}
 
 ProcessEnd run_worker(const std::vector<std::string>& arguments, const std::string& question_text, double timeout_s,
                       index_t memory_limit_bytes, const std::atomic<bool>* stop,
@@ -171,6 +201,7 @@ ProcessEnd run_worker(const std::vector<std::string>& arguments, const std::stri
     }
   }
   ::kill(-child, SIGKILL);  // whatever it left behind in its group
+  if (adopting) end_orphans();
   end.last_words = last_line(stderr_tail);
   if (killed) return end;
   if (WIFSIGNALED(status)) {

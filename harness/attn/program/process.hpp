@@ -28,4 +28,8 @@ ProcessEnd run_worker(const std::vector<std::string>& arguments, const std::stri
                       index_t memory_limit_bytes, const std::atomic<bool>* stop,
                       const std::function<bool(std::string_view line)>& on_line = {});
 
+// From here on what a worker's processes leave behind, those too that left its process group, becomes a child of this process, and
+// run_worker ends it: then one worker runs at a time, and no other children.
+void adopt_orphans();
+
 }  // namespace attn

@@ -6,6 +6,7 @@
 #include <iostream>
 #include <iterator>
 
+#include "attn/guest/host.hpp"
 #include "attn/program/exit.hpp"
 #include "attn/program/process.hpp"
 #include "attn/record/sink.hpp"
@@ -15,13 +16,17 @@ namespace attn {
 
 namespace {
 
-constexpr const char* worker_flag = "--worker";
+constexpr const char *worker_flag = "--worker", *guests_flag = "--guests";
 
 }  // namespace
 
-std::vector<std::string> worker_arguments(const std::string& kind, const std::vector<std::string>& plugins) {
+std::vector<std::string> worker_arguments(const std::string& kind, const std::vector<std::string>& plugins,
+                                          const std::vector<std::string>& guest_specs) {
   std::vector<std::string> arguments{worker_flag, kind};
   arguments.insert(arguments.end(), plugins.begin(), plugins.end());
+  if (guest_specs.empty()) return arguments;
+  arguments.emplace_back(guests_flag);
+  arguments.insert(arguments.end(), guest_specs.begin(), guest_specs.end());
   return arguments;
 }
 
@@ -33,7 +38,10 @@ int worker_main(const std::vector<std::string>& arguments, const std::vector<Wor
   if (kind == kinds.end()) return fail(exit_usage, worker_flag, "'" + name + "' is no kind of question");
   Registry registry;
   register_builtin_variants(registry);
-  if (Status status = load_plugins({arguments.begin() + 2, arguments.end()}, registry); !status)
+  const auto guests = std::find(arguments.begin() + 2, arguments.end(), guests_flag);
+  if (Status status = load_plugins({arguments.begin() + 2, guests}, registry); !status)
+    return fail(exit_usage, worker_flag, status.reason());
+  if (Status status = register_guests({std::min(guests + 1, arguments.end()), arguments.end()}, registry); !status)
     return fail(exit_usage, worker_flag, status.reason());
   const std::string answer = kind->answer({std::istreambuf_iterator<char>(std::cin), {}}, registry);
   if (!write_whole(answer_fd, answer)) return exit_failed_cell;

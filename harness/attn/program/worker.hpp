@@ -1,4 +1,4 @@
-// A program as its own worker: "PROGRAM --worker KIND PLUGIN...", one question on standard input, the answer on answer_fd.
+// A program as its own worker: "PROGRAM --worker KIND PLUGIN... [--guests SPEC...]", one question on standard input, the answer on answer_fd.
 #pragma once
 
 #include <functional>
@@ -15,8 +15,9 @@ struct WorkerKind {
   std::function<std::string(const std::string& question, const Registry& registry)> answer;
 };
 
-// For run_worker: a worker of this kind that knows the plugins' variants.
-std::vector<std::string> worker_arguments(const std::string& kind, const std::vector<std::string>& plugins);
+// For run_worker: a worker of this kind that knows the plugins' variants and, by what they said of themselves, those of guests.
+std::vector<std::string> worker_arguments(const std::string& kind, const std::vector<std::string>& plugins,
+                                          const std::vector<std::string>& guest_specs = {});
 
 // Whether a program's arguments make it a worker.
 bool is_worker(const std::vector<std::string>& arguments);

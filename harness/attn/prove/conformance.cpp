@@ -13,34 +13,46 @@ namespace conformance {
 
 namespace {
 
+// What a property is about, beside a variant's outputs: a guest has no definition, or computes elsewhere.
+enum class About { outputs, definition, this_process };
+
 struct Entry {
   Property property;
   void (Checker::*check)();
+  About about;
 };
 
 const std::vector<Entry>& entries() {
   static const std::vector<Entry> list = {
-      {{"agreement", "the fast path agrees with the definition, whatever shape and strides"}, &Checker::agreement},
-      {{"output", "every output element is written, none is read"}, &Checker::output},
-      {{"bounds", "nothing outside the arrays is touched, inputs and parameters are not written"}, &Checker::bounds},
-      {{"repeat", "a second run, and a second plan, give the same bits"}, &Checker::repeat},
-      {{"threads", "one thread and several agree"}, &Checker::threads},
-      {{"scratch", "scratch memory is written before it is read"}, &Checker::scratch},
-      {{"allocations", "run allocates nothing"}, &Checker::allocations},
-      {{"arena", "no thread outside the arena, no process"}, &Checker::arena},
-      {{"causality", "causal outputs do not depend on later rows"}, &Checker::causality},
-      {{"heads", "heads and batch items do not mix"}, &Checker::heads},
-      {{"linearity", "outputs are linear in V where the definition is"}, &Checker::linearity},
-      {{"supports", "a problem that is not refused is planned, run and right"}, &Checker::supports},
-      {{"gradient", "the definition's gradient agrees with central differences"}, &Checker::gradient},
-      {{"backward", "the backward pass agrees with the definition's gradient"}, &Checker::backward},
-      {{"values", "zeros, denormals, large logits, NaN and infinity do what the definition says"}, &Checker::values},
-      {{"decode", "step t of a decode gives row t of the causal definition"}, &Checker::decode},
-      {{"splits", "a state takes its tokens in any split"}, &Checker::splits},
-      {{"merge", "states of neighbouring stretches merge, in any order, to that of both"}, &Checker::merge},
-      {{"ragged", "a sequence of a ragged batch has the bits that it has alone, and padding is never read"}, &Checker::ragged},
-      {{"pages", "keys in pages give the bits of keys in a row"}, &Checker::pages},
-      {{"cost", "time grows with N as the declared cost does", true}, &Checker::cost},
+      {{"agreement", "the fast path agrees with the definition, whatever shape and strides"},
+       &Checker::agreement,
+       About::definition},
+      {{"output", "every output element is written, none is read"}, &Checker::output, About::outputs},
+      {{"bounds", "nothing outside the arrays is touched, inputs and parameters are not written"},
+       &Checker::bounds,
+       About::this_process},
+      {{"repeat", "a second run, and a second plan, give the same bits"}, &Checker::repeat, About::outputs},
+      {{"threads", "one thread and several agree"}, &Checker::threads, About::definition},
+      {{"scratch", "scratch memory is written before it is read"}, &Checker::scratch, About::this_process},
+      {{"allocations", "run allocates nothing"}, &Checker::allocations, About::this_process},
+      {{"arena", "no thread outside the arena, no process"}, &Checker::arena, About::this_process},
+      {{"causality", "causal outputs do not depend on later rows"}, &Checker::causality, About::outputs},
+      {{"heads", "heads and batch items do not mix"}, &Checker::heads, About::outputs},
+      {{"linearity", "outputs are linear in V where the definition is"}, &Checker::linearity, About::definition},
+      {{"supports", "a problem that is not refused is planned, run and right"}, &Checker::supports, About::definition},
+      {{"gradient", "the definition's gradient agrees with central differences"}, &Checker::gradient, About::this_process},
+      {{"backward", "the backward pass agrees with the definition's gradient"}, &Checker::backward, About::outputs},
+      {{"values", "zeros, denormals, large logits, NaN and infinity do what the definition says"},
+       &Checker::values,
+       About::definition},
+      {{"decode", "step t of a decode gives row t of the causal definition"}, &Checker::decode, About::definition},
+      {{"splits", "a state takes its tokens in any split"}, &Checker::splits, About::outputs},
+      {{"merge", "states of neighbouring stretches merge, in any order, to that of both"}, &Checker::merge, About::outputs},
+      {{"ragged", "a sequence of a ragged batch has the bits that it has alone, and padding is never read"},
+       &Checker::ragged,
+       About::outputs},
+      {{"pages", "keys in pages give the bits of keys in a row"}, &Checker::pages, About::outputs},
+      {{"cost", "time grows with N as the declared cost does", true}, &Checker::cost, About::this_process},
   };
   return list;
 }
@@ -53,7 +65,14 @@ Finding Checker::check(const Property& property) {
   finding_ = {.property = property.id};
   try {
     for (const Entry& entry : entries()) {
-      if (entry.property.id == property.id) (this->*entry.check)();
+      if (entry.property.id != property.id) continue;
+      if (variant_.is_guest() && entry.about == About::this_process) {
+        none("a guest computes in a process of its own");
+      } else if (!variant_.has_definition() && entry.about == About::definition) {
+        none("there is no definition to hold it against");
+      } else {
+        (this->*entry.check)();
+      }
     }
   } catch (const std::exception& e) {
     if (finding_.failure.empty()) finding_.failure = variant_.name().text() + ": exception: " + e.what();

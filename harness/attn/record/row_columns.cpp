@@ -152,7 +152,10 @@ void error_columns(Columns& c) {
   gate("err_allowance_abs", "allowed err_max_abs: twice the definition's own float error plus a floor", neither,
        &GateResult::allowance_abs);
   c.text(
-      {"err_scope", "what was compared: whole output, sampled rows, or a shorter twin problem", "", Role::accuracy},
+      {"err_scope",
+       "what was compared: whole output, sampled rows, or a shorter twin problem; 'ungated': there is no definition to compare "
+       "with",
+       "", Role::accuracy},
       [](auto& r) -> auto& { return r.measurement.gate.scope; });
 }
 

@@ -42,11 +42,11 @@ Line line_of(const Row& row, double baseline_s) {
   const Figures& f = row.figures;
   if (!timed(row)) return {row.name, std::string(to_string(m.outcome)), "", "", "", "", m.reason};
   return {row.name,
-          human_time(f.time_median_s.value_or(0)) + (f.unstable == 1 ? " ~" : ""),
+          human_time(f.time_median_s.value_or(0)) + (f.unstable == 1 ? " ~" : "") + (m.gate.scope == ungated ? " ?" : ""),
           relative_time(f, baseline_s),
           fmt::format("{:.2f} {}", f.roof_fraction.value_or(0), f.roof_binds),
           m.peak_rss_bytes >= 0 ? human_bytes(static_cast<double>(m.peak_rss_bytes)) : "",
-          m.gate.done ? fmt::format("{:.1e}", m.gate.relative) : "",
+          m.gate.done ? fmt::format("{:.1e}", m.gate.relative) : m.gate.scope,
           row.cell.scope == Scope::layer ? fmt::format("{:.2f}", m.mixer_share)
           : m.fidelity.done              ? fmt::format("{:.3f}", m.fidelity.skill)
                                          : "-"};

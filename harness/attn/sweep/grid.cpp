@@ -29,6 +29,7 @@ std::string repeat_command(const Cell& cell, const SweepOptions& o) {
   if (!o.against.empty()) add("--against", o.against);
   if (!o.pin) arguments.emplace_back("--no-pin");
   for (const auto& plugin : o.plugins) add("--plugin", plugin);
+  for (const auto& guest : o.guests) add("--guest", guest);
   return shell_quoted(arguments);
 }
 

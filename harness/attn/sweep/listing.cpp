@@ -49,6 +49,7 @@ std::string list_markdown(const Registry& registry) {
     text += fmt::format("| {} | `{}` | {} | {} | {} | {} | {} | {} |\n", type->family, type->id, cell(i.formula), cell(i.paper),
                         cell(i.cost_in_n), to_string(i.exactness), causal, options);
     for (const auto& other : registry.implementations(type->id)) {
+      if (other->is_guest()) continue;  // not of the tree
       text += fmt::format("| {} | `{}@{}` | as `{}`: {} | | | | | |\n", type->family, type->id, other->name, type->id,
                           cell(other->info.title));
     }
@@ -71,7 +72,7 @@ std::string list_json(const Registry& registry) {
     }
     nlohmann::ordered_json implementations = nlohmann::ordered_json::array();
     for (const auto& other : registry.implementations(type->id))
-      implementations.push_back({{"name", other->name}, {"title", other->info.title}});
+      implementations.push_back({{"name", other->name}, {"title", other->info.title}, {"guest", other->is_guest()}});
     list.push_back({{"id", type->id},
                     {"family", type->family},
                     {"title", i.title},

@@ -28,6 +28,11 @@ void declare(CLI::App& app, SweepOptions& o) {
   }
   add_texts(app, "plugin", o.plugins, "shared library with a variant; may be given several times", axis_group);
 
+  add_texts(app, "guest", o.guests,
+            "command of a program that computes variants (scripts/guests/README.md), such as 'python3 my_attention.py'; may be "
+            "given several times",
+            axis_group);
+
   const char* measuring = "Measuring";
   const auto whole = [&](const char* flag, index_t& value, index_t low, index_t high, const char* doc) {
     app.add_option(std::string("--") + flag, value, doc)
@@ -118,7 +123,7 @@ CommandLine parse_command_line(const std::vector<std::string>& given) {
   CommandLine line;
   CLI::App app("Measures attention variants: speed, memory and accuracy against sequence length.", "attn_sweep");
   declare(app, line.options);
-  std::vector<std::string> repeatable{"plugin"};
+  std::vector<std::string> repeatable{"plugin", "guest"};
   for (const Axis& axis : axes()) {
     if (axis.repeatable) repeatable.push_back(axis.flag);
   }

@@ -15,6 +15,8 @@ namespace attn {
 struct SweepOptions {
   Asked axes;
   std::vector<std::string> plugins;
+  std::vector<std::string> guests;       // commands
+  std::vector<std::string> guest_specs;  // what they said of themselves, for workers (attn/guest/spec.hpp)
   // Measuring
   index_t samples = 9;
   index_t rounds = 3;

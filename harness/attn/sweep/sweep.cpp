@@ -9,12 +9,16 @@
 
 #include "attn/core/time.hpp"
 #include "attn/exec/limits.hpp"
+#include "attn/guest/folder.hpp"
+#include "attn/guest/host.hpp"
+#include "attn/guest/spec.hpp"
 #include "attn/kernels/dense/onednn.hpp"
 #include "attn/measure/doctor.hpp"
 #include "attn/measure/machine_state.hpp"
 #include "attn/program/exit.hpp"
 #include "attn/program/flags.hpp"
 #include "attn/program/interrupt.hpp"
+#include "attn/program/process.hpp"
 #include "attn/program/progress.hpp"
 #include "attn/program/renamed.hpp"
 #include "attn/record/context.hpp"
@@ -127,6 +131,18 @@ int run(SweepOptions o, const Registry& registry, const std::vector<std::string>
   return conclude(o, *outputs);
 }
 
+// Asks what the user's guests compute; orphans that guests leave behind come to this process from here on.
+Status invite_guests(SweepOptions& o, Registry& registry) {
+  for (const std::string& command : o.guests) {
+    const auto spec = greet_guest(command, o.timeout_s);
+    if (!spec) return spec.refusal();
+    o.guest_specs.push_back(spec->text);
+  }
+  adopt_orphans();
+  remove_abandoned_guest_folders();
+  return register_guests(o.guest_specs, registry);
+}
+
 int explain(const SweepOptions& o, const Registry& registry) {
   const auto variants = registry.configure_list(o.explain);
   if (!variants) return usage("--explain: " + variants.reason());
@@ -148,10 +164,11 @@ int sweep_main(int argc, char** argv, const std::vector<WorkerKind>& kinds, cons
     tell(stderr, line.text);
     return line.exit_code;
   }
-  const SweepOptions& o = line.options;
+  SweepOptions o = line.options;
   Registry registry;
   register_builtin_variants(registry);
   if (Status status = load_plugins(o.plugins, registry); !status) return usage(status.reason());
+  if (Status status = invite_guests(o, registry); !status) return usage(status.reason());
   if (o.version) return print_and_exit(fmt::format("{} commit {}\n{}\n", build_tag(), source_commit(), kernels::onednn_version()));
   if (o.columns) return print_and_exit(columns_text());
   if (o.list == "text") return print_and_exit(list_text(registry));

@@ -6,6 +6,8 @@
 
 #include "attn/core/time.hpp"
 #include "attn/exec/limits.hpp"
+#include "attn/guest/folder.hpp"
+#include "attn/guest/host.hpp"
 #include "attn/kernels/machine/isa.hpp"
 #include "attn/measure/machine_state.hpp"
 #include "attn/measure/worker.hpp"
@@ -34,6 +36,7 @@ std::string answer_cell(const std::string& text, const Registry& registry) {
   Cell cell;
   Settings settings;
   from_json(text, cell, settings);
+  place_guests(cell.threads, settings.pin);
   return to_json(measure_cell(registry, cell, settings, nlohmann::json::parse(text).at("started_s").get<double>()));
 }
 
@@ -53,7 +56,8 @@ Status Worker::measure_peaks(const std::vector<Block>& blocks) {
     const auto key = std::pair(cell.isa, cell.threads);
     if (peaks_.contains(key) || interrupted) continue;
     const nlohmann::json question = {{"isa", cell.isa}, {"threads", cell.threads}, {"pin", options_.pin}};
-    const ProcessEnd end = run_worker(worker_arguments(peak_kind, options_.plugins), question.dump(), timeout_s, 0, &interrupted);
+    const ProcessEnd end = run_worker(worker_arguments(peak_kind, options_.plugins, options_.guest_specs), question.dump(),
+                                      timeout_s, 0, &interrupted);
     if (end.how == ProcessEnd::How::stopped) return {};
     if (end.how == ProcessEnd::How::timed_out) return refuse("measuring the machine's peaks took more than 120 s: it is busy");
     if (end.how != ProcessEnd::How::answered)
@@ -77,8 +81,9 @@ Peak Worker::peak_of(const Cell& cell) const {
 Measurement Worker::ask(const Cell& cell, const Settings& settings) const {
   nlohmann::json question = nlohmann::json::parse(to_json(cell, settings));
   question["started_s"] = monotonic_s();
-  const ProcessEnd end = run_worker(worker_arguments(cell_kind, options_.plugins), question.dump(), options_.timeout_s,
-                                    memory_limit_bytes_, &interrupted);
+  const ProcessEnd end = run_worker(worker_arguments(cell_kind, options_.plugins, options_.guest_specs), question.dump(),
+                                    options_.timeout_s, memory_limit_bytes_, &interrupted);
+  remove_abandoned_guest_folders();  // it ends at once when it has answered
   if (end.how == ProcessEnd::How::answered) {
     try {
       return measurement_from_json(end.answer);

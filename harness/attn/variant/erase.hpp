@@ -62,7 +62,9 @@ concept HasSteps = requires(const V v, ArraysOf<V> arrays, const ParameterSet<fl
   v.answer(arrays, parameters, state, workspace);
 };
 template <class V>
-concept HasMerge = requires(const V v, State into, const State later) { v.merge(into, later); };
+concept HasMerge = requires(const V v, State into, const State later) {
+  v.merge(into, later);
+};
 
 // What a page and a further implementation may both say of their fast path. Options: the page's struct, or OptionValues.
 template <class V, class Options>
@@ -226,6 +228,7 @@ class VariantOf final : public Variant {
   }
   bool steps() const override { return implementation_ ? implementation_->steps() : HasSteps<V>; }
   bool merges() const override { return implementation_ ? implementation_->merges() : HasMerge<V>; }
+  bool is_guest() const override { return implementation_ && implementation_->is_guest(); }
   std::unique_ptr<Plan> plan(const Problem& p, WorkspacePlan& w) const override {
     if (implementation_) return implementation_->plan(p, name().options, w);
     return std::make_unique<PlanOf<V, Options>>(p, options_, w);
@@ -294,7 +297,7 @@ struct PluginEntry {
 };
 
 // Grows when anything in the headers that a variant's page sees changes its layout or meaning.
-inline constexpr std::uint32_t abi_version = 6;
+inline constexpr std::uint32_t abi_version = 7;
 
 // Pages and harness exchange C++ objects, so they must come from the same release and compiler.
 const char* build_tag();

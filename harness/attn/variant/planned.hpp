@@ -44,6 +44,7 @@ class Planned {
   }
   void merge(State& into, const State& later) const { plan_->merge(into, later); }
 
+  Remote* remote() const { return plan_->remote(); }  // of a guest's plan, else null
   const ParameterSet<float>& parameters() const { return parameters_; }
   const Workspace& workspace() const { return *workspace_; }
   index_t workspace_bytes() const { return booked_.bytes(); }

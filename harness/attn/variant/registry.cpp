@@ -184,7 +184,7 @@ std::vector<ImplementationPtr> Registry::implementations(std::string_view id) co
 }
 
 VariantName Registry::as_of_today(VariantName name) const {
-  if (find(name.id) != nullptr) return name;
+  if (name.id.empty() || find(name.id) != nullptr) return name;
   for (const auto& known : implementations_) {
     if (name.is_native() && known->info.formerly == name.id) return {known->id, known->name, std::move(name.options)};
   }

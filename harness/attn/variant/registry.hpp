@@ -24,6 +24,7 @@ namespace attn {
 
 template <class T>
 struct Values;
+class Remote;
 
 // What a backward pass is given beside the arrays of the forward pass. Every element of the gradients is written, zeros for an input
 // that the variant does not read.
@@ -113,6 +114,9 @@ class Plan {
   virtual void answer(const Arrays& queries, const ParameterSet<float>& parameters, const State& state, Workspace& workspace) const;
   // Where the variant merges(): `into` is a state of the tokens that precede those of `later`, and of all of them afterwards.
   virtual void merge(State& into, const State& later) const;
+
+  // Of a guest's plan (remote.hpp), else null.
+  virtual Remote* remote() const { return nullptr; }
 };
 
 // A variant with its implementation chosen and its options set.
@@ -145,6 +149,10 @@ class Variant {
   // Whether plans absorb and answer by themselves. Otherwise a state of all tokens is run over.
   virtual bool steps() const = 0;
   virtual bool merges() const = 0;
+  // Whether plans compute in a process of their own: what there is to say of memory and threads of this one then says nothing of it.
+  virtual bool is_guest() const { return false; }
+  // Whether there is a definition to hold it against. A guest's own variant may lack one.
+  virtual bool has_definition() const { return true; }
   virtual std::unique_ptr<Plan> plan(const Problem& p, WorkspacePlan& workspace) const = 0;
   // What is a variable among the inputs and parameters has a gradient (attn/algebra/gradient.hpp): the definition is the tape.
   // Choices by number (hashes, the largest k, clusters) are constants to it.
@@ -189,6 +197,7 @@ class Implementation {
   virtual bool reads_layouts() const = 0;
   virtual bool steps() const = 0;
   virtual bool merges() const = 0;
+  virtual bool is_guest() const { return false; }  // see Variant
   virtual std::string note(const Problem& p, const OptionValues& options, const Arrays& arrays) const = 0;
 };
 using ImplementationPtr = std::shared_ptr<const Implementation>;  // variants outlive registries

@@ -5,10 +5,14 @@
 #include <algorithm>
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "attn/cell/axes.hpp"
 #include "attn/cell/values.hpp"
 #include "attn/core/text.hpp"
+#include "attn/guest/folder.hpp"
+#include "attn/guest/host.hpp"
+#include "attn/guest/spec.hpp"
 #include "attn/program/exit.hpp"
 #include "attn/program/flags.hpp"
 #include "attn/program/interrupt.hpp"
@@ -60,18 +64,20 @@ Finding finding_of(const ProcessEnd& end, const std::string& property, double ti
   return {.property = property, .cases = answer.cases, .failure = no_answer(silent, timeout_s, where).reason};
 }
 
-// The variants asked for; with plugins and no --variants, those that the plugins brought.
+// The variants asked for; with plugins or guests and no --variants, those that they brought.
 Result<VariantList> chosen(const VerifyOptions& o, const Registry& registry) {
   if (o.variants && *o.variants != axis_of("variant").usual) return registry.configure_list(*o.variants);
-  if (o.plugins.empty()) return registry.configure_list("*@*");
   Registry builtin;
   register_builtin_variants(builtin);
+  if (o.plugins.empty() && o.guests.empty()) return builtin.configure_list("*@*");
+  std::set<std::string> guests;  // the user's
+  for (const std::string& text : o.guest_specs) guests.insert(read_guest_spec(text).value().name);
   std::vector<std::string> brought;
   for (const auto& type : registry.all()) {
     if (builtin.find(type->id) == nullptr) brought.push_back(type->id);
   }
   for (const auto& other : registry.all_implementations()) {
-    if (builtin.find(other->id, other->name) == nullptr)
+    if (other->is_guest() ? guests.contains(other->name) : builtin.find(other->id, other->name) == nullptr)
       brought.push_back(VariantName{.id = other->id, .implementation = other->name}.text());
   }
   return registry.configure_list(join(brought, ","));
@@ -99,8 +105,9 @@ int verify(const VerifyOptions& o, const Registry& registry) {
     VariantFindings one{variant->name().text(), variant->short_name(), registry.find(variant->name().id)->family, {}};
     for (const Property& property : *tried) {
       const json question = {{"variant", one.variant}, {"property", property.id}, {"threads", threads->front()}};
-      const ProcessEnd end =
-          run_worker(worker_arguments("property", o.plugins), question.dump(), o.timeout_s, *memory_limit_bytes, &interrupted);
+      const ProcessEnd end = run_worker(worker_arguments("property", o.plugins, o.guest_specs), question.dump(), o.timeout_s,
+                                        *memory_limit_bytes, &interrupted);
+      remove_abandoned_guest_folders();  // it ends at once when it has answered
       if (interrupted) break;
       one.findings.push_back(finding_of(end, property.id, o.timeout_s));
     }
@@ -129,6 +136,7 @@ WorkerKind verify_kind(CallMeter* meter) {
             const auto property = chosen_properties(question.at("property").get<std::string>());
             const auto variant = registry.configure(question.at("variant").get<std::string>());
             ATTN_ASSERT(property && variant);
+            place_guests(question.at("threads").get<int>(), false);
             ConformanceOptions options{.threads = question.at("threads").get<int>(), .meter = meter};
             options.before = [](const std::string& what) { write_whole(answer_fd, std::string(case_mark) + what + "\n"); };
             return to_json(check_property(**variant, property->front(), options)) + "\n";

@@ -13,13 +13,14 @@
 namespace attn {
 
 struct VerifyOptions {
-  std::optional<std::string> variants;  // none: those that the plugins brought, or all
+  std::optional<std::string> variants;  // none: those that the plugins and guests brought, or all
   std::string property = "all";
   std::string format = "text";         // or "md", "json"
   std::optional<std::string> threads;  // none: 2
   std::string memory_limit;
   double timeout_s = 60;
-  std::vector<std::string> plugins;
+  std::vector<std::string> plugins, guests;
+  std::vector<std::string> guest_specs;  // what the guests said of themselves
   bool quiet = false;
 };
 
