@@ -91,12 +91,12 @@ TEST_CASE("performer: without damping, values of one give one also where denomin
   }
 }
 
-TEST_CASE("performer: blocks of W are orthogonal, its vectors as long as Gaussian ones") {
+TEST_CASE("performer: blocks of W are orthogonal, rows as long as Gaussian vectors") {
   const auto parameters = make_parameters(configure("performer:m=100")->parameters(square(8, 64)), 3);
   const auto& w = parameters["W"];
   const auto dot = [&](index_t a, index_t b) {
     double sum = 0;
-    for (index_t x = 0; x < 64; ++x) sum += static_cast<double>(w(x, a)) * static_cast<double>(w(x, b));
+    for (index_t x = 0; x < 64; ++x) sum += static_cast<double>(w(a, x)) * static_cast<double>(w(b, x));
     return sum;
   };
   double lengths = 0;
@@ -190,7 +190,7 @@ TEST_CASE("performer: W estimates e^(q.k / sqrt(D)) without bias and with the va
       double estimate = 0;
       for (index_t f = 0; f < 16; ++f) {
         double u = 0;
-        for (index_t d = 0; d < 16; ++d) u += static_cast<double>(w(d, f)) * (x[d] + y[d]);
+        for (index_t d = 0; d < 16; ++d) u += static_cast<double>(w(f, d)) * (x[d] + y[d]);
         estimate += std::exp(u - half) / 16;
       }
       mean += estimate / draws, square_mean += estimate * estimate / draws;

@@ -145,7 +145,7 @@ TEST_CASE("rfa: w estimates the Gaussian kernel without bias and with the varian
       double estimate = 0;
       for (index_t f = 0; f < 16; ++f) {  // x - y lies along (1, .., 1)
         double u = 0;
-        for (index_t d = 0; d < 16; ++d) u += static_cast<double>(w(d, f)) * std::sqrt(distance2 / 16);
+        for (index_t d = 0; d < 16; ++d) u += static_cast<double>(w(f, d)) * std::sqrt(distance2 / 16);
         estimate += std::cos(u) / 16;
       }
       mean += estimate / draws, square_mean += estimate * estimate / draws;

@@ -17,8 +17,7 @@ namespace attn {
 //   Choromanski et al. 2020, arXiv:2009.14794, section 2.3; c and the constants: google-research/performer/fast_attention
 //             With plus=0 c cancels and n stays as it is: the paper's estimator. It is undamped, and loses what underflows float:
 //             from |k|^2 of about 100 sqrt(D) on.
-//   useful flops 8 N m D, 2 N m exps; workspace a state of m (Dv + 1) a worker
-// W is kept as its transpose, [D,m]: tokens are rows that meet it from the left.
+//   useful flops 8 N m D, 2 N m exps; workspace a state of m (Dv + 1) a worker, W
 struct Performer {
   using Engine = kernels::LinearAttention;
 
@@ -55,11 +54,11 @@ struct Performer {
 
   static Parameters parameters(const Problem& p, const Options& o) {
     return {{.name = "W",
-             .shape = {p.head_dim, o.m},
-             .init = o.projection == Projection::iid ? independent : orthogonal_blocks,
+             .shape = {o.m, p.head_dim},
+             .init = o.projection == Projection::iid ? init::normal(1) : Init(orthogonal_blocks),
              .trainable = false,
-             .axes = "head_dim, m",
-             .doc = "column i is w_i of a feature, shared by all heads"}};
+             .axes = "m, head_dim",
+             .doc = "rows w_i of the features, shared by all heads"}};
   }
 
   static Cost cost(const Problem& p, const Options& o) {
@@ -79,13 +78,13 @@ struct Performer {
     const Tensor<T> k = per_query_head(p, in.k), v = per_query_head(p, in.v), &w = parameters["W"];
     Tensor<T> weights;
     if (o.kernel == Kernel::relu) {
-      const auto phi = [&](const Tensor<T>& x) { return relu(matmul(x, w)) + static_cast<T>(relu_plus); };
+      const auto phi = [&](const Tensor<T>& x) { return relu(matmul_transposed(x, w)) + static_cast<T>(relu_plus); };
       weights = matmul_transposed(phi(in.q), phi(k));
     } else {
       const auto m = static_cast<T>(o.m), epsilon = static_cast<T>(o.plus);
       const T root = static_cast<T>(std::sqrt(p.scale()));
       const auto half_square = [&](const Tensor<T>& x) { return sum(square(x * root), -1, Keep::yes) / T{2}; };
-      const Tensor<T> uq = matmul(in.q * root, w), uk = matmul(k * root, w);
+      const Tensor<T> uq = matmul_transposed(in.q * root, w), uk = matmul_transposed(k * root, w);
       const Tensor<T> phi_q = exp(uq - half_square(in.q) - max(uq, -1, Keep::yes)) + epsilon;
       // phi_k differs from query to query by its c, so the e^-c of all keys is put right by a factor.
       const Tensor<T> peak = transpose(max(uk, -1, Keep::yes)), top = max(peak, -1, Keep::yes);
@@ -106,12 +105,21 @@ struct Performer {
         o_(o),
         engine_(p, o.m + (o.kernel == Kernel::positive), undamped(o) ? kernels::reciprocals<normal> : kernels::reciprocals<guard>,
                 workspace, o.kernel == Kernel::positive),
+        w_(workspace.shared<float>(p.head_dim * o.m)),
         rows_(workspace.per_worker<float>(2 * kernels::LinearAttention::max_panel)) {}
 
-  auto key_features(const ParameterSet<float>& parameters, const Workspace& workspace) const {
-    return [this, w = parameters["W"].data(), &workspace](const kernels::TokenPanel& t) {
+  // W, transposed and scaled.
+  void prepare(const ParameterSet<float>& parameters, const Workspace& workspace) const {
+    float* const w = workspace.shared(w_).data();
+    const float factor = root();
+    kernels::transpose(o_.m, p_.head_dim, {parameters["W"].data(), p_.head_dim}, {w, o_.m});
+    const index_t size = o_.m * p_.head_dim;
+    kernels::scale_rows(1, size, {w, size}, &factor, {w, size});
+  }
+  auto key_features(const Workspace& workspace) const {
+    return [this, &workspace](const kernels::TokenPanel& t) {
       float* const shift = workspace.of(t.worker, rows_).data();
-      project(t, w, shift);
+      project(t, workspace);
       if (o_.kernel == Kernel::relu) return kernels::relu_plus(t.count, o_.m, t.to, relu_plus, t.to);
       half_squares(t, shift);
       kernels::row_max(t.count, o_.m, t.to, t.peak);
@@ -119,10 +127,10 @@ struct Performer {
       for (index_t i = 0; i < t.count; ++i) t.to.data[i * t.to.stride + o_.m] = 1;
     };
   }
-  auto query_features(const ParameterSet<float>& parameters, const Workspace& workspace) const {
-    return [this, w = parameters["W"].data(), &workspace](const kernels::TokenPanel& t) {
+  auto query_features(const Workspace& workspace) const {
+    return [this, &workspace](const kernels::TokenPanel& t) {
       float* const shift = workspace.of(t.worker, rows_).data();
-      project(t, w, shift);
+      project(t, workspace);
       if (o_.kernel == Kernel::relu) return kernels::relu_plus(t.count, o_.m, t.to, relu_plus, t.to);
       float* const other = shift + kernels::LinearAttention::max_panel;
       half_squares(t, shift);
@@ -138,10 +146,8 @@ struct Performer {
       kernels::scale_rows(t.count, o_.m, t.to, other, t.to);
     };
   }
-  // x' W; a number for each token may be written.
-  void project(const kernels::TokenPanel& t, const float* w, float* factor) const {
-    std::fill_n(factor, t.count, root());
-    kernels::gemm(t.count, o_.m, p_.head_dim, {t.from.data, t.from.stride}, {w, o_.m}, t.to, {.row_scale = factor});
+  void project(const kernels::TokenPanel& t, const Workspace& workspace) const {
+    kernels::gemm(t.count, o_.m, p_.head_dim, {t.from.data, t.from.stride}, {workspace.shared(w_).data(), o_.m}, t.to);
   }
   void half_squares(const kernels::TokenPanel& t, float* to) const {
     kernels::row_squares(t.count, p_.head_dim, t.from, to);
@@ -151,16 +157,20 @@ struct Performer {
   float root() const { return o_.kernel == Kernel::positive ? static_cast<float>(std::sqrt(p_.scale())) : 1.0f; }
 
   void run(const Arrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
-    engine_.run(a, workspace, query_features(parameters, workspace), key_features(parameters, workspace));
+    prepare(parameters, workspace);
+    engine_.run(a, workspace, query_features(workspace), key_features(workspace));
   }
   void absorb(const Arrays& tokens, const ParameterSet<float>& parameters, const State& state, Workspace& workspace) const {
-    engine_.absorb(tokens, state, workspace, key_features(parameters, workspace));
+    prepare(parameters, workspace);
+    engine_.absorb(tokens, state, workspace, key_features(workspace));
   }
   void answer(const Arrays& queries, const ParameterSet<float>& parameters, const State& state, Workspace& workspace) const {
-    engine_.answer(queries, state, workspace, query_features(parameters, workspace));
+    prepare(parameters, workspace);
+    engine_.answer(queries, state, workspace, query_features(workspace));
   }
   void step(const Arrays& token, const ParameterSet<float>& parameters, const State& state, Workspace& workspace) const {
-    engine_.step(token, state, workspace, query_features(parameters, workspace), key_features(parameters, workspace));
+    prepare(parameters, workspace);
+    engine_.step(token, state, workspace, query_features(workspace), key_features(workspace));
   }
   void merge(State& into, const State& later) const { kernels::LinearAttention::merge(into, later); }
 
@@ -171,15 +181,9 @@ struct Performer {
   static float guard(float n) { return std::abs(n) <= 1e-6f ? n + 2e-6f : n; }
   static float normal(float n) { return n < std::numeric_limits<float>::min() ? 1 : n; }  // the reciprocal is finite
 
-  static void independent(std::span<float> values, const Shape& shape, const Rng& rng) {
-    std::vector<float> rows(values.size());
-    init::normal(1)(rows, {shape[1], shape[0]}, rng);
-    kernels::transpose(shape[1], shape[0], {rows.data(), shape[0]}, {values.data(), shape[1]});
-  }
-
   // Blocks of D orthonormal rows, each row as long as an independent Gaussian vector: the paper's R+ORF.
   static void orthogonal_blocks(std::span<float> values, const Shape& shape, const Rng& rng) {
-    const index_t d = shape[0], m = shape[1];
+    const index_t m = shape[0], d = shape[1];
     for (index_t first = 0; first < m; first += d) {
       const Rng block = rng.substream(static_cast<std::uint64_t>(first));
       const Tensor<double> gaussian = generate<double>({2 * d, d}, [&](index_t i) { return block.normal(i); });
@@ -187,7 +191,7 @@ struct Performer {
       const Tensor<double> lengths = sqrt(sum(square(slice_from(gaussian, 0, d)), -1));
       for (index_t i = first; i < std::min(m, first + d); ++i) {
         for (index_t x = 0; x < d; ++x) {
-          values[static_cast<std::size_t>(x * m + i)] = static_cast<float>(rows(i - first, x) * lengths(i - first));
+          values[static_cast<std::size_t>(i * d + x)] = static_cast<float>(rows(i - first, x) * lengths(i - first));
         }
       }
     }
@@ -196,7 +200,7 @@ struct Performer {
   Problem p_;
   Options o_;
   kernels::LinearAttention engine_;
-  Booking<float> rows_;
+  Booking<float> w_, rows_;
 };
 ATTN_VARIANT(performer, Performer)
 

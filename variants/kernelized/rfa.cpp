@@ -11,7 +11,7 @@ namespace attn {
 // forgets.
 //   out_i = sum_j w_ij v_j / n_i,  w_ij = phi(q_i).phi(k_j),  phi(x) = a [sin(W x^), cos(W x^)],  x^ = x / (|x| + 1e-3);
 //   j <= i when causal;  W = w sigma / tau, w ~ N(0, 1), sigma learned for each head; query heads that share a kv head have its sigma
-//   and its gate. w is kept as its transpose, [D,m].
+//   and its gate.
 //   no gate: a = 0.1, n_i = max(sum_j w_ij, 1) when causal, else max(|sum_j w_ij|, 1), as in Noahs-ARK/RFA
 //   gate:    S_t = g_t S_(t-1) + (1 - g_t) phi(k_t) v_t, and so n, g_t = sigmoid(w_g.k_t + b_g); a = 1/sqrt(m), n_i = max(.., 0.1),
 //            which are ours: the paper names no guard. The gate reads k_t for the token's state,
@@ -49,11 +49,11 @@ struct Rfa {
 
   static Parameters parameters(const Problem& p, const Options& o) {
     Parameters list{{.name = "w",
-                     .shape = {p.head_dim, o.m},
+                     .shape = {o.m, p.head_dim},
                      .init = init::normal(1),
                      .trainable = false,
-                     .axes = "head_dim, m",
-                     .doc = "column i is w_i of the features, shared by all heads"},
+                     .axes = "m, head_dim",
+                     .doc = "rows w_i of the features, shared by all heads"},
                     {.name = "sigma",
                      .shape = {p.kv_heads, p.head_dim},
                      .init = init::constant(1),
@@ -99,9 +99,9 @@ struct Rfa {
 
   template <class T>
   static Tensor<T> definition(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>& parameters) {
-    const Tensor<T> w = parameters["w"] * unsqueeze(parameters["sigma"], -1) / static_cast<T>(o.tau);  // [Hk,D,m]
+    const Tensor<T> w = parameters["w"] * unsqueeze(parameters["sigma"], 1) / static_cast<T>(o.tau);  // [Hk,m,D]
     const auto phi = [&](const Tensor<T>& x) {
-      const Tensor<T> angle = matmul(x / (sqrt(sum(square(x), -1, Keep::yes)) + static_cast<T>(1e-3)), w);
+      const Tensor<T> angle = matmul_transposed(x / (sqrt(sum(square(x), -1, Keep::yes)) + static_cast<T>(1e-3)), w);
       return concat<T>({sin(angle), cos(angle)}, -1) * static_cast<T>(amplitude(o));
     };
     const Tensor<T> phi_q = by_query_head(p, phi(by_kv_head(p, in.q))), phi_k = per_query_head(p, phi(in.k));
@@ -128,7 +128,13 @@ struct Rfa {
       : p_(p),
         o_(o),
         engine_(p, 2 * o.m, denominators(p, o), workspace),
+        w_(workspace.shared<float>(p.head_dim * o.m)),
         rows_(workspace.per_worker<float>(kernels::LinearAttention::max_panel * (p.head_dim + 1))) {}
+
+  // w, transposed.
+  void prepare(const ParameterSet<float>& parameters, const Workspace& workspace) const {
+    kernels::transpose(o_.m, p_.head_dim, {parameters["w"].data(), p_.head_dim}, {workspace.shared(w_).data(), o_.m});
+  }
 
   // Of tokens whose head `h` has the sigma of kv head kv_head(h): x sigma, then by w, over |x| tau.
   template <class F>
@@ -143,7 +149,7 @@ struct Rfa {
         kernels::scale_columns(alike, d, {t.from.data + i * t.from.stride, t.from.stride},
                                parameters["sigma"].data() + kv_head(t.head_of(i)) * d, {scaled.data + i * d, d});
       }
-      kernels::gemm(t.count, o_.m, d, {scaled.data, d}, {parameters["w"].data(), o_.m}, t.to, {.row_scale = inverse});
+      kernels::gemm(t.count, o_.m, d, {scaled.data, d}, {workspace.shared(w_).data(), o_.m}, t.to, {.row_scale = inverse});
       kernels::sin_cos(t.count, o_.m, t.to, static_cast<float>(amplitude(o_)), t.to, {t.to.data + o_.m, t.to.stride});
     };
   }
@@ -171,19 +177,24 @@ struct Rfa {
   }
 
   void run(const Arrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
+    prepare(parameters, workspace);
     const auto gates = gates_of(a, 0, parameters);
     const kernels::LinearAttention::GateMap gate(gates);
-    engine_.run(a, workspace, query_features(parameters, workspace), key_features(parameters, workspace), gated(o_) ? &gate : nullptr);
+    engine_.run(a, workspace, query_features(parameters, workspace), key_features(parameters, workspace),
+                gated(o_) ? &gate : nullptr);
   }
   void absorb(const Arrays& tokens, const ParameterSet<float>& parameters, const State& state, Workspace& workspace) const {
+    prepare(parameters, workspace);
     const auto gates = gates_of(tokens, state.end(), parameters);
     const kernels::LinearAttention::GateMap gate(gates);
     engine_.absorb(tokens, state, workspace, key_features(parameters, workspace), gated(o_) ? &gate : nullptr);
   }
   void answer(const Arrays& queries, const ParameterSet<float>& parameters, const State& state, Workspace& workspace) const {
+    prepare(parameters, workspace);
     engine_.answer(queries, state, workspace, query_features(parameters, workspace));
   }
   void step(const Arrays& token, const ParameterSet<float>& parameters, const State& state, Workspace& workspace) const {
+    prepare(parameters, workspace);
     const auto gates = gates_of(token, state.end(), parameters);
     const kernels::LinearAttention::GateMap gate(gates);
     engine_.step(token, state, workspace, query_features(parameters, workspace), key_features(parameters, workspace),
@@ -205,7 +216,7 @@ struct Rfa {
   Problem p_;
   Options o_;
   kernels::LinearAttention engine_;
-  Booking<float> rows_;
+  Booking<float> w_, rows_;
 };
 ATTN_VARIANT(rfa, Rfa)
 
