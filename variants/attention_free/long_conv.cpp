@@ -6,6 +6,7 @@
 
 #include "attn/kernels/dense/activations.hpp"
 #include "attn/kernels/dense/band.hpp"
+#include "attn/kernels/dense/rows.hpp"
 #include "attn/kernels/spectral/causal_convolution.hpp"
 #include "attn/variant/variant.hpp"
 
@@ -44,6 +45,7 @@ struct LongConv {
             .fine_print = "A NaN or an infinity in one channel shows in the others of its head, from its token on.",
             .exactness = Exactness::different,
             .causality = Causality::always,
+            .grouped_heads = true,
             .time_exponent = 1};
   }
 
@@ -91,7 +93,7 @@ struct LongConv {
     if (o.gated) {
       cost.flops += channels * (m + static_cast<double>(p.q_len));
     } else {
-      cost.bytes -= sizeof(float) * static_cast<double>(p.batch * p.heads * (p.q_len + p.kv_len) * p.head_dim);
+      cost.bytes -= sizeof(float) * static_cast<double>(p.batch * (p.heads * p.q_len + p.kv_heads * p.kv_len) * p.head_dim);
     }
     cost.bytes += sizeof(float) *
                   static_cast<double>(p.heads * p.value_dim * (o.filter == Filter::ema ? 2 * o.order : std::min(reach, p.kv_len)));
@@ -102,7 +104,7 @@ struct LongConv {
 
   template <class T>
   static Tensor<T> definition(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>& parameters) {
-    const Tensor<T> h = filter(p, o, parameters), u = o.gated ? in.k * in.v : in.v;
+    const Tensor<T> h = filter(p, o, parameters), u = per_query_head(p, o.gated ? in.k * in.v : in.v);
     const index_t taps = h.extent(1);
     const Tensor<T> turned = unsqueeze(flip(h, 1), 0);  // row taps - 1 - u is h_u
     std::vector<Tensor<T>> rows;
@@ -118,7 +120,7 @@ struct LongConv {
   LongConv(const Problem& p, const Options& o, WorkspacePlan& workspace)
       : p_(p), o_(o), direct_(p.q_len < few_rows && p.q_len < p.kv_len) {
     const index_t reach = o.filter == Filter::learned && o.length > 0 ? std::min(o.length, p.kv_len) : p.kv_len;
-    if (o.gated) products_ = workspace.shared<float>(rows() * p.value_dim);
+    if (makes_rows()) products_ = workspace.shared<float>(rows() * p.value_dim);
     if (o.filter == Filter::ema) taps_ = workspace.shared<float>(p.heads * p.kv_len * p.value_dim);
     if (direct_) return;
     convolution_.emplace(p.kv_len, p.value_dim, reach, workspace);
@@ -127,11 +129,16 @@ struct LongConv {
 
   void run(const FloatArrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
     View<const float, 4> u = a.v;
-    if (o_.gated) {
+    if (makes_rows()) {
       const View<float, 4> products(workspace.shared(products_).data(), {p_.batch, p_.heads, p_.kv_len, p_.value_dim});
       each_panel(p_.kv_len, [&](index_t b, index_t h, index_t first, index_t rows) {
-        kernels::multiply(rows, p_.value_dim, of(a.k, b, h, first), of(a.v, b, h, first),
-                          {products[b][h].row(first), p_.value_dim});
+        const index_t kv_head = p_.kv_head(h);
+        const kernels::Rows v = of(a.v, b, kv_head, first);
+        const kernels::Into to{products[b][h].row(first), p_.value_dim};
+        if (o_.gated)
+          kernels::multiply(rows, p_.value_dim, of(a.k, b, kv_head, first), v, to);
+        else
+          kernels::copy(rows, p_.value_dim, v, to);
       });
       u = products;
     }
@@ -165,6 +172,8 @@ struct LongConv {
     return sum(unsqueeze(parameters["c"], 1) * exp(decay * ages), 2);
   }
 
+  // The rows that are folded are made: by a gate, or for each of the query heads that share a kv head.
+  bool makes_rows() const { return o_.gated || p_.kv_heads != p_.heads; }
   index_t rows() const { return p_.batch * p_.heads * p_.kv_len; }
   static kernels::Rows of(const View<const float, 4>& x, index_t b, index_t h, index_t first) {
     return {x[b][h].row(first), x.stride(2)};

@@ -71,14 +71,17 @@ struct Hedgehog {
   }
   auto features(const Workspace& workspace, bool query) const {
     return [&, query, this](const kernels::TokenPanel& t) {
-      const float* const w = map(workspace, query ? t.head : p_.heads + t.head);
-      const index_t d = p_.head_dim;
-      kernels::gemm(t.count, d, d, {t.from.data, t.from.stride}, {w, d}, t.to);
-      const kernels::Into negated{t.to.data + d, t.to.stride};
-      kernels::scale_rows(t.count, d, t.to, minus_ones.data(), negated);
-      kernels::softmax(t.count, d, t.to, 1, t.to);
-      kernels::softmax(t.count, d, negated, 1, negated);
+      t.by_head([&](const kernels::TokenPanel& rows) { map_own(rows, query, workspace); });
     };
+  }
+  void map_own(const kernels::TokenPanel& t, bool query, const Workspace& workspace) const {
+    const float* const w = map(workspace, query ? t.head : p_.heads + t.head);
+    const index_t d = p_.head_dim;
+    kernels::gemm(t.count, d, d, {t.from.data, t.from.stride}, {w, d}, t.to);
+    const kernels::Into negated{t.to.data + d, t.to.stride};
+    kernels::scale_rows(t.count, d, t.to, minus_ones.data(), negated);
+    kernels::softmax(t.count, d, t.to, 1, t.to);
+    kernels::softmax(t.count, d, negated, 1, negated);
   }
   void run(const Arrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
     prepare(parameters, workspace);

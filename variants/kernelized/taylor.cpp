@@ -81,6 +81,9 @@ struct Taylor {
   // x W where there is one, then the products.
   void map(const kernels::TokenPanel& t, const ParameterSet<float>& parameters, bool query, const Workspace& workspace) const {
     if (dim_ >= p_.head_dim) return kernels::taylor(t.count, dim_, t.from, t.to);
+    t.by_head([&](const kernels::TokenPanel& rows) { map_own(rows, parameters, query, workspace); });
+  }
+  void map_own(const kernels::TokenPanel& t, const ParameterSet<float>& parameters, bool query, const Workspace& workspace) const {
     const kernels::Into own{workspace.of(t.worker, rows_).data(), dim_};
     const auto w = parameters.view<3>(query ? "W_q" : "W_k")[t.head];
     kernels::gemm(t.count, dim_, p_.head_dim, {t.from.data, t.from.stride}, {w.data_handle(), dim_}, own);

@@ -47,6 +47,8 @@ struct Diff {
 
   static Status supports(const Problem& p, const Options&) {
     if (p.head_dim % 2 != 0) return refuse("halves queries and keys: needs an even head_dim");
+    if (p.head_dim / 2 % block_of(p.kv_dtype) != 0)
+      return refuse("halves keys: of " + std::string(to_string(p.kv_dtype)) + " needs a head_dim of whole blocks twice");
     return {};
   }
 

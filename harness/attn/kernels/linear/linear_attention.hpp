@@ -28,6 +28,19 @@ struct TokenPanel {
 
   index_t head_of(index_t row) const { return across ? head + row : head; }
   index_t position_of(index_t row) const { return across ? position : position + row; }
+
+  // Calls f for the rows of each head: all, or of tokens across heads one at a time. For maps that have a table a head.
+  template <class F>
+  void by_head(F f) const {
+    if (!across) return f(*this);
+    for (index_t i = 0; i < count; ++i) {
+      TokenPanel one = *this;
+      one.head = head + i, one.count = 1, one.across = false;
+      one.from.data += i * from.stride, one.to.data += i * to.stride;
+      if (peak != nullptr) one.peak += i;
+      f(one);
+    }
+  }
 };
 
 class LinearAttention {
