@@ -274,7 +274,9 @@ Status CellRun::go_cold() {
   index_t one = paged_ ? paged_->bytes() : static_cast<index_t>(tensors_->memory.bytes());
   if (decodes()) one = std::max({state_->bytes(), page * std::ssize(state_->spec().tensors), page});
   one += parameter_bytes(specs());
-  const index_t cache = last_level_cache_bytes(), copies = 4 * cache / one + 2;
+  // A run may look at a part of it only: a step at one row of a table of weights.
+  const index_t touched = std::clamp<index_t>(static_cast<index_t>(cost().bytes), page, one);
+  const index_t cache = last_level_cache_bytes(), copies = 4 * cache / touched + 2;
   const Limits limits = read_limits();
   if (limits.memory_bytes && copies * one > *limits.memory_bytes)
     return refuse("--cache cold: " + std::to_string(copies) + " copies of " + std::to_string(one) +
