@@ -38,14 +38,14 @@ Problem Door::inside(Problem p, const TakenTypes& taken, bool folds) {
 Door::Door(const Problem& p, const TakenTypes& taken, bool reads_k, bool reads_v, bool folds, WorkspacePlan& plan)
     : inside_(inside(p, taken, folds)), read_{true, reads_k, reads_v} {
   const bool copies_kv = inside_.kv_dtype != p.kv_dtype;
-  copied_ = {inside_.dtype != p.dtype, reads_k && copies_kv, reads_v && copies_kv};
+  copied_ = {inside_.dtype != p.dtype, copies_kv, copies_kv};  // or, unread, left out
   const bool in_parts = folds && p.pass == Pass::decode;
   const index_t queries = in_parts ? std::min(p.kv_len, most_at_once) : p.q_len;
   const index_t keys = in_parts ? queries : p.kv_len;
   const std::array<index_t, 3> counts = {p.batch * p.heads * queries * p.head_dim, p.batch * p.kv_heads * keys * p.head_dim,
                                          p.batch * p.kv_heads * keys * p.value_dim};
   for (std::size_t i = 0; i < counts.size(); ++i) {
-    if (copied_[i]) memory_[i] = plan.shared<float>(counts[i]);
+    if (copied_[i] && read_[i]) memory_[i] = plan.shared<float>(counts[i]);
   }
 }
 
