@@ -180,7 +180,8 @@ void FadeAndAdd(index_t m, index_t n, index_t count, Rows keys, Rows values, con
   const GemmOptions options{.fetch = {next_keys, next_values}};
   gemm_tiles::FetchRuns fetch(options);
   for (index_t at = 0; at < n;) {
-    const int width = gemm_tiles::next_width((n - at + kLanes - 1) / kLanes);
+    // Of two scalar columns g++ 12 reads the row past the last one too, into a half register that it does not use.
+    const int width = kLanes == 1 ? 1 : gemm_tiles::next_width((n - at + kLanes - 1) / kLanes);
     gemm_tiles::Tile t{.a = keys.data, .a_step = keys.stride, .b = values.data + at, .b_row = values.stride, .depth = count};
     t.c = sums.data + at, t.c_row = sums.stride;
     t.last = std::min(kLanes, n - at - (width - 1) * kLanes);
