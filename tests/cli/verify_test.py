@@ -52,7 +52,8 @@ class Properties(unittest.TestCase):
         done = faulty(sorted(ways), "--format", "json")
         self.assertEqual(done.returncode, 1, done.stderr)
         seen = {variant.split("=")[1]: sorted(failed) for variant, failed in failures(json.loads(done.stdout)).items()}
-        self.assertEqual(seen, {how: [broken] for how, broken in ways.items()})
+        also = {"bounds_scratch": ["dtypes"]}  # plans of stored numbers have scratch arrays of their own
+        self.assertEqual(seen, {how: [broken, *also.get(how, [])] for how, broken in ways.items()})
 
     def test_a_sound_variant_passes_every_property(self):
         done = faulty("none", "--format", "json")

@@ -58,20 +58,25 @@ HWY_INLINE void features(const TokenSweep& t, const float* query, index_t f, flo
 template <Update U, int R, int W>
 HWY_NOINLINE void columns(const TokenSweep& t, index_t first, index_t at, Lanes lanes) {
   constexpr int together = R <= 2 ? 4 : 2;  // they and the sums fit the registers
-  V value[W], sum[std::max(R, 1)][W];
+  constexpr index_t summed_at_once = 256;  // features; thousands in one chain would lose digits
+  V value[W], sum[std::max(R, 1)][W], whole[std::max(R, 1)][W];
   if constexpr (U != Update::none) ATTN_EACH(w, W) value[w] = lanes.load(t.value + at + w * kLanes);
-  ATTN_EACH(r, R) ATTN_EACH(w, W) sum[r][w] = hn::Zero(F());
+  ATTN_EACH(r, R) ATTN_EACH(w, W) whole[r][w] = hn::Zero(F());
   const float* const query = t.queries.data + first * t.queries.stride;
   float* row = t.sums + at;
-  index_t f = 0;
-  for (; f + together <= t.features; f += together, row += together * t.value_dim)
-    features<U, together, R, W>(t, query, f, row, lanes, value, sum);
-  for (; f < t.features; ++f, row += t.value_dim) features<U, 1, R, W>(t, query, f, row, lanes, value, sum);
+  for (index_t f = 0; f < t.features;) {
+    const index_t end = std::min(f + summed_at_once, t.features);
+    ATTN_EACH(r, R) ATTN_EACH(w, W) sum[r][w] = hn::Zero(F());
+    for (; f + together <= end; f += together, row += together * t.value_dim)
+      features<U, together, R, W>(t, query, f, row, lanes, value, sum);
+    for (; f < end; ++f, row += t.value_dim) features<U, 1, R, W>(t, query, f, row, lanes, value, sum);
+    ATTN_EACH(r, R) ATTN_EACH(w, W) whole[r][w] = hn::Add(whole[r][w], sum[r][w]);
+  }
   ATTN_EACH(r, R) {
     float* const to = t.out.data + (first + r) * t.out.stride + at;
     ATTN_EACH(w, W) {
-      if (t.denominators != nullptr) sum[r][w] = hn::Mul(sum[r][w], hn::Set(F(), t.norm[first + r]));
-      lanes.store(sum[r][w], to + w * kLanes);
+      if (t.denominators != nullptr) whole[r][w] = hn::Mul(whole[r][w], hn::Set(F(), t.norm[first + r]));
+      lanes.store(whole[r][w], to + w * kLanes);
     }
   }
 }
