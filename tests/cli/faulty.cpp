@@ -23,7 +23,7 @@ struct Faulty {
   enum class How {
     // Seen by a sweep
     none, crash, hang, spin, hog, wrong, forget, raise, leave, fork, deaf,
-    // Each breaks the property of --verify whose name it begins with, and no other (bounds_scratch: dtypes too)
+    // Each breaks the property of --verify whose name it begins with, and no other (output, scratch, bounds_scratch: dtypes too)
     agreement, output, bounds, bounds_before, bounds_inputs, bounds_scratch, repeat, threads, scratch, allocations,
     allocations_mmap, arena, arena_process, causality, heads, linearity, supports, gradient, backward, values,
     values_leak, decode, splits, merge, ragged, ragged_padding, pages, dtypes, cost, cost_flops
