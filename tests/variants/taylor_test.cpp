@@ -8,9 +8,8 @@
 using namespace attn;
 using namespace attn::test;
 
-TEST_CASE("taylor: conforms with any options") {
-  for (const char* name : {"taylor:dim=5", "taylor:dim=64", "taylor:even=yes,dim=8", "taylor:even=yes,dim=64"})
-    check_conforms(name);
+TEST_CASE("taylor: conforms with fewer numbers, and with all") {
+  for (const char* name : {"taylor:dim=5", "taylor:dim=64"}) check_conforms(name);
 }
 
 TEST_CASE("taylor: products of its features are the series") {
