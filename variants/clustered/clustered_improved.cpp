@@ -6,6 +6,7 @@
 #include "attn/kernels/dense/rows.hpp"
 #include "attn/kernels/softmax/engine.hpp"
 #include "attn/variant/backward_cost.hpp"
+#include "attn/variant/query_clusters.hpp"
 #include "attn/variant/variant.hpp"
 
 namespace attn {
@@ -45,26 +46,7 @@ struct ClusteredImproved {
             .time_exponent = 1};
   }
 
-  static Parameters parameters(const Problem& p, const Options& o) {
-    const index_t clusters = shape(p, o).clusters, n = p.q_len;
-    const auto draw = [=](std::span<float> starts, const Shape&, const Rng& rng) {
-      kernels::draw_starts(starts, clusters, n, rng);
-    };
-    return {{.name = "planes",
-             .shape = {p.head_dim + 1, o.bits},
-             .init = init::normal(1),
-             .trainable = false,
-             .axes = "head_dim + 1, bits",
-             .doc = "bit b of a query is q.planes[:head_dim, b] > planes[head_dim, b], in every head"},
-            {.name = "starts",
-             .shape = {o.iterations, clusters},
-             .init = draw,
-             .trainable = false,
-             .check = whole_numbers(0, n - 1),
-             .axes = "iterations, clusters",
-             .doc = "starts[0, c]: the query whose bits centroid c starts from; starts[t, c]: the one it starts again from, left "
-                    "alone by step t"}};
-  }
+  static Parameters parameters(const Problem& p, const Options& o) { return query_cluster_tables(p, shape(p, o)); }
 
   static Status supports(const Problem& p, const Options&) {
     if (p.q_len > index_t{1} << 24) return refuse("numbers queries in float tables: q_len is above 2^24");

@@ -83,12 +83,7 @@ struct GatedDelta {
 
   static std::vector<InputSpec> inputs(const Problem& p, const Options& o) {
     if (o.gate != Gate::input) return {};
-    return {{.name = "log_decay",
-             .extents = {p.batch, p.kv_heads, p.kv_len},
-             .low = -1e30,
-             .high = 0,
-             .drawn = kernels::log_gates_about(o.half_life == 0 ? 64 : std::max(1.0, o.half_life)),
-             .doc = "ln g_t: what is kept of the state when token t comes"},
+    return {log_decay_input({p.batch, p.kv_heads, p.kv_len}, o.half_life == 0 ? 64 : std::max(1.0, o.half_life), "the state"),
             {.name = "beta",
              .extents = {p.batch, p.kv_heads, p.kv_len},
              .low = 0,

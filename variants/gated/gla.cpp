@@ -56,12 +56,7 @@ struct Gla {
 
   static std::vector<InputSpec> inputs(const Problem& p, const Options& o) {
     if (o.gate != Gate::input) return {};
-    return {{.name = "log_decay",
-             .extents = {p.batch, p.kv_heads, p.kv_len, p.head_dim},
-             .low = -1e30,
-             .high = 0,
-             .drawn = kernels::log_gates_about(o.half_life),
-             .doc = "ln g_t: what is kept of each channel when token t comes"}};
+    return {log_decay_input({p.batch, p.kv_heads, p.kv_len, p.head_dim}, o.half_life, "each channel")};
   }
 
   static Cost cost(const Problem& p, const Options& o) {
@@ -123,9 +118,7 @@ struct Gla {
       const auto given = a.more["log_decay"].f32<4>()[t.batch][t.head];
       return {given.row(t.row), given.stride(0)};
     }
-    const kernels::LowRank by{parameters["gate_in"].data() + t.head * d * o_.rank,
-                              parameters["gate_out"].data() + t.head * o_.rank * d, parameters["gate_b"].data() + t.head * d,
-                              o_.rank};
+    const kernels::LowRank by = low_rank_of(parameters, "gate_in", "gate_out", "gate_b", t.head);
     kernels::project(t.count, d, t.keys, by, workspace.of(t.worker, hidden_).data(), t.gate);
     kernels::softplus(t.count, d, t.gate, -1, t.gate);
     kernels::scale_rows(t.count, d, t.gate, per_tau_.data(), t.gate);

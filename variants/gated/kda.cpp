@@ -79,12 +79,8 @@ struct Kda {
 
   static std::vector<InputSpec> inputs(const Problem& p, const Options& o) {
     if (o.gate != Gate::input) return {};
-    return {{.name = "log_decay",
-             .extents = {p.batch, p.kv_heads, p.kv_len, p.head_dim},
-             .low = -1e30,
-             .high = 0,
-             .drawn = kernels::log_gates_about(o.half_life == 0 ? 64 : std::max(1.0, o.half_life)),
-             .doc = "ln g_t: what is kept of each channel when token t comes"},
+    return {log_decay_input({p.batch, p.kv_heads, p.kv_len, p.head_dim}, o.half_life == 0 ? 64 : std::max(1.0, o.half_life),
+                            "each channel"),
             {.name = "beta",
              .extents = {p.batch, p.kv_heads, p.kv_len},
              .low = 0,
@@ -166,9 +162,7 @@ struct Kda {
   }
   void learned_gates(const ParameterSet<float>& parameters, const Workspace& workspace, const Engine::Tokens& t) const {
     const index_t d = p_.head_dim;
-    const kernels::LowRank by{parameters["gate_in"].data() + t.head * d * o_.rank,
-                              parameters["gate_out"].data() + t.head * o_.rank * d, parameters["gate_b"].data() + t.head * d,
-                              o_.rank};
+    const kernels::LowRank by = low_rank_of(parameters, "gate_in", "gate_out", "gate_b", t.head);
     kernels::project(t.count, d, t.keys, by, workspace.of(t.worker, hidden_).data(), t.gate);
     const float rate = std::exp(parameters["a_log"](t.head));
     if (o_.bound == Bound::five) {

@@ -85,12 +85,7 @@ struct Rwkv7 {
   static std::vector<InputSpec> inputs(const Problem& p, const Options& o) {
     if (o.gate != Gate::input) return {};
     const std::vector<index_t> extents = {p.batch, p.kv_heads, p.kv_len, p.head_dim};
-    return {{.name = "log_decay",
-             .extents = extents,
-             .low = -1e30,
-             .high = 0,
-             .drawn = kernels::log_gates_about(o.half_life == 0 ? 64 : o.half_life),
-             .doc = "ln w_t: what is kept of each channel when token t comes"},
+    return {log_decay_input(extents, o.half_life == 0 ? 64 : o.half_life, "each channel", "w"),
             {.name = "a",
              .extents = extents,
              .low = 0,
@@ -182,8 +177,7 @@ struct Rwkv7 {
       return kernels::copy(t.count, d, {a.row(t.row), a.stride(0)}, rate);
     }
     const auto sigmoid_of = [&](const char* in, const char* out, const char* bias, kernels::Into to) {
-      const kernels::LowRank by{parameters[in].data() + t.head * d * o_.rank, parameters[out].data() + t.head * o_.rank * d,
-                                parameters[bias].data() + t.head * d, o_.rank};
+      const kernels::LowRank by = low_rank_of(parameters, in, out, bias, t.head);
       kernels::project(t.count, d, t.keys, by, hidden, to);
       kernels::sigmoid(t.count, d, to, 1, 0, to);
     };

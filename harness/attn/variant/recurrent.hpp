@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "attn/kernels/linear/gated_panel.hpp"
 #include "attn/kernels/linear/gates.hpp"
 #include "attn/variant/variant.hpp"
 
@@ -86,6 +87,17 @@ Tensor<T> read_from_keys(const Values<T>& in, const Tensor<T>& w, const Tensor<T
   return sum(in.k * unsqueeze(w, 1), -1) + unsqueeze(b, 1);
 }
 
+// ln g of tokens [B,Hk,M], or of tokens and channels [B,Hk,M,D]; `keeps`: what fades by it.
+inline InputSpec log_decay_input(std::vector<index_t> extents, double half_life, const std::string& keeps,
+                                 const std::string& gate = "g") {
+  return {.name = "log_decay",
+          .extents = std::move(extents),
+          .low = -1e30,
+          .high = 0,
+          .drawn = kernels::log_gates_about(half_life),
+          .doc = "ln " + gate + "_t: what is kept of " + keeps + " when token t comes"};
+}
+
 // D numbers for each token, (k_t W) U + b, by parameters NAME_in [Hk,D,rank], NAME_out [Hk,rank,D] and NAME_b [Hk,D]: [B,Hk,M,D].
 inline void add_low_rank(const Problem& p, const std::string& name, index_t rank, Init bias, std::string doc, Parameters& list) {
   const auto of_fan_in = [](index_t n) { return init::normal(1 / std::sqrt(static_cast<double>(n))); };
@@ -108,6 +120,12 @@ inline void add_low_rank(const Problem& p, const std::string& name, index_t rank
 template <class T>
 Tensor<T> low_rank(const Values<T>& in, const ParameterSet<T>& parameters, const std::string& name) {
   return matmul(matmul(in.k, parameters[name + "_in"]), parameters[name + "_out"]) + unsqueeze(parameters[name + "_b"], 1);
+}
+// The same of one head, for the fast path.
+inline kernels::LowRank low_rank_of(const ParameterSet<float>& parameters, const char* in, const char* out, const char* bias,
+                                    index_t head) {
+  const auto w = parameters.view<3>(in);
+  return {w[head].data_handle(), parameters.view<3>(out)[head].data_handle(), parameters.view<2>(bias).row(head), w.extent(2)};
 }
 // Its multiplications, of all tokens.
 inline double low_rank_flops(const Problem& p, index_t rank) {
