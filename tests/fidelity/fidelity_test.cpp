@@ -10,19 +10,13 @@
 #include "attn/core/rng.hpp"
 #include "attn/prove/sampled_rows.hpp"
 #include "catch.hpp"
+#include "harness/variant_of.hpp"
 
 namespace attn {
 
 namespace {
 
-const Registry& registry() {
-  static const auto filled = [] {
-    auto r = std::make_unique<Registry>();
-    register_builtin_variants(*r);
-    return r;
-  }();
-  return *filled;
-}
+using test::registry;
 
 Fidelity fidelity(const std::string& variant, const std::string& input, index_t n = 1024, Comparison level = Comparison::rows,
                   int seeds = 1, bool causal = false, index_t head_dim = 64) {

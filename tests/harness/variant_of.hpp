@@ -1,4 +1,4 @@
-// A variant of the tree by its name, with options if need be.
+// The variants of the tree, and one by its name, with options if need be.
 #pragma once
 
 #include <memory>
@@ -9,10 +9,17 @@
 
 namespace attn::test {
 
+inline const Registry& registry() {
+  static const auto filled = [] {
+    auto r = std::make_unique<Registry>();
+    register_builtin_variants(*r);
+    return r;
+  }();
+  return *filled;
+}
+
 inline std::unique_ptr<Variant> variant_of(const std::string& name) {
-  Registry registry;
-  register_builtin_variants(registry);
-  auto variant = registry.configure(name);
+  auto variant = registry().configure(name);
   REQUIRE(variant);
   return *std::move(variant);
 }

@@ -1,4 +1,4 @@
-#include "trial.hpp"
+#include "gated.hpp"
 
 using namespace attn;
 using namespace attn::test;
@@ -21,23 +21,7 @@ void set_unit_rows(Trial& t, F row) {
 }  // namespace
 
 TEST_CASE("gated_delta: the fast path is its definition, at every length around a panel") {
-  for (const char* name :
-       {"gated_delta", "gated_delta:gate=no", "gated_delta:negative=yes,half_life=50", "gated_delta:gate=input"}) {
-    for (const index_t n : {1, 2, 15, 16, 17, 31, 33, 64, 300}) {
-      const Trial t(name, square(n, n == 33 ? 7 : 40, true, 3));
-      INFO(name << " N=" << n);
-      CHECK(distance(t.run(), t.definition()) < 1e-6);
-    }
-    for (const auto& [n, m, kv_heads] : {std::tuple{37, 50, 4}, {1, 30, 2}, {60, 41, 1}}) {
-      Problem p = square(n, 24, true, 4);
-      p.kv_len = m;
-      p.kv_heads = kv_heads;
-      const Trial t(name, p);
-      INFO(name << " N=" << n << " M=" << m);
-      CHECK(distance(t.run(), t.definition()) < 1e-6);
-      CHECK(distance(t.run(4), t.run()) == 0);
-    }
-  }
+  check_around_panels({"gated_delta", "gated_delta:gate=no", "gated_delta:negative=yes,half_life=50", "gated_delta:gate=input"});
 }
 
 TEST_CASE("gated_delta: unlike keys recall their values, and a key that comes again its last one") {

@@ -1,5 +1,4 @@
-#include "run.hpp"
-#include "trial.hpp"
+#include "gated.hpp"
 
 using namespace attn;
 using namespace attn::test;
@@ -16,29 +15,11 @@ void set_constant_gates(Trial& t, double log_gate) {
 }  // namespace
 
 TEST_CASE("gla: the fast path is its definition, at every length around a panel") {
-  for (const char* name : {"gla", "gla:tau=1,half_life=1", "gla:key=complement", "gla:rank=3,half_life=1000"}) {
-    for (const index_t n : {1, 2, 15, 16, 17, 31, 33, 64, 300}) {
-      const Trial t(name, square(n, n == 33 ? 7 : 40, true, 3));
-      INFO(name << " N=" << n);
-      CHECK(distance(t.run(), t.definition()) < 1e-6);
-    }
-    for (const auto& [n, m, kv_heads] : {std::tuple{37, 50, 4}, {1, 30, 2}, {60, 41, 1}}) {
-      Problem p = square(n, 24, true, 4);
-      p.kv_len = m;
-      p.kv_heads = kv_heads;
-      const Trial t(name, p);
-      INFO(name << " N=" << n << " M=" << m);
-      CHECK(distance(t.run(), t.definition()) < 1e-6);
-      CHECK(distance(t.run(4), t.run()) == 0);
-    }
-  }
+  check_around_panels({"gla", "gla:tau=1,half_life=1", "gla:key=complement", "gla:rank=3,half_life=1000"});
 }
 
 TEST_CASE("gla: arrays of the input are gates as learned ones are") {
-  for (const Property& property : properties()) {
-    if (property.id != "agreement" && property.id != "decode" && property.id != "merge") continue;
-    CHECK(check_property(*configure("gla:gate=input"), property, {}).failure == "");
-  }
+  check_properties("gla:gate=input", {"agreement", "decode", "merge"});
 }
 
 TEST_CASE("gla: gates that are alike in all channels are those of retention") {

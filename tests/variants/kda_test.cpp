@@ -1,34 +1,13 @@
-#include "run.hpp"
-#include "trial.hpp"
+#include "gated.hpp"
 
 using namespace attn;
 using namespace attn::test;
 
 TEST_CASE("kda: the fast path is its definition, at every length around a panel") {
-  for (const char* name : {"kda", "kda:bound=five", "kda:rank=3,half_life=100", "kda:bound=five,half_life=10"}) {
-    for (const index_t n : {1, 2, 15, 16, 17, 31, 33, 64, 300}) {
-      const Trial t(name, square(n, n == 33 ? 7 : 40, true, 3));
-      INFO(name << " N=" << n);
-      CHECK(distance(t.run(), t.definition()) < 1e-6);
-    }
-    for (const auto& [n, m, kv_heads] : {std::tuple{37, 50, 4}, {1, 30, 2}, {60, 41, 1}}) {
-      Problem p = square(n, 24, true, 4);
-      p.kv_len = m;
-      p.kv_heads = kv_heads;
-      const Trial t(name, p);
-      INFO(name << " N=" << n << " M=" << m);
-      CHECK(distance(t.run(), t.definition()) < 1e-6);
-      CHECK(distance(t.run(4), t.run()) == 0);
-    }
-  }
+  check_around_panels({"kda", "kda:bound=five", "kda:rank=3,half_life=100", "kda:bound=five,half_life=10"});
 }
 
-TEST_CASE("kda: arrays of the input are gates as learned ones are") {
-  for (const Property& property : properties()) {
-    if (property.id != "agreement" && property.id != "decode") continue;
-    CHECK(check_property(*configure("kda:gate=input"), property, {}).failure == "");
-  }
-}
+TEST_CASE("kda: arrays of the input are gates as learned ones are") { check_properties("kda:gate=input", {"agreement", "decode"}); }
 
 TEST_CASE("kda: gates that are alike in all channels are those of gated_delta") {
   const Problem p = square(120, 16, true, 2);

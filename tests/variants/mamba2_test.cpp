@@ -1,25 +1,10 @@
-#include "trial.hpp"
+#include "gated.hpp"
 
 using namespace attn;
 using namespace attn::test;
 
 TEST_CASE("mamba2: the fast path is its definition, at every length around a panel") {
-  for (const char* name : {"mamba2", "mamba2:skip=no,half_life=20", "mamba2:dt=input"}) {
-    for (const index_t n : {1, 2, 15, 16, 17, 31, 33, 64, 300}) {
-      const Trial t(name, square(n, n == 33 ? 7 : 40, true, 3));
-      INFO(name << " N=" << n);
-      CHECK(distance(t.run(), t.definition()) < 1e-6);
-    }
-    for (const auto& [n, m, kv_heads] : {std::tuple{37, 50, 4}, {1, 30, 2}, {60, 41, 1}}) {
-      Problem p = square(n, 24, true, 4);
-      p.kv_len = m;
-      p.kv_heads = kv_heads;
-      const Trial t(name, p);
-      INFO(name << " N=" << n << " M=" << m);
-      CHECK(distance(t.run(), t.definition()) < 1e-6);
-      CHECK(distance(t.run(4), t.run()) == 0);
-    }
-  }
+  check_around_panels({"mamba2", "mamba2:skip=no,half_life=20", "mamba2:dt=input"});
 }
 
 TEST_CASE("mamba2: by hand, three tokens of steps 1, 1/2 and 2") {

@@ -1,33 +1,14 @@
-#include "run.hpp"
-#include "trial.hpp"
+#include "gated.hpp"
 
 using namespace attn;
 using namespace attn::test;
 
 TEST_CASE("rwkv7: the fast path is its definition, at every length around a panel") {
-  for (const char* name : {"rwkv7", "rwkv7:rank=3,half_life=100"}) {
-    for (const index_t n : {1, 2, 15, 16, 17, 31, 33, 64, 300}) {
-      const Trial t(name, square(n, n == 33 ? 7 : 40, true, 3));
-      INFO(name << " N=" << n);
-      CHECK(distance(t.run(), t.definition()) < 1e-6);
-    }
-    for (const auto& [n, m, kv_heads] : {std::tuple{37, 50, 4}, {1, 30, 2}, {60, 41, 1}}) {
-      Problem p = square(n, 24, true, 4);
-      p.kv_len = m;
-      p.kv_heads = kv_heads;
-      const Trial t(name, p);
-      INFO(name << " N=" << n << " M=" << m);
-      CHECK(distance(t.run(), t.definition()) < 1e-6);
-      CHECK(distance(t.run(4), t.run()) == 0);
-    }
-  }
+  check_around_panels({"rwkv7", "rwkv7:rank=3,half_life=100"});
 }
 
 TEST_CASE("rwkv7: arrays of the input are gates as learned ones are") {
-  for (const Property& property : properties()) {
-    if (property.id != "agreement" && property.id != "decode") continue;
-    CHECK(check_property(*configure("rwkv7:gate=input"), property, {}).failure == "");
-  }
+  check_properties("rwkv7:gate=input", {"agreement", "decode"});
 }
 
 TEST_CASE("rwkv7: by hand, two tokens of one channel") {

@@ -7,25 +7,13 @@
 
 #include "attn/core/text.hpp"
 #include "catch.hpp"
+#include "harness/variant_of.hpp"
 
 using namespace attn;
+using attn::test::registry;
+using attn::test::variant_of;
 
 namespace {
-
-const Registry& registry() {
-  static const auto filled = [] {
-    auto r = std::make_unique<Registry>();
-    register_builtin_variants(*r);
-    return r;
-  }();
-  return *filled;
-}
-
-std::unique_ptr<Variant> variant(const std::string& name) {
-  auto v = registry().configure(name);
-  REQUIRE(v);
-  return *std::move(v);
-}
 
 // Every set of options that another choice, or 1 in the place of 0, makes of the defaults.
 std::vector<std::string> with_other_options() {
@@ -97,7 +85,7 @@ class Words {
 TEST_CASE("every tensor says what its axes are, and they are its shape") {
   std::size_t known = 0, unknown = 0;
   for (const std::string& name : with_other_options()) {
-    const auto v = variant(name);
+    const auto v = variant_of(name);
     for (const bool causal : {false, true}) {
       Problem p{.heads = 6, .kv_heads = 3, .q_len = 211, .kv_len = 211, .head_dim = 10, .value_dim = 14, .causal = causal};
       if (!v->supports(p)) p.kv_heads = 6;
@@ -124,7 +112,7 @@ TEST_CASE("every tensor says what its axes are, and they are its shape") {
 TEST_CASE("explained tensors are the variant's own and those that other options or causality add, once each") {
   const auto names_of = [](const std::string& name) {
     std::string text;
-    for (const ExplainedTensor& t : explained_tensors(*variant(name), registry()))
+    for (const ExplainedTensor& t : explained_tensors(*variant_of(name), registry()))
       text += t.name + "[" + t.axes + "]" + t.where + ";";
     return text;
   };
@@ -139,10 +127,10 @@ TEST_CASE("explained tensors are the variant's own and those that other options 
 }
 
 TEST_CASE("what a variant needs is said") {
-  CHECK(needs(*variant("full")) == "Reads Q, K and V.");
-  CHECK(needs(*variant("gru")) == "Reads x, which is Q. value_dim must be head_dim. As many keys as queries.");
-  CHECK(needs(*variant("fnet")) == "Reads x, which is Q. value_dim must be head_dim. As many keys as queries. Never causal.");
-  CHECK(needs(*variant("synth_random")) == "Reads x, which is Q, and V. As many keys as queries.");
+  CHECK(needs(*variant_of("full")) == "Reads Q, K and V.");
+  CHECK(needs(*variant_of("gru")) == "Reads x, which is Q. value_dim must be head_dim. As many keys as queries.");
+  CHECK(needs(*variant_of("fnet")) == "Reads x, which is Q. value_dim must be head_dim. As many keys as queries. Never causal.");
+  CHECK(needs(*variant_of("synth_random")) == "Reads x, which is Q, and V. As many keys as queries.");
 }
 
 TEST_CASE("an explanation has formula, fine print and the order of gates") {
