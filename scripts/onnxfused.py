@@ -47,6 +47,17 @@ class Fused:
         scale = self.told.get("scale") or 1 / np.sqrt(q.shape[3])
         return tidy(Attention(self.layer, self.node.op_type, q, k, v, heads_apart(out[0], q.shape[1]), scale, mask))
 
+    def mask(self, padding, bias, past, q, k):
+        """What com.microsoft's operators add to the logits: of padded keys, of a bias, of keys behind a query."""
+        mask = None
+        if padding is not None:
+            mask = hiding(key_padding(padding, q, k), self.told.get("mask_filter_value", -10000.0))
+        if bias is not None:
+            mask = added(mask, bias.astype(np.float32))
+        if self.told.get("unidirectional"):
+            mask = added(mask, hiding(np.tri(q.shape[2], k.shape[2], past, dtype=bool)))
+        return mask
+
 
 def key_padding(padding, q, k):
     """Of com.microsoft operators: which keys a sequence has, by their number or one by one."""
@@ -76,14 +87,7 @@ class MicrosoftAttention(Fused):
         if at[4] is not None:
             past = at[4].shape[3]
             k, v = (np.concatenate([at[4][i].astype(np.float32), x], axis=2) for i, x in enumerate((k, v)))
-        mask = None
-        if at[3] is not None:
-            mask = hiding(key_padding(at[3], q, k), self.told.get("mask_filter_value", -10000.0))
-        if at[5] is not None:
-            mask = added(mask, at[5].astype(np.float32))
-        if self.told.get("unidirectional"):
-            mask = added(mask, hiding(np.tri(q.shape[2], k.shape[2], past, dtype=bool)))
-        return q, k, v, mask
+        return q, k, v, self.mask(at[3], at[5], past, q, k)
 
 
 class MultiHeadAttention(Fused):
@@ -107,14 +111,7 @@ class MultiHeadAttention(Fused):
         if at[6] is not None:
             past = at[6].shape[2]
             k, v = np.concatenate([at[6].astype(np.float32), k], 2), np.concatenate([at[7].astype(np.float32), v], 2)
-        mask = None
-        if at[4] is not None:
-            mask = hiding(key_padding(at[4], q, k), self.told.get("mask_filter_value", -10000.0))
-        if at[5] is not None:
-            mask = added(mask, at[5].astype(np.float32))
-        if self.told.get("unidirectional"):
-            mask = added(mask, hiding(np.tri(q.shape[2], k.shape[2], past, dtype=bool)))
-        return q, k, v, mask
+        return q, k, v, self.mask(at[4], at[5], past, q, k)
 
 
 class GroupQueryAttention(Fused):
