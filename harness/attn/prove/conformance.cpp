@@ -86,9 +86,21 @@ const Reference& Checker::reference(const Problem& p) {
   const auto [at, fresh] = references_.try_emplace(attn::to_string(p));
   if (fresh) {
     const Case c = case_of(p);
-    at->second = evaluate_definition(variant_, p, c.arrays(), parameters_for(variant_, p));
+    at->second = evaluate_definition(variant_, p, c.arrays(), parameters_of(p));
   }
   return at->second;
+}
+
+const ParameterSet<float>& Checker::parameters_of(const Problem& p) {
+  const auto [at, fresh] = parameters_.try_emplace(attn::to_string(p));
+  if (fresh) at->second = parameters_for(variant_, p);
+  return at->second;
+}
+
+Planned Checker::plan(const Problem& p, int threads, Workspace::Mode mode) {
+  Planned planned(variant_, p, threads);
+  planned.equip(parameters_of(p), mode);
+  return planned;
 }
 
 }  // namespace conformance

@@ -106,6 +106,10 @@ class Checker {
   // The definition's output for this problem's Case, which has the same values in every layout.
   const Reference& reference(const Problem& p);
 
+  // As trial::parameters_for and plan_trial, drawn once: a problem is planned some hundred times.
+  const ParameterSet<float>& parameters_of(const Problem& p);
+  Planned plan(const Problem& p, int threads, Workspace::Mode mode = Workspace::Mode::plain);
+
   // Heads and batch items that may not see each other.
   index_t groups_of(const Problem& p) const;
 
@@ -115,7 +119,7 @@ class Checker {
     for_each_element(tensor, p.batch - 1, tensor.extent(1) - in_group, 0, f);
   }
 
-  bool linear_in_v(const Problem& p) const;
+  bool linear_in_v(const Problem& p);
   void compare_where_defined(const Problem& p, const Case& c, const Planned& planned, const std::string& words);
   void nan_shows(const Problem& p, const Arena& arena);
   void stored_steps(DType dtype, DType kv_dtype, const Arena& arena);
@@ -133,6 +137,7 @@ class Checker {
   ConformanceOptions options_;
   Finding finding_;
   std::map<std::string, Reference> references_;
+  std::map<std::string, ParameterSet<float>> parameters_;
 };
 
 }  // namespace attn::conformance

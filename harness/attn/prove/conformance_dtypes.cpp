@@ -60,7 +60,7 @@ void Checker::dtypes() {
       const Problem stored = stored_as(p, types);
       if (!variant_.supports(stored)) continue;
       const bool rounds = variant_.compute(stored) != kernels::Compute::f32;
-      const ParameterSet<float> parameters = parameters_for(variant_, p);
+      const ParameterSet<float> parameters = parameters_of(p);
       Planned of_floats(variant_, p, options_.threads), of_stored(variant_, stored, options_.threads);
       of_floats.equip(parameters);
       of_stored.equip(parameters, Workspace::Mode::checked);
@@ -100,7 +100,7 @@ void Checker::stored_steps(DType dtype, DType kv_dtype, const Arena& arena) {
   const Stored s(c, dtype, kv_dtype);
   const auto decode = [&](const Problem& p, const Arrays& arrays) {
     Planned planned(variant_, p, options_.threads);
-    planned.equip(parameters_for(variant_, whole));
+    planned.equip(parameters_of(whole));
     State state(variant_.state(p), p.batch);
     c.fill_output(nan);
     arena.execute([&] {

@@ -54,7 +54,7 @@ void Checker::backward() {
     for (const Layout layout : {Layout::dense, Layout::interleaved}) {
       begin(p, to_string(layout));
       const Case c = case_of(p, layout);
-      const Planned planned = plan_trial(variant_, p, options_.threads, Workspace::Mode::checked);
+      const Planned planned = plan(p, options_.threads, Workspace::Mode::checked);
       planned.run(arena, c.arrays());
       const bool gaps_were_intact = planned.workspace().gaps_intact();
       c.make_inputs_read_only();

@@ -100,7 +100,7 @@ void Checker::ragged() {
     begin(p);
     const Case c = case_of(p);
     blank_padding(batch, c);
-    const ParameterSet<float> parameters = parameters_for(variant_, p);
+    const ParameterSet<float> parameters = parameters_of(p);
     const auto run = [&](const Problem& problem, const Arrays& arrays) {
       Planned planned(variant_, problem, options_.threads);
       planned.equip(parameters);
@@ -144,7 +144,7 @@ void Checker::pages() {
     begin(p);
     const Case c = case_of(p);
     blank_padding(batch, c);
-    const Planned planned = plan_trial(variant_, p, options_.threads);
+    const Planned planned = plan(p, options_.threads);
     Arrays arrays = c.arrays();
     arrays.lengths = batch.lengths;
     const auto run = [&] {

@@ -69,9 +69,9 @@ Tensor<float> multiples(const Tensor<float>& t) {
 
 index_t Checker::groups_of(const Problem& p) const { return p.batch * (variant_.info().heads_independent ? p.kv_heads : 1); }
 
-bool Checker::linear_in_v(const Problem& p) const {
+bool Checker::linear_in_v(const Problem& p) {
   const Case c = case_of(p);
-  const ParameterSet<double> parameters = widen(parameters_for(variant_, p));
+  const ParameterSet<double> parameters = widen(parameters_of(p));
   Values<double> in = take_values<double>(p, c.arrays(), all_rows(p.q_len));
   const Tensor<double> v = in.v, w = flip(v, 2);
   const auto of = [&](const Tensor<double>& values) {
@@ -108,7 +108,7 @@ void Checker::compare_where_defined(const Problem& p, const Case& c, const Plann
 void Checker::nan_shows(const Problem& p, const Arena& arena) {
   begin(p, "V of NaN");
   const Case c = case_of(p);
-  const Planned planned = plan_trial(variant_, p, options_.threads);
+  const Planned planned = plan(p, options_.threads);
   for_each_element(c.v, 0, 0, 0, [](float& x) { x = 1; });
   const std::vector<float> weight = output_of_run(planned, arena, c);
   for_each_element(c.v, 0, 0, 0, [](float& x) { x = nan; });
@@ -124,7 +124,7 @@ void Checker::agreement() {
     for (const Layout layout : {Layout::dense, Layout::interleaved, Layout::padded}) {
       begin(p, to_string(layout));
       const Case c = case_of(p, layout);
-      const Planned planned = plan_trial(variant_, p, options_.threads);
+      const Planned planned = plan(p, options_.threads);
       c.fill_output(0);
       planned.run(arena, c.arrays());
       judge(p, compare_with_reference(reference(p), c.out), std::string(to_string(layout)));
@@ -141,7 +141,7 @@ void Checker::causality() {
   for_each_supported([&](const Problem& p) {
     if (!p.causal) return;
     const Case c = case_of(p);
-    const Planned planned = plan_trial(variant_, p, options_.threads);
+    const Planned planned = plan(p, options_.threads);
     std::vector<float> before;
     for (const index_t t : {p.q_len - 1, p.q_len / 2, p.q_len / 3}) {  // from the end: earlier rows are still as they were
       const index_t position = p.query_position(t);
@@ -173,7 +173,7 @@ void Checker::heads() {
     if (groups_of(p) < 2) return;
     begin(p);
     const Case c = case_of(p);
-    const Planned planned = plan_trial(variant_, p, options_.threads);
+    const Planned planned = plan(p, options_.threads);
     const std::vector<float> before = output_of_run(planned, arena, c);
     for (const auto* tensor : {&c.q, &c.k, &c.v}) for_each_in_last_group(p, *tensor, [](float& x) { x = 0.5f - x; });
     const std::vector<float> after = output_of_run(planned, arena, c);
@@ -194,7 +194,7 @@ void Checker::linearity() {
     begin(p);
     constexpr float a = 256, b = -2;
     Case c = case_of(p);
-    const Planned planned = plan_trial(variant_, p, options_.threads);
+    const Planned planned = plan(p, options_.threads);
     const Tensor<float> first = multiples(Tensor<float>::from(c.v)), second = flip(first, 2);
     const auto run_with = [&](const Tensor<float>& v, double& allowed) {
       v.copy_to(c.v);
@@ -228,7 +228,7 @@ void Checker::supports() {
     begin(p);
     try {
       const Case c = case_of(p);
-      const Planned planned = plan_trial(variant_, p, options_.threads);
+      const Planned planned = plan(p, options_.threads);
       c.fill_output(0);
       planned.run(arena, c.arrays());
       judge(p, compare_with_reference(reference(p), c.out), "not refused, yet");
@@ -254,7 +254,7 @@ void Checker::values() {
       scale(c.q, qk);
       scale(c.k, qk);
       scale(c.v, v);
-      const Planned planned = plan_trial(variant_, p, options_.threads);
+      const Planned planned = plan(p, options_.threads);
       const FloatingPoint mode;
       c.fill_output(0);
       planned.run(arena, c.arrays());
@@ -268,7 +268,7 @@ void Checker::values() {
         const Case c = case_of(p);
         const auto& tensor = which == 0 ? c.q : which == 1 ? c.k : c.v;
         for_each_in_last_group(p, tensor, [n = 0, poison = poison](float& x) mutable { x = n++ % 7 == 3 ? poison : x; });
-        const Planned planned = plan_trial(variant_, p, options_.threads);
+        const Planned planned = plan(p, options_.threads);
         const std::vector<float> out = output_of_run(planned, arena, c);
         const std::size_t others = out.size() - out.size() / static_cast<std::size_t>(groups_of(p));
         if (!std::all_of(out.begin(), out.begin() + static_cast<std::ptrdiff_t>(others), [](float x) { return std::isfinite(x); }))

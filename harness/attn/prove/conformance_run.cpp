@@ -43,7 +43,7 @@ void Checker::output() {
     for (const Layout layout : {Layout::dense, Layout::interleaved}) {
       begin(p, to_string(layout));
       const Case c = case_of(p, layout);
-      const Planned planned = plan_trial(variant_, p, options_.threads);
+      const Planned planned = plan(p, options_.threads);
       const std::vector<float> on_zeros = output_of_run(planned, arena, c);
       c.fill_output(nan);
       planned.run(arena, c.arrays());
@@ -60,7 +60,7 @@ void Checker::bounds() {
       begin(p, words);
       const Case c = case_of(p, Layout::dense, border);
       c.make_inputs_read_only();
-      const Planned planned = plan_trial(variant_, p, options_.threads, Workspace::Mode::checked);
+      const Planned planned = plan(p, options_.threads, Workspace::Mode::checked);
       const ParameterSet<float> before = copy_of(planned.parameters());
       planned.run(arena, c.arrays());
       if (!planned.workspace().gaps_intact()) fail(p, "a booked scratch array was overrun");
@@ -76,7 +76,7 @@ void Checker::repeat() {
   for_each_supported([&](const Problem& p) {
     begin(p);
     const Case c = case_of(p);
-    const Planned planned = plan_trial(variant_, p, options_.threads);
+    const Planned planned = plan(p, options_.threads);
     const std::vector<float> first = output_of_run(planned, arena, c);
     for (int again = 0; again < 3; ++again) {
       if (!same_bits(first, output_of_run(planned, arena, c))) fail(p, "a second run of a plan gave other bits");
@@ -93,7 +93,7 @@ void Checker::threads() {
     for_each_supported([&](const Problem& p) {
       begin(p, "threads=" + std::to_string(count));
       const Case c = case_of(p);
-      const Planned planned = plan_trial(variant_, p, count);
+      const Planned planned = plan(p, count);
       const std::vector<float> here = output_of_run(planned, arena, c);
       if (count == 1) {
         alone[attn::to_string(p)] = here;
@@ -119,7 +119,7 @@ void Checker::scratch() {
   for_each_supported([&](const Problem& p) {
     begin(p);
     const Case c = case_of(p);
-    Planned planned = plan_trial(variant_, p, options_.threads);
+    Planned planned = plan(p, options_.threads);
     const std::vector<float> on_zeros = output_of_run(planned, arena, c);
     planned.grant(Workspace::Mode::checked);
     if (!same_bits(on_zeros, output_of_run(planned, arena, c))) fail(p, "scratch full of NaN changes the output");
@@ -133,7 +133,7 @@ void Checker::allocations() {
   for_each_supported([&](const Problem& p) {
     begin(p);
     const Case c = case_of(p);
-    const Planned planned = plan_trial(variant_, p, options_.threads);
+    const Planned planned = plan(p, options_.threads);
     // What a library sets up at its first call, once on each thread, is not the run's: the least of three runs counts.
     planned.run(arena, c.arrays());
     OutsideCalls calls;
@@ -157,7 +157,7 @@ void Checker::arena() {
     begin(p);
     const Case c = case_of(p);
     options_.meter->start();
-    const Planned planned = plan_trial(variant_, p, options_.threads);
+    const Planned planned = plan(p, options_.threads);
     planned.run(arena, c.arrays());
     planned.run(arena, c.arrays());
     const OutsideCalls calls = options_.meter->stop();

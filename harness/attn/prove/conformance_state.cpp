@@ -25,9 +25,9 @@ Problem step_of(Problem whole, index_t tokens, index_t length) {
 }
 
 // With the parameters that the whole problem is given.
-Planned plan_step(const Variant& variant, const Problem& whole, const Problem& step, int threads) {
+Planned plan_step(const Variant& variant, const ParameterSet<float>& of_whole, const Problem& step, int threads) {
   Planned planned(variant, step, threads);
-  planned.equip(parameters_for(variant, whole), Workspace::Mode::checked);
+  planned.equip(of_whole, Workspace::Mode::checked);
   return planned;
 }
 
@@ -77,11 +77,12 @@ void Checker::decode() {
         c.fill_output(nan);
         copy_rows(reference(whole).exact, 0, prompt, c.out);
         State state = fresh_state(variant_, last);
-        std::optional<Planned> planned(plan_step(variant_, whole, last, options_.threads));
+        std::optional<Planned> planned(plan_step(variant_, parameters_of(whole), last, options_.threads));
         if (prompt > 0) arena.execute([&] { planned->absorb(tokens_of(c.arrays(), 0, prompt), state); });
         index_t t = prompt;
         for (; t + tokens <= whole.kv_len; t += tokens) {
-          if (!one_plan) planned.emplace(plan_step(variant_, whole, step_of(whole, tokens, t + tokens), options_.threads));
+          if (!one_plan)
+            planned.emplace(plan_step(variant_, parameters_of(whole), step_of(whole, tokens, t + tokens), options_.threads));
           const Arrays now = tokens_of(c.arrays(), t, tokens);
           arena.execute([&] {
             if (prompt == 0) return planned->step(now, planned->parameters(), state);
@@ -101,7 +102,7 @@ void Checker::splits() {
   for_each_stepped([&](const Problem& step, const Problem& whole, const Case& c) {
     for (const index_t most : {1, 7, 100}) {
       begin(whole, "absorbed " + std::to_string(most) + " at a time");
-      const Planned planned = plan_step(variant_, whole, step, options_.threads);
+      const Planned planned = plan_step(variant_, parameters_of(whole), step, options_.threads);
       State state = fresh_state(variant_, step);
       const index_t n = whole.kv_len;
       copy_rows(reference(whole).exact, 0, whole.kv_len, c.out);
@@ -124,7 +125,7 @@ void Checker::merge() {
     const std::array<index_t, 4> bounds = {0, n / 3, n / 2, n};
     for (const bool from_left : {true, false}) {
       begin(whole, from_left ? "from the left" : "from the right");
-      const Planned planned = plan_step(variant_, whole, step, options_.threads);
+      const Planned planned = plan_step(variant_, parameters_of(whole), step, options_.threads);
       std::vector<State> parts;
       for (std::size_t s = 0; s < 3; ++s) {
         parts.push_back(fresh_state(variant_, step, bounds[s]));

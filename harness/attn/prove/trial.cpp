@@ -5,7 +5,10 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
 #include <new>
+#include <string>
+#include <utility>
 
 #include "attn/core/rng.hpp"
 
@@ -39,9 +42,21 @@ void for_each_row(const View<float, 4>& view, F f) {
       for (index_t i = 0; i < view.extent(2); ++i) f(row++, &view(b, h, i, 0));
 }
 
-void fill_normal(const View<float, 4>& view, const Rng& rng) {
-  std::vector<float> values(static_cast<std::size_t>(view.size()));
-  rng.normals(values);
+// Drawn once for each problem: a checker makes the same case some hundred times, and a fifth of its time went into drawing it.
+const std::vector<float>& normals_of(const std::string& problem, std::uint64_t which, index_t count) {
+  thread_local std::map<std::pair<std::string, std::uint64_t>, std::vector<float>> drawn;
+  constexpr std::size_t most = 300;  // tensors, of about 100 KiB each in awkward_problems()
+  if (drawn.size() >= most) drawn.clear();
+  std::vector<float>& values = drawn[{problem, which}];
+  if (std::ssize(values) != count) {
+    values.resize(static_cast<std::size_t>(count));
+    Rng(7, "conformance " + problem).substream(which).normals(values);
+  }
+  return values;
+}
+
+void fill_normal(const View<float, 4>& view, const std::string& problem, std::uint64_t which) {
+  const std::vector<float>& values = normals_of(problem, which, view.size());
   const auto width = view.extent(3);
   for_each_row(view, [&](index_t row, float* to) { std::copy_n(values.data() + row * width, width, to); });
 }
@@ -90,10 +105,10 @@ Case::Case(const Problem& problem, Layout layout, Border border, NamedTensors na
               .v = View<const float, 4>(v),
               .out = out,
               .more = named_.arrays} {
-  const Rng rng(7, "conformance " + to_string(p));
-  fill_normal(q, rng.substream(0));
-  fill_normal(k, rng.substream(1));
-  fill_normal(v, rng.substream(2));
+  const std::string name = to_string(p);
+  fill_normal(q, name, 0);
+  fill_normal(k, name, 1);
+  fill_normal(v, name, 2);
 }
 
 void Case::make_inputs_read_only() const {
