@@ -4,7 +4,7 @@
 using namespace attn;
 using namespace attn::test;
 
-TEST_CASE("additive: every set of options conforms") {
+TEST_CASE("additive: other options conform too") {
   for (const char* name : {"additive:size=16", "additive:size=5"}) check_conforms(name);
 }
 

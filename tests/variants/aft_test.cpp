@@ -4,9 +4,8 @@
 using namespace attn;
 using namespace attn::test;
 
-TEST_CASE("aft: every form conforms") {
-  for (const char* name :
-       {"aft", "aft:form=simple", "aft:form=local,window=5", "aft:form=conv,window=5", "aft:form=local,max_len=600"})
+TEST_CASE("aft: the other forms conform too") {
+  for (const char* name : {"aft:form=simple", "aft:form=local,window=5", "aft:form=conv,window=5", "aft:form=local,max_len=600"})
     check_conforms(name);
 }
 

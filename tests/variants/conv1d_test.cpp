@@ -3,9 +3,8 @@
 using namespace attn;
 using namespace attn::test;
 
-TEST_CASE("conv1d: every set of options conforms") {
-  for (const char* name : {"conv1d", "conv1d:width=4", "conv1d:depthwise=yes", "conv1d:width=150,depthwise=yes"})
-    check_conforms(name);
+TEST_CASE("conv1d: other options conform too") {
+  for (const char* name : {"conv1d:width=4", "conv1d:depthwise=yes", "conv1d:width=150,depthwise=yes"}) check_conforms(name);
 }
 
 TEST_CASE("conv1d: by hand") {

@@ -3,8 +3,8 @@
 using namespace attn;
 using namespace attn::test;
 
-TEST_CASE("dynamic_conv: every set of options conforms") {
-  for (const char* name : {"dynamic_conv", "dynamic_conv:width=1", "dynamic_conv:width=4"}) check_conforms(name);
+TEST_CASE("dynamic_conv: other options conform too") {
+  for (const char* name : {"dynamic_conv:width=1", "dynamic_conv:width=4"}) check_conforms(name);
 }
 
 TEST_CASE("dynamic_conv: by hand") {

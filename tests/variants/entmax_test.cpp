@@ -19,9 +19,7 @@ std::vector<float> weights(const char* name, const std::vector<float>& logits) {
 
 }  // namespace
 
-TEST_CASE("entmax: conforms with both powers") {
-  for (const char* name : {"entmax", "entmax:alpha=2"}) check_conforms(name);
-}
+TEST_CASE("entmax: conforms with the other power") { check_conforms("entmax:alpha=2"); }
 
 TEST_CASE("entmax: two logits by hand") {
   for (const double d : {0.0, 0.3, 0.9}) {

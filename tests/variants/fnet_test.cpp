@@ -3,8 +3,6 @@
 using namespace attn;
 using namespace attn::test;
 
-TEST_CASE("fnet: conforms") { check_conforms("fnet"); }
-
 TEST_CASE("fnet: every kind of length is its definition") {
   for (const index_t n : {3, 5, 12, 49, 121, 509, 640, 1009, 2048}) {
     for (const index_t d : {1, 2, 3, 64}) {

@@ -6,8 +6,6 @@
 using namespace attn;
 using namespace attn::test;
 
-TEST_CASE("hedgehog: conforms") { check_conforms("hedgehog"); }
-
 TEST_CASE("hedgehog: maps of zeros weigh all visible keys alike") {
   for (const bool causal : {false, true}) {
     const Problem p = problem(70, 16, causal);

@@ -3,8 +3,8 @@
 using namespace attn;
 using namespace attn::test;
 
-TEST_CASE("light_conv: every set of options conforms") {
-  for (const char* name : {"light_conv", "light_conv:width=1", "light_conv:width=4", "light_conv:width=150"}) check_conforms(name);
+TEST_CASE("light_conv: other options conform too") {
+  for (const char* name : {"light_conv:width=1", "light_conv:width=4", "light_conv:width=150"}) check_conforms(name);
 }
 
 TEST_CASE("light_conv: by hand") {

@@ -3,8 +3,6 @@
 using namespace attn;
 using namespace attn::test;
 
-TEST_CASE("lstm: conforms") { check_conforms("lstm"); }
-
 TEST_CASE("lstm: two steps by hand") {
   const Problem p = problem(2, 1, false, 1);
   Qkv in = arrays(p);

@@ -3,8 +3,6 @@
 using namespace attn;
 using namespace attn::test;
 
-TEST_CASE("luong_general: conforms") { check_conforms("luong_general"); }
-
 TEST_CASE("luong_general: W = I / sqrt(D) is full attention, W = 0 the mean") {
   for (const bool causal : {false, true}) {
     const Problem p = problem(130, 16, causal);

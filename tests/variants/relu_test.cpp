@@ -3,9 +3,7 @@
 using namespace attn;
 using namespace attn::test;
 
-TEST_CASE("relu: every set of options conforms") {
-  for (const char* name : {"relu", "relu:alpha=0.5"}) check_conforms(name);
-}
+TEST_CASE("relu: other options conform too") { check_conforms("relu:alpha=0.5"); }
 
 TEST_CASE("relu: by hand") {
   Problem p = problem(3, 1, false, 1);

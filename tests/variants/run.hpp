@@ -94,9 +94,10 @@ inline void check_equal(const Tensor<float>& a, const Tensor<float>& b, double w
   CHECK(largest_difference(a, b) <= within);
 }
 
-// All properties of attn/prove/conformance.hpp for one set of options.
+// All properties of attn/prove/conformance.hpp for one set of options. The default ones are test_conformance's.
 inline void check_conforms(std::string_view name, const ConformanceOptions& options = {.threads = 2}) {
   const auto v = variant(name);
+  REQUIRE(v->short_name() != v->name().label());
   for (const Finding& finding : check_conformance(*v, options)) {
     INFO(name << ": " << finding.property);
     CHECK(finding.failure == "");

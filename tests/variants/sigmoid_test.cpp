@@ -3,8 +3,6 @@
 using namespace attn;
 using namespace attn::test;
 
-TEST_CASE("sigmoid: conforms") { check_conforms("sigmoid"); }
-
 TEST_CASE("sigmoid: equal logits of 0 weigh 1 / (1 + M) each") {
   const Problem p = problem(49);
   Qkv in = arrays(p);

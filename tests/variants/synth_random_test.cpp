@@ -11,8 +11,8 @@ Tensor<float> softmax_table(const Tensor<float>& logits, bool causal) {
 
 }  // namespace
 
-TEST_CASE("synth_random: every set of options conforms") {
-  for (const char* name : {"synth_random", "synth_random:cached=no", "synth_random:cached=no,max_len=600"}) check_conforms(name);
+TEST_CASE("synth_random: other options conform too") {
+  for (const char* name : {"synth_random:cached=no", "synth_random:cached=no,max_len=600"}) check_conforms(name);
 }
 
 TEST_CASE("synth_random: the cached table is the softmax that the other one takes") {
