@@ -26,6 +26,10 @@ ctest --test-dir build/release --output-on-failure --no-tests=error --parallel "
 summary=$(sed -nE 's/^[0-9]+% tests passed, ([0-9]+) tests? failed out of ([0-9]+)$/\1 \2/p' "$log")
 read -r failed total <<<"${summary:-0 0}"
 skipped=$(grep -c '\*\*\*Skipped' "$log" || true)
+# What a whole run took, beside what it took before: which part grew.
+if [[ $# -eq 0 ]]; then
+  python3 -B tests/house/times.py build/release || true
+fi
 echo "$skipped skipped"
 echo "$((total - failed - skipped)) passed, $failed failed"
 exit "$code"

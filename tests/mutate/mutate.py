@@ -1,0 +1,211 @@
+#!/usr/bin/env python3
+"""Tests the tests: puts one small fault at a time into a copy of the tree, builds what it touches and runs the tests of that.
+
+    mutate.py [--count N] [--seed S] [--minutes M] [--only TEXT] [--least SCORE] [--list]
+
+A fault that no test notices is a survivor: it gets a test, or a reason in excused.tsv (file, the line with the fault, why nobody can
+tell it from the right one). What makes the same object file is no fault. Sources are kernels, pages, gate, meters and statistics, CSV
+and journal, and the sweep's rounds and resuming; tests are those of the file's floor and, of pages and of the pages nearest to a
+kernel, their own tests and conformance. Prints survivors and a table by folder, and keeps both in build/mutate/report.md. Exit 1
+where fewer than SCORE (0.9) of the faults were noticed."""
+import argparse
+import collections
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import operators
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+COPY = ROOT / "build/mutate"   # a tree as deep as build/release's, so that ccache knows the commands
+BUILD = COPY / "build/release"
+FOLDERS = {
+    "kernels": "harness/attn/kernels/*/*.cpp",
+    "pages": "variants/*/*.cpp",
+    "gate": "harness/attn/prove/[gs]*.cpp",
+    "meters": "harness/attn/measure/*.cpp",
+    "record": "harness/attn/record/*.cpp",
+    "sweep": "harness/attn/sweep/*.cpp",
+}
+PAGES_OF_A_KERNEL = 4
+PATIENCE = 5  # times as long as without a fault
+
+
+def run(command, seconds=None, **more):
+    environment = dict(os.environ, CCACHE_BASEDIR=str(ROOT.parent), CCACHE_NOHASHDIR="1", **more)
+    try:
+        done = subprocess.run(command, cwd=COPY, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True, errors="replace", timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return None, "took too long"
+    return done.returncode, done.stdout
+
+
+def copy_tree():
+    """The tracked files, with their times, so that what did not change is not built again."""
+    COPY.mkdir(parents=True, exist_ok=True)
+    listed = subprocess.run(["git", "ls-files", "-z", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for name in filter(None, listed.stdout.split("\0")):
+        source, copy = ROOT / name, COPY / name
+        if source.is_file() and not (copy.exists() and copy.stat().st_mtime == source.stat().st_mtime):
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, copy)
+    if not (BUILD / "build.ninja").exists():
+        code, said = run(["cmake", "--preset", "release", "-DCMAKE_LINK_DEPENDS_NO_SHARED=ON"])
+        if code != 0:
+            sys.exit(said[-4000:])
+
+
+def build(*targets):
+    return run(["ninja", "-C", str(BUILD), *targets])
+
+
+def object_hash(path):
+    found = sorted(BUILD.glob(f"**/{Path(path).name}.o"))
+    return hashlib.sha256(b"".join(p.read_bytes() for p in found)).hexdigest() if found else None
+
+
+class Tests:
+    """Which tests look at a file."""
+
+    def __init__(self):
+        self.includes = {}  # path: what it includes of the tree
+        for pattern in ("harness/attn/**/*.?pp", "variants/*/*.cpp"):
+            for path in ROOT.glob(pattern):
+                names = re.findall(r'#include "(attn/[^"]+)"', path.read_text(errors="replace"))
+                self.includes[str(path.relative_to(ROOT))] = {"harness/" + name for name in names}
+        self.clean = {}  # command: seconds without a fault
+
+    def pages_of(self, path):
+        """Pages that use a kernel, those that include it themselves first."""
+        reached, ring = set(), {re.sub(r"(-inl)?\.[ch]pp$", ".hpp", path)}
+        while ring:
+            reached |= ring
+            users = {user for user, names in self.includes.items() if names & ring}
+            if pages := sorted(user for user in users if user.startswith("variants/")):
+                step = max(1, len(pages) // PAGES_OF_A_KERNEL)
+                return [Path(page).stem for page in pages[::step][:PAGES_OF_A_KERNEL]]
+            ring = {re.sub(r"\.cpp$", ".hpp", user) for user in users} - reached
+        return []
+
+    def of(self, path):
+        """[(target, arguments, environment)], the quickest first."""
+        def of_pages(names):
+            own = ",".join(f"{name}:*,{name} *" for name in names)
+            own += ",what pages declare*,learned tensors*"
+            return [("test_variants", [own], {}), ("test_variants_2", [own], {}),
+                    ("test_conformance", ["every registered variant conforms"], {"ATTN_VARIANTS": ",".join(names)})]
+
+        if path.startswith("variants/"):
+            return of_pages([Path(path).stem])
+        floor = path.split("/")[2]
+        if floor == "kernels":
+            pages = self.pages_of(path)
+            return [("test_kernels", ["~large logits take*"], {})] + (of_pages(pages) if pages else [])
+        return [(f"test_{name}", [], {}) for name in {"prove": ["prove"], "measure": ["measure", "fidelity", "sweep"],
+                                                      "record": ["record", "sweep"], "sweep": ["sweep"]}[floor]]
+
+    def notice(self, path):
+        """The test that fails, None if none does, or "-" if the tree does not build."""
+        for target, arguments, environment in self.of(path):
+            if build(target)[0] != 0:
+                return "-"
+            key = (target, *arguments, *environment.values())
+            code, _ = run([str(BUILD / "bin" / target), *arguments], 10 + PATIENCE * self.clean[key], **environment)
+            if code != 0:
+                return f"{target} {environment.get('ATTN_VARIANTS', '')}".strip() + (" (too long)" if code is None else "")
+        return None
+
+    def try_clean(self, path):
+        for target, arguments, environment in self.of(path):
+            key = (target, *arguments, *environment.values())
+            if key in self.clean:
+                continue
+            code, said = build(target)
+            begin = time.monotonic()
+            if code == 0:
+                code, said = run([str(BUILD / "bin" / target), *arguments], **environment)
+            if code != 0:
+                sys.exit(f"without any fault, {target} {' '.join(arguments)}: exit {code}\n{said[-4000:]}")
+            self.clean[key] = time.monotonic() - begin
+
+
+def outcome_of(tests, path, number, new):
+    tests.try_clean(path)
+    file = COPY / path
+    right = file.read_text()
+    before = object_hash(path)
+    lines = right.split("\n")
+    lines[number] = new
+    file.write_text("\n".join(lines))
+    try:
+        if build(tests.of(path)[0][0])[0] != 0:
+            return "no code", ""
+        if object_hash(path) == before:
+            return "same code", ""
+        by = tests.notice(path)
+        return ("survived", "") if by is None else ("no code", "") if by == "-" else ("noticed", by)
+    finally:
+        file.write_text(right)
+
+
+def excuses():
+    rows = [line.split("\t") for line in (HERE / "excused.tsv").read_text().splitlines() if line and not line.startswith("#")]
+    return {(path, line): why for path, line, why in rows}
+
+
+def report(results):
+    count = {folder: collections.Counter() for folder in FOLDERS}
+    for folder, _, _, _, outcome, _ in results:
+        count[folder][outcome] += 1
+    lines = ["| folder | faults | noticed | survived | excused | share |", "|---|---:|---:|---:|---:|---:|"]
+    for folder, c in [*count.items(), ("all", sum(count.values(), collections.Counter()))]:
+        judged = c["noticed"] + c["survived"]
+        share = f"{c['noticed'] / judged:.2f}" if judged else ""
+        lines.append(f"| {folder} | {judged} | {c['noticed']} | {c['survived']} | {c['excused']} | {share} |")
+    survivors = [f"{path}:{number + 1}: {new.strip()}" for _, path, number, new, outcome, _ in results if outcome == "survived"]
+    return "\n".join(lines) + "\n\n" + "".join(f"- {s}\n" for s in survivors)
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--count", type=int, default=200)
+    arguments.add_argument("--seed", type=int, default=1)
+    arguments.add_argument("--minutes", type=float, default=1e9, help="stop then, and judge what was tried")
+    arguments.add_argument("--only", default="", help="files whose path holds this")
+    arguments.add_argument("--least", type=float, default=0.9)
+    arguments.add_argument("--list", action="store_true", help="print the faults and try none")
+    given = arguments.parse_args()
+    sources = {folder: [(str(p.relative_to(ROOT)), p.read_text()) for p in sorted(ROOT.glob(pattern)) if given.only in str(p)]
+               for folder, pattern in FOLDERS.items()}
+    chosen = operators.drawn(sources, 2 * given.count, given.seed)  # some make no code
+    if given.list:
+        for folder, path, number, operator, new in chosen[:given.count]:
+            print(f"{folder:8} {path}:{number + 1}: {operator}: {new.strip()}")
+        return 0
+    copy_tree()
+    tests, excused, results, end = Tests(), excuses(), [], time.monotonic() + 60 * given.minutes
+    for folder, path, number, operator, new in chosen:
+        if time.monotonic() > end or sum(r[4] in ("noticed", "survived") for r in results) >= given.count:
+            break
+        begin = time.monotonic()
+        outcome, by = outcome_of(tests, path, number, new)
+        if outcome == "survived" and (path, new.strip()) in excused:
+            outcome = "excused"
+        results.append((folder, path, number, new, outcome, by))
+        print(f"{outcome:9} {time.monotonic() - begin:5.0f} s  {path}:{number + 1}: {operator}: {new.strip()[:100]}  {by}", flush=True)
+    text = f"seed {given.seed}, {len(results)} drawn\n\n" + report(results)
+    (COPY / "report.md").write_text(text)
+    print(text)
+    noticed = sum(r[4] == "noticed" for r in results)
+    return 0 if noticed >= given.least * sum(r[4] in ("noticed", "survived") for r in results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
