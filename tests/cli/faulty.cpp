@@ -22,7 +22,7 @@ struct Faulty {
   // clang-format off
   enum class How {
     // Seen by a sweep
-    none, crash, hang, spin, hog, wrong, forget, raise, leave, fork, deaf,
+    none, crash, hang, spin, hog, churn, wrong, forget, raise, leave, fork, deaf,
     // Each breaks the property of --verify whose name it begins with, and no other (output, scratch, bounds_scratch: dtypes too)
     agreement, output, bounds, bounds_before, bounds_inputs, bounds_scratch, repeat, threads, scratch, allocations,
     allocations_mmap, arena, arena_process, causality, heads, linearity, supports, gradient, backward, values,
@@ -35,7 +35,7 @@ struct Faulty {
   static OptionTable<Options> options() {
     return OptionTable<Options>().choice(
         "how", &Options::how,
-        {{"none", How::none}, {"crash", How::crash}, {"hang", How::hang}, {"spin", How::spin}, {"hog", How::hog},
+        {{"none", How::none}, {"crash", How::crash}, {"hang", How::hang}, {"spin", How::spin}, {"hog", How::hog}, {"churn", How::churn},
          {"wrong", How::wrong}, {"forget", How::forget}, {"raise", How::raise}, {"leave", How::leave}, {"fork", How::fork},
          {"deaf", How::deaf}, {"agreement", How::agreement}, {"output", How::output}, {"bounds", How::bounds},
          {"bounds_before", How::bounds_before}, {"bounds_inputs", How::bounds_inputs}, {"bounds_scratch", How::bounds_scratch},
@@ -61,6 +61,13 @@ struct Faulty {
     return {.flops = o.how == How::cost_flops ? 1e7 * static_cast<double>(p.q_len) : 1, .bytes = tensor_bytes(p), .exps = 0};
   }
 
+  // Takes memory and gives it back.
+  static void touch(std::size_t mib) {
+    std::vector<char> memory(mib << 20, 1);
+    volatile char last = memory.back();
+    static_cast<void>(last);
+  }
+
   // The last token.
   static StateSpec state(const Problem& p, const Options&) { return {{{"v", {p.heads, p.value_dim}}}}; }
 
@@ -71,6 +78,7 @@ struct Faulty {
 
   Faulty(const Problem& p, const Options& o, WorkspacePlan& workspace)
       : p_(p), how_(o.how), threads_(workspace.threads()), plan_number_(plans_made()++), scratch_(workspace.shared<float>(1)) {
+    if (how_ == How::churn) touch(192);
     if (how_ == How::supports && p.batch == 3) throw std::runtime_error("three batch items are too many");
   }
 
@@ -170,6 +178,7 @@ struct Faulty {
           auto* block = new std::vector<char>(std::size_t{64} << 20, 'x');
           sink_ = block->data();
         }
+      case How::churn: touch(96); break;
       case How::raise: throw std::runtime_error("thrown on purpose");
       case How::leave: std::exit(0);
       case How::fork:

@@ -58,6 +58,8 @@ TEST_CASE("answering mean(V) has no skill, and the error that theory gives") {
     CHECK(f.relative == Approx(std::sqrt(1 - std::exp(-tau * tau))).epsilon(0.10));
     CHECK(f.skill == Approx(0).margin(1e-4));
   }
+  // Causal: the mean of the tokens that a row sees, its own among them.
+  CHECK(fidelity("mean_v", "iid:0.5", 200, Comparison::rows, 1, true).skill == Approx(0).margin(1e-4));
 }
 
 // w of N keys: E^2 = N/w - 1; the keys that are cut off at the ends make it larger. 15 %: chi^2 noise at head_dim 64.

@@ -48,6 +48,13 @@ class Browser:
     def run(self, script, *arguments):
         return self.call("POST", "/execute/sync", {"script": script, "args": list(arguments)})
 
+    def until(self, script, *arguments, seconds=30):
+        """Runs a script again and again until it returns what is true: a page answers events in frames of its own, late on a loaded machine."""
+        end = time.monotonic() + seconds
+        while not (value := self.run(script, *arguments)) and time.monotonic() < end:
+            time.sleep(0.02)
+        return value
+
     def busy_s(self):
         """Processor time of the page's main thread so far, seconds: what a loaded machine does not change."""
         self.command("Performance.enable", timeDomain="threadTicks")

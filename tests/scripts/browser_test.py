@@ -114,10 +114,10 @@ class Page(unittest.TestCase):
         self.page.run("document.documentElement.dataset.theme = arguments[0]", before)
 
     def test_hover_shows_row_and_command(self):
-        self.page.run("""const p = charts.time.getDatasetMeta(0).data[1], r = charts.time.canvas.getBoundingClientRect();
-            charts.time.canvas.dispatchEvent(new MouseEvent('mousemove', { clientX: r.left + p.x, clientY: r.top + p.y, bubbles: true }));""")
-        self.page.run("charts.time.draw()")
-        self.assertFalse(self.page.run("return document.getElementById('drawer').hidden"))
+        shown = self.page.until("""const p = charts.time.getDatasetMeta(0).data[1], r = charts.time.canvas.getBoundingClientRect();
+            charts.time.canvas.dispatchEvent(new MouseEvent('mousemove', { clientX: r.left + p.x, clientY: r.top + p.y, bubbles: true }));
+            return !document.getElementById('drawer').hidden""")
+        self.assertTrue(shown)
         self.assertIn("N=512", self.page.run("return document.getElementById('drawer-facts').textContent"))
         self.assertIn("attn_sweep --variants", self.page.run("return document.getElementById('drawer-command').textContent"))
 

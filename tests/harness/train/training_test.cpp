@@ -1,6 +1,7 @@
 #include "attn/train/training.hpp"
 
 #include <cmath>
+#include <set>
 
 #include "attn/core/text.hpp"
 #include "attn/train/plan.hpp"
@@ -74,6 +75,18 @@ TEST_CASE("A run gives the same bits twice, and others for another seed", "[trai
   CHECK(a.loss == b.loss);
   CHECK(a.accuracy == b.accuracy);
   CHECK(a.loss != c.loss);
+}
+
+TEST_CASE("Weights are drawn from the seed: untrained models of several seeds answer the same questions differently", "[train]") {
+  const auto task = make_task("mqar:kv=2", 16);
+  REQUIRE(task);
+  std::set<double> accuracies;
+  for (const std::uint64_t seed : {1, 2, 3, 4, 5, 6}) {
+    auto settings = small(0);
+    settings.seed = seed, settings.test_samples = 512;
+    accuracies.insert(train(**task, *variant_of("full"), settings).accuracy);
+  }
+  CHECK(accuracies.size() > 1);
 }
 
 TEST_CASE("Random tables are no trained parameters", "[train]") {
