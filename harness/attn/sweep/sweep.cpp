@@ -16,6 +16,7 @@
 #include "attn/kernels/dense/onednn.hpp"
 #include "attn/measure/doctor.hpp"
 #include "attn/measure/machine_state.hpp"
+#include "attn/program/components.hpp"
 #include "attn/program/exit.hpp"
 #include "attn/program/flags.hpp"
 #include "attn/program/interrupt.hpp"
@@ -179,7 +180,10 @@ int sweep_main(int argc, char** argv, const std::vector<WorkerKind>& kinds, cons
   register_builtin_variants(registry);
   if (Status status = load_plugins(o.plugins, registry); !status) return usage(status.reason());
   if (Status status = invite_guests(o, registry); !status) return usage(status.reason());
-  if (o.version) return print_and_exit(fmt::format("{} commit {}\n{}\n", build_tag(), source_commit(), kernels::onednn_version()));
+  if (o.version) {
+    return print_and_exit(fmt::format("{} commit {}\n{}\ncomponents: {}\n", build_tag(), source_commit(), kernels::onednn_version(),
+                                      component_list()));
+  }
   if (o.columns) return print_and_exit(columns_text());
   if (o.list == "text") return print_and_exit(list_text(registry));
   if (o.list == "md") return print_and_exit(list_markdown(registry));
