@@ -37,10 +37,10 @@ PAGES_OF_A_KERNEL = 4
 PATIENCE = 5  # times as long as without a fault
 
 
-def run(command, seconds=None, **more):
+def run(command, seconds=None, at=COPY, **more):
     environment = dict(os.environ, CCACHE_BASEDIR=str(ROOT.parent), CCACHE_NOHASHDIR="1", **more)
     try:
-        done = subprocess.run(command, cwd=COPY, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        done = subprocess.run(command, cwd=at, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True, errors="replace", timeout=seconds)
     except subprocess.TimeoutExpired:
         return None, "took too long"
