@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "attn/core/round.hpp"
 #include "attn/kernels/dense/band.hpp"
 #include "attn/kernels/dense/rows.hpp"
 #include "attn/variant/variant.hpp"
@@ -62,7 +63,7 @@ struct DynamicConv {
   }
 
   DynamicConv(const Problem& p, const Options& o, WorkspacePlan& workspace)
-      : p_(p), o_(o), weights_(workspace.per_worker<float>(tile_rows * o.width)) {}
+      : p_(p), o_(o), stride_(round_up(o.width, 16)), weights_(workspace.per_worker<float>(tile_rows * stride_)) {}
 
   void run(const FloatArrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
     const auto w = parameters.view<3>("W");
@@ -72,7 +73,7 @@ struct DynamicConv {
       const index_t rows = std::min(tile_rows, p_.q_len - first);
       const auto x = a.x()[batch][head];
       const auto to = a.out[batch][head];
-      const kernels::Into weights{workspace.of(worker, weights_).data(), o_.width};
+      const kernels::Into weights{workspace.of(worker, weights_).data(), stride_};
       kernels::gemm(rows, o_.width, p_.head_dim, {x.row(first), x.stride(0)}, {w[head].data_handle(), o_.width}, weights);
       kernels::softmax(rows, o_.width, weights, 1, weights);
       kernels::band(rows, p_.head_dim, weights, o_.width, first, left(p_, o_), {{x.data_handle(), x.stride(0)}, p_.q_len}, false,
@@ -104,6 +105,7 @@ struct DynamicConv {
 
   Problem p_;
   Options o_;
+  index_t stride_;  // of a token's weights: in whole lines
   Booking<float> weights_;
 };
 ATTN_VARIANT(dynamic_conv, DynamicConv)

@@ -1,9 +1,10 @@
 #include <algorithm>
 #include <cmath>
-#include <span>
 
-#include "attn/kernels/dense/gemm.hpp"
+#include "attn/core/round.hpp"
+#include "attn/kernels/dense/rows.hpp"
 #include "attn/kernels/spectral/fft.hpp"
+#include "attn/kernels/spectral/half_spectrum.hpp"
 #include "attn/variant/variant.hpp"
 
 namespace attn {
@@ -15,11 +16,8 @@ namespace attn {
 //   times as much where N has a prime factor above 61
 // Every output depends on every position, so no causal form exists, and padding changes all of it.
 //
-// Channels by a product with the D x D transform: 2 N D^2 flops at the speed of a product beat FFTs of D <= 256 points. Of their
-// spectrum z_0 .. z_(D-1) the second half mirrors the first, and z_0 and z_(D/2) are real and share a column: D/2 complex columns.
-// Those are transformed over positions by an FFT with columns in the lanes. out_(N-k),(D-l) = out_k,l gives the other half.
-// FFTW 3.3.10 (GPL, so not linked; plans by FFTW_MEASURE) takes 1.27 times as long at N=4096, D=64, 8 heads; 1.03 times without
-// picking the real part out of its half spectrum.
+// Channels by folded products with the D x D transform (kernels/spectral/half_spectrum.hpp), whose D/2 complex columns are then
+// transformed over positions by an FFT with columns in the lanes.
 struct Fnet {
   static VariantInfo info() {
     return {.title = "FNet, Fourier mixing",
@@ -30,6 +28,7 @@ struct Fnet {
             .causality = Causality::never,
             .reads = Reads::x,
             .cross = false,
+            .grouped_heads = true,
             .row_wise = false,
             .time_exponent = 1,
             .acausal = "a Fourier transform mixes all positions"};
@@ -48,63 +47,48 @@ struct Fnet {
 
   Fnet(const Problem& p, const NoOptions&, WorkspacePlan& workspace)
       : p_(p),
-        columns_((p.head_dim + 1) / 2),
+        spectrum_(p.head_dim, workspace),
         fft_(p.q_len, workspace),
-        spectrum_(workspace.table<float>(2 * p.head_dim * columns_,
-                                         [d = p.head_dim, columns = columns_](std::span<float> to) { fill(d, columns, to); })),
-        blocks_(workspace.per_worker<float>(2 * fft_.rows() * 2 * std::min(group, columns_))) {}
+        blocks_(workspace.per_worker<float>(2 * fft_.rows() * 2 * spectrum_.width(0))) {}
 
   void run(const FloatArrays& a, const ParameterSet<float>&, Workspace& workspace) const {
-    const index_t n = p_.q_len, d = p_.head_dim, groups = (columns_ + group - 1) / group;
-    parallel_tasks(p_.batch * p_.heads * groups, [&](index_t task, int worker) {
-      const index_t first = task % groups * group, width = std::min(group, columns_ - first);
-      const index_t head = task / groups % p_.heads, batch = task / groups / p_.heads;
-      const auto x = a.x()[batch][head];
-      float* block = workspace.of(worker, blocks_).data();
-      kernels::gemm(n, 2 * width, d, {x.data_handle(), x.stride(0)},
-                    {workspace.shared(spectrum_).data() + 2 * d * first, 2 * width}, {block, 2 * width});
-      write(fft_.run(width, block, block + 2 * fft_.rows() * width, workspace), first, width, a.out[batch][head]);
-    });
+    const index_t heads = p_.batch * p_.heads, groups = ceil_div(spectrum_.columns(), kernels::HalfSpectrum::most_width);
+    const index_t pairs = p_.q_len / 2 + 1, blocks = ceil_div(pairs, block_rows);
+    const auto unfold = [&](index_t head, index_t block, int worker) {
+      spectrum_.unfold(block * block_rows, std::min(pairs, (block + 1) * block_rows), a.out[head / p_.heads][head % p_.heads],
+                       workspace, worker);
+    };
+    if (heads >= arena_threads()) {
+      parallel_tasks(heads, [&](index_t head, int worker) {
+        for (index_t group = 0; group < groups; ++group) transform(a, head, group, workspace, worker);
+        for (index_t block = 0; block < blocks; ++block) unfold(head, block, worker);
+      });
+    } else {
+      parallel_tasks(heads * groups,
+                     [&](index_t task, int worker) { transform(a, task / groups, task % groups, workspace, worker); });
+      parallel_tasks(heads * blocks, [&](index_t task, int worker) { unfold(task / blocks, task % blocks, worker); });
+    }
   }
 
  private:
-  static constexpr index_t group = 16;  // complex columns: at N = 4096 two blocks of them, 1 MB, stay in L2
+  static constexpr index_t block_rows = 512;
 
-  static void fill(index_t d, index_t columns, std::span<float> spectrum) {
-    float* to = spectrum.data();
-    for (index_t first = 0; first < columns; first += group) {
-      const index_t width = std::min(group, columns - first);
-      for (index_t c = 0; c < d; ++c) {
-        for (const bool imaginary : {false, true}) {
-          for (index_t l = first; l < first + width; ++l) {
-            const bool shared = imaginary && l == 0 && d % 2 == 0;
-            const index_t frequency = shared ? d / 2 : l;
-            const double angle = 2 * 3.14159265358979323846 * static_cast<double>(c * frequency % d) / static_cast<double>(d);
-            *to++ = static_cast<float>(imaginary && !shared ? -std::sin(angle) : std::cos(angle));
-          }
-        }
-      }
-    }
-  }
-
-  void write(const float* transformed, index_t first, index_t width, const View<float, 2>& out) const {
-    const index_t n = p_.q_len, d = p_.head_dim;
-    for (index_t k = 0; k < n; ++k) {
-      const index_t mirror = k == 0 ? 0 : n - k;
-      const float *z = transformed + 2 * k * width, *other = transformed + 2 * mirror * width;
-      float *row = out.row(k), *mirrored = out.row(mirror) + d;
-      for (index_t l = std::max<index_t>(first, 1); l < first + width; ++l) row[l] = mirrored[-l] = z[l - first];
-      if (first > 0) continue;
-      const bool shared = d % 2 == 0;  // column 0 holds z_0 + i z_(D/2)
-      row[0] = shared ? 0.5f * (z[0] + other[0]) : z[0];
-      if (shared) row[d / 2] = 0.5f * (z[width] + other[width]);
-    }
+  // What `unfold` needs of some columns, into the output. At N = 4096 the two blocks, 1 MB, stay in L2.
+  void transform(const FloatArrays& a, index_t head, index_t group, const Workspace& workspace, int worker) const {
+    const auto x = a.x()[head / p_.heads][head % p_.heads];
+    const auto out = a.out[head / p_.heads][head % p_.heads];
+    const index_t n = p_.q_len, first = group * kernels::HalfSpectrum::most_width, width = spectrum_.width(first);
+    float* const block = workspace.of(worker, blocks_).data();
+    spectrum_.run(n, {x.data_handle(), x.stride(0)}, first, {block, 2 * width}, workspace, worker);
+    const float* const z = fft_.run(width, block, block + 2 * fft_.rows() * width, workspace);
+    kernels::copy(n, width, {z, 2 * width}, {out.row(0) + first, out.stride(0)});
+    if (first > 0 || p_.head_dim % 2 != 0) return;
+    for (index_t k = 0; k < n; ++k) out.row(k)[p_.head_dim / 2] = z[(2 * k + 1) * width];
   }
 
   Problem p_;
-  index_t columns_;
+  kernels::HalfSpectrum spectrum_;
   kernels::Fft fft_;
-  Booking<float> spectrum_;  // [groups][D][2 width]: real, then imaginary parts of e^(-2 pi i c l / D)
   Booking<float> blocks_;
 };
 ATTN_VARIANT(fnet, Fnet)

@@ -32,6 +32,7 @@ struct MlpMixer {
             .causality = Causality::never,
             .reads = Reads::x,
             .cross = false,
+            .grouped_heads = true,
             .row_wise = false,
             .time_exponent = 1,
             .acausal = "W1 mixes all positions into hidden units that every position reads"};
@@ -96,6 +97,7 @@ struct MlpMixer {
   }
 
   static Problem product(Problem p, index_t rows, index_t columns) {
+    p.kv_heads = p.heads;  // of x
     p.q_len = rows;
     p.kv_len = columns;
     return p;

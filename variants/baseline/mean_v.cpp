@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <array>
 
+#include "attn/exec/topology.hpp"
+#include "attn/kernels/dense/repeat.hpp"
 #include "attn/kernels/dense/rows.hpp"
 #include "attn/variant/variant.hpp"
 
@@ -43,6 +45,7 @@ struct MeanV {
   MeanV(const Problem& p, const NoOptions&, WorkspacePlan& workspace)
       : p_(p),
         blocks_((p.kv_len + block_rows - 1) / block_rows),
+        past_caches_(v_bytes(p) + out_bytes(p) > static_cast<double>(last_level_cache_bytes())),
         sums_(workspace.shared<float>(p.batch * p.kv_heads * blocks_ * p.value_dim)) {}
 
   void run(const FloatArrays& a, const ParameterSet<float>&, Workspace& workspace) const {
@@ -72,16 +75,22 @@ struct MeanV {
         for (; keys < end; ++keys) add_row(v.row(keys));
       };
       const index_t first = tile * block_rows, last = std::min(p_.q_len, first + block_rows);
-      for (index_t i = first; i < last; ++i) {
-        float* row = a.out[batch][head].row(i);
-        if (!p_.causal && i > first) {
-          std::copy_n(a.out[batch][head].row(first), p_.value_dim, row);
-          continue;
-        }
-        advance_to(p_.causal ? std::clamp<index_t>(p_.query_position(i) + 1, 0, p_.kv_len) : p_.kv_len);
+      const auto write = [&](float* row) {
         const double scale = keys > 0 ? 1.0 / static_cast<double>(keys) : 0.0;
         for (index_t d = 0; d < p_.value_dim; ++d) row[d] = static_cast<float>(sum[static_cast<std::size_t>(d)] * scale);
+      };
+      const auto out = a.out[batch][head];
+      if (p_.causal) {
+        for (index_t i = first; i < last; ++i) {
+          advance_to(std::clamp<index_t>(p_.query_position(i) + 1, 0, p_.kv_len));
+          write(out.row(i));
+        }
+        return;
       }
+      std::array<float, 256> row;
+      advance_to(p_.kv_len);
+      write(row.data());
+      kernels::repeat_row(last - first, p_.value_dim, row.data(), {out.row(first), out.stride(0)}, past_caches_);
     });
   }
 
@@ -129,6 +138,7 @@ struct MeanV {
 
   Problem p_;
   index_t blocks_;
+  bool past_caches_;  // the output does not stay in them
   Booking<float> sums_;
 };
 ATTN_VARIANT(mean_v, MeanV)

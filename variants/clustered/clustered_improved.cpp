@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "attn/kernels/choose/query_clusters.hpp"
+#include "attn/kernels/dense/repeat.hpp"
 #include "attn/kernels/dense/rows.hpp"
 #include "attn/kernels/softmax/engine.hpp"
 #include "attn/variant/backward_cost.hpp"
@@ -149,8 +150,7 @@ struct ClusteredImproved {
       const auto mass = static_cast<float>(1 / (1 + std::exp(-ahead))), other = static_cast<float>(1 / (1 + std::exp(ahead)));
       const float* others = rest[b][h].row(cluster);
       for (auto i = table.begin[static_cast<std::size_t>(cluster)]; i < table.begin[static_cast<std::size_t>(cluster + 1)]; ++i) {
-        float* to = a.out[b][h].row(table.order[static_cast<std::size_t>(i)]);
-        for (index_t d = 0; d < p_.value_dim; ++d) to[d] = mass * to[d] + other * others[d];
+        kernels::mix_row(p_.value_dim, mass, other, others, a.out[b][h].row(table.order[static_cast<std::size_t>(i)]));
       }
     });
   }

@@ -67,6 +67,7 @@ struct Reformer {
                 "of the queries sees the chunks around u of K, nothing is left out, logits are q.k / sqrt(D).",
             .exactness = Exactness::pattern,
             .cross = false,
+            .grouped_heads = true,
             .row_wise = false,
             .randomised = true,
             .membership_sees_future = true,
@@ -94,6 +95,8 @@ struct Reformer {
     if (p.q_len >= index_t{1} << 30) return refuse("numbers tokens in 32 bits: q_len is 2^30 or more");
     return {};
   }
+
+  static Status supports_backward(const Problem& p, const Options&) { return ungrouped(p); }
 
   // Pairs as in a random order: causality leaves half, and buckets are equally full. Pairs that meet again across rounds are not
   // known and not deducted.
@@ -123,15 +126,17 @@ struct Reformer {
   template <class T>
   static Tensor<T> definition(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>& parameters) {
     const bool shared = o.keys == Keys::shared;
-    const Tensor<float> x = cast<float>(in.q), k = shared ? x : cast<float>(in.k), rotations = cast<float>(parameters["rotations"]);
+    const Tensor<float> x = cast<float>(in.q), k = shared ? x : cast<float>(per_query_head(p, in.k)),
+                        rotations = cast<float>(parameters["rotations"]);
     Elements<T> counts({p.batch, p.heads, p.q_len, p.q_len});
     for (index_t head = 0; head < p.batch * p.heads; ++head) {
       T* c = counts.writable() + head * p.q_len * p.q_len;
       count_meetings(p, o, table_of(p, o, x, rotations, head), table_of(p, o, k, rotations, head), c);
     }
     const Tensor<T> c(counts);
-    const Tensor<T> logits = matmul_transposed(in.q, shared ? l2_normalize(in.q) : in.k) * static_cast<T>(scale(p, o));
-    return matmul(softmax(logits + log(maximum(c, 1)), c > Tensor<T>(0)), in.v);
+    const Tensor<T> logits =
+        matmul_transposed(in.q, shared ? l2_normalize(in.q) : per_query_head(p, in.k)) * static_cast<T>(scale(p, o));
+    return matmul(softmax(logits + log(maximum(c, 1)), c > Tensor<T>(0)), per_query_head(p, in.v));
   }
 
   Reformer(const Problem& p, const Options& o, WorkspacePlan& workspace)
@@ -172,7 +177,7 @@ struct Reformer {
       const index_t b = head / p_.heads, h = head % p_.heads;
       for (index_t i = 0; i < p_.q_len; ++i) {
         if (lse(b, h, i) == -std::numeric_limits<float>::infinity())
-          std::copy_n(a.v[b][h].row(i), p_.value_dim, a.out[b][h].row(i));
+          std::copy_n(a.v[b][p_.kv_head(h)].row(i), p_.value_dim, a.out[b][h].row(i));
       }
     });
   }
@@ -326,7 +331,7 @@ struct Reformer {
     parallel_tasks(sides_ * heads * blocks, [&](index_t task, int worker) {
       const index_t first = task % blocks * block, count = std::min(block, n - first);
       const index_t list = task / blocks, head = list % heads;
-      const auto x = (list < heads ? a.q : a.k)[head / p_.heads][head % p_.heads];
+      const auto x = list < heads ? a.q[head / p_.heads][head % p_.heads] : a.k[head / p_.heads][p_.kv_head(head % p_.heads)];
       const kernels::Rows rows{x.row(first), x.stride(0)};
       hash_(count, d, rows, rotations[head % p_.heads].row(0), workspace.of(worker, scratch_).data(),
             bucket.data() + list * o_.rounds * n + first, n);
@@ -365,7 +370,7 @@ struct Reformer {
     return chunks_.tokens(workspace.shared(order_).data() + list, u);
   }
   kernels::ListedRows keys_of(const FloatArrays& a, const Workspace& workspace, index_t head, const std::int32_t* numbers) const {
-    if (o_.keys == Keys::own) return listed(a.k[head / p_.heads][head % p_.heads], numbers);
+    if (o_.keys == Keys::own) return listed(a.k[head / p_.heads][p_.kv_head(head % p_.heads)], numbers);
     return {workspace.shared(unit_keys_).data() + head * p_.q_len * p_.head_dim, p_.head_dim, numbers};
   }
 
@@ -375,7 +380,7 @@ struct Reformer {
     const bool shared = o_.keys == Keys::shared;
     const index_t n = p_.q_len, b = head / p_.heads, h = head % p_.heads, round = own / chunks_.in_round;
     const index_t key_list = ((sides_ - 1) * p_.batch * p_.heads + head) * o_.rounds * n, query_list = head * o_.rounds * n;
-    const auto q = a.q[b][h], v = a.v[b][h];
+    const auto q = a.q[b][h], v = a.v[b][p_.kv_head(h)];
     const auto queries = tokens(workspace, 0, head, own);
     std::int32_t* free_numbers = workspace.of(worker, numbers_).data();
     // What a table says of each token.
@@ -422,7 +427,7 @@ struct Reformer {
 
   void attend_chunk(const FloatArrays& a, const Workspace& workspace, index_t head, index_t own, int worker) const {
     const index_t b = head / p_.heads, h = head % p_.heads, round = own / chunks_.in_round;
-    const auto q = a.q[b][h], v = a.v[b][h];
+    const auto q = a.q[b][h], v = a.v[b][p_.kv_head(h)];
     const auto to = a.out[b][h];
     // Rows of the next chunk: read at random, they would be waited for.
     std::array<kernels::FetchRows, 2> soon_k = {}, soon_v = {};

@@ -47,6 +47,7 @@ struct Routing {
                 "centroid took gives zeros. When causal keys are the queries.",
             .exactness = Exactness::approximation,
             .cross = false,
+            .grouped_heads = true,
             .row_wise = false,
             .randomised = true,
             .membership_sees_future = true,
@@ -74,6 +75,8 @@ struct Routing {
     return {};
   }
 
+  static Status supports_backward(const Problem& p, const Options&) { return ungrouped(p); }
+
   static Cost cost(const Problem& p, const Options& o) {
     const auto c = static_cast<double>(clusters(p, o)), w = static_cast<double>(window(p, o));
     Cost cost = softmax_cost(p, c * (p.causal ? w * (w + 1) / 2 : w * w));
@@ -98,15 +101,15 @@ struct Routing {
       }
       return list;
     };
-    const Tensor<T>& key_source = shared(p, o) ? in.q : in.k;
-    const Indices queries = taken(in.q), keys = shared(p, o) ? queries : taken(in.k);
+    const Tensor<T> key_source = shared(p, o) ? in.q : per_query_head(p, in.k), values = per_query_head(p, in.v);
+    const Indices queries = taken(in.q), keys = shared(p, o) ? queries : taken(key_source);
     const auto gathered = [](const Tensor<T>& x, const Indices& rows) { return gather_rows(unsqueeze(x, 2), rows); };
     const Tensor<T> logits =
         matmul_transposed(gathered(layer_norm(in.q, 1e-6), queries), gathered(layer_norm(key_source, 1e-6), keys));
     const Mask allowed = mask({p.batch, p.heads, c, w, w}, [&](index_t b, index_t h, index_t u, index_t i, index_t j) {
       return !p.causal || keys(b, h, u, j) <= queries(b, h, u, i);
     });
-    const Tensor<T> y = matmul(softmax(logits * static_cast<T>(scale(p, o)), allowed), gathered(in.v, keys));
+    const Tensor<T> y = matmul(softmax(logits * static_cast<T>(scale(p, o)), allowed), gathered(values, keys));
     const Indices slots = queries.reshaped({p.batch, p.heads, c * w});
     const Tensor<T> visits = scatter_add_rows(ones<T>({p.batch, p.heads, c * w, 1}), slots, p.q_len);
     return scatter_add_rows(reshape(y, {p.batch, p.heads, c * w, p.value_dim}), slots, p.q_len) / maximum(visits, 1);
@@ -214,7 +217,7 @@ struct Routing {
     const auto centroids = parameters.view<3>("centroids");
     parallel_tasks(sides_ * heads, [&](index_t task, int worker) {
       const index_t side = task / heads, h = task % heads, head = first + h;
-      const auto x = (side == 0 ? a.q : a.k)[head / p_.heads][head % p_.heads];
+      const auto x = side == 0 ? a.q[head / p_.heads][head % p_.heads] : a.k[head / p_.heads][p_.kv_head(head % p_.heads)];
       std::int32_t* own = list(workspace, side, h, 0);
       top_({x.row(0), x.stride(0)}, {centroids[head % p_.heads].row(0), p_.head_dim}, workspace, worker, own);
       if (side == 0) kernels::sort_by_group({own, static_cast<std::size_t>(c_ * w_)}, slots(workspace, h), begin(workspace, h));
@@ -226,7 +229,7 @@ struct Routing {
   void with_cluster(const FloatArrays& a, const Workspace& workspace, index_t head, index_t h, index_t cluster, int worker,
                     F use) const {
     const index_t d = p_.head_dim, b = head / p_.heads, own_head = head % p_.heads;
-    const auto q = a.q[b][own_head], k = a.k[b][own_head], v = a.v[b][own_head];
+    const auto q = a.q[b][own_head], k = a.k[b][p_.kv_head(own_head)], v = a.v[b][p_.kv_head(own_head)];
     const std::int32_t *queries = list(workspace, 0, h, cluster), *keys = list(workspace, sides_ - 1, h, cluster);
     float* normal_q = workspace.of(worker, normal_).data();
     float* normal_k = normal_q + (sides_ - 1) * w_ * d;
@@ -242,7 +245,7 @@ struct Routing {
   void attend_cluster(const FloatArrays& a, const Workspace& workspace, index_t first, index_t h, index_t cluster,
                       int worker) const {
     const index_t b = (first + h) / p_.heads, own_head = (first + h) % p_.heads, next = std::min(cluster + 1, c_ - 1);
-    const auto q = a.q[b][own_head], k = a.k[b][own_head], v = a.v[b][own_head];
+    const auto q = a.q[b][own_head], k = a.k[b][p_.kv_head(own_head)], v = a.v[b][p_.kv_head(own_head)];
     const std::int32_t *queries = list(workspace, 0, h, next), *keys = list(workspace, sides_ - 1, h, next);
     const std::array soon_k{kernels::FetchRows{{q.row(0), q.stride(0), queries}, w_},
                             kernels::FetchRows{{k.row(0), k.stride(0), keys}, sides_ > 1 ? w_ : 0}};

@@ -43,6 +43,7 @@ struct Nystrom {
                 "attention.",
             .exactness = Exactness::approximation,
             .causality = Causality::never,
+            .grouped_heads = true,
             .row_wise = false,
             .time_exponent = 1,
             .acausal = "landmarks are means over segments of all queries and keys"};
@@ -86,9 +87,10 @@ struct Nystrom {
     const auto weights = [&](const Tensor<T>& q, const Tensor<T>& k) {
       return softmax(matmul_transposed(q, k) * static_cast<T>(p.scale()));
     };
+    const Tensor<T> keys = per_query_head(p, in.k), values = per_query_head(p, in.v);
     Tensor<T> out;
     if (exact(p, o)) {
-      out = matmul(weights(in.q, in.k), in.v);
+      out = matmul(weights(in.q, keys), values);
     } else {
       const auto means = [&](const Tensor<T>& x) {
         return matmul(
@@ -99,10 +101,10 @@ struct Nystrom {
                         }),
             x);
       };
-      const Tensor<T> q = means(in.q), k = means(in.k), z = pseudo_inverse(weights(q, k), o.iterations);
-      out = matmul(weights(in.q, k), matmul(z, matmul(weights(q, in.k), in.v)));
+      const Tensor<T> q = means(in.q), k = means(keys), z = pseudo_inverse(weights(q, k), o.iterations);
+      out = matmul(weights(in.q, k), matmul(z, matmul(weights(q, keys), values)));
     }
-    return o.conv == 0 ? out : out + depthwise_conv(in.v, parameters["conv"], o.conv / 2);
+    return o.conv == 0 ? out : out + depthwise_conv(values, parameters["conv"], o.conv / 2);
   }
 
   // How far the iteration came: it is what bounds the method where A is nearly singular, and the output does not tell.
@@ -118,7 +120,8 @@ struct Nystrom {
           return sum / static_cast<double>(segment.count);
         });
       };
-      const Tensor<double> q = means(a.q[head / p.heads][head % p.heads]), k = means(a.k[head / p.heads][head % p.heads]);
+      const Tensor<double> q = means(a.q[head / p.heads][head % p.heads]),
+                           k = means(a.k[head / p.heads][p.kv_head(head % p.heads)]);
       const Tensor<double> middle = softmax(matmul_transposed(q, k) * p.scale());
       const Tensor<double> missed = abs(matmul(middle, matmul(pseudo_inverse(middle, o.iterations), middle)) - middle);
       residual = std::max(residual, *std::max_element(missed.values().begin(), missed.values().end()));
@@ -137,6 +140,7 @@ struct Nystrom {
     Problem gathering = p, spreading = p;
     gathering.q_len = m;
     spreading.kv_len = m;
+    spreading.kv_heads = p.heads;  // what landmarks gather is of a query head
     q_ = workspace.shared<float>(heads_ * m * p.head_dim);
     k_ = workspace.shared<float>(heads_ * m * p.head_dim);
     gathered_ = workspace.shared<float>(heads_ * m * p.value_dim);
@@ -159,7 +163,7 @@ struct Nystrom {
       const auto gathered = view(gathered_, p_.value_dim), solved = view(solved_, p_.value_dim);
       parallel_tasks(heads_ * 2, [&](index_t task, int) {
         const index_t batch = task / 2 / p_.heads, head = task / 2 % p_.heads;
-        task % 2 == 0 ? means(a.q[batch][head], q[batch][head]) : means(a.k[batch][head], k[batch][head]);
+        task % 2 == 0 ? means(a.q[batch][head], q[batch][head]) : means(a.k[batch][p_.kv_head(head)], k[batch][head]);
       });
       gather_->run({q, a.k, a.v, gathered}, workspace, all);
       parallel_tasks(heads_, [&](index_t task, int worker) {
@@ -262,7 +266,7 @@ struct Nystrom {
       for (index_t t = 0; t < o_.conv; ++t) {
         const index_t shift = t - o_.conv / 2, from = std::max(first, -shift), to = std::min(end, p_.kv_len - shift);
         if (from >= to) continue;
-        kernels::add(to - from, p_.value_dim, {v[batch][head].row(from + shift), v.stride(2)},
+        kernels::add(to - from, p_.value_dim, {v[batch][p_.kv_head(head)].row(from + shift), v.stride(2)},
                      {out[batch][head].row(from), out.stride(2)}, filters[head * o_.conv + t]);
       }
     });

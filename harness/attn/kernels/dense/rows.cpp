@@ -335,27 +335,43 @@ void AddExactly(index_t n, const float* from, float* sum, float* rest) {
   }
 }
 
-// Rows of 4 vectors stay in registers.
-void SoftmaxOfFour(index_t m, Rows from, V factor, Into to) {
+// Rows of W vectors, the last with `last` lanes, stay in registers: what is stored in part of a vector and read again at once waits for
+// the cache (width 31: three times as long, Zen 4).
+template <int W>
+void SoftmaxOfFew(index_t m, index_t last, Rows from, V factor, Into to) {
   const F d;
+  const auto counts = hn::FirstN(d, static_cast<size_t>(last));
+  const V lowest = hn::Set(d, -std::numeric_limits<float>::infinity());
   for (index_t i = 0; i < m; ++i) {
     const float* x = from.data + i * from.stride;
     float* y = to.data + i * to.stride;
-    V a = hn::LoadU(d, x), b = hn::LoadU(d, x + kLanes), c = hn::LoadU(d, x + 2 * kLanes), e = hn::LoadU(d, x + 3 * kLanes);
-    const V top = hn::MaxOfLanes(d, hn::Max(hn::Max(a, b), hn::Max(c, e)));
-    a = exp2_lanes(hn::Mul(hn::Sub(a, top), factor)), b = exp2_lanes(hn::Mul(hn::Sub(b, top), factor));
-    c = exp2_lanes(hn::Mul(hn::Sub(c, top), factor)), e = exp2_lanes(hn::Mul(hn::Sub(e, top), factor));
-    const float sum = hn::GetLane(hn::SumOfLanes(d, hn::Add(hn::Add(a, b), hn::Add(c, e))));
-    const V inverse = hn::Set(d, 1.0f / sum);
-    hn::StoreU(hn::Mul(a, inverse), d, y), hn::StoreU(hn::Mul(b, inverse), d, y + kLanes);
-    hn::StoreU(hn::Mul(c, inverse), d, y + 2 * kLanes), hn::StoreU(hn::Mul(e, inverse), d, y + 3 * kLanes);
+    V e[W];
+    for (int w = 0; w + 1 < W; ++w) e[w] = hn::LoadU(d, x + w * kLanes);
+    e[W - 1] = hn::IfThenElse(counts, load_first(x + (W - 1) * kLanes, last), lowest);
+    V top = e[0];
+    for (int w = 1; w < W; ++w) top = hn::Max(top, e[w]);
+    top = hn::MaxOfLanes(d, top);
+    for (int w = 0; w < W; ++w) e[w] = exp2_lanes(hn::Mul(hn::Sub(e[w], top), factor));
+    e[W - 1] = hn::IfThenElseZero(counts, e[W - 1]);
+    V sum = e[0];
+    for (int w = 1; w < W; ++w) sum = hn::Add(sum, e[w]);
+    const V inverse = hn::Set(d, 1.0f / hn::GetLane(hn::SumOfLanes(d, sum)));
+    for (int w = 0; w + 1 < W; ++w) hn::StoreU(hn::Mul(e[w], inverse), d, y + w * kLanes);
+    store_first(hn::Mul(e[W - 1], inverse), y + (W - 1) * kLanes, last);
   }
 }
 
 void Softmax(index_t m, index_t n, Rows from, float scale, Into to) {
   const F d;
   const V factor = hn::Set(d, scale * kLog2e);
-  if (n == 4 * kLanes) return SoftmaxOfFour(m, from, factor, to);
+  const index_t vectors = (n + kLanes - 1) / kLanes, last = n - (vectors - 1) * kLanes;
+  switch (vectors) {
+    case 1: return SoftmaxOfFew<1>(m, last, from, factor, to);
+    case 2: return SoftmaxOfFew<2>(m, last, from, factor, to);
+    case 3: return SoftmaxOfFew<3>(m, last, from, factor, to);
+    case 4: return SoftmaxOfFew<4>(m, last, from, factor, to);
+    default: break;
+  }
   for (index_t i = 0; i < m; ++i) {
     const float* x = from.data + i * from.stride;
     float* y = to.data + i * to.stride;

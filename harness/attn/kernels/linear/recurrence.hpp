@@ -1,5 +1,6 @@
 // Recurrent layers: N vectors to N vectors, each head by itself. The input products of a panel of tokens are made at once; the rest
-// goes token by token, so heads are all there is to run in parallel.
+// goes token by token, so sequences and heads are all there is to run in parallel. Sequences of a head take a step together, in one
+// product: alone, each would read all of U for it.
 #pragma once
 
 #include "attn/core/problem.hpp"
@@ -32,12 +33,22 @@ class Recurrence {
   static void answer(const State& state, const View<float, 4>& out);
 
  private:
-  // Tokens of one head through its state; `out` may have no rows.
-  void advance(const Arrays& arrays, index_t batch, index_t head, float* state, const Workspace& workspace, int worker,
-               Step step) const;
+  // Some sequences of a head; their states lie `stride` floats apart.
+  struct Lane {
+    index_t batch, sequences, head;
+    float* state;
+    index_t stride;
+  };
+  // Calls f(lane, worker); lanes have no state yet.
+  template <class F>
+  void each_lane(F f) const;
+  // Tokens of the lane through its states; `out` may have no rows.
+  void advance(const Arrays& arrays, const Lane& lane, const Workspace& workspace, int worker, Step step) const;
 
   Problem p_;
   index_t wide_, state_;  // floats
+  index_t together_;      // sequences of a lane, at most
+  index_t panel_;         // tokens
   Booking<float> scratch_;
 };
 

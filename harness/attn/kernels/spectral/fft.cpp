@@ -13,6 +13,8 @@
 
 #include "attn/kernels/machine/lanes-inl.hpp"
 
+#define ATTN_EACH(i, n) _Pragma("GCC unroll 8") for (int i = 0; i < (n); ++i)
+
 #ifndef ATTN_KERNELS_FFT_PASS
 #define ATTN_KERNELS_FFT_PASS
 namespace attn::kernels {
@@ -22,7 +24,7 @@ struct FftPassOf {
   index_t n, radix, span, columns;
   const float* from;
   float* to;
-  const float* twiddles;  // e^(-2 pi i k j / (radix span)) for k < span, 0 < j < radix; radix > 4: the powers of the root
+  const float* twiddles;  // e^(-2 pi i k j / (radix span)) for k < span, 0 < j < radix; of radices summed, the powers of the root
 };
 // What is done to each row of a block by itself: multiplied by its factor. Real and imaginary parts change places before and after
 // where that is asked for: a transform between two such changes is the inverse one, times its length.
@@ -44,6 +46,8 @@ struct Complex {
 HWY_INLINE Complex operator+(Complex a, Complex b) { return {hn::Add(a.re, b.re), hn::Add(a.im, b.im)}; }
 HWY_INLINE Complex operator-(Complex a, Complex b) { return {hn::Sub(a.re, b.re), hn::Sub(a.im, b.im)}; }
 HWY_INLINE Complex times_minus_i(Complex a) { return {a.im, hn::Neg(a.re)}; }
+HWY_INLINE Complex plus_i(Complex a, Complex b) { return {hn::Sub(a.re, b.im), hn::Add(a.im, b.re)}; }
+HWY_INLINE Complex plus_minus_i(Complex a, Complex b) { return {hn::Add(a.re, b.im), hn::Sub(a.im, b.re)}; }
 HWY_INLINE Complex times(Complex a, const float* w) {
   const F d;
   const V c = hn::Set(d, w[0]), s = hn::Set(d, w[1]);
@@ -67,36 +71,70 @@ HWY_INLINE void butterfly(Complex (&x)[R]) {
     const Complex middle{hn::NegMulAdd(half, sum.re, x[0].re), hn::NegMulAdd(half, sum.im, x[0].im)};
     const Complex side{hn::Mul(root, difference.re), hn::Mul(root, difference.im)};
     x[0] = x[0] + sum, x[1] = middle + side, x[2] = middle - side;
+  } else if constexpr (R == 4) {
+    const Complex a = x[0] + x[2], b = x[0] - x[2], c = x[1] + x[3], e = x[1] - x[3];
+    x[0] = a + c, x[1] = plus_minus_i(b, e), x[2] = a - c, x[3] = plus_i(b, e);
   } else {
-    const Complex a = x[0] + x[2], b = x[0] - x[2], c = x[1] + x[3], e = times_minus_i(x[1] - x[3]);
-    x[0] = a + c, x[1] = b + e, x[2] = a - c, x[3] = b - e;
+    static_assert(R == 8);
+    Complex even[4], odd[4];
+    for (int j = 0; j < 4; ++j) even[j] = x[j] + x[j + 4], odd[j] = x[j] - x[j + 4];
+    const V root = hn::Set(d, 0.707106781f);
+    const auto eighth = [&](Complex a) HWY_ATTR {  // times (1 - i) / sqrt(2)
+      return Complex{hn::Mul(root, hn::Add(a.re, a.im)), hn::Mul(root, hn::Sub(a.im, a.re))};
+    };
+    odd[1] = eighth(odd[1]), odd[2] = times_minus_i(odd[2]), odd[3] = times_minus_i(eighth(odd[3]));
+    butterfly<4>(even), butterfly<4>(odd);
+    for (int j = 0; j < 4; ++j) x[2 * j] = even[j], x[2 * j + 1] = odd[j];
   }
 }
 
+// kWhole: columns are whole vectors.
+template <bool kWhole = false>
 HWY_INLINE Complex load(const float* row, index_t columns, index_t at) {
+  if (kWhole) return {hn::LoadU(F(), row + at), hn::LoadU(F(), row + columns + at)};
   return {load_first(row + at, columns - at), load_first(row + columns + at, columns - at)};
 }
+template <bool kWhole = false>
 HWY_INLINE void store(Complex x, float* row, index_t columns, index_t at) {
+  if (kWhole) {
+    hn::StoreU(x.re, F(), row + at);
+    hn::StoreU(x.im, F(), row + columns + at);
+    return;
+  }
   store_first(x.re, row + at, columns - at);
   store_first(x.im, row + columns + at, columns - at);
 }
 
-template <int R>
-HWY_INLINE void run_pass(const FftPassOf& a) {
+// The rows of one k. kTurn: their twiddles are not all 1.
+template <int R, bool kTurn, bool kWhole>
+HWY_INLINE void run_rows(const FftPassOf& a, index_t k) {
   const index_t row = 2 * a.columns, rest = a.n / R, groups = rest / a.span;
-  for (index_t k = 0; k < a.span; ++k) {
-    const float* w = a.twiddles + k * 2 * (R - 1);
-    for (index_t g = 0; g < groups; ++g) {
-      for (index_t at = 0; at < a.columns; at += kLanes) {
-        Complex x[R];
-        x[0] = load(a.from + (k * groups * R + g) * row, a.columns, at);
-        for (int j = 1; j < R; ++j)
-          x[j] = times(load(a.from + (k * groups * R + g + j * groups) * row, a.columns, at), w + index_t{2} * (j - 1));
-        butterfly<R>(x);
-        for (int r = 0; r < R; ++r) store(x[r], a.to + ((k + a.span * r) * groups + g) * row, a.columns, at);
+  const index_t apart = groups * row, apart_to = a.span * groups * row;
+  const float* w = a.twiddles + k * 2 * (R - 1);
+  const float* from = a.from + k * groups * R * row;
+  float* to = a.to + k * groups * row;
+  for (index_t g = 0; g < groups; ++g, from += row, to += row) {
+    for (index_t at = 0; at < a.columns; at += kLanes) {
+      Complex x[R];
+      ATTN_EACH(j, R) {
+        x[j] = load<kWhole>(from + j * apart, a.columns, at);
+        if (kTurn && j > 0) x[j] = times(x[j], w + index_t{2} * (j - 1));
       }
+      butterfly<R>(x);
+      ATTN_EACH(r, R) store<kWhole>(x[r], to + r * apart_to, a.columns, at);
     }
   }
+}
+
+template <int R, bool kWhole>
+HWY_INLINE void run_each(const FftPassOf& a) {
+  run_rows<R, false, kWhole>(a, 0);
+  for (index_t k = 1; k < a.span; ++k) run_rows<R, true, kWhole>(a, k);
+}
+
+template <int R>
+HWY_INLINE void run_pass(const FftPassOf& a) {
+  a.columns % kLanes == 0 ? run_each<R, true>(a) : run_each<R, false>(a);
 }
 
 HWY_INLINE void run_sum_pass(const FftPassOf& a) {
@@ -138,6 +176,7 @@ void FftPass(const FftPassOf& a) {
     case 2: return run_pass<2>(a);
     case 3: return run_pass<3>(a);
     case 4: return run_pass<4>(a);
+    case 8: return run_pass<8>(a);
     default: return run_sum_pass(a);
   }
 }
@@ -158,7 +197,12 @@ using Number = std::complex<double>;
 // A prime factor from which on sums of its terms take longer than a convolution (Emerald Rapids, 16 columns).
 constexpr index_t largest_sum = 61;
 
+// Radices whose butterflies are written out, so that their twiddles are stored for each row.
+bool is_short(index_t radix) { return radix <= 4 || radix == 8; }
+
+// As few passes as there can be: each reads and writes all rows.
 index_t next_radix(index_t rest) {
+  if (rest % 8 == 0 && (rest % 16 != 0 || rest % 32 == 0)) return 8;  // 16 is 4 times 4
   for (const index_t radix : {4, 2, 3}) {
     if (rest % radix == 0) return radix;
   }
@@ -235,7 +279,7 @@ Fft::Fft(index_t n, WorkspacePlan& plan) : n_(n), rows_(largest_radix(n) > large
   for (index_t span = 1; span < rows_;) {
     const index_t radix = next_radix(rows_ / span);
     passes_.push_back({radix, span, floats});
-    floats += 2 * span * (radix <= 4 ? radix - 1 : radix);
+    floats += 2 * span * (is_short(radix) ? radix - 1 : radix);
     span *= radix;
   }
   twiddles_ = plan.table<float>(floats, [passes = passes_](std::span<float> twiddles) { fill(passes, twiddles); });
@@ -251,7 +295,7 @@ void Fft::fill(std::span<const Pass> passes, std::span<float> twiddles) {
   for (const Pass& pass : passes) {
     const index_t order = pass.span * pass.radix;
     float* to = twiddles.data() + pass.twiddles;
-    if (pass.radix <= 4) {
+    if (is_short(pass.radix)) {
       for (index_t k = 0; k < pass.span; ++k)
         for (index_t j = 1; j < pass.radix; ++j) put(root(k * j, order), to);
     } else {

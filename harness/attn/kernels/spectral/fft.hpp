@@ -1,5 +1,5 @@
 // Discrete Fourier transforms over the rows of a block of complex columns: y_k = sum_t e^(-2 pi i k t / n) x_t, unnormalised.
-// Columns stand in vector lanes, so no transform needs a shuffle. Any n takes n log n: radix 4, 2, 3 and, for other small prime factors
+// Columns stand in vector lanes, so no transform needs a shuffle. Any n takes n log n: radix 8, 4, 2, 3 and, for other small prime factors
 // p, sums of p terms; with a large one, Bluestein's convolution (1970) by transforms of 2 n rows and more.
 #pragma once
 
