@@ -232,7 +232,7 @@ def sweep_rows(path, table, notes):
         notes.append(f"{int(twice.sum())} cells of {name} were measured more than once: the last counts")
         table = table[~twice]
     if "peak_fma_gflops" in table:  # of the start, or beside the cell where that was more
-        spread = table.groupby(["isa", "threads"])["peak_fma_gflops"].agg(lambda v: v.max() / v.min()).max()
+        spread = table.groupby([key for key in ("isa", "threads", "ranks") if key in table])["peak_fma_gflops"].agg(lambda v: v.max() / v.min()).max()
         if spread > 1.25:
             notes.append(f"the FMA peak varies {spread:.1f}-fold within {name}: other programs ran beside the sweep, or its rows "
                          "come from several machines")

@@ -20,6 +20,7 @@ LIBRARIES = {
     "nlohmann_json::nlohmann_json": ("nlohmann/",),
     "tomlplusplus::tomlplusplus": ("toml++/",),
     "CLI11::CLI11": ("CLI/",),
+    "MPI::MPI_CXX": ("mpi.h",),
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)')
 

@@ -30,8 +30,10 @@ libjs-chart.js      reports: interactive charts
 END
 )
 optional=$(cat <<'END'
-python3-dev         the Python module; without these two everything else is built
+python3-dev         the Python module; without these two the rest is built and tested
 pybind11-dev        the same
+libopenmpi-dev      sequences over ranks; without these two the rest is built and tested
+openmpi-bin         the same
 END
 )
 slow_needs=$(cat <<'END'
@@ -135,6 +137,6 @@ fi
 # What is optional stands in nobody's way: where it cannot be had that is said, and the rest goes on.
 if ((${#wished[@]} > 0)); then
   echo "setup.sh installs: ${wished[*]}" >&2
-  apt install --no-install-recommends "${wished[@]}" || echo "setup.sh: no ${wished[*]}: the Python module is not built" >&2
+  apt install --no-install-recommends "${wished[@]}" || echo "setup.sh: no ${wished[*]}: what needs them is neither built nor tested" >&2
 fi
 [[ $capture == no ]] || node_packages

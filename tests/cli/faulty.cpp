@@ -1,5 +1,6 @@
 // A variant made to fail, so that the harness can be seen to notice and to survive it. Otherwise it copies V.
 #include <pthread.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -23,6 +24,8 @@ struct Faulty {
   enum class How {
     // Seen by a sweep
     none, crash, hang, spin, hog, churn, wrong, forget, raise, leave, fork, deaf,
+    // Of the second of several ranks
+    rank_killed, rank_hangs, rank_raises, rank_differs,
     // Each breaks the property of --verify whose name it begins with, and no other (output, scratch, bounds_scratch: dtypes too)
     agreement, output, bounds, bounds_before, bounds_inputs, bounds_scratch, repeat, threads, scratch, allocations,
     allocations_mmap, arena, arena_process, causality, heads, linearity, supports, gradient, backward, values,
@@ -37,7 +40,8 @@ struct Faulty {
         "how", &Options::how,
         {{"none", How::none}, {"crash", How::crash}, {"hang", How::hang}, {"spin", How::spin}, {"hog", How::hog}, {"churn", How::churn},
          {"wrong", How::wrong}, {"forget", How::forget}, {"raise", How::raise}, {"leave", How::leave}, {"fork", How::fork},
-         {"deaf", How::deaf}, {"agreement", How::agreement}, {"output", How::output}, {"bounds", How::bounds},
+         {"deaf", How::deaf}, {"rank_killed", How::rank_killed}, {"rank_hangs", How::rank_hangs}, {"rank_raises", How::rank_raises},
+         {"rank_differs", How::rank_differs}, {"agreement", How::agreement}, {"output", How::output}, {"bounds", How::bounds},
          {"bounds_before", How::bounds_before}, {"bounds_inputs", How::bounds_inputs}, {"bounds_scratch", How::bounds_scratch},
          {"repeat", How::repeat}, {"threads", How::threads}, {"scratch", How::scratch}, {"allocations", How::allocations},
          {"allocations_mmap", How::allocations_mmap}, {"arena", How::arena}, {"arena_process", How::arena_process},
@@ -59,6 +63,12 @@ struct Faulty {
   }
   static Cost cost(const Problem& p, const Options& o) {
     return {.flops = o.how == How::cost_flops ? 1e7 * static_cast<double>(p.q_len) : 1, .bytes = tensor_bytes(p), .exps = 0};
+  }
+
+  // A rank that knows of a tensor sees another problem than one that does not.
+  static Parameters parameters(const Problem&, const Options& o) {
+    if (o.how != How::rank_differs || !second_rank()) return {};
+    return {{.name = "own", .shape = {1}, .init = init::zeros()}};
   }
 
   // Takes memory and gives it back.
@@ -148,6 +158,10 @@ struct Faulty {
   }
 
  private:
+  static bool second_rank() {
+    const char* rank = std::getenv("OMPI_COMM_WORLD_RANK");
+    return rank != nullptr && std::string(rank) == "1";
+  }
   index_t length(const Arrays& a, index_t b) const {
     return a.lengths.empty() ? p_.kv_len : a.lengths[static_cast<std::size_t>(b)];
   }
@@ -183,6 +197,15 @@ struct Faulty {
       case How::leave: std::exit(0);
       case How::fork:
         if (::fork() == 0) ::pause();
+        break;
+      case How::rank_killed:
+        if (second_rank()) ::kill(::getpid(), SIGKILL);
+        break;
+      case How::rank_hangs:
+        while (second_rank()) ::usleep(1000);
+        break;
+      case How::rank_raises:
+        if (second_rank()) throw std::runtime_error("thrown on purpose");
         break;
       case How::deaf: ::close(STDERR_FILENO); break;
       case How::bounds_before: beyond_ = (&a.q(0, 0, 0, 0))[-1]; break;

@@ -16,7 +16,7 @@ namespace {
 
 constexpr index_t longest = index_t{1} << 26;
 constexpr index_t most = 65536;  // sequences, heads
-constexpr index_t most_threads = 4096;
+constexpr index_t most_threads = 4096, most_ranks = 4096;
 constexpr index_t largest_seed = index_t{1} << 62;
 
 using Values = Result<std::vector<AxisValue>>;
@@ -227,7 +227,8 @@ Axis lengths_axis() {
   Axis axis = name(
       {.name = "lengths",
        .flag = "lengths",
-       .doc = "of the sequences of a batch, as many keys at most as the row says: equal; uniform:LOW..HIGH, drawn from the seed; zipf: "
+       .doc = "of the sequences of a batch, as many keys at most as the row says: equal; uniform:LOW..HIGH, drawn from the seed; "
+              "zipf: "
               "1/1, 1/2, 1/3, ... of them; or file:PATH. In self-attention a sequence has as many queries as keys",
        .help = "equal, uniform:LOW..HIGH, zipf, file:PATH: how many tokens each sequence of a batch has, of variants that read "
                "sequences of different lengths",
@@ -247,19 +248,21 @@ Axis lengths_axis() {
 }
 
 Axis layout_axis() {
-  Axis axis = name(
-      {.name = "kv_layout",
-       .flag = "kv-layout",
-       .doc = "contiguous: the keys of a head lie in a row; paged:TOKENS: in pages of so many tokens, in no order, which a table names",
-       .help = "contiguous, paged:TOKENS: where keys and values lie, of variants that read pages",
-       .usual = layout_name(0),
-       .quiet = true},
-      [](std::string_view given) -> Result<AxisValue> {
-        const auto rows = parse_layout(given);
-        if (!rows) return rows.refusal();
-        return AxisValue(layout_name(*rows));
-      });
-  axis.set = [](Cell& cell, const AxisValue& value) { cell.problem.page_rows = parse_layout(std::get<std::string>(value)).value(); };
+  Axis axis = name({.name = "kv_layout",
+                    .flag = "kv-layout",
+                    .doc = "contiguous: the keys of a head lie in a row; paged:TOKENS: in pages of so many tokens, in no order, "
+                           "which a table names",
+                    .help = "contiguous, paged:TOKENS: where keys and values lie, of variants that read pages",
+                    .usual = layout_name(0),
+                    .quiet = true},
+                   [](std::string_view given) -> Result<AxisValue> {
+                     const auto rows = parse_layout(given);
+                     if (!rows) return rows.refusal();
+                     return AxisValue(layout_name(*rows));
+                   });
+  axis.set = [](Cell& cell, const AxisValue& value) {
+    cell.problem.page_rows = parse_layout(std::get<std::string>(value)).value();
+  };
   axis.get = [](const Cell& cell) { return AxisValue(layout_name(cell.problem.page_rows)); };
   return axis;
 }
@@ -339,6 +342,14 @@ std::vector<Axis> setting_axes() {
                .help = "threads of the pool; where none are given, all usable cores",
                .usual = std::to_string(usable_cores())},
               1, most_threads, [](auto& c) -> auto& { return c.threads; }),
+          number(
+              {.name = "ranks",
+               .flag = "ranks",
+               .doc = "processes that share the tokens of a sequence, of so many threads each; of implementations over ranks",
+               .help = "processes of so many threads each that share a sequence, of implementations over ranks such as full@ring",
+               .usual = "1",
+               .quiet = true},
+              1, most_ranks, [](auto& c) -> auto& { return c.ranks; }),
           isa_axis(),
           pass_axis(),
           step_axis(),

@@ -21,6 +21,8 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Fidelity, done, reason, skill, relative, row_
                                    relative_sd, bias, scatter, lost_seeds, matrix)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Placement, logit_std, row_entropy, perplexity, sink_mass, top32_mass, q_norm2)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Cost, flops, bytes, exps)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(RankFigures, sent_bytes, sent_bytes_formula, sent_messages, sent_messages_formula, held_bytes,
+                                   exposed, messages_s, imbalance)
 
 namespace {
 
@@ -91,7 +93,7 @@ namespace attn {
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Measurement, outcome, reason, isa, samples_s, against, against_s, append_s, mixer_share,
                                    variant_note, compute, stored, storage_error, gate, fidelity, note, placed, placement,
                                    output_file, cost, workspace_bytes, parameter_bytes, state_bytes, in_place, peak_rss_bytes,
-                                   setup_s, fma_gflops, disturbed, remeasured)
+                                   over_ranks, ranks, setup_s, fma_gflops, disturbed, remeasured)
 
 std::string to_json(const Cell& cell, const Settings& settings) {
   json values = json::object();

@@ -10,6 +10,7 @@
 #include "attn/core/result.hpp"
 #include "attn/inputs/tensors.hpp"
 #include "attn/variant/registry.hpp"
+#include "attn/variant/remote.hpp"
 
 namespace attn {
 
@@ -29,6 +30,7 @@ struct Cell {
   std::string input;  // canonical name
   std::uint64_t seed = 1;
   int threads = 1;
+  int ranks = 1;    // of so many threads each
   std::string isa;  // empty: the best this machine has
   Scope scope = Scope::mixer;
   CacheState cache = CacheState::hot;
@@ -124,7 +126,9 @@ struct Measurement {
   index_t state_bytes = 0;  // of a decode
   bool in_place = false;    // a step reads and writes this state, rather than reads it
   index_t peak_rss_bytes =
-      0;                  // above the level after planning, before parameters, workspace, state and the first run; -1: unreadable
+      0;  // above the level after planning, before parameters, workspace, state and the first run; -1: unreadable
+  bool over_ranks = false;
+  RankFigures ranks;
   double setup_s = 0;     // process start to first timed sample, gate excluded
   double fma_gflops = 0;  // FMA probe beside the samples, same ISA and threads
   std::string disturbed;  // what changed on the machine meanwhile (machine_state.hpp); empty: nothing

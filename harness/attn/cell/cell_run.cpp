@@ -23,7 +23,7 @@ Result<std::unique_ptr<Variant>> configured(const Registry& registry, const std:
   if (!variant) return variant.refusal();
   if (Status status = (*variant)->supports(cell.problem); !status) return status.refusal();
   if (layer_clock) {
-    if ((*variant)->is_guest()) return refuse("a guest is timed by itself, not in a layer: it takes --scope mixer");
+    if ((*variant)->is_guest()) return refuse("a guest, or a set of ranks, is timed by itself, not in a layer: it takes --scope mixer");
     if (cell.problem.pass == Pass::decode) return refuse("a layer is timed whole, not in steps: --pass decode takes --scope mixer");
     variant = layer_around(*std::move(variant), layer_clock);
     if (cell.problem.ragged || cell.problem.page_rows > 0)
@@ -269,7 +269,7 @@ void CellRun::append() const {
 }
 
 Status CellRun::go_cold() {
-  if (remote() != nullptr) return refuse("--cache cold: a guest has its inputs to itself, and takes --cache hot");
+  if (remote() != nullptr) return refuse("--cache cold: a guest, or a rank, has its inputs to itself, and takes --cache hot");
   constexpr index_t page = 4096;  // what lies in a page of its own takes the room of one in a cache
   index_t one = paged_ ? paged_->bytes() : static_cast<index_t>(tensors_->memory.bytes());
   if (decodes()) one = std::max({state_->bytes(), page * std::ssize(state_->spec().tensors), page});

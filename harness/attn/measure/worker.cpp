@@ -191,6 +191,11 @@ Measurement measure(const Registry& registry, const Cell& cell, const Settings& 
     if (Status agrees = guest != nullptr ? guest->clock_agrees() : Status(); !agrees)
       return failed(m, Outcome::crashed, agrees.reason());
   }
+  if (run.remote() != nullptr) {
+    const auto ranks = run.remote()->over_ranks();
+    m.over_ranks = ranks.has_value();
+    m.ranks = ranks.value_or(RankFigures{});
+  }
   m.fma_gflops = quick_fma_gflops(run.arena());
   return m;
 }

@@ -119,14 +119,17 @@ void end_orphans() {
   }
 }
 
-[[noreturn]] void become_worker(const std::vector<std::string>& arguments, const Pipe& question, const Pipe& answer,
+// Who answers: this program again on answer_fd, or another one on its standard output.
+enum class Answers { self, launcher };
+
+[[noreturn]] void become_worker(const std::vector<std::string>& arguments, Answers who, const Pipe& question, const Pipe& answer,
                                 const Pipe& words, index_t memory_limit_bytes) {
   ::setpgid(0, 0);
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   ::dup2(question.read_end, STDIN_FILENO);
   ::dup2(words.write_end, STDERR_FILENO);
-  ::dup2(words.write_end, STDOUT_FILENO);
-  ::dup2(answer.write_end, answer_fd);  // dup2 clears close-on-exec
+  ::dup2(who == Answers::self ? words.write_end : answer.write_end, STDOUT_FILENO);
+  if (who == Answers::self) ::dup2(answer.write_end, answer_fd);  // dup2 clears close-on-exec
   if (memory_limit_bytes > 0 && !sanitized) {
     const rlimit limit{static_cast<rlim_t>(memory_limit_bytes), static_cast<rlim_t>(memory_limit_bytes)};
     ::setrlimit(RLIMIT_DATA, &limit);  // private writable memory, since Linux 4.7
@@ -135,10 +138,15 @@ void end_orphans() {
   ::setrlimit(RLIMIT_CORE, &no_core);
   std::vector<char*> argv;
   std::string self = "/proc/self/exe";
-  argv.push_back(self.data());
+  if (who == Answers::self) argv.push_back(self.data());
   std::vector<std::string> copies = arguments;
   for (auto& argument : copies) argv.push_back(argument.data());
   argv.push_back(nullptr);
+  if (who == Answers::launcher) {
+    ::execvp(argv.front(), argv.data());
+    write_all(STDERR_FILENO, std::string(argv.front()) + " cannot be started: " + std::strerror(errno) + "\n");
+    ::_exit(127);
+  }
   ::execv(self.c_str(), argv.data());
   // Without /proc the name that this program was started by, unless that was a bare one found in PATH.
   const std::string why = std::strerror(errno);
@@ -148,6 +156,9 @@ void end_orphans() {
   write_all(STDERR_FILENO, last);
   ::_exit(127);
 }
+
+ProcessEnd run(Answers who, const std::vector<std::string>& arguments, const std::string& question_text, double timeout_s,
+               index_t memory_limit_bytes, const std::atomic<bool>* stop, const std::function<bool(std::string_view)>& on_line);
 
 }  // namespace
 
@@ -160,13 +171,26 @@ void adopt_orphans() {
 ProcessEnd run_worker(const std::vector<std::string>& arguments, const std::string& question_text, double timeout_s,
                       index_t memory_limit_bytes, const std::atomic<bool>* stop,
                       const std::function<bool(std::string_view)>& on_line) {
+  return run(Answers::self, arguments, question_text, timeout_s, memory_limit_bytes, stop, on_line);
+}
+
+ProcessEnd run_launcher(const std::vector<std::string>& command, const std::string& question_text, double timeout_s,
+                        index_t memory_limit_bytes, const std::atomic<bool>* stop,
+                        const std::function<bool(std::string_view)>& on_line) {
+  return run(Answers::launcher, command, question_text, timeout_s, memory_limit_bytes, stop, on_line);
+}
+
+namespace {
+
+ProcessEnd run(Answers who, const std::vector<std::string>& arguments, const std::string& question_text, double timeout_s,
+               index_t memory_limit_bytes, const std::atomic<bool>* stop, const std::function<bool(std::string_view)>& on_line) {
   reserve_answer_fd();
   Pipe question, answer, words;
   ::fcntl(answer.read_end, F_SETFL, O_NONBLOCK);
   ::fcntl(words.read_end, F_SETFL, O_NONBLOCK);
   const pid_t child = ::fork();
   ATTN_ASSERT(child >= 0);
-  if (child == 0) become_worker(arguments, question, answer, words, memory_limit_bytes);
+  if (child == 0) become_worker(arguments, who, question, answer, words, memory_limit_bytes);
   ::setpgid(child, child);
   Pipe::close_end(question.read_end);
   Pipe::close_end(answer.write_end);
@@ -213,5 +237,7 @@ ProcessEnd run_worker(const std::vector<std::string>& arguments, const std::stri
   }
   return end;
 }
+
+}  // namespace
 
 }  // namespace attn

@@ -28,6 +28,11 @@ ProcessEnd run_worker(const std::vector<std::string>& arguments, const std::stri
                       index_t memory_limit_bytes, const std::atomic<bool>* stop,
                       const std::function<bool(std::string_view line)>& on_line = {});
 
+// The same by another program, found in PATH, such as mpirun with this one's ranks behind: its standard output is the answer.
+ProcessEnd run_launcher(const std::vector<std::string>& command, const std::string& question, double timeout_s,
+                        index_t memory_limit_bytes, const std::atomic<bool>* stop,
+                        const std::function<bool(std::string_view line)>& on_line = {});
+
 // From here on what a worker's processes leave behind, those too that left its process group, becomes a child of this process, and
 // run_worker ends it: then one worker runs at a time, and no other children.
 void adopt_orphans();

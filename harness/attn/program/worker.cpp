@@ -9,6 +9,7 @@
 #include "attn/guest/host.hpp"
 #include "attn/program/exit.hpp"
 #include "attn/program/process.hpp"
+#include "attn/ranks/crew.hpp"
 #include "attn/record/sink.hpp"
 #include "attn/variant/plugin.hpp"
 
@@ -43,6 +44,7 @@ int worker_main(const std::vector<std::string>& arguments, const std::vector<Wor
     return fail(exit_usage, worker_flag, status.reason());
   if (Status status = register_guests({std::min(guests + 1, arguments.end()), arguments.end()}, registry); !status)
     return fail(exit_usage, worker_flag, status.reason());
+  register_rank_schemes(registry);
   const std::string answer = kind->answer({std::istreambuf_iterator<char>(std::cin), {}}, registry);
   if (!write_whole(answer_fd, answer)) return exit_failed_cell;
   // Destructors of a plugin or a library cannot spoil an answer that is already given.

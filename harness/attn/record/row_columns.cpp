@@ -152,6 +152,26 @@ void memory_columns(Columns& c) {
             [metered](const Row& r) { return metered(r) ? std::to_string(meters_agree(r.measurement)) : ""; });
 }
 
+void rank_columns(Columns& c) {
+  const auto figure = [&](std::string name, std::string doc, std::string unit, Better better, auto RankFigures::*member) {
+    c.part(
+        {std::move(name), std::move(doc), std::move(unit), Role::measure, better},
+        [](auto& r) -> auto& { return r.measurement.over_ranks; },
+        [member](auto& r) -> auto& { return r.measurement.ranks.*member; });
+  };
+  figure("rank_sent_bytes", "over ranks: bytes of the messages of a run, of the rank that sends most; counted where they leave",
+         "bytes", lower, &RankFigures::sent_bytes);
+  figure("rank_sent_bytes_formula", "the same by formula", "bytes", neither, &RankFigures::sent_bytes_formula);
+  figure("rank_messages", "over ranks: messages of a run, of the rank that sends most", "", lower, &RankFigures::sent_messages);
+  figure("rank_messages_formula", "the same by formula", "", neither, &RankFigures::sent_messages_formula);
+  figure("rank_held_bytes", "over ranks: a rank's tensors and booked workspace, of the largest", "bytes", lower,
+         &RankFigures::held_bytes);
+  figure("rank_exposed", "over ranks: share of the time that the same run takes less when no message is sent", "", lower,
+         &RankFigures::exposed);
+  figure("rank_messages_s", "over ranks: time of the same messages without arithmetic", "s", lower, &RankFigures::messages_s);
+  figure("rank_imbalance", "over ranks: longest arithmetic of a rank over the mean of all", "", lower, &RankFigures::imbalance);
+}
+
 void error_columns(Columns& c) {
   const auto gate = [&](std::string name, std::string doc, Better better, double GateResult::*member) {
     c.part(
@@ -269,8 +289,9 @@ void origin_columns(Columns& c) {
 const Schema<Row>& row_schema() {
   static const Schema<Row> schema(csv_schema, [] {
     Columns c;
-    for (const auto add : {variant_columns, cell_columns, outcome_columns, time_columns, work_columns, machine_columns,
-                           memory_columns, error_columns, fidelity_columns, matrix_columns, input_columns, origin_columns})
+    for (const auto add :
+         {variant_columns, cell_columns, outcome_columns, time_columns, work_columns, machine_columns, memory_columns, rank_columns,
+          error_columns, fidelity_columns, matrix_columns, input_columns, origin_columns})
       add(c);
     return c.take();
   }());

@@ -26,6 +26,7 @@ std::vector<std::string> setting_arguments(const SweepOptions& o) {
   if (o.fidelity != usual.fidelity) add("--fidelity", o.fidelity);
   if (o.fidelity_seeds != usual.fidelity_seeds) add("--fidelity-seeds", std::to_string(o.fidelity_seeds));
   if (!o.against.empty()) add("--against", o.against);
+  if (!o.launcher.empty()) add("--launcher", o.launcher);
   if (!o.pin) arguments.emplace_back("--no-pin");
   for (const auto& plugin : o.plugins) add("--plugin", plugin);
   for (const auto& guest : o.guests) add("--guest", guest);

@@ -52,6 +52,8 @@ void declare(CLI::App& app, SweepOptions& o) {
   seconds("budget", o.budget_s, 0, "seconds after which no cell is started (0: none)");
   text("memory-limit", o.memory_limit, "of a worker, such as 8G (default: four fifths of what is available)", measuring);
   add_switch(app, "--pin,!--no-pin", o.pin, "bind threads to cores", measuring);
+  text("launcher", o.launcher,
+       "command that starts the ranks of a cell, before -np RANKS (default: Open MPI's mpirun, on this machine)", measuring);
   text("machine-root", o.machine_root, "where proc and sys are read, to see what disturbs a cell", measuring);
   text("order-seed", o.order_seed, "seed of the shuffled order", measuring);
   app.add_option("--fidelity", o.fidelity,

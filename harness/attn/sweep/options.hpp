@@ -25,6 +25,7 @@ struct SweepOptions {
   double budget_s = 0;  // 0: none
   std::string memory_limit;
   bool pin = true;
+  std::string launcher;  // of ranks; empty: Open MPI's, here
   std::string order_seed = "1";
   std::string fidelity = "rows";  // none, rows or full
   index_t fidelity_seeds = 5;

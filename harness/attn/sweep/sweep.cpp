@@ -23,6 +23,7 @@
 #include "attn/program/process.hpp"
 #include "attn/program/progress.hpp"
 #include "attn/program/renamed.hpp"
+#include "attn/ranks/crew.hpp"
 #include "attn/record/context.hpp"
 #include "attn/record/sink.hpp"
 #include "attn/record/table.hpp"
@@ -54,7 +55,7 @@ void warn(const SweepOptions& o, const std::vector<Block>& blocks) {
     tell(stderr, "attn_sweep: " + busy + " (--doctor)\n");
   const Limits limits = read_limits(o.machine_root);
   std::set<std::string> crowded;
-  for (const Block& block : blocks) crowded.insert(limits.crowded(block.cells.front().threads));
+  for (const Block& block : blocks) crowded.insert(limits.crowded(block.cells.front().threads * block.cells.front().ranks));
   for (const std::string& why : crowded) {
     if (!why.empty()) tell(stderr, "attn_sweep: " + why + ": their times are those of fewer (--doctor)\n");
   }
@@ -151,7 +152,9 @@ Status invite_guests(SweepOptions& o, Registry& registry) {
   }
   adopt_orphans();
   remove_abandoned_guest_folders();
-  return register_guests(o.guest_specs, registry);
+  if (Status status = register_guests(o.guest_specs, registry); !status) return status;
+  register_rank_schemes(registry);
+  return {};
 }
 
 int explain(const SweepOptions& o, const Registry& registry) {

@@ -14,6 +14,8 @@
 #include "attn/program/interrupt.hpp"
 #include "attn/program/process.hpp"
 #include "attn/program/worker_end.hpp"
+#include "attn/ranks/crew.hpp"
+#include "attn/sweep/launch.hpp"
 
 namespace attn {
 
@@ -37,8 +39,12 @@ std::string answer_cell(const std::string& text, const Registry& registry) {
   Settings settings;
   from_json(text, cell, settings);
   place_guests(cell.threads, settings.pin);
+  pin_ranks(settings.pin);
   return to_json(measure_cell(registry, cell, settings, nlohmann::json::parse(text).at("started_s").get<double>()));
 }
+
+// Of all threads at once, those of ranks too.
+std::pair<std::string, int> peak_key(const Cell& cell) { return {cell.isa, cell.threads * cell.ranks}; }
 
 }  // namespace
 
@@ -53,9 +59,9 @@ Status Worker::measure_peaks(const std::vector<Block>& blocks) {
   constexpr double timeout_s = 120;
   for (const Block& block : blocks) {
     const Cell& cell = block.cells.front();
-    const auto key = std::pair(cell.isa, cell.threads);
+    const auto key = peak_key(cell);
     if (peaks_.contains(key) || interrupted) continue;
-    const nlohmann::json question = {{"isa", cell.isa}, {"threads", cell.threads}, {"pin", options_.pin}};
+    const nlohmann::json question = {{"isa", cell.isa}, {"threads", key.second}, {"pin", options_.pin}};
     const ProcessEnd end = run_worker(worker_arguments(peak_kind, options_.plugins, options_.guest_specs), question.dump(),
                                       timeout_s, 0, &interrupted);
     if (end.how == ProcessEnd::How::stopped) return {};
@@ -74,15 +80,28 @@ std::vector<Peak> Worker::peaks() const {
 }
 
 Peak Worker::peak_of(const Cell& cell) const {
-  const auto found = peaks_.find({cell.isa, cell.threads});
+  const auto found = peaks_.find(peak_key(cell));
   return found == peaks_.end() ? Peak{} : found->second;
 }
 
 Measurement Worker::ask(const Cell& cell, const Settings& settings) const {
   nlohmann::json question = nlohmann::json::parse(to_json(cell, settings));
   question["started_s"] = monotonic_s();
-  const ProcessEnd end = run_worker(worker_arguments(cell_kind, options_.plugins, options_.guest_specs), question.dump(),
-                                    options_.timeout_s, memory_limit_bytes_, &interrupted);
+  const auto arguments = worker_arguments(cell_kind, options_.plugins, options_.guest_specs);
+  ProcessEnd end;
+  if (cell.ranks == 1) {
+    end = run_worker(arguments, question.dump(), options_.timeout_s, memory_limit_bytes_, &interrupted);
+  } else {
+    const auto command = rank_command(cell, options_.launcher, options_.pin, arguments);
+    if (!command) return failure(Outcome::unsupported, command.reason());
+    std::string of_rank;  // the first such line
+    end =
+        run_launcher(*command, question.dump(), options_.timeout_s, memory_limit_bytes_, &interrupted, [&](std::string_view line) {
+          if (of_rank.empty() && tells_of_rank(line)) of_rank = line;
+          return false;
+        });
+    if (!of_rank.empty()) end.last_words = of_rank;
+  }
   remove_abandoned_guest_folders();  // it ends at once when it has answered
   if (end.how == ProcessEnd::How::answered) {
     try {
@@ -99,8 +118,9 @@ Measurement Worker::ask_and_watch(const Cell& cell, const Settings& settings) co
   Measurement m = ask(cell, settings);
   if (m.outcome != Outcome::ok || m.samples_s.empty()) return m;
   m.disturbed = disturbance(before, read_machine_state(options_.machine_root));
-  const auto peak = peaks_.find({cell.isa, cell.threads});
-  if (m.disturbed.empty() && peak != peaks_.end()) m.disturbed = clock_disturbance(m.fma_gflops, peak->second.fma_gflops_median);
+  const auto peak = peaks_.find(peak_key(cell));
+  if (cell.ranks == 1 && m.disturbed.empty() && peak != peaks_.end())
+    m.disturbed = clock_disturbance(m.fma_gflops, peak->second.fma_gflops_median);
   return m;
 }
 
@@ -112,7 +132,7 @@ Measurement Worker::ask_in_quiet(const Cell& cell, const Settings& settings) con
     m = std::move(again);
   }
   // No second attempt would help against these.
-  const std::string crowded = m.outcome == Outcome::ok ? read_limits(options_.machine_root).crowded(cell.threads) : "";
+  const std::string crowded = m.outcome == Outcome::ok ? read_limits(options_.machine_root).crowded(cell.threads * cell.ranks) : "";
   if (!crowded.empty()) m.disturbed += (m.disturbed.empty() ? "" : "; ") + crowded;
   return m;
 }

@@ -114,6 +114,15 @@ Row full_row() {
   m.parameter_bytes = 5;
   m.state_bytes = 6;
   m.peak_rss_bytes = 7;
+  m.over_ranks = true;
+  m.ranks = {.sent_bytes = 101,
+             .sent_bytes_formula = 102,
+             .sent_messages = 103,
+             .sent_messages_formula = 104,
+             .held_bytes = 105,
+             .exposed = 0.106,
+             .messages_s = 1.07,
+             .imbalance = 1.08};
   m.setup_s = 1.7;
   m.fma_gflops = 11.0 / 3;
   m.disturbed = "load 3;\ttwo \xC3\xA4";
@@ -132,6 +141,7 @@ Row full_row() {
   row.cell.cache = CacheState::cold;
   row.cell.seed = std::uint64_t{1} << 62;
   row.cell.threads = 17;
+  row.cell.ranks = 19;
   row.implementation = "unfused";
   row.cell.variant = "local@unfused:left=3,right=4";
   row.name = "local";

@@ -71,7 +71,7 @@ class LinearAttention::Run {
     } else if (p_.causal) {
       parallel_tasks(p_.batch * p_.heads, [&](index_t task, int worker) {
         const Sums state = own_state(worker);
-        clear(state);
+        begin(task / p_.heads, p_.kv_head(task % p_.heads), state);
         causal(task / p_.heads, task % p_.heads, 0, p_.kv_len, state, worker);
       });
     } else {
@@ -132,8 +132,8 @@ class LinearAttention::Run {
     parallel_tasks(heads * segments, [&](index_t task, int worker) {
       const Sums state = segment_state(task);
       const index_t head = task / segments, segment = task % segments;
+      if (segment == 0) return begin(head / p_.kv_heads, head % p_.kv_heads, state);
       clear(state);
-      if (segment == 0) return;
       absorb(head / p_.kv_heads, head % p_.kv_heads, bound(p_.kv_len, segment - 1), bound(p_.kv_len, segment),
              bound(p_.kv_len, segment - 1), state, worker);
     });
@@ -310,6 +310,17 @@ class LinearAttention::Run {
     std::fill_n(state.sums, plan_.sums_size(), 0.0f);
     *state.peak = lowest;
     *state.decay = 1;
+  }
+  // As the tokens before left it.
+  void begin(index_t batch, index_t head, const Sums& state) const {
+    clear(state);
+    const Array* const sums = x_.before.find("before.sums");
+    if (sums == nullptr) return;
+    const auto row = [&](const Array& tensor, index_t width) { return tensor.f32_data() + (batch * p_.kv_heads + head) * width; };
+    std::copy_n(row(*sums, plan_.features_ * p_.value_dim), plan_.features_ * p_.value_dim, state.sums);
+    std::copy_n(row(x_.before["before.total"], plan_.features_), plan_.features_, state.total);
+    if (const Array* peak = x_.before.find("before.peak")) *state.peak = *row(*peak, 1);
+    if (const Array* decay = x_.before.find("before.decay")) *state.decay = *row(*decay, 1);
   }
   // `to` holds the keys that follow those of `from`, or any others where there are no gates.
   void merge(const Sums& from, const Sums& to) const {

@@ -68,6 +68,7 @@ class LinearAttention {
     View<const float, 4> q, k, v;
     View<float, 4> out;
     Array stored_q, stored_k, stored_v;  // what is stored otherwise, in the place of the view above
+    NamedArrays before;  // of causal runs: the tensors of a state() of all tokens before these, as before.NAME; or none
 
     Views(const View<const float, 4>& q_, const View<const float, 4>& k_, const View<const float, 4>& v_,
           const View<float, 4>& out_)
@@ -80,7 +81,8 @@ class LinearAttention {
           out(a.out.f32_out()),
           stored_q(others(a.q)),
           stored_k(others(a.k)),
-          stored_v(others(a.v)) {}
+          stored_v(others(a.v)),
+          before(a.more) {}
 
    private:
     static View<const float, 4> floats(const Array& x) { return x.dtype() == DType::f32 ? x.f32() : View<const float, 4>(); }
@@ -113,6 +115,7 @@ class LinearAttention {
     float* decay;
   };
   static Sums sums_of(const State& state, index_t batch, index_t head);
+  static Sums sums_before(const NamedArrays& before, index_t batch, index_t head);
   struct Scratch;
   class Run;
   struct StateViews;
