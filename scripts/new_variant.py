@@ -148,7 +148,7 @@ def write(pages, words):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("id", help="such as local or mean_v: the file's name and the CSV's")
-    parser.add_argument("family", nargs="?", help="folder under variants/: exact, sparse, lowrank, ..., or a new one")
+    parser.add_argument("family", nargs="?", help="folder under variants/: scores, sparse, lowrank, ..., or a new one")
     parser.add_argument("--python", action="store_true", help="a file of Python in the current folder, or in --root, instead")
     parser.add_argument("--root", type=Path, help="tree to write to (default: this one)")
     given = parser.parse_args()

@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds, runs the tests: scripts/run_tests.sh [--all] [CTEST ARGUMENTS...]
-# --all adds the tests labelled slow. The last line is "N passed, N failed"; before it the number of skipped ones.
+# --all adds the tests labelled slow. -R ID, where tests/variants/ID_test.cpp is, builds and runs that one alone. The last line is
+# "N passed, N failed"; before it the number of skipped ones.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-selection=(--label-exclude '^slow$')
+# Tests of single variants are those of test_variants once more, for who asks for one.
+selection=(--label-exclude '^(slow|single)$')
+targets=()
 if [[ ${1:-} == --all ]]; then
-  selection=()
+  selection=(--label-exclude '^single$')
   shift
   scripts/setup.sh --all
   # Hundreds of megabytes, and of no use to who only builds: tests that lack them are skipped, and counted as such.
@@ -14,8 +17,13 @@ if [[ ${1:-} == --all ]]; then
   scripts/setup.sh --browser || echo "run_tests.sh: without Chromium no page is looked at" >&2
   scripts/setup.sh --cluster || echo "run_tests.sh: without Slurm no cluster is tested" >&2
 fi
+if [[ ${1:-} == -R && -f tests/variants/${2:-}_test.cpp ]]; then
+  selection=()
+  targets=(test_variants test_variants_2)
+  set -- -R "^variant_$2\$" "${@:3}"
+fi
 
-scripts/build.sh
+scripts/build.sh "${targets[@]}"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 code=0

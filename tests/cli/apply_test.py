@@ -96,7 +96,7 @@ class Outputs(Case):
         numpy.testing.assert_allclose(numpy.load(self.out)[0], weights / weights.sum(-1, keepdims=True) @ self.v, atol=1e-5)
 
     def test_the_check_in_the_readme(self):
-        (check,) = re.findall(r"```python\n(import numpy;.*?)```", (ROOT / "README.md").read_text(), re.S)
+        (check,) = re.findall(r"```python\n(import numpy;.*?)```", (ROOT / "harness/README.md").read_text(), re.S)
         self.assertEqual(check.count("\n"), 3)
         apply(*self.qkv, "--out", self.out)
         done = subprocess.run([sys.executable, "-c", check], cwd=self.folder, capture_output=True, text=True, check=True)

@@ -283,7 +283,7 @@ class Output(Case):
         self.assertEqual(text, path.read_text(), "ATTN_APPROVE=1 writes the new variants/README.md")
 
     def test_the_page_in_the_readme_runs_as_a_plugin(self):
-        self.sweep("--plugin", os.environ["ATTN_README_PAGE"], "--variants", "my_window:width=9", "--n", "200")
+        self.sweep("--plugin", os.environ["ATTN_README_PAGE"], "--variants", "my_window:reach=9", "--n", "200")
         (row,) = rows_of(self.out)
         self.assertEqual((row["status"], row["family"]), ("ok", "plugin"))
 

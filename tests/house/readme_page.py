@@ -1,4 +1,4 @@
-"""Writes the page that README.md shows to a file: readme_page.py README.md my_window.cpp"""
+"""Writes the page that variants/README.md shows to a file: readme_page.py variants/README.md my_window.cpp"""
 import pathlib
 import re
 import sys

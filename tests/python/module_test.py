@@ -177,7 +177,7 @@ class Programs(unittest.TestCase):
         self.assertIn("did you mean", str(caught.exception))
 
     def test_the_readme_s_lines_run_as_printed(self):
-        text = (ROOT / "README.md").read_text()
+        text = (ROOT / "harness/python/README.md").read_text()
         block = text[text.index("import attnbench"):]
         block = block[:block.index("```")]
         with tempfile.TemporaryDirectory() as folder:

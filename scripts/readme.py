@@ -1,0 +1,210 @@
+#!/usr/bin/python3
+"""README.md's tables and pictures, made from results/reference: readme.py [--check]
+
+A table stands between two marks of README.md and comes from one CSV; where the CSV is missing the section is empty. Pictures are
+results/reference/pictures/*.svg, each for light and for dark ground.
+
+exit codes: 0 written, or fresh; 1 with --check: what is written is not what the CSVs give; 2 bad input
+"""
+import argparse
+import re
+import sys
+from pathlib import Path
+
+from attncsv import Refusal, decodes, group_title, id_of, in_group, labels, main_group, measured, read, script, seconds, size
+from families import colours
+from readmepictures import pictures
+
+ROOT = Path(__file__).resolve().parents[1]
+REFERENCE = "full"
+MOST_LENGTHS = 3
+
+
+def thinned(values, most=MOST_LENGTHS):
+    """At most so many of a list, evenly spaced, the last one among them."""
+    step = -(-len(values) // most)
+    return values[::-1][::step][::-1]
+
+
+def times(value):
+    return f"{value:.3g}x"
+
+
+def time(row):
+    return seconds(row["time_median_s"]) + (" ~" if row["unstable"] == 1 else "")
+
+
+def over(row, other):
+    return times(row["time_median_s"] / other["time_median_s"]) if other is not None else ""
+
+
+def roof(row):
+    return f"{row['roof_fraction']:.2f} {row['roof_binds']}" if row["roof_fraction"] == row["roof_fraction"] else ""
+
+
+def skill(row):
+    return f"{row['fid_skill']:.3f}" if row["fid_skill"] == row["fid_skill"] else "-"
+
+
+class Table:
+    """Lines of one problem in several lengths. `extra` are axes that lines differ in besides the variant."""
+
+    def __init__(self, rows, extra=(), baselines=True):
+        short = labels(rows)
+        ok = measured(rows)
+        if not baselines:
+            ok = ok[ok["family"] != "baseline"]
+        alike = ok.drop(columns=[axis for axis in extra if axis in ok])
+        self.axes = main_group(alike)
+        self.rows = in_group(ok, self.axes)
+        self.extra = [axis for axis in extra if axis in self.rows and self.rows[axis].nunique() > 1]
+        self.lengths = thinned(sorted(self.rows["n"].unique()))
+        self.cells = {(r["name"], *(r[axis] for axis in self.extra), r["n"]): r for r in self.rows.to_dict("records")}
+        self.short = short
+        self.keys = list(dict.fromkeys(key[:-1] for key in self.cells))
+        family = dict(zip(self.rows["name"], self.rows["family"]))
+        order = list(colours(set(family.values())))
+        self.keys.sort(key=lambda key: (order.index(family[key[0]]), id_of(key[0]) != REFERENCE, id_of(key[0]), "@" in key[0].partition(":")[0]))
+
+    def at(self, key, n):
+        return self.cells.get((*key, n))
+
+    def longest(self, key):
+        """The cell of the longest length that is shown, or none."""
+        return self.at(key, self.lengths[-1])
+
+    def markdown(self, columns, cell=time, of="N"):
+        """`columns`: head and what a cell of the longest length says under it."""
+        heads = ["variant", *self.extra, *(f"{of}={n}" for n in self.lengths), *(head for head, _ in columns)]
+        lines = ["| " + " | ".join(heads) + " |", "|---" * (1 + len(self.extra)) + "|" + "---:|" * (len(heads) - 1 - len(self.extra))]
+        for key in self.keys:
+            there = [self.at(key, n) for n in self.lengths]
+            last = there[-1]
+            fields = [self.short[key[0]], *map(str, key[1:]), *("" if row is None else cell(row) for row in there),
+                      *("" if last is None else told(key, last) for _, told in columns)]
+            lines.append("| " + " | ".join(field.replace("|", "\\|") for field in fields) + " |")
+        return "\n".join(lines) + "\n"
+
+
+def problem(run, table):
+    """The sentence above a table: file, machine, and what its cells share."""
+    host, first = run.context.get("machine", {}), table.rows.iloc[0]
+    heads = f"{first['heads']:g} heads of {first['head_dim']:g}"
+    if first["kv_heads"] != first["heads"]:
+        heads = f"{first['heads']:g} query and {first['kv_heads']:g} kv heads of {first['head_dim']:g}"
+    shared = [f"batch {first['batch']:g}", heads]
+    shared += [f"{axis} {first[axis]}" for axis in ("dtype", "kv_dtype", "cache")
+               if axis in table.rows and axis not in table.extra and first[axis] not in ("f32", "hot")]
+    shared += [group_title({axis: value for axis, value in table.axes.items() if axis not in (*table.extra, "head_dim", "pass")}, table.rows)]
+    where = f"`results/reference/{Path(run.path).name}`"
+    return f"From {where}: {host.get('usable_cores', '?')} cores of {host.get('cpu', 'an unknown machine')}, {first['isa']}; {', '.join(shared)}.\n\n"
+
+
+def prefill(run):
+    table = Table(run.rows[~decodes(run.rows)])
+    full = next((key for key in table.keys if table.short[key[0]] == REFERENCE), None)
+    return problem(run, table) + table.markdown([
+        ("vs full", lambda key, row: over(row, table.longest(full) if full else None)),
+        ("of roof", lambda key, row: roof(row)),
+        ("memory", lambda key, row: size(row["memory_bytes"])),
+        ("error", lambda key, row: f"{row['err_relative']:.0e}"),
+        ("skill", lambda key, row: skill(row))])
+
+
+def decode(run):
+    table = Table(run.rows[decodes(run.rows)], extra=("kv_dtype",))
+    first = next((key for key in table.keys if table.short[key[0]] == REFERENCE), None)
+    return problem(run, table) + table.markdown([
+        ("vs full", lambda key, row: over(row, table.longest(first) if first else None)),
+        ("of roof", lambda key, row: roof(row)),
+        ("state", lambda key, row: size(row["state_bytes"]))],
+        cell=lambda row: seconds(row["token_s"]) + (" ~" if row["unstable"] == 1 else ""), of="context ")
+
+
+def dtypes(run):
+    rows = run.rows[~decodes(run.rows)]
+    table = Table(rows if rows["ok"].any() else run.rows, extra=("dtype", "kv_dtype"))
+
+    def in_f32(key):
+        return next((table.longest(other) for other in table.keys if other[0] == key[0] and set(other[1:]) <= {"f32"}), None)
+
+    return problem(run, table) + table.markdown([
+        ("vs f32", lambda key, row: over(row, in_f32(key))),
+        ("products in", lambda key, row: row.get("compute", "")),
+        ("of roof", lambda key, row: roof(row)),
+        ("storage error", lambda key, row: f"{row['storage_error']:.0e}" if row.get("storage_error", 0) > 0 else "")])
+
+
+def guests(run):
+    table = Table(run.rows)
+
+    def own(key):
+        return next((table.longest(other) for other in table.keys if other[0].partition(":")[0] == id_of(key[0])), None)
+
+    return problem(run, table) + table.markdown([
+        ("vs attnbench", lambda key, row: over(row, own(key))),
+        ("memory", lambda key, row: size(row["memory_bytes"]))])
+
+
+def hybrid(run):
+    table = Table(run.rows[~decodes(run.rows)], baselines=False)
+    full = next((key for key in table.keys if table.short[key[0]] == REFERENCE), None)
+    return problem(run, table) + table.markdown([
+        ("vs full", lambda key, row: over(row, table.longest(full) if full else None)),
+        ("of roof", lambda key, row: roof(row)),
+        ("memory", lambda key, row: size(row["memory_bytes"])),
+        ("skill", lambda key, row: skill(row))])
+
+
+# section: its CSV, its heading and what makes it
+SECTIONS = {
+    "prefill": ("default-sweep.csv", "Prefill", prefill),
+    "hybrid": ("modern.csv", "Layers of hybrid models", hybrid),
+    "decode": ("decode.csv", "Decode: time of one token", decode),
+    "dtypes": ("dtypes.csv", "Number types", dtypes),
+    "guests": ("guests.csv", "Frameworks", guests),
+}
+
+
+def section(name, folder):
+    """Heading and table; nothing where the CSV is not there."""
+    file, heading, make = SECTIONS[name]
+    if not (folder / file).exists():
+        return ""
+    return f"### {heading}\n\n{make(read(folder / file))}\n"
+
+
+def filled(text, folder):
+    """The text with all that stands between marks made anew."""
+    for name in SECTIONS:
+        begin, end = f"<!-- {name}: scripts/readme.py -->\n", f"<!-- {name} end -->\n"
+        pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.S)
+        if not pattern.search(text):
+            raise Refusal(f"README.md has no marks for '{name}'")
+        made = begin + section(name, folder) + end
+        text = pattern.sub(lambda _: made, text)
+    return text
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--check", action="store_true", help="write nothing; say what is not fresh")
+    p.add_argument("--readme", type=Path, default=ROOT / "README.md", help="the text with the marks")
+    p.add_argument("--reference", type=Path, default=ROOT / "results/reference", help="folder of the CSVs")
+    args = p.parse_args()
+    made = {args.readme: filled(args.readme.read_text(), args.reference)}
+    made.update(pictures(read(args.reference / SECTIONS["prefill"][0]), args.reference / "pictures"))
+    stale = [path for path, text in made.items() if not path.exists() or path.read_text() != text]
+    if args.check:
+        for path in stale:
+            print(f"readme.py: {path} is not what the CSVs give; scripts/readme.py writes it", file=sys.stderr)
+        return 1 if stale else 0
+    for path in stale:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(made[path])
+        print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    script(main)
