@@ -7,6 +7,7 @@
 #   clustered         clustering, hashing, routing and sorting variants against length, and their skill      5 minutes
 #   training-step     forward against forward and backward of full attention                                 1 minute
 #   decode            every variant that decodes against context, and full attention near the bandwidth     half an hour
+#   decode-frameworks full attention's steps beside those of PyTorch and ONNX Runtime (ATTN_PYTHON)          5 minutes
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 sweep=${ATTN_SWEEP:-$root/build/release/bin/attn_sweep}
@@ -57,6 +58,7 @@ decode() {
   rows "${steps[@]}" --variants all --n '1024..65536*4' "${grouped[@]}" --threads 1 --timeout 300
   rows "${steps[@]}" --variants full --n 16384 --heads 8 --head-dim 64 --threads 1,2
   rows "${steps[@]}" --variants full --n 4096,32768 "${grouped[@]}" --threads 1,2 --cache hot,cold
+  rows "${steps[@]}" --variants full --n 32768 "${grouped[@]}" --threads 1 --cache hot,cold --kv-dtype bf16,f16,q8
   rows "${steps[@]}" --variants full --n 32768 --heads 64 --kv-heads 8 --head-dim 128 --threads 1
   rows "${steps[@]}" --variants full --n 32768 --heads 32 --kv-heads 1 --head-dim 128 --threads 1
   rows "${steps[@]}" --variants local:left=1024 --n '8192..131072*4' "${grouped[@]}" --threads 1 --cache hot,cold
@@ -65,7 +67,16 @@ decode() {
     --kv-layout contiguous,paged:16 --threads 1,2
 }
 
-all="softmax-engine softmax-engine-isa clustered training-step decode"
+# What others do in a step is in the time of a row of theirs as far as it is attention: they get the keys as one array.
+decode-frameworks() {
+  local steps=(decode-frameworks --pass decode --fidelity none --variants "full,full@torch,full@onnxruntime" --timeout 100)
+  rows "${steps[@]}" --n 16384 --heads 8 --head-dim 64 --threads 1,2
+  rows "${steps[@]}" --n 4096,32768 --heads 32 --kv-heads 8 --head-dim 128 --threads 1,2
+  rows "${steps[@]}" --n 32768 --heads 64 --kv-heads 8 --head-dim 128 --threads 1
+  rows "${steps[@]}" --n 32768 --heads 32 --kv-heads 1 --head-dim 128 --threads 1
+}
+
+all="softmax-engine softmax-engine-isa clustered training-step decode decode-frameworks"
 read -ra wanted <<<"${*:-$all}"
 for table in "${wanted[@]}"; do
   [[ " $all " == *" $table "* ]] || {
