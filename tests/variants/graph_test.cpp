@@ -79,10 +79,10 @@ TEST_CASE("graph, gat, gatv2: every edge twice changes nothing, one edge twice c
 TEST_CASE("graph, gat, gatv2: parts that are not connected do not see each other") {
   for (const char* name : all) {
     Trial t = graph(name, square(40, 8), 4, [](index_t i, index_t e) { return i / 20 * 20 + (i * 3 + e * 7) % 20; });
-    Elements<float> v = t.v.values();
-    for (index_t h = 0; h < t.p.heads; ++h)
-      for (index_t j = 20; j < 40; ++j) v.writable()[(h * 40 + j) * 8] = std::numeric_limits<float>::quiet_NaN();
-    t.v = Tensor<float>(std::move(v));
+    const Tensor<float> v = t.v;
+    t.v = tabulate<float>(v.shape(), [&](index_t b, index_t h, index_t j, index_t c) {
+      return j >= 20 && c == 0 ? std::numeric_limits<float>::quiet_NaN() : v(b, h, j, c);
+    });
     const Tensor<float> out = t.run();
     for (index_t h = 0; h < t.p.heads; ++h) {
       for (index_t i = 0; i < 20; ++i) CHECK(std::isfinite(out(0, h, i, 0)));

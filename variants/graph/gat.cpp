@@ -50,7 +50,7 @@ struct Gat {
     const Tensor<T> keys = of_neighbours(p, o, in.k, near);
     const Tensor<T> of_key = sum(keys * reshape(parameters["b"], {1, p.heads, 1, 1, p.head_dim}), -1);  // [B,H,rows,most]
     const Tensor<T> both = of_query + of_key;
-    return edge_attention(p, o, in, maximum(both, both * T{0.2}), near);
+    return edge_attention(p, o, in, maximum(both, both * static_cast<T>(0.2)), near);
   }
 
   Gat(const Problem& p, const Options& o, WorkspacePlan& workspace)

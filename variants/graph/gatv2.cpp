@@ -44,7 +44,7 @@ struct Gatv2 {
   static Tensor<T> definition(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>& parameters) {
     const Indices near = neighbours_of(p, o, in);
     const Tensor<T> both = unsqueeze(in.q, 3) + of_neighbours(p, o, in.k, near);
-    const Tensor<T> leaky = maximum(both, both * T{0.2});
+    const Tensor<T> leaky = maximum(both, both * static_cast<T>(0.2));
     return edge_attention(p, o, in, sum(leaky * reshape(parameters["a"], {1, p.heads, 1, 1, p.head_dim}), -1), near);
   }
 

@@ -25,7 +25,8 @@ OptionTable<Options> edge_options() {
   using kernels::Loops;
   return OptionTable<Options>()
       .integer("degree", &Options::degree, 1, 65536, "neighbours of a node, at most: the last extent of array `neighbours`")
-      .choice("loops", &Options::loops, {{"given", Loops::given}, {"none", Loops::none}, {"added", Loops::added}},
+      .choice("loops", static_cast<Loops Options::*>(&Options::loops),
+              {{"given", Loops::given}, {"none", Loops::none}, {"added", Loops::added}},
               "edges of a node to itself: as they are, left out, or one for each node")
       .flag("once", &Options::once, "a neighbour that is named twice counts once");
 }
