@@ -94,7 +94,11 @@ class Trial {
  private:
   Arrays arrays() const {
     Arrays a{.q = view(q), .k = view(k), .v = view(v)};
-    for (const auto& [name, tensor] : more) a.more.set(name, View<const float, 3>(tensor.data(), {tensor.extent(0), tensor.extent(1), tensor.extent(2)}));
+    for (const auto& [name, tensor] : more) {
+      const Shape extents = tensor.shape();
+      a.more.set(name, Array(DType::f32, reinterpret_cast<std::byte*>(const_cast<float*>(tensor.data())),
+                             std::span<const index_t>(extents.begin(), extents.end())));
+    }
     return a;
   }
   static View<const float, 4> view(const Tensor<float>& t) {

@@ -13,7 +13,7 @@ namespace {
 
 const std::vector<InputKind>& kinds() {
   static const std::vector<InputKind> all = [] {
-    std::vector<InputKind> list{text_input(), wav_input(), image_input()};
+    std::vector<InputKind> list{text_input(), wav_input(), image_input(), graph_input()};
     for (const auto& more : {distribution_inputs(), container_inputs()}) list.insert(list.end(), more.begin(), more.end());
     return list;
   }();
@@ -40,7 +40,7 @@ Result<NamedTensors> Input::make_named(const Problem& p, const std::vector<Input
   NamedTensors named;
   for (const InputSpec& spec : specs) {
     const std::span<float> to = named.add(spec.name, spec.extents);
-    const Result<bool> filled = fill_named(p, spec, to);
+    const Result<bool> filled = fill_named(p, spec, seed, to);
     if (!filled) return filled.refusal();
     if (!*filled) draw(spec, seed, to);
   }

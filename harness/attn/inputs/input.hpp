@@ -55,8 +55,10 @@ class Input {
   // Writes every element.
   virtual Status fill(const Problem& p, std::uint64_t seed, const Tensors& tensors) const = 0;
 
-  // Fills `to`, row-major, of the spec's extents; false: the source has no array of that name.
-  virtual Result<bool> fill_named(const Problem&, const InputSpec&, std::span<float>) const { return false; }
+  // Fills `to`, row-major, of the spec's extents; false: the source has no array of that name. Files ignore the seed.
+  virtual Result<bool> fill_named(const Problem&, const InputSpec&, std::uint64_t /*seed*/, std::span<float>) const {
+    return false;
+  }
 
  private:
   std::string name_;

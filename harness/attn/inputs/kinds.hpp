@@ -15,6 +15,7 @@ struct InputKind {
 InputKind text_input();
 InputKind wav_input();
 InputKind image_input();
+InputKind graph_input();
 std::vector<InputKind> container_inputs();
 std::vector<InputKind> distribution_inputs();
 

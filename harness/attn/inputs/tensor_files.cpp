@@ -86,7 +86,7 @@ class TensorFiles final : public Input {
   }
 
   // Missing axes on the left are 1; of the tokens the first kv_len are served, as of k.
-  Result<bool> fill_named(const Problem& p, const InputSpec& spec, std::span<float> to) const override {
+  Result<bool> fill_named(const Problem& p, const InputSpec& spec, std::uint64_t, std::span<float> to) const override {
     if (!find_) return false;
     auto found = find_(spec.name);
     if (!found) return found.refusal();
@@ -123,10 +123,10 @@ class TensorFiles final : public Input {
       read_floats(from.array, r * apart, out);
       for (std::size_t i = 0; i < out.size(); ++i) {
         const auto x = static_cast<double>(out[i]);
-        if (!(x >= spec.low && x <= spec.high)) {
-          return refuse(from.label + ": element " + std::to_string(r * apart + static_cast<index_t>(i)) + " is " + three_digits(x) +
-                        "; accepted: " + three_digits(spec.low) + ".." + three_digits(spec.high));
-        }
+        if (x >= spec.low && x <= spec.high && !(spec.whole && x != std::floor(x))) continue;
+        return refuse(from.label + ": element " + std::to_string(r * apart + static_cast<index_t>(i)) + " is " + three_digits(x) +
+                      "; accepted: " + (spec.whole ? "whole numbers " : "") + three_digits(spec.low) + ".." +
+                      three_digits(spec.high));
       }
     }
     return true;

@@ -42,7 +42,10 @@ std::span<float> NamedTensors::add(const std::string& name, std::span<const inde
 
 void draw(const InputSpec& spec, std::uint64_t seed, std::span<float> to) {
   Rng(seed, "input " + spec.name).normals(to);
-  for (float& x : to) x = static_cast<float>(std::clamp(spec.drawn(static_cast<double>(x)), spec.low, spec.high));
+  for (float& x : to) {
+    const double drawn = spec.drawn(static_cast<double>(x));
+    x = static_cast<float>(std::clamp(spec.whole ? std::floor(drawn) : drawn, spec.low, spec.high));
+  }
 }
 
 Status check_shape(const Problem& p) {

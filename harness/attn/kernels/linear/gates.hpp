@@ -1,10 +1,7 @@
 // Gates that are drawn rather than captured from a model, by their half-life: the tokens after which half of a state is left.
 #pragma once
 
-#include <array>
 #include <cmath>
-#include <cstddef>
-#include <utility>
 
 namespace attn::kernels {
 
@@ -18,21 +15,9 @@ inline double inverse_softplus(double y) { return y + std::log(-std::expm1(-y));
 
 inline constexpr double longest_half_life = 1 << 20;
 
-namespace detail {
-template <int log2>
-double draw_log_gate(double normal) {
-  return log_gate_of(std::ldexp(std::exp(normal / 2), log2));
-}
-template <int... I>
-constexpr auto drawers(std::integer_sequence<int, I...>) {
-  return std::array{&draw_log_gate<I>...};
-}
-}  // namespace detail
-
-// For InputSpec::drawn: ln g of half-lives that are lognormal about `half_life`, to the nearest power of two, from 1 to the longest.
-inline double (*log_gates_about(double half_life))(double normal) {
-  constexpr auto list = detail::drawers(std::make_integer_sequence<int, 21>());
-  return list[static_cast<std::size_t>(std::lround(std::log2(half_life)))];
+// For InputSpec::drawn: ln g of half-lives that are lognormal about `half_life`.
+inline auto log_gates_about(double half_life) {
+  return [half_life](double normal) { return log_gate_of(half_life * std::exp(normal / 2)); };
 }
 
 }  // namespace attn::kernels
