@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstdlib>
@@ -22,7 +23,7 @@ struct Faulty {
   // clang-format off
   enum class How {
     // Seen by a sweep
-    none, crash, hang, spin, hog, wrong, forget, raise, leave, fork, deaf,
+    none, crash, hang, spin, stall, hog, wrong, shifted, forget, raise, leave, fork, deaf,
     // Each breaks the property of --verify whose name it begins with, and no other (output, scratch, bounds_scratch: dtypes too)
     agreement, output, bounds, bounds_before, bounds_inputs, bounds_scratch, repeat, threads, scratch, allocations,
     allocations_mmap, arena, arena_process, causality, heads, linearity, supports, gradient, backward, values,
@@ -35,7 +36,7 @@ struct Faulty {
   static OptionTable<Options> options() {
     return OptionTable<Options>().choice(
         "how", &Options::how,
-        {{"none", How::none}, {"crash", How::crash}, {"hang", How::hang}, {"spin", How::spin}, {"hog", How::hog},
+        {{"none", How::none}, {"crash", How::crash}, {"hang", How::hang}, {"spin", How::spin}, {"stall", How::stall}, {"hog", How::hog}, {"shifted", How::shifted},
          {"wrong", How::wrong}, {"forget", How::forget}, {"raise", How::raise}, {"leave", How::leave}, {"fork", How::fork},
          {"deaf", How::deaf}, {"agreement", How::agreement}, {"output", How::output}, {"bounds", How::bounds},
          {"bounds_before", How::bounds_before}, {"bounds_inputs", How::bounds_inputs}, {"bounds_scratch", How::bounds_scratch},
@@ -87,7 +88,7 @@ struct Faulty {
               a.out(b, h, i, d) = how_ == How::ragged_padding ? value(floats.arrays(), b, h, i, d) : 0;
               continue;
             }
-            const float v = value(floats.arrays(), b, h, i, d);
+            const float v = value(floats.arrays(), b, h, how_ == How::shifted ? std::min(i + 1, last - 1) : i, d);
             switch (how_) {
               case How::output: a.out(b, h, i, d) += v; break;
               case How::linearity: a.out(b, h, i, d) = std::fmin(std::fmax(v, -64.0f), 64.0f) + (std::isnan(v) ? v : 0); break;
@@ -161,6 +162,9 @@ struct Faulty {
       case How::crash: *static_cast<volatile int*>(nullptr) = 0; break;
       case How::hang:
         for (;;) ::usleep(1000);
+      case How::stall:
+        while (p_.q_len >= 63) ::usleep(1000);
+        break;
       case How::spin:
         for (volatile bool forever = true; forever;) {
         }

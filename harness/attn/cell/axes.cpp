@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "attn/cell/lengths.hpp"
+#include "attn/cell/shapes.hpp"
 #include "attn/cell/values.hpp"
 #include "attn/core/text.hpp"
 #include "attn/exec/limits.hpp"
@@ -135,8 +136,9 @@ Axis causal_axis() {
       {.name = "causal",
        .flag = "causal",
        .doc = "1: query i sees keys up to i only",
-       .help = "no (0), yes (1) or both",
+       .help = "no (0), yes (1) or both; alone: yes",
        .usual = "0",
+       .yes_alone = true,
        .quiet = true},
       0, 1, [](auto& c) -> auto& { return c.problem.causal; });
   axis.parse = [](std::string_view given, const Registry&) -> Values {
@@ -227,7 +229,8 @@ Axis lengths_axis() {
   Axis axis = name(
       {.name = "lengths",
        .flag = "lengths",
-       .doc = "of the sequences of a batch, as many keys at most as the row says: equal; uniform:LOW..HIGH, drawn from the seed; zipf: "
+       .doc = "of the sequences of a batch, as many keys at most as the row says: equal; uniform:LOW..HIGH, drawn from the seed; "
+              "zipf: "
               "1/1, 1/2, 1/3, ... of them; or file:PATH. In self-attention a sequence has as many queries as keys",
        .help = "equal, uniform:LOW..HIGH, zipf, file:PATH: how many tokens each sequence of a batch has, of variants that read "
                "sequences of different lengths",
@@ -247,20 +250,43 @@ Axis lengths_axis() {
 }
 
 Axis layout_axis() {
+  Axis axis = name({.name = "kv_layout",
+                    .flag = "kv-layout",
+                    .doc = "contiguous: the keys of a head lie in a row; paged:TOKENS: in pages of so many tokens, in no order, "
+                           "which a table names",
+                    .help = "contiguous, paged:TOKENS: where keys and values lie, of variants that read pages",
+                    .usual = layout_name(0),
+                    .quiet = true},
+                   [](std::string_view given) -> Result<AxisValue> {
+                     const auto rows = parse_layout(given);
+                     if (!rows) return rows.refusal();
+                     return AxisValue(layout_name(*rows));
+                   });
+  axis.set = [](Cell& cell, const AxisValue& value) {
+    cell.problem.page_rows = parse_layout(std::get<std::string>(value)).value();
+  };
+  axis.get = [](const Cell& cell) { return AxisValue(layout_name(cell.problem.page_rows)); };
+  return axis;
+}
+
+// A name alone: make_blocks gives a cell what it stands for.
+Axis shape_axis() {
   Axis axis = name(
-      {.name = "kv_layout",
-       .flag = "kv-layout",
-       .doc = "contiguous: the keys of a head lie in a row; paged:TOKENS: in pages of so many tokens, in no order, which a table names",
-       .help = "contiguous, paged:TOKENS: where keys and values lie, of variants that read pages",
-       .usual = layout_name(0),
+      {.name = "shape",
+       .flag = "shape",
+       .doc = "the model whose heads, widths and causality these are (--list shapes); none: of no model",
+       .help = "models such as llama-3-8b, bert-base (--list shapes): set heads, kv-heads, head-dim, value-dim and causal, and add "
+               "local attention of the model's window",
+       .usual = no_shape,
        .quiet = true},
       [](std::string_view given) -> Result<AxisValue> {
-        const auto rows = parse_layout(given);
-        if (!rows) return rows.refusal();
-        return AxisValue(layout_name(*rows));
+        if (given == no_shape) return AxisValue(std::string(given));
+        const auto shape = shape_of(given);
+        if (!shape) return shape.refusal();
+        return AxisValue(shape->name);
       });
-  axis.set = [](Cell& cell, const AxisValue& value) { cell.problem.page_rows = parse_layout(std::get<std::string>(value)).value(); };
-  axis.get = [](const Cell& cell) { return AxisValue(layout_name(cell.problem.page_rows)); };
+  axis.set = [](Cell& cell, const AxisValue& value) { cell.shape = std::get<std::string>(value); };
+  axis.get = [](const Cell& cell) { return AxisValue(cell.shape); };
   return axis;
 }
 
@@ -370,7 +396,8 @@ std::vector<Axis> setting_axes() {
                .doc = "seed of inputs and parameters",
                .help = "seeds of inputs and parameters",
                .usual = "1"},
-              0, largest_seed, [](auto& c) -> auto& { return c.seed; })};
+              0, largest_seed, [](auto& c) -> auto& { return c.seed; }),
+          shape_axis()};
 }
 
 std::vector<Axis>& table() {
