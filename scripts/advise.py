@@ -5,6 +5,9 @@ Ranks by time the variants that satisfy what is asked. Figures at a length betwe
 log-log and say so; beyond the measured lengths there is no guess, only "unmeasured". With --pass decode --n is the context and the
 time that of a step. With --model captured/ a variant is picked for each layer, and what all of them together gain and lose is said.
 
+With --measure what is asked is measured first, each variant with the smallest budget that reaches --skill:
+advise.py --measure --n 8000 --causal --head-dim 128 --input text:book.txt --skill 0.9
+
 exit codes: 0 an answer, 2 bad input, 5 nothing measured satisfies it
 """
 import argparse
@@ -16,6 +19,8 @@ import numpy as np
 
 from attncsv import (PAGE, Refusal, group_title, in_group, jsonable, labels, main_group, measured, parse_size, plain, read_all,
                      render, script, seconds, size)
+from attnmeasure import measure
+from crossover import find_sweep
 from models import advise_model
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,7 +35,9 @@ def arguments():
     p.add_argument("--threads", type=int)
     p.add_argument("--batch", type=int)
     p.add_argument("--heads", type=int)
-    p.add_argument("--causal", action=argparse.BooleanOptionalAction, default=False)
+    p.add_argument("--causal", nargs="?", const="yes", choices=["yes", "no"], default="no", help="no or yes; alone: yes")
+    p.add_argument("--no-causal", dest="causal", action="store_const", const="no", help=argparse.SUPPRESS)
+    p.add_argument("--shape", help="a model that attn_sweep --list shapes has")
     p.add_argument("--pass", dest="kind", choices=["forward", "forward_backward", "decode"], default="forward", help="default: forward")
     p.add_argument("--step", type=int, help="new tokens of a step, with --pass decode")
     p.add_argument("--input", help="as in the CSV, or its kind: local stands for local:...")
@@ -39,7 +46,14 @@ def arguments():
     p.add_argument("--time", type=float, help="most seconds a run")
     p.add_argument("--any-machine", action="store_true")
     p.add_argument("--format", choices=["text", "md", "csv", "json"], default="text")
-    return p.parse_args()
+    p.add_argument("--measure", action="store_true", help="run attn_sweep for just this question, then answer")
+    p.add_argument("--variants", help="with --measure: as attn_sweep takes them (default: full and all that aim at it untrained)")
+    p.add_argument("--budget", type=float, help="with --measure: seconds after which no variant is begun")
+    p.add_argument("--out", help="with --measure: its CSV (default: results/advise-*.csv)")
+    p.add_argument("--attn-sweep", metavar="PROGRAM", help="with --measure: which (default: this tree's, or the PATH's)")
+    args = p.parse_args()
+    args.causal = args.causal == "yes"
+    return args
 
 
 def available(rows, axis):
@@ -56,11 +70,13 @@ def asked_rows(rows, args):
         part = part[part["causal"] == int(causal)]
     if part.empty:
         raise Refusal(f"unmeasured: no {'causal' if causal else 'non-causal'} cell in these files", 5)
-    for axis in ("head_dim", "threads", "batch", "heads", "step"):
+    for axis in ("head_dim", "threads", "batch", "heads", "step", "shape"):
         wanted = getattr(args, axis)
         if wanted is None:
             continue
-        if not (part[axis] == wanted).any():
+        if axis not in part or not (part[axis] == wanted).any():
+            if axis not in part:
+                raise Refusal(f"unmeasured: no cell with {axis} {wanted}: these files name none", 5)
             raise Refusal(f"unmeasured: no cell with {axis} {wanted}; measured: {available(part, axis)}", 5)
         part = part[part[axis] == wanted]
     if args.input is not None:
@@ -73,9 +89,10 @@ def asked_rows(rows, args):
 
 def select(rows, args):
     part = asked_rows(rows, args)
-    # What was not asked must not mix: the case with most cells is taken, and named.
+    # What was not asked must not mix: the case with most cells is taken, and named, and so are the others.
     axes = main_group(part)
-    return in_group(part, axes), axes
+    others = {axis: [plain(v) for v in sorted(set(part[axis]) - {value}, key=str)] for axis, value in axes.items() if axis in part}
+    return in_group(part, axes), axes, {axis: values for axis, values in others.items() if values}
 
 
 def at_length(lengths, values, n, logarithmic):
@@ -135,8 +152,19 @@ def candidates(rows, args):
     return sorted(records, key=lambda r: (bool(r["why_not"]), r["time_s"] if np.isfinite(r["time_s"]) else np.inf))
 
 
+def check_measurable(args):
+    if args.csv:
+        raise Refusal(f"--measure writes a CSV of its own, '{args.csv[0]}' is given; accepted: one of them")
+    if args.model:
+        raise Refusal("--measure is of one input: sweep a folder of captures with attn_sweep --input npz:FOLDER/")
+    if args.n is None:
+        raise Refusal("--measure needs --n, the length")
+
+
 def main():
     args = arguments()
+    if args.measure:
+        check_measurable(args)
     if args.n is None and not args.model:
         raise Refusal("give --n, the length, or --model, a folder of captures")
     if args.n is not None and args.n < 1:
@@ -147,6 +175,14 @@ def main():
         raise Refusal("--step is of a decode: give --pass decode too")
     if args.skill is not None and not args.skill <= 1:
         raise Refusal("--skill is at most 1, which is softmax attention itself")
+    for option in ("variants", "budget", "out", "attn_sweep"):
+        if getattr(args, option) is not None and not args.measure:
+            raise Refusal(f"--{option.replace('_', '-')} is of --measure: give that too")
+    if args.measure:
+        args.csv = [measure(args, find_sweep(args.attn_sweep))]
+        args.input = None  # the file has no other, under its canonical name
+        if args.shape is not None:
+            args.causal = bool(read_all(args.csv)[0]["causal"].iloc[0])
     paths = args.csv or [str(p) for p in sorted((ROOT / "results").glob("*.csv")) if p.with_suffix(".context.json").exists()]
     if not paths:
         raise Refusal("no CSV given and none in results/: run scripts/run_sweep.sh first")
@@ -154,7 +190,7 @@ def main():
     measured(rows, ", ".join(paths))
     if args.model:
         return advise_model(rows, args, asked_rows, candidates, [note for run in runs for note in run.notes])
-    part, axes = select(rows, args)
+    part, axes, also = select(rows, args)
     records = [r for r in candidates(part, args) if r["family"] != "baseline"]
     answers, others = [r for r in records if not r["why_not"]], [r for r in records if r["why_not"]]
     short = labels(rows)
@@ -162,7 +198,7 @@ def main():
 
     if args.format == "json":
         clean = lambda r: {k: jsonable(v) for k, v in r.items()}  # noqa: E731
-        print(json.dumps({"n": args.n, "case": {k: jsonable(v) for k, v in axes.items()}, "answers": [clean(r) for r in answers],
+        print(json.dumps({"n": args.n, "case": {k: jsonable(v) for k, v in axes.items()}, "also_measured": also, "answers": [clean(r) for r in answers],
                           "not": [clean(r) for r in others]}, indent=2))
         return 0 if answers else 5
     decode = lambda r: {"tokens/s": f"{r['tokens_per_s']:.3g}", "state": size(r["state_bytes"])} if args.kind == "decode" else {}  # noqa: E731
@@ -174,7 +210,8 @@ def main():
         print(render([{**r, "rank": i} for i, r in enumerate(answers, 1)], ["rank", "name", "time_s", "tokens_per_s", "state_bytes", "memory_bytes", "skill", "exactness",
                                                                             "basis", "unstable", "command"], "csv"), end="")
         return 0 if answers else 5
-    print(f"N={args.n}, {group_title(axes, rows)}\n")
+    print(f"N={args.n}, {group_title(axes, rows)}" + (
+        "; also measured: " + "; ".join(f"{axis} {', '.join(values)}" for axis, values in also.items()) if also else "") + "\n")
     if table:
         print(render(table, list(table[0]), args.format))
         command = re.sub(r"--n \d+", f"--n {args.n}", answers[0]["command"])

@@ -25,6 +25,7 @@ SHOWN = ["n", "name", "family", "exactness", "status", "reason", "time_median_s"
          "unstable", "roof_fraction", "roof_binds", "gflops_per_s", "memory_bytes", "peak_rss_bytes", "token_s", "tokens_per_s", "state_bytes", "err_relative", "fid_skill",
          "command"]
 REFERENCE = "full"
+SKILLED = 0.5  # least skill of a winner that goes unremarked
 DRAWS = 400  # of the bootstrap: enough for the two or three digits that are shown
 
 
@@ -65,6 +66,30 @@ def spans(pairs):
     return [(f"{a}" if a == b else f"{a}..{b}", who) for a, b, who in runs]
 
 
+def hollow(part, name):
+    """What to say of a winner's skill where it has little: ', but skill 0.05'."""
+    skill = part.loc[part["name"] == name, "fid_skill"]
+    if skill.isna().all():
+        return ", whose distance to softmax attention says nothing"
+    return f", but skill {skill.max():.2g}" if skill.max() < SKILLED else ""
+
+
+def missing(rows):
+    """{chart: why it would show nothing, and what adds that}, of the whole file."""
+    ok, lacks = rows[rows["ok"]], {}
+    lengths = sorted(set(ok["n"]))
+    if len(lengths) == 1:
+        words = (f"One length was measured, N={lengths[0]}: a curve needs two, such as --n {max(1, lengths[0] // 4)}..{lengths[0]}*2. "
+                 "The table of cells has its figures.")
+        lacks.update(dict.fromkeys(["time", "memory", "roof", "skill", "token-time", "state-bytes"], words))
+    if REFERENCE not in set(ok["name"]):
+        lacks["bubble"] = (f"'{REFERENCE}' was not measured: no speed is relative to it. attn_sweep --variants {REFERENCE} at the same "
+                           "lengths and inputs adds it, in this file or in another one named beside it.")
+    if ok["input"].nunique() == 1:
+        lacks["inputs"] = f"One input was measured, {ok['input'].iloc[0]}: --input adds others."
+    return lacks
+
+
 def summary(rows, found):
     """At most ten lines: who wins at each N, crossovers, what was unstable, what was refused."""
     ok, short = rows[rows["ok"]], labels(rows)
@@ -81,7 +106,8 @@ def summary(rows, found):
             continue
         wins = part.loc[part.groupby("n")[by].idxmin()].sort_values("n")
         winners = spans(list(zip(wins["n"], wins["name"])))[:6]
-        lines.append(f"{title}: " + "; ".join(f"{short[who]} at N={span}" for span, who in winners))
+        lines.append(f"{title}: " + "; ".join(f"{short[who]} at N={span}{hollow(wins, who) if title == 'fastest' else ''}"
+                                              for span, who in winners))
     families = dict(zip(rows["name"], rows["family"]))
     for metric in ("time", "memory"):
         mine = [r for r in found if r["axes"] == axes and r["reference"] == REFERENCE and r["metric"] == metric
@@ -95,6 +121,11 @@ def summary(rows, found):
                          + (f"; {len(beaten) - 8} more" if len(beaten) > 8 else "")
                          + (f"; {open_ones} undecided" if open_ones else ""))
     lines += models.summaries(rows)
+    lacks = missing(rows)
+    if "bubble" in lacks:
+        lines.append(f"{REFERENCE} was not measured: no crossovers, nothing relative to it; attn_sweep --variants {REFERENCE} adds it")
+    if "time" in lacks:
+        lines.append(f"one length, N={ok['n'].iloc[0]}: no curves and no crossovers; --n with several adds them")
     shaky = ok[ok["unstable"] == 1]
     lines.append("unstable: " + (f"{len(shaky)} of {len(ok)} cells, most in " + ", ".join(
         f"{short[name]} ({count})" for name, count in shaky["name"].value_counts().head(4).items()) if len(shaky) else "none"))
@@ -225,7 +256,7 @@ def page_data(rows, train, runs, found, kept):
                        **{k: round(r[k], 3) for k in ("exponent", "low", "high")}} for r in kept if np.isfinite(r["exponent"])],
         "train": task, "tasks": sorted({r["task"] for r in task}),
         "refused": refused_records(rows), "unstable": unstable_records(rows), "caveats": caveats(rows, runs, train),
-        "summary": summary(rows, found), "context": context_sections(runs),
+        "missing": missing(rows), "summary": summary(rows, found), "context": context_sections(runs),
         "subtitle": " · ".join(filter(None, [
             host.get("cpu", "machine unknown"), f"{host['usable_cores']} cores" if "usable_cores" in host else "",
             str(runs[0].context.get("date", "")), f"{len(ok)} of {len(rows)} cells measured"])),

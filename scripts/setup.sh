@@ -20,6 +20,10 @@ libcli11-dev        command line
 libtomlplusplus-dev --config files
 nlohmann-json3-dev  context files, JSONL
 libeigen3-dev       algebra in double
+zlib1g-dev          compressed .npz
+libpng-dev          pictures as inputs
+libjpeg-dev         the same
+libsndfile1-dev     sound as an input: FLAC, Ogg, AIFF, all of WAV
 catch2              tests: framework
 python3             tests and reports
 python3-numpy       tests: .npy files from another hand; guests

@@ -13,6 +13,7 @@ int verify_instead(const attn::SweepOptions& o, const attn::Registry& registry) 
                        .timeout_s = o.timeout_s,
                        .plugins = o.plugins,
                        .guests = o.guests,
+                       .prefer = o.prefer,
                        .guest_specs = o.guest_specs,
                        .quiet = o.quiet},
                       registry);

@@ -155,6 +155,11 @@ function draw(id, description, type, datasets, scales) {
     if (scale.title) scale.title.color = soft;
   }
   const canvas = $(id);
+  if (data.missing[id]) {  // for the whole file: no choice of a reader's would draw it
+    if (!canvas.hidden) canvas.after(element('p', { class: 'note missing' }, data.missing[id]));
+    canvas.hidden = true;
+    return;
+  }
   canvas.tabIndex = 0;
   canvas.setAttribute('role', 'img');
   canvas.setAttribute('aria-label', `${description}. Arrow keys walk through the points.`);
@@ -273,11 +278,11 @@ function drawBubble(group) {
   const front = [];
   for (const p of points.filter(p => shown(p.row.name) && data.variants[p.row.name].family !== 'baseline').sort((a, b) => b.x - a.x || b.y - a.y))
     if (!front.length || p.y > front[front.length - 1].y) front.push({ x: p.x, y: Math.max(-1, p.y) });
-  sets.push({ type: 'line', label: 'Pareto front', data: front, borderColor: css('--accent'), borderDash: [5, 4], borderWidth: 1.5, pointRadius: 0, order: 99 });
+  sets.push({ type: 'line', label: 'Pareto front', data: front, stepped: 'before', borderColor: css('--accent'), borderDash: [5, 4], borderWidth: 1.5, pointRadius: 0, order: 99 });
   draw('bubble', 'Accuracy against speed relative to full attention; bubble area is peak memory', 'bubble', sets,
     { x: { type: 'logarithmic', min: Math.min(...points.map(p => p.x), 1) / 1.4, max: Math.max(...points.map(p => p.x), 1) * 1.8, title: { display: true, text: `speed relative to ${data.reference} at N=${bubbleN} (right is faster)` }, afterBuildTicks: logTicks(10, [1, 2, 5]), ticks: { callback: times } },
       y: { suggestedMin: 0, suggestedMax: 1, grace: '8%', ticks: { callback: v => Math.abs(v) > 1.001 ? '' : v.toFixed(1) }, title: { display: true, text: state.bubbleY === 'fid_skill' ? `skill on ${state.axes.input}` : `accuracy, ${state.bubbleY}` } } });
-  $('bubble-note').textContent = `Bubble area: memory, the largest is ${bytes(largest)}. Dashed: Pareto front without the baselines.` + (left.length ? ` Not in the picture for want of this accuracy: ${left.join(', ')}.` : '') +
+  $('bubble-note').textContent = `Bubble area: memory, the largest is ${bytes(largest)}. Dashed: Pareto front without the baselines, in steps: no variant was measured between its points.` + (left.length ? ` Not in the picture for want of this accuracy: ${left.join(', ')}.` : '') +
     (state.bubbleY === 'fid_skill' ? '' : ' Accuracy is that of the trained length nearest to N.');
 }
 

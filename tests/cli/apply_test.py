@@ -427,6 +427,28 @@ class Races(Case):
         self.assertEqual(row["mean_v"]["status"], "unsupported")
         self.assertIn("no budget", row["mean_v"]["reason"])
 
+    def test_iso_skill_races_them_too_and_each_row_is_written_when_it_is_found(self):
+        out = self.folder / "skill.csv"
+        process = subprocess.Popen([SWEEP, "--variants", "full,local,mean_v,nystrom", "--n", "256", "--heads", "2", "--input", "local",
+                                    "--iso-skill", "0.9", "--samples", "2", "--rounds", "2", "--sample-time", "0.001", "--threads", "2", "--machine-root", "/none", "--out", out],
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        rows_seen, said = [], []
+        for line in process.stderr:
+            said.append(line)
+            if ": searching for a skill of 0.9" in line:
+                rows_seen.append(out.read_text().count("\n") - 1)
+        self.assertEqual(process.wait(60), 0, "".join(said))
+        self.assertEqual(rows_seen, [0, 1, 2, 3])
+        self.assertRegex(said[0], r"^attn_sweep: the machine's peaks, then 4 cells, about .* s$")
+        self.assertRegex(said[1], r"^\[0/8\] each variant with the smallest budget that reaches a skill of 0.9  \(about \d+ s left\)$")
+        self.assertTrue(any("local" in line and "left=right=" in line and "a skill of" in line for line in said), said)
+        with open(out, newline="") as file:
+            row = {row["variant"]: row for row in csv.DictReader(file)}
+        self.assertEqual((row["full"]["status"], row["local"]["status"]), ("ok", "ok"))
+        self.assertGreaterEqual(float(row["local"]["fid_skill"]), 0.9)
+        self.assertEqual(row["mean_v"]["status"], "unsupported")
+        self.assertRegex(row["mean_v"]["reason"], "has no budget to raise and a skill of .*, less than 0.9")
+
     def test_full_fidelity_and_its_absence(self):
         (row,) = self.sweep("--variants", "local:left=8,right=8", "--n", "128", "--heads", "2", "--fidelity", "full")
         self.assertGreater(float(row["fid_support_mass"]), 0)

@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstdlib>
@@ -23,7 +24,7 @@ struct Faulty {
   // clang-format off
   enum class How {
     // Seen by a sweep
-    none, crash, hang, spin, hog, churn, wrong, forget, raise, leave, fork, deaf,
+    none, crash, hang, spin, stall, hog, churn, wrong, shifted, forget, raise, leave, fork, deaf,
     // Of the second of several ranks
     rank_killed, rank_hangs, rank_raises, rank_differs,
     // Each breaks the property of --verify whose name it begins with, and no other (output, scratch, bounds_scratch: dtypes too)
@@ -38,7 +39,8 @@ struct Faulty {
   static OptionTable<Options> options() {
     return OptionTable<Options>().choice(
         "how", &Options::how,
-        {{"none", How::none}, {"crash", How::crash}, {"hang", How::hang}, {"spin", How::spin}, {"hog", How::hog}, {"churn", How::churn},
+        {{"none", How::none}, {"crash", How::crash}, {"hang", How::hang}, {"spin", How::spin}, {"stall", How::stall},
+         {"hog", How::hog}, {"churn", How::churn}, {"shifted", How::shifted},
          {"wrong", How::wrong}, {"forget", How::forget}, {"raise", How::raise}, {"leave", How::leave}, {"fork", How::fork},
          {"deaf", How::deaf}, {"rank_killed", How::rank_killed}, {"rank_hangs", How::rank_hangs}, {"rank_raises", How::rank_raises},
          {"rank_differs", How::rank_differs}, {"agreement", How::agreement}, {"output", How::output}, {"bounds", How::bounds},
@@ -105,7 +107,7 @@ struct Faulty {
               a.out(b, h, i, d) = how_ == How::ragged_padding ? value(floats.arrays(), b, h, i, d) : 0;
               continue;
             }
-            const float v = value(floats.arrays(), b, h, i, d);
+            const float v = value(floats.arrays(), b, h, how_ == How::shifted ? std::min(i + 1, last - 1) : i, d);
             switch (how_) {
               case How::output: a.out(b, h, i, d) += v; break;
               case How::linearity: a.out(b, h, i, d) = std::fmin(std::fmax(v, -64.0f), 64.0f) + (std::isnan(v) ? v : 0); break;
@@ -183,6 +185,9 @@ struct Faulty {
       case How::crash: *static_cast<volatile int*>(nullptr) = 0; break;
       case How::hang:
         for (;;) ::usleep(1000);
+      case How::stall:
+        while (p_.q_len >= 63) ::usleep(1000);
+        break;
       case How::spin:
         for (volatile bool forever = true; forever;) {
         }

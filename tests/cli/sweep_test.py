@@ -168,10 +168,17 @@ class Statuses(Case):
             for mode in ("--force", "--resume"):
                 self.assertEqual(self.sweep(*arguments, "--n", "64", mode).returncode, code, (arguments, mode))
 
+    def drop_rows(self, *variants):
+        """As if the sweep had been interrupted before these."""
+        path = pathlib.Path(self.out)
+        lines = path.read_bytes().splitlines(keepends=True)
+        path.write_bytes(b"".join(line for line in lines if not any(line.startswith(f"2,{v},".encode()) for v in variants)))
+
     def test_a_resumed_sweep_tells_of_all_its_rows(self):
-        self.assertEqual(self.sweep("--variants", "copy_v", "--n", "64").returncode, 0)
-        self.assertEqual(self.sweep("--plugin", FAULTY, "--variants", "faulty:how=crash", "--n", "64", "--resume").returncode, 1)
-        done = self.sweep("--variants", "copy_v,mean_v", "--n", "64", "--resume")
+        grid = ["--plugin", FAULTY, "--variants", "copy_v,faulty:how=crash,mean_v", "--n", "64"]
+        self.assertEqual(self.sweep(*grid).returncode, 1)
+        self.drop_rows("mean_v")
+        done = self.sweep(*grid, "--resume")
         self.assertEqual(done.returncode, 1, done.stderr)  # as the file says, not as this call alone would
         table = done.stdout.splitlines()
         for name in ("copy_v", "mean_v", "faulty"):
@@ -182,10 +189,12 @@ class Statuses(Case):
         self.assertIn(f"{float(row['roof_fraction']):.2f} {row['roof_binds']}", kept)
 
     def test_a_csv_that_another_program_saved_is_gone_on_with(self):
-        self.assertEqual(self.sweep("--variants", "copy_v", "--n", "64").returncode, 0)
+        grid = ["--variants", "copy_v,mean_v", "--n", "64"]
+        self.assertEqual(self.sweep(*grid).returncode, 0)
+        self.drop_rows("mean_v")
         text = pathlib.Path(self.out).read_bytes()
         pathlib.Path(self.out).write_bytes(b"\xef\xbb\xbf" + text.replace(b"\n", b"\r\n"))
-        done = self.sweep("--variants", "copy_v,mean_v", "--n", "64", "--resume")
+        done = self.sweep(*grid, "--resume")
         self.assertEqual(done.returncode, 0, done.stderr)
         with open(self.out, newline="", encoding="utf-8-sig") as file:
             self.assertEqual([row["variant"] for row in csv.DictReader(file)], ["copy_v", "mean_v"])
@@ -193,7 +202,7 @@ class Statuses(Case):
     def test_the_budget_ends_the_search_for_an_error_too(self):
         done = self.sweep("--variants", "local", "--n", "64", "--iso-error", "0.5", "--input", "iid:0.1", "--budget", "0.0001")
         self.assertEqual([row["status"] for row in rows_of(self.out)], ["skipped_budget"])
-        self.assertNotIn("iso-error", done.stderr)
+        self.assertNotIn("searching", done.stderr)
 
     def test_a_broken_variant_does_not_disturb_its_neighbours(self):
         done = self.sweep("--plugin", FAULTY, "--variants", "faulty:how=crash,copy_v,full", "--n", "64")
@@ -329,11 +338,13 @@ class Output(Case):
         for row in rows_of(self.out):
             self.assertEqual((row["variant"], row["status"], row["meters_agree"]), (row["variant"], "ok", "1"))
 
-    def test_stdout_is_quiet_on_request_and_stderr_has_a_line_a_cell(self):
+    def test_stdout_is_quiet_on_request_and_stderr_says_how_long_it_takes_and_has_a_line_a_cell(self):
         done = self.sweep("--variants", "copy_v", "--n", "64", "--quiet")
         self.assertEqual((done.stderr, done.stdout.count("\n")), ("", 1))
         done = self.sweep("--variants", "copy_v", "--n", "64,128", "--force")
-        self.assertEqual(done.stderr.count("\n"), 2)
+        said = done.stderr.splitlines()
+        self.assertRegex(said[0], r"^attn_sweep: the machine's peaks, then 2 cells, about .* s$")
+        self.assertEqual([line[:5] for line in said[1:]], ["[1/2]", "[2/2]"])
 
 
 if __name__ == "__main__":

@@ -105,6 +105,34 @@ class Verdicts(unittest.TestCase):
             self.assertIn("q_len=1 ", failure)
 
     @unsanitized
+    def test_what_takes_much_longer_than_all_other_cases_hangs(self):
+        begin = time.monotonic()
+        failure = faulty("stall", "--property", "repeat", "--format", "json")
+        self.assertLess(time.monotonic() - begin, 12)
+        words = failures(json.loads(failure.stdout))["faulty:how=stall"]["repeat"]["failure"]
+        self.assertRegex(words, r"^hangs: nothing for 5\.0 s at .*q_len=63 .*; no other case took more than .* s$")
+
+    def test_three_hangs_end_the_variant(self):
+        begin = time.monotonic()
+        done = faulty("spin", "--timeout", "1", "--format", "json")
+        self.assertLess(time.monotonic() - begin, 20)
+        (entry,) = json.loads(done.stdout)["variants"]
+        self.assertEqual([f["property"] for f in entry["findings"] if not f["holds"]], ["agreement", "output", "bounds"])
+        self.assertEqual({f["none"] for f in entry["findings"][3:]}, {"3 other properties hung"})
+
+    def test_a_hang_is_told_of_when_it_is_found(self):
+        done = subprocess.run([SWEEP, "--verify", "--plugin", FAULTY, "--variants", "faulty:how=spin", "--property", "heads",
+                               "--timeout", "1"], capture_output=True, text=True, timeout=60)
+        self.assertIn("heads: no answer within --timeout 1 s", done.stderr)
+
+    def test_a_wrong_output_names_query_and_keys(self):
+        done = faulty("shifted", "--property", "agreement", "--format", "json")
+        words = failures(json.loads(done.stdout))["faulty:how=shifted"]["agreement"]["failure"]
+        self.assertRegex(words, r"; worst at batch 0, head \d, query 0, channel \d+: \S+ instead of \S+; query 0 of that head is off")
+        self.assertTrue(words.endswith("query 0 weighs key 1 (1), which the definition does not and does not weigh key 0 (1), "
+                                       "which the definition does"), words)
+
+    @unsanitized
     def test_memory_beyond_the_limit_is_a_failure_and_the_command_repeats_the_limit(self):
         failed = self.failure("hog", "--memory-limit", "16M")
         self.assertIn("--memory-limit 16M", failed["repeat"])

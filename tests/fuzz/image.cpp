@@ -8,7 +8,7 @@
 using namespace attn;
 
 void fuzz(std::span<const std::byte> bytes) {
-  const auto image = parse_pnm(bytes);
+  const auto image = parse_image(bytes);
   if (!image) return;
   ATTN_ASSERT(std::ssize(image->samples) == image->width * image->height * image->channels);
   for (const float x : image->samples) ATTN_ASSERT(x >= 0 && x <= 1);

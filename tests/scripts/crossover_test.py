@@ -203,9 +203,46 @@ class Advice(ScriptTest):
         self.refused(5, "no cell with pass decode; measured: forward", "advise.py", self.path, "--n", 512, "--pass", "decode")
         self.assertNotIn("tokens/s", self.run_script("advise.py", path, "--n", 4096, "--causal").stdout)
 
+    def test_what_else_was_measured_is_named(self):
+        said = self.run_script("advise.py", self.path, "--n", 512).stdout.splitlines()[0]
+        self.assertIn("also measured: ", said)
+        told = json.loads(self.ask("--n", 512).stdout)
+        others = {value for value in told["also_measured"]["input"]} | {told["case"]["input"]}
+        self.assertEqual(others, set(read(self.path).rows["input"]))
+        self.assertNotIn(told["case"]["input"], told["also_measured"]["input"])
+
+    def test_causal_is_yes_or_no_as_in_all_programs(self):
+        for words, causal in ((["--causal"], 1), (["--causal", "yes"], 1), (["--causal", "no"], 0), (["--no-causal"], 0), ([], 0)):
+            self.assertEqual(json.loads(self.ask("--n", 512, *words).stdout)["case"]["causal"], causal, words)
+
     def test_text(self):
         self.assertIn("Repeat the first: attn_sweep", self.run_script("advise.py", self.path, "--n", 512).stdout)
         self.assertIn("--n 600 ", self.run_script("advise.py", self.path, "--n", 600).stdout)
+
+
+class Measured(ScriptTest):
+    QUESTION = ["--n", 256, "--heads", 2, "--threads", 2, "--input", "local", "--skill", 0.9]
+
+    def test_one_command_measures_and_answers(self):
+        if not os.environ.get("ATTN_SWEEP") or not Path(os.environ["ATTN_SWEEP"]).exists():
+            self.skipTest("attn_sweep is not built")
+        call = ["advise.py", "--measure", *self.QUESTION, "--variants", "full,local,mean_v", "--out", self.folder / "a.csv",
+                "--attn-sweep", os.environ["ATTN_SWEEP"]]
+        done = self.run_script(*call)
+        self.assertRegex(done.stdout, r"rank +variant +time .*\n1 +\S.*\n2 +\S")
+        self.assertIn("--iso-skill 0.9", done.stderr)
+        self.assertIn("searching for a skill of 0.9", done.stderr)
+        (left_out,) = [line for line in done.stdout.splitlines() if line.startswith("mean_v")]
+        self.assertIn("has no budget to raise and a skill of", left_out)
+        again = self.run_script(*call)
+        self.assertNotIn("searching", again.stderr)
+        self.assertEqual(again.stdout, done.stdout)
+
+    def test_bad_questions(self):
+        self.refused(2, "--measure needs --n", "advise.py", "--measure", "--attn-sweep", FAKE)
+        self.refused(2, "--measure writes a CSV of its own, 'a.csv' is given; accepted: one of them", "advise.py", "a.csv", "--measure", "--n", 64)
+        self.refused(2, "--budget is of --measure", "advise.py", "--n", 64, "--budget", 3)
+        self.refused(2, "'/no/sweep' is not a program", "advise.py", "--measure", "--n", 64, "--attn-sweep", "/no/sweep")
 
 
 if __name__ == "__main__":

@@ -49,6 +49,38 @@ class Report(ScriptTest):
         self.assertTrue(any("unstable" in c for c in data["caveats"]))
         self.assertIn(["machine.cpu", "Test CPU"], data["context"][0]["facts"])
 
+    def test_the_summary_says_that_a_winner_has_no_skill(self):
+        rows = []
+        for n in (256, 512):
+            rows += [synthetic.row("full", n, [1e-8 * n * n] * 3, skill=1), synthetic.row("linear", n, [1e-6 * n] * 3, family="kernelized", skill=0.05)]
+        path = synthetic.write(self.folder / "hollow.csv", rows)
+        said = self.run_script("report.py", path, "-o", self.folder / "h.html", "--summary").stdout
+        self.assertIn("fastest: linear at N=256..512, but skill 0.05\n", said)
+        self.assertIn("fastest with skill 0.9: full at N=256..512\n", said)
+
+    def test_what_a_report_lacks_it_says_instead_of_drawing_it(self):
+        one = synthetic.write(self.folder / "one.csv", [synthetic.row("full", 512, [1e-3] * 3, skill=1), synthetic.row("local", 512, [5e-4] * 3, skill=0.9)])
+        done, page = self.page(one, "--summary")
+        self.assertIn("one length, N=512: no curves and no crossovers; --n with several adds them", done.stdout)
+        self.assertIn("One length was measured, N=512: a curve needs two, such as --n 128..512*2.", data_of(page)["missing"]["time"])
+        self.assertNotIn("bubble", data_of(page)["missing"])
+        bare = synthetic.write(self.folder / "bare.csv", [synthetic.row("local", n, [1e-6 * n] * 3, skill=0.9) for n in (256, 512)])
+        done, page = self.page(bare, "--summary")
+        self.assertIn("full was not measured: no crossovers, nothing relative to it; attn_sweep --variants full adds it", done.stdout)
+        self.assertIn("'full' was not measured: no speed is relative to it.", data_of(page)["missing"]["bubble"])
+        self.assertNotIn("time", data_of(page)["missing"])
+
+    def test_the_pareto_front_is_drawn_in_steps(self):
+        self.assertIn("stepped: 'before'", (SCRIPTS / "page/page.js").read_text())
+        import matplotlib
+        matplotlib.use("Agg")
+        import figures
+        from attncsv import read
+        rows = read(synthetic.write(self.folder / "zoo.csv", synthetic.zoo())).rows
+        part = rows[rows["ok"] & (rows["input"] == rows["input"].iloc[0]) & (rows["causal"] == 0)]
+        figure = figures.bubbles(part, figures.Looks(part))
+        self.assertEqual({line.get_drawstyle() for line in figure.axes[0].lines}, {"steps-post"})
+
     def test_a_task_point_is_the_best_rate_over_its_seeds(self):
         path = synthetic.write(self.folder / "zoo.csv", synthetic.zoo())
         train = synthetic.train(self.folder / "zoo.train.csv")

@@ -10,6 +10,7 @@
 
 #include "attn/apply/continuation.hpp"
 #include "attn/apply/parameters.hpp"
+#include "attn/cell/values.hpp"
 #include "attn/exec/limits.hpp"
 #include "attn/guest/host.hpp"
 #include "attn/guest/spec.hpp"
@@ -18,6 +19,7 @@
 #include "attn/kernels/machine/isa.hpp"
 #include "attn/measure/worker.hpp"
 #include "attn/program/exit.hpp"
+#include "attn/program/flags.hpp"
 #include "attn/program/renamed.hpp"
 #include "attn/record/row.hpp"
 #include "attn/record/sink.hpp"
@@ -42,7 +44,8 @@ struct ApplyOptions {
   index_t seed = 1;
   int threads = usable_cores();
   int fidelity_seeds = 5;
-  bool causal = false;
+  std::string causal;  // empty: as the input says
+  std::string prefer;
   bool force = false;
   bool pin = true;
 };
@@ -83,7 +86,10 @@ void declare(CLI::App& app, ApplyOptions& o) {
   app.add_option("--context", o.context,
                  "with --state, of variants that fold tokens into sums: the longest sequence that it will be")
       ->check(CLI::Range(index_t{1}, index_t{1} << 26));
-  app.add_flag("--causal", o.causal, "query i sees keys j <= i + kv_len - q_len only");
+  add_prefer(app, o.prefer, "Options");
+  add_yes_or_text(
+      app, "causal", [&o](const std::string& given) { o.causal = given; },
+      "no or yes; alone: yes: query i sees keys j <= i + kv_len - q_len only (default: what the input says)", "Options");
   app.add_flag("--pin,!--no-pin", o.pin, "bind threads to cores");
   app.add_flag("--force", o.force, "replace the output file");
 }
@@ -146,6 +152,14 @@ Result<Named> named(const ApplyOptions& o, const Registry& registry) {
   if (!kv_dtype) return refuse("--kv-dtype: " + kv_dtype.reason());
   shape->dtype = *dtype;
   shape->kv_dtype = *kv_dtype;
+  if (!o.causal.empty()) {
+    const auto causal = parse_one_causal(o.causal);
+    if (!causal) return refuse("--causal: " + causal.reason());
+    if (shape->causal && !*causal)
+      return refuse("--causal " + o.causal + " is given, input " + *name +
+                    " says that it is causal; accepted: no --causal, or yes");
+    shape->causal = *causal;
+  }
   return Named{*std::move(variant), *std::move(input), *shape};
 }
 
@@ -153,7 +167,6 @@ Result<Named> named(const ApplyOptions& o, const Registry& registry) {
 Result<std::unique_ptr<CellRun>> prepare(const ApplyOptions& o, const Registry& registry, bool& parameters_loaded) {
   auto given = named(o, registry);
   if (!given) return given.refusal();
-  given->shape.causal |= o.causal;
   const Cell cell{given->variant->name().text(),      given->shape, given->input->name(),
                   static_cast<std::uint64_t>(o.seed), o.threads,    o.isa};
   auto run = CellRun::open(registry, cell, o.pin);
@@ -203,6 +216,8 @@ int go_on(const ApplyOptions& o, const Registry& registry) {
   }
   auto given = named(o, registry);
   if (!given) return usage(given.reason());
+  if (!o.causal.empty() && !given->shape.causal)
+    return usage("--state goes on with a causal sequence, --causal " + o.causal + " is given; accepted: one of them");
   if (given->shape.dtype != DType::f32 || given->shape.kv_dtype != DType::f32)
     return usage("--state keeps a sequence in f32; accepted: no other --dtype and --kv-dtype with it");
   const auto next = Continuation::open(std::move(given->variant), std::move(given->input), given->shape,
@@ -225,7 +240,7 @@ int go_on(const ApplyOptions& o, const Registry& registry) {
 int apply(const ApplyOptions& o) {
   Registry registry;
   register_builtin_variants(registry);
-  if (Status status = load_plugins(o.plugins, registry); !status) return usage(status.reason());
+  if (Status status = load_plugins(o.plugins, registry, prefer_from(o.prefer)); !status) return usage(status.reason());
   std::vector<std::string> guest_specs;
   for (const std::string& command : o.guests) {
     constexpr double patience_s = 60;
@@ -235,6 +250,7 @@ int apply(const ApplyOptions& o) {
   }
   if (Status status = register_guests(guest_specs, registry); !status) return usage(status.reason());
   place_guests(o.threads, o.pin);
+  if (const std::string crowded = read_limits().crowded(o.threads); !crowded.empty()) tell(stderr, "attn_apply: " + crowded + "\n");
   if (!o.state.empty()) return go_on(o, registry);
   if (o.context > 0) return usage("--context is of a state: give --state too");
   bool parameters_loaded = false;

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "attn/cell/lengths.hpp"
+#include "attn/cell/shapes.hpp"
 #include "attn/cell/values.hpp"
 #include "attn/core/text.hpp"
 #include "attn/exec/limits.hpp"
@@ -135,8 +136,9 @@ Axis causal_axis() {
       {.name = "causal",
        .flag = "causal",
        .doc = "1: query i sees keys up to i only",
-       .help = "no (0), yes (1) or both",
+       .help = "no (0), yes (1) or both; alone: yes",
        .usual = "0",
+       .yes_alone = true,
        .quiet = true},
       0, 1, [](auto& c) -> auto& { return c.problem.causal; });
   axis.parse = [](std::string_view given, const Registry&) -> Values {
@@ -267,6 +269,27 @@ Axis layout_axis() {
   return axis;
 }
 
+// A name alone: make_blocks gives a cell what it stands for.
+Axis shape_axis() {
+  Axis axis = name(
+      {.name = "shape",
+       .flag = "shape",
+       .doc = "the model whose heads, widths and causality these are (--list shapes); none: of no model",
+       .help = "models such as llama-3-8b, bert-base (--list shapes): set heads, kv-heads, head-dim, value-dim and causal, and add "
+               "local attention of the model's window",
+       .usual = no_shape,
+       .quiet = true},
+      [](std::string_view given) -> Result<AxisValue> {
+        if (given == no_shape) return AxisValue(std::string(given));
+        const auto shape = shape_of(given);
+        if (!shape) return shape.refusal();
+        return AxisValue(shape->name);
+      });
+  axis.set = [](Cell& cell, const AxisValue& value) { cell.shape = std::get<std::string>(value); };
+  axis.get = [](const Cell& cell) { return AxisValue(cell.shape); };
+  return axis;
+}
+
 Axis isa_axis() {
   Axis axis = text(
       {.name = "isa",
@@ -381,7 +404,8 @@ std::vector<Axis> setting_axes() {
                .doc = "seed of inputs and parameters",
                .help = "seeds of inputs and parameters",
                .usual = "1"},
-              0, largest_seed, [](auto& c) -> auto& { return c.seed; })};
+              0, largest_seed, [](auto& c) -> auto& { return c.seed; }),
+          shape_axis()};
 }
 
 std::vector<Axis>& table() {

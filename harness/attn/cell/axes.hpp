@@ -28,6 +28,7 @@ struct Axis {
   std::string
       usual;  // what is swept where nothing is asked for, as a user types it; empty: what the axis `as` has in the same cell
   std::string as;
+  bool yes_alone = false;   // the flag without a value says yes
   bool quiet = false;       // headings and commands do not tell the usual value
   bool repeatable = false;  // the flag may be given several times
   bool number = true;       // rather than a name

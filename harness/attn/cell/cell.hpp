@@ -35,6 +35,7 @@ struct Cell {
   Scope scope = Scope::mixer;
   CacheState cache = CacheState::hot;
   std::string lengths = "equal";  // of the sequences of the batch (lengths.hpp)
+  std::string shape = "none";     // the model that heads, widths and causality are of (shapes.hpp)
 };
 
 // Against softmax attention: not at all, at sampled rows, or these and the matrix of weights.

@@ -29,7 +29,9 @@ struct Block {
 };
 
 // Every combination, the first axis outermost, as the inputs serve it: files of tensors fix their shape, and several lengths asked
-// for may be one problem.
-Result<std::vector<Block>> make_blocks(const std::vector<GridLine>& grid);
+// for may be one problem. `notes`: a sentence for each value that was asked for and is not what an input has. With a registry, shapes with a
+// window get local attention too.
+Result<std::vector<Block>> make_blocks(const std::vector<GridLine>& grid, std::vector<std::string>* notes = nullptr,
+                                       const Registry* registry = nullptr);
 
 }  // namespace attn

@@ -63,10 +63,16 @@ Result<std::vector<index_t>> parse_axis(std::string_view text, index_t low, inde
 }
 
 Result<std::vector<bool>> parse_causal(std::string_view text) {
-  if (text == "no" || text == "0") return std::vector<bool>{false};
-  if (text == "yes" || text == "1") return std::vector<bool>{true};
+  if (text == "no" || text == "0" || text == "false") return std::vector<bool>{false};
+  if (text == "yes" || text == "1" || text == "true") return std::vector<bool>{true};
   if (text == "both") return std::vector<bool>{false, true};
   return refuse("causal '" + std::string(text) + "' is not one of no, yes, both");
+}
+
+Result<bool> parse_one_causal(std::string_view text) {
+  const auto values = parse_causal(text);
+  if (!values || values->size() != 1) return refuse("'" + std::string(text) + "' is not one of no, yes");
+  return values->front();
 }
 
 Result<index_t> parse_bytes(std::string_view text) {

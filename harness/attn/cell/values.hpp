@@ -13,8 +13,10 @@ namespace attn {
 // Values are in [low, high]; the list keeps its order, without repeats.
 Result<std::vector<index_t>> parse_axis(std::string_view text, index_t low, index_t high);
 
-// "no" or "0", "yes" or "1", "both".
+// "no", "0" or "false"; "yes", "1" or "true"; "both".
 Result<std::vector<bool>> parse_causal(std::string_view text);
+// But for "both".
+Result<bool> parse_one_causal(std::string_view text);
 
 // "512M", "8G", "65536", "64K": bytes.
 Result<index_t> parse_bytes(std::string_view text);

@@ -13,6 +13,7 @@ namespace attn {
 std::vector<std::string_view> split(std::string_view text, char separator);
 std::string_view trim(std::string_view text);
 std::string join(const std::vector<std::string>& parts, std::string_view separator);
+std::string counted(std::size_t count, std::string_view noun);  // "1 cell", "2 cells"
 
 // The whole text must be the number; otherwise a refusal that quotes it.
 Result<index_t> parse_integer(std::string_view text);

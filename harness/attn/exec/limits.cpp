@@ -79,10 +79,6 @@ std::vector<int> processor_list(std::string_view text) {
   return list;
 }
 
-std::string counted(std::size_t count, const std::string& noun) {
-  return std::to_string(count) + " " + noun + (count == 1 ? "" : "s");
-}
-
 // --- control groups ---
 
 struct Group {

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -20,6 +21,7 @@ struct StoredArray {
   std::vector<index_t> shape;
   std::span<const std::byte> data;  // exactly the elements; any alignment
   std::size_t at_byte = 0;          // where these begin in the file, or in the member of an archive
+  std::shared_ptr<const std::vector<std::byte>> inflated = nullptr;  // what they lie in, where they were compressed
 };
 
 // Bytes of such an array; nothing where they do not fit 63 bits, an extent is negative or rows are no whole blocks.

@@ -19,6 +19,7 @@ Result<std::unique_ptr<Input>> open_npy(std::string_view text) {
   std::vector<MappedFile> files;
   std::array<NamedArray, 3> qkv;
   for (std::size_t t = 0; t < 3; ++t) {
+    if (Status pickle = no_pickle(arguments->paths[t], "npy"); !pickle) return pickle.refusal();
     auto file = MappedFile::open(arguments->paths[t]);
     if (!file) return refuse("input npy: " + file.reason());
     auto array = parse_npy(file->bytes());
@@ -47,6 +48,7 @@ Result<std::unique_ptr<Input>> open_archive(const Archive& archive, std::string_
   const std::string kind = archive.kind;
   const auto arguments = parse_tensor_arguments(kind, text, 1);
   if (!arguments) return arguments.refusal();
+  if (Status pickle = no_pickle(arguments->paths[0], kind); !pickle) return pickle.refusal();
   auto file = MappedFile::open(arguments->paths[0]);
   if (!file) return refuse("input " + kind + ": " + file.reason());
   std::array<NamedArray, 3> qkv;
@@ -77,7 +79,8 @@ std::vector<InputKind> container_inputs() {
         "float arrays [N,d], [H,N,d] or [B,H,N,d] in C order; with layer=i, one of [L,H,N,d] or [L,B,H,N,d]"},
        open_npy},
       {{"npz", "npz:FILE[,prefix=P][,layer=i]",
-        "arrays Pq, Pk and Pv of a numpy.savez file; others, such as Pgate, where a variant reads them; Pcausal = 1: keys behind a "
+        "arrays Pq, Pk and Pv of a numpy.savez or savez_compressed file; others, such as Pgate, where a variant reads them; "
+        "Pcausal = 1: keys behind a "
         "query are hidden; of a folder, every .npz file"},
        [](std::string_view text) {
          return open_archive({"npz", parse_npz, names_in_npz}, text);

@@ -58,7 +58,7 @@ Result<std::unique_ptr<Input>> open(std::string_view text) {
   }
   auto file = MappedFile::open(path);
   if (!file) return refuse("input image: " + file.reason());
-  const auto image = parse_pnm(file->bytes());
+  const auto image = parse_image(file->bytes());
   if (!image) return refuse("input image: '" + path + "': " + image.reason());
   if (patch > std::min(image->width, image->height)) {
     return refuse("input image: '" + path + "' has " + std::to_string(image->width) + " x " + std::to_string(image->height) +
@@ -73,7 +73,7 @@ Result<Image> parse_pnm(std::span<const std::byte> file) {
   const std::string_view text(reinterpret_cast<const char*>(file.data()), file.size());
   const auto magic = text.substr(0, 2);
   if (magic != "P2" && magic != "P3" && magic != "P5" && magic != "P6") {
-    return at_byte(0, "magic is not P2, P3, P5 or P6: no PGM or PPM image");
+    return at_byte(0, "magic is not P2, P3, P5 or P6: no PGM or PPM image, and no PNG or JPEG");
   }
   const bool plain = magic == "P2" || magic == "P3";
   NumberReader numbers(text, 2);
@@ -135,7 +135,7 @@ Features patches(const Image& image, index_t patch) {
 
 InputKind image_input() {
   return {{"image", "image:FILE[,patch=p]",
-           "PGM or PPM image: pixels, or patches of p x p, in raster order, embedded and projected per head"},
+           "PNG, JPEG, PGM or PPM image: pixels, or patches of p x p, in raster order, embedded and projected per head"},
           open};
 }
 

@@ -1,4 +1,4 @@
-// Netpbm images: PGM (P2, P5) and PPM (P3, P6), https://netpbm.sourceforge.net/doc/pgm.html
+// Images: Netpbm's PGM (P2, P5) and PPM (P3, P6), https://netpbm.sourceforge.net/doc/pgm.html; PNG and JPEG.
 #pragma once
 
 #include <cstddef>
@@ -17,6 +17,13 @@ struct Image {
 
 // Refusals name the field and its byte offset, not the file.
 Result<Image> parse_pnm(std::span<const std::byte> file);
+
+// 8 bits a sample, colours or greys; what is transparent lies on black. Refused in libpng's or libjpeg's words, and where it is torn.
+Result<Image> parse_png(std::span<const std::byte> file);
+Result<Image> parse_jpeg(std::span<const std::byte> file);
+
+// Any of these, by how the file begins.
+Result<Image> parse_image(std::span<const std::byte> file);
 
 // Patches of patch x patch pixels in raster order, each its pixels in raster order, standardised over the image; what is
 // left at the right and at the bottom is dropped, as ViT does. The image must hold a patch.

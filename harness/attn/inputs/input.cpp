@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <filesystem>
 #include <system_error>
+#include <utility>
 
 #include "attn/core/text.hpp"
 #include "attn/inputs/kinds.hpp"
+#include "attn/inputs/tensor_files.hpp"
 
 namespace attn {
 
@@ -18,6 +20,16 @@ const std::vector<InputKind>& kinds() {
     return list;
   }();
   return all;
+}
+
+// By how a file's name ends; empty: none.
+std::string kind_of_file(std::string_view path, const std::vector<std::string>& kinds_known) {
+  const std::string ending(path.substr(std::min(path.rfind('.'), path.size() - 1) + 1));
+  for (const auto& [kind, endings] :
+       {std::pair("image", " png jpg jpeg pgm ppm "), {"wav", " flac ogg aiff aif "}, {"text", " txt md "}}) {
+    if (!ending.empty() && std::string_view(endings).find(" " + ending + " ") != std::string_view::npos) return kind;
+  }
+  return std::ranges::find(kinds_known, ending) != kinds_known.end() ? ending : "";
 }
 
 }  // namespace
@@ -56,9 +68,9 @@ Result<std::unique_ptr<Input>> parse_input(std::string_view name) {
     if (kind.doc.name == given) return kind.open(colon == std::string_view::npos ? "" : text.substr(colon + 1));
     names.push_back(kind.doc.name);
   }
-  const auto extension = text.substr(std::min(text.rfind('.'), text.size() - 1) + 1);
-  const bool path = std::ranges::find(names, extension) != names.end();  // a.npz for npz:a.npz
-  const std::string close = path ? std::string(extension) + ":" + std::string(text) : nearest(given, names);
+  if (Status pickle = no_pickle(std::string(text), "npz"); !pickle) return pickle.refusal();
+  const std::string kind = kind_of_file(text, names);  // a.npz for npz:a.npz
+  const std::string close = kind.empty() ? nearest(given, names) : kind + ":" + std::string(text);
   return refuse("unknown input '" + std::string(given) + "'" + (close.empty() ? "" : ", did you mean '" + close + "'?") +
                 "; accepted: " + join(names, ", "));
 }

@@ -1,13 +1,17 @@
 #include "attn/inputs/npz.hpp"
 
+#include <zlib.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "attn/core/text.hpp"
+#include "attn/exec/limits.hpp"
 #include "attn/inputs/crc32.hpp"
 #include "attn/inputs/npy.hpp"
 
@@ -132,24 +136,59 @@ Result<std::size_t> find_entry(const Bytes& file, std::string_view name) {
   return at_byte(find_directory(file)->offset, "there is no member " + std::string(name) + " among " + join(others, ", "));
 }
 
-// The stored bytes of the member whose directory entry begins at `at`.
-Result<std::span<const std::byte>> stored(const Bytes& file, std::size_t at, const std::string& name) {
+constexpr unsigned stored_method = 0, deflate_method = 8;
+
+// The bytes of the member whose directory entry begins at `at`, as they lie in the file.
+struct Packed {
+  std::span<const std::byte> bytes;
+  std::uint64_t unpacked_bytes;
+  bool deflated;
+};
+
+Result<Packed> packed(const Bytes& file, std::size_t at, const std::string& name) {
   const unsigned method = *file.u16(at + 10);
   if ((*file.u16(at + 8) & 1u) != 0) return at_byte(at + 8, "member " + name + " is encrypted");
-  if (method != 0) {
-    return at_byte(at + 10, "member " + name + " is compressed (method " + std::to_string(method) +
-                                "); accepted: stored, as numpy.savez writes");
+  if (method != stored_method && method != deflate_method) {
+    return at_byte(at + 10, "member " + name + " is compressed by method " + std::to_string(method) +
+                                "; accepted: 0 and 8, as numpy.savez and savez_compressed write");
   }
   Member member{*file.u32(at + 20), *file.u32(at + 24), *file.u32(at + 42)};
   const std::size_t extra = at + 46 + *file.u16(at + 28);
   const bool wide = member.bytes == 0xffffffff || member.stored_bytes == 0xffffffff || member.offset == 0xffffffff;
   if (wide && !widen(file, extra, *file.u16(at + 30), member)) return at_byte(extra, "zip64 field is missing");
-  if (member.bytes != member.stored_bytes) return at_byte(at + 20, "member " + name + " is stored in another size");
+  if (method == stored_method && member.bytes != member.stored_bytes)
+    return at_byte(at + 20, "member " + name + " is stored in another size");
   if (!file.holds(member.offset, 30) || *file.u32(member.offset) != 0x04034b50)
     return at_byte(at + 42, "offset of member " + name + " points to no member");
   const std::size_t data = member.offset + 30 + *file.u16(member.offset + 26) + *file.u16(member.offset + 28);
-  if (!file.holds(data, member.bytes)) return at_byte(at + 24, "member " + name + " runs past the end of the file");
-  return file.span(data, member.bytes);
+  if (!file.holds(data, member.stored_bytes)) return at_byte(at + 24, "member " + name + " runs past the end of the file");
+  return Packed{file.span(data, member.stored_bytes), member.bytes, method == deflate_method};
+}
+
+// A raw deflate stream of a member that says how long it becomes.
+Result<std::vector<std::byte>> inflated(const Packed& member) {
+  // Deflate gains 1032 to 1 at most: more is a lie, told before anything is allocated.
+  if (member.unpacked_bytes / 1032 > member.bytes.size() ||
+      member.unpacked_bytes > static_cast<std::uint64_t>(available_memory_bytes()))
+    return refuse(std::to_string(member.unpacked_bytes) + " bytes are said to lie in " + std::to_string(member.bytes.size()));
+  std::vector<std::byte> bytes(member.unpacked_bytes);
+  z_stream stream{};
+  if (::inflateInit2(&stream, -MAX_WBITS) != Z_OK) return refuse("zlib does not start");
+  constexpr std::size_t most = std::size_t{1} << 30;  // zlib counts in 32 bits
+  std::size_t in = 0, out = 0;
+  int end = Z_OK;
+  while (end == Z_OK) {
+    const auto in_part = static_cast<uInt>(std::min(most, member.bytes.size() - in));
+    const auto out_part = static_cast<uInt>(std::min(most, bytes.size() - out));
+    stream.next_in = reinterpret_cast<Bytef*>(const_cast<std::byte*>(member.bytes.data() + in));
+    stream.next_out = reinterpret_cast<Bytef*>(bytes.data() + out);
+    stream.avail_in = in_part, stream.avail_out = out_part;
+    end = ::inflate(&stream, Z_NO_FLUSH);
+    in += in_part - stream.avail_in, out += out_part - stream.avail_out;
+  }
+  ::inflateEnd(&stream);
+  if (end != Z_STREAM_END || out != bytes.size()) return refuse("the compressed bytes are torn");
+  return bytes;
 }
 
 }  // namespace
@@ -170,14 +209,19 @@ namespace {
 struct Found {
   std::size_t entry;  // in the directory
   std::span<const std::byte> bytes;
+  std::shared_ptr<const std::vector<std::byte>> inflated;  // that they lie in, where they were compressed
 };
 
 Result<Found> find(const Bytes& archive, const std::string& member) {
   const auto entry = find_entry(archive, member);
   if (!entry) return entry.refusal();
-  const auto bytes = stored(archive, *entry, member);
+  const auto bytes = packed(archive, *entry, member);
   if (!bytes) return bytes.refusal();
-  return Found{*entry, *bytes};
+  if (!bytes->deflated) return Found{*entry, bytes->bytes, nullptr};
+  auto unpacked = inflated(*bytes);
+  if (!unpacked) return at_byte(*entry, "member " + member + ": " + unpacked.reason());
+  const auto owned = std::make_shared<const std::vector<std::byte>>(*std::move(unpacked));
+  return Found{*entry, *owned, owned};
 }
 
 // Asked last: a refusal by field says more.
@@ -194,8 +238,11 @@ Result<StoredArray> parse_npz(std::span<const std::byte> file, std::string_view 
   const auto found = find(archive, member);
   if (!found) return found.refusal();
   auto array = parse_npy(found->bytes);
-  if (!array)
-    return refuse("member " + member + " at byte " + std::to_string(found->bytes.data() - file.data()) + ", its " + array.reason());
+  if (!array) {
+    const std::string at = found->inflated ? "" : " at byte " + std::to_string(found->bytes.data() - file.data());
+    return refuse("member " + member + at + ", its " + array.reason());
+  }
+  array->inflated = found->inflated;
   if (Status sound = undamaged(archive, *found, member); !sound) return sound.refusal();
   return array;
 }

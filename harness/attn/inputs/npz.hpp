@@ -1,5 +1,4 @@
-// NumPy's archives of arrays: zip files whose members are .npy files. Stored members only: numpy.savez, not
-// savez_compressed. Format: PKWARE APPNOTE 6.3, sections 4.3 and 4.5.3 (zip64, which savez uses beyond 4 GiB).
+// NumPy's archives of arrays: zip files whose members are .npy files, stored (numpy.savez) or deflated (savez_compressed). Format: PKWARE APPNOTE 6.3, sections 4.3 and 4.5.3 (zip64, which savez uses beyond 4 GiB).
 #pragma once
 
 #include <cstddef>

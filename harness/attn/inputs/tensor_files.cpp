@@ -226,4 +226,16 @@ Result<TensorArguments> parse_tensor_arguments(std::string_view kind, std::strin
   return arguments;
 }
 
+Status no_pickle(const std::string& path, std::string_view kind) {
+  const auto dot = path.rfind('.');
+  const std::string ending = dot == std::string::npos ? "" : path.substr(dot);
+  if (ending != ".pt" && ending != ".pth" && ending != ".ckpt") return {};
+  const std::string stem = path.substr(0, dot);
+  return refuse("'" + path +
+                "' is a pickle of PyTorch's, which may run programs; two lines of Python convert it:\n  import numpy, torch; t = " +
+                "torch.load('" + path + "', map_location='cpu', weights_only=True)\n  " +
+                (kind == "npy" ? "numpy.save('" + stem + ".npy', t.float().numpy())"
+                               : "numpy.savez('" + stem + ".npz', **{name: t[name].float().numpy() for name in 'qkv'})"));
+}
+
 }  // namespace attn

@@ -37,4 +37,7 @@ struct TensorArguments {
 };
 Result<TensorArguments> parse_tensor_arguments(std::string_view kind, std::string_view text, std::size_t paths);
 
+// Refuses files that torch.save wrote, by their names, with the Python that converts them to `kind` (npy: one tensor; else q, k and v).
+Status no_pickle(const std::string& path, std::string_view kind);
+
 }  // namespace attn

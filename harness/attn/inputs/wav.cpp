@@ -85,7 +85,7 @@ void fourier(std::vector<std::complex<double>>& x, const std::vector<std::comple
 Result<std::unique_ptr<Input>> open(std::string_view path) {
   auto file = MappedFile::open(std::string(path));
   if (!file) return refuse("input wav: " + file.reason());
-  const auto sound = parse_wav(file->bytes());
+  const auto sound = parse_sound(file->bytes());
   if (!sound) return refuse("input wav: '" + file->path() + "': " + sound.reason());
   return feature_input("wav:" + file->path(), log_mel(*sound));
 }
@@ -177,7 +177,9 @@ Features log_mel(const Sound& sound) {
 }
 
 InputKind wav_input() {
-  return {{"wav", "wav:FILE", "PCM sound: 80 log-mel features of 25 ms every 10 ms, embedded and projected per head"}, open};
+  return {{"wav", "wav:FILE",
+           "WAV, FLAC, Ogg or AIFF sound: 80 log-mel features of 25 ms every 10 ms, embedded and projected per head"},
+          open};
 }
 
 }  // namespace attn

@@ -133,8 +133,6 @@ Advice huge_pages(const std::string& root) {
   return {Verdict::improve, topic, chosen, why, "`echo madvise > " + path + "`, as root"};
 }
 
-std::string counted(std::size_t count, const char* noun) { return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s"); }
-
 Advice allowed(const Limits& limits) {
   const std::string topic = "processors",
                     why = "threads beyond the allowed processors take turns on them, and times say nothing of more cores";

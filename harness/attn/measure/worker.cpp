@@ -12,6 +12,7 @@
 #include "attn/measure/fidelity.hpp"
 #include "attn/measure/machine.hpp"
 #include "attn/measure/memory.hpp"
+#include "attn/prove/difference.hpp"
 #include "attn/prove/gate.hpp"
 #include "attn/prove/gradient_check.hpp"
 #include "attn/variant/remote.hpp"
@@ -35,6 +36,14 @@ std::string missed(const GateResult& gate) {
     return "of the fast path and its definition one is finite where the other is not (" + gate.scope + ")";
   return "the fast path misses its definition by " + format_number(gate.max_abs) + ", allowed " +
          format_number(gate.allowance_abs) + " (" + gate.scope + ")";
+}
+
+// "; worst at ...", where the whole output was compared: then it is small.
+std::string where(const CellRun& run, const GateResult& gate) {
+  if (gate.scope != "whole" || run.decodes() || !run.lengths().empty() || run.remote() != nullptr) return "";
+  const std::string words = where_it_differs(run.variant(), run.problem(), run.arrays(), run.parameters(), gate.allowance_abs,
+                                             [&](const Arrays& arrays) { run.run(arrays, run.parameters()); });
+  return words.empty() ? "" : "; " + words;
 }
 
 // Of two sequences, that of the one which is nearer to its allowance or further beyond it.
@@ -131,8 +140,11 @@ void take_samples(const CellRun& run, const CellRun* reference, const Settings& 
     m.mixer_share = (after->mixer_s - before.mixer_s) / (after->layer_s - before.layer_s);
 }
 
-Measurement measure(const Registry& registry, const Cell& cell, const Settings& settings, double started_s) {
+Measurement measure(const Registry& registry, const Cell& cell, const Settings& settings, double started_s,
+                    const std::function<void(const Needs&)>& tell) {
   Measurement m;
+  const auto needs = needs_before_planning(registry, cell);
+  if (needs && tell) tell(*needs);
   auto opened = CellRun::open(registry, cell, settings.pin);
   m.isa = kernels::active_isa();
   if (!opened) return failed(m, Outcome::unsupported, opened.reason());
@@ -144,6 +156,11 @@ Measurement measure(const Registry& registry, const Cell& cell, const Settings& 
   m.workspace_bytes = run.workspace_bytes();
   m.state_bytes = run.state_bytes();
   m.in_place = run.in_place();
+  if (needs && tell && run.remote() == nullptr) {
+    Needs planned = *needs;
+    planned.workspace = m.workspace_bytes;
+    tell(planned);
+  }
 
   const ParameterSet<float> fitted = run.fitted();
   // What fit and plan left behind (scratch, generated code, small tables) is not the run's; parameters and workspace are.
@@ -221,7 +238,7 @@ void check_cell(const CellRun& run, const Settings& settings, Measurement& m) {
     m.gate = gate_of(run);
     if (!passed(m.gate)) {
       m.outcome = Outcome::inaccurate;
-      m.reason = missed(m.gate);
+      m.reason = missed(m.gate) + where(run, m.gate);
       return;
     }
     measure_storage_error(run, m);
@@ -247,10 +264,11 @@ void check_cell(const CellRun& run, const Settings& settings, Measurement& m) {
   }
 }
 
-Measurement measure_cell(const Registry& registry, const Cell& cell, const Settings& settings, double started_s) {
+Measurement measure_cell(const Registry& registry, const Cell& cell, const Settings& settings, double started_s,
+                         const std::function<void(const Needs&)>& needs) {
   // The one place where exceptions of variants and libraries end.
   try {
-    return measure(registry, cell, settings, started_s);
+    return measure(registry, cell, settings, started_s, needs);
   } catch (const RemoteError& e) {
     return failed({}, e.refused() ? Outcome::unsupported : Outcome::crashed, e.what());
   } catch (const std::bad_alloc&) {

@@ -13,8 +13,12 @@ int fail(int code, const std::string& program, const std::string& reason) {
   return code;
 }
 
-int not_written(const std::string& program, const std::string& reason) {
-  return fail(exit_not_written, program, reason + "; finished rows are kept, --resume goes on");
+int not_written(const std::string& program, const std::string& reason, const std::string& go_on) {
+  return fail(exit_not_written, program, reason + "; finished rows are kept, this goes on: " + go_on);
+}
+
+void tell_of_interruption(const std::string& program, const std::string& go_on) {
+  tell(stderr, program + ": interrupted; finished rows are kept, this goes on: " + go_on + "\n");
 }
 
 }  // namespace attn

@@ -18,7 +18,10 @@ int print_and_exit(const std::string& text);
 // "PROGRAM: REASON" to stderr; the code.
 int fail(int code, const std::string& program, const std::string& reason);
 
-// As fail, of a program that keeps its rows; exit_not_written.
-int not_written(const std::string& program, const std::string& reason);
+// As fail, of a program that keeps its rows; exit_not_written. `go_on`: the command that goes on with them.
+int not_written(const std::string& program, const std::string& reason, const std::string& go_on);
+
+// "PROGRAM: interrupted; finished rows are kept, this goes on: COMMAND" to stderr.
+void tell_of_interruption(const std::string& program, const std::string& go_on);
 
 }  // namespace attn

@@ -60,18 +60,50 @@ Result<std::string> as_text(const toml::node& node, const std::string& key) {
   return refuse("config key '" + key + "' is neither text, number, truth value nor a list of these");
 }
 
-Result<std::vector<std::string>> from_config(const std::string& path, const std::vector<std::string>& repeatable) {
-  const auto text = read_file(path);
-  if (!text) return refuse("config file: " + text.reason());
-  return config_arguments(*text, path, repeatable);
-}
-
-std::string closest_flag(const CLI::App& app, const std::string& given) {
+std::vector<std::string> names_of_flags(const CLI::App& app) {
   std::vector<std::string> names;
   for (const CLI::Option* option : app.get_options()) {
-    for (const auto& name : option->get_lnames()) names.push_back("--" + name);
+    for (const auto& name : option->get_lnames()) names.push_back(name);
   }
-  return nearest(given.substr(0, given.find('=')), names);
+  return names;
+}
+
+std::string without_value(const std::string& argument) { return argument.substr(0, argument.find('=')); }
+
+std::string closest_flag(const CLI::App& app, const std::string& given) {
+  std::vector<std::string> names = names_of_flags(app);
+  for (std::string& name : names) name.insert(0, "--");
+  return nearest(without_value(given), names);
+}
+
+// --head_dim as --head-dim, where there is such a flag.
+std::string with_dashes(const CLI::App& app, const std::string& argument) {
+  std::string flag = without_value(argument);
+  if (!flag.starts_with("--") || flag.find('_') == std::string::npos) return argument;
+  std::replace(flag.begin(), flag.end(), '_', '-');
+  return app.get_option_no_throw(flag) == nullptr ? argument : flag + argument.substr(flag.size());
+}
+
+// Keys that no flag has: CLI11 would name the flag, which the user did not write.
+Status known_keys(const CLI::App& app, const std::vector<std::string>& arguments, const std::string& path) {
+  for (const std::string& argument : arguments) {
+    const std::string flag = without_value(with_dashes(app, argument));
+    if (app.get_option_no_throw(flag) != nullptr) continue;
+    const std::string close = closest_flag(app, flag);
+    return refuse("config key '" + flag.substr(2) + "' of '" + path + "' is no flag" +
+                  (close.empty() ? "" : ", did you mean '" + close.substr(2) + "'?") + " (--help names them all)");
+  }
+  return {};
+}
+
+Result<std::vector<std::string>> from_config(const CLI::App& app, const std::string& path,
+                                             const std::vector<std::string>& repeatable) {
+  const auto text = read_file(path);
+  if (!text) return refuse("config file: " + text.reason());
+  auto arguments = config_arguments(*text, path, repeatable);
+  if (!arguments) return arguments;
+  if (Status known = known_keys(app, *arguments, path); !known) return known.refusal();
+  return arguments;
 }
 
 FlagsEnd usage(const CLI::App& app, const std::string& reason) { return {true, 2, app.get_name() + ": " + reason + "\n"}; }
@@ -161,6 +193,24 @@ void add_switch(CLI::App& app, const char* names, bool& value, const char* doc, 
   app.add_flag(names, value, doc)->group(group)->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
 }
 
+void add_yes_or_text(CLI::App& app, const std::string& name, const std::function<void(const std::string&)>& take,
+                     const std::string& doc, const char* group) {
+  app.add_option_function<std::string>("--" + name, take, doc)
+      ->expected(0, 1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast)
+      ->group(group)
+      ->default_str("yes");  // which CLI11 hands over where no text follows
+}
+
+void add_prefer(CLI::App& app, std::string& prefer, const char* group) {
+  app.add_option("--prefer", prefer, "plugin: where a plugin and the tree have a variant of one id, the plugin's stands")
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast)
+      ->check(CLI::IsMember({"plugin"}))
+      ->group(group);
+}
+
+Prefer prefer_from(const std::string& prefer) { return prefer == "plugin" ? Prefer::plugin : Prefer::neither; }
+
 void accept_from_to(CLI::Option& option, double least, double most) {
   const std::string accepted = format_number(least) + " to " + format_number(most);
   const auto refusal = [=](const std::string& text) {
@@ -181,7 +231,8 @@ Result<index_t> read_memory_limit(const std::string& given, int workers) {
   return *bytes;
 }
 
-FlagsEnd read_flags(CLI::App& app, const std::vector<std::string>& given, const std::vector<std::string>& repeatable) {
+FlagsEnd read_flags(CLI::App& app, const std::vector<std::string>& given, const std::vector<std::string>& repeatable,
+                    const std::vector<std::string>& beneath) {
   std::string config;
   app.add_option("--config", config, "TOML file with the same names")->group("Output");
   for (std::size_t i = 0; i < given.size(); ++i) {
@@ -191,23 +242,26 @@ FlagsEnd read_flags(CLI::App& app, const std::vector<std::string>& given, const 
 
   // A flag given further right wins: file, then variables, then the command line itself. Repeatable flags do not mix:
   // the rightmost source that names one is the only one heard.
-  std::vector<std::vector<std::string>> sources;
+  std::vector<std::vector<std::string>> sources{beneath};
   for (std::size_t i = 0; i < given.size(); ++i) {
     std::string path;
     if (given[i].rfind("--config=", 0) == 0) path = given[i].substr(9);
     if (given[i] == "--config" && i + 1 < given.size()) path = given[i + 1];
     if (path.empty()) continue;
-    auto arguments = from_config(path, repeatable);
+    auto arguments = from_config(app, path, repeatable);
     if (!arguments) return usage(app, arguments.reason());
     sources.push_back(*std::move(arguments));
   }
-  if (const char* path = variable("config"); path != nullptr && sources.empty()) {
-    auto arguments = from_config(path, repeatable);
+  if (const char* path = variable("config"); path != nullptr && sources.size() == 1) {
+    auto arguments = from_config(app, path, repeatable);
     if (!arguments) return usage(app, arguments.reason());
     sources.push_back(*std::move(arguments));
   }
   sources.push_back(from_environment(app));
   sources.push_back(given);
+  for (auto& source : sources) {
+    for (auto& argument : source) argument = with_dashes(app, argument);
+  }
   std::vector<std::string> arguments;
   for (auto source = sources.begin(); source != sources.end(); ++source) {
     for (const auto& argument : *source) {
@@ -222,6 +276,7 @@ FlagsEnd read_flags(CLI::App& app, const std::vector<std::string>& given, const 
     }
   }
 
+  tell_of_unknown_variables(app);
   std::reverse(arguments.begin(), arguments.end());  // CLI11 takes the vector from its back
   try {
     app.parse(arguments);

@@ -1,12 +1,14 @@
 // How every program reads its options: flags, ATTN_* variables and a TOML file under the same names.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "attn/core/problem.hpp"
 #include "attn/core/result.hpp"
+#include "attn/variant/plugin.hpp"
 
 namespace CLI {  // NOLINT(readability-identifier-naming): the library's
 class App;
@@ -21,14 +23,27 @@ struct FlagsEnd {
   std::string text;  // what to print before an exit: help to stdout (code 0), a refusal to stderr
 };
 
-// Adds --config, then fills what `app` declares. Precedence: flag, then variable, then --config file, then default. Flags of the
-// names `repeatable` may be given several times; sources that name one do not mix. A variable without text is none.
-FlagsEnd read_flags(CLI::App& app, const std::vector<std::string>& given, const std::vector<std::string>& repeatable);
+// Adds --config, then fills what `app` declares. Precedence: flag, then variable, then --config file, then `beneath` (flags too), then
+// default. Flags of the names `repeatable` may be given several times; sources that name one do not mix. A variable without text is
+// none; --head_dim and a key head_dim are --head-dim.
+FlagsEnd read_flags(CLI::App& app, const std::vector<std::string>& given, const std::vector<std::string>& repeatable,
+                    const std::vector<std::string>& beneath = {});
+
+// Tells on stderr of variables that begin with ATTN_ and that neither a flag of `app` nor anything else of attnbench reads.
+void tell_of_unknown_variables(const CLI::App& app);
 
 // --NAME TEXT, of which the last counts; --NAME TEXT that may be given several times; --NAME, of which the last counts.
 void add_text(CLI::App& app, const char* name, std::string& value, const char* doc, const char* group);
 void add_texts(CLI::App& app, const char* name, std::vector<std::string>& values, const char* doc, const char* group);
 void add_switch(CLI::App& app, const char* names, bool& value, const char* doc, const char* group);
+
+// --NAME, which alone says yes, or --NAME TEXT; of several the last counts.
+void add_yes_or_text(CLI::App& app, const std::string& name, const std::function<void(const std::string&)>& take,
+                     const std::string& doc, const char* group);
+
+// --prefer plugin: whether a plugin's variant stands for the tree's of the same id.
+void add_prefer(CLI::App& app, std::string& prefer, const char* group);
+Prefer prefer_from(const std::string& prefer);  // as that flag takes it, or empty
 
 // Values of `option` are numbers from `least` to `most`. CLI::Range would let nan pass.
 void accept_from_to(CLI::Option& option, double least, double most);

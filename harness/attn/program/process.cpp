@@ -119,6 +119,32 @@ void end_orphans() {
   }
 }
 
+// How long an answer has not grown, as far as this process ran meanwhile.
+class Silence {
+ public:
+  explicit Silence(const std::function<double(std::string_view)>& patience) : patience_(patience) {}
+
+  bool too_long(const std::string& answer) {
+    if (!patience_) return false;
+    const double now_s = monotonic_s();
+    if (last_s_ == 0 || answer.size() != size_) {
+      size_ = answer.size();
+      allowed_s_ = patience_(answer);
+      silent_s_ = 0;
+    } else {
+      silent_s_ += std::min(now_s - last_s_, 10e-3 * poll_ms);
+    }
+    last_s_ = now_s;
+    return silent_s_ > allowed_s_;
+  }
+  double allowed_s() const { return allowed_s_; }
+
+ private:
+  const std::function<double(std::string_view)>& patience_;
+  std::size_t size_ = 0;
+  double last_s_ = 0, silent_s_ = 0, allowed_s_ = 0;
+};
+
 // Who answers: this program again on answer_fd, or another one on its standard output.
 enum class Answers { self, launcher };
 
@@ -158,7 +184,8 @@ enum class Answers { self, launcher };
 }
 
 ProcessEnd run(Answers who, const std::vector<std::string>& arguments, const std::string& question_text, double timeout_s,
-               index_t memory_limit_bytes, const std::atomic<bool>* stop, const std::function<bool(std::string_view)>& on_line);
+               index_t memory_limit_bytes, const std::atomic<bool>* stop, const std::function<bool(std::string_view)>& on_line,
+               const std::function<double(std::string_view)>& patience);
 
 }  // namespace
 
@@ -170,20 +197,22 @@ void adopt_orphans() {
 
 ProcessEnd run_worker(const std::vector<std::string>& arguments, const std::string& question_text, double timeout_s,
                       index_t memory_limit_bytes, const std::atomic<bool>* stop,
-                      const std::function<bool(std::string_view)>& on_line) {
-  return run(Answers::self, arguments, question_text, timeout_s, memory_limit_bytes, stop, on_line);
+                      const std::function<bool(std::string_view)>& on_line,
+                      const std::function<double(std::string_view)>& patience) {
+  return run(Answers::self, arguments, question_text, timeout_s, memory_limit_bytes, stop, on_line, patience);
 }
 
 ProcessEnd run_launcher(const std::vector<std::string>& command, const std::string& question_text, double timeout_s,
                         index_t memory_limit_bytes, const std::atomic<bool>* stop,
                         const std::function<bool(std::string_view)>& on_line) {
-  return run(Answers::launcher, command, question_text, timeout_s, memory_limit_bytes, stop, on_line);
+  return run(Answers::launcher, command, question_text, timeout_s, memory_limit_bytes, stop, on_line, {});
 }
 
 namespace {
 
 ProcessEnd run(Answers who, const std::vector<std::string>& arguments, const std::string& question_text, double timeout_s,
-               index_t memory_limit_bytes, const std::atomic<bool>* stop, const std::function<bool(std::string_view)>& on_line) {
+               index_t memory_limit_bytes, const std::atomic<bool>* stop, const std::function<bool(std::string_view)>& on_line,
+               const std::function<double(std::string_view)>& patience) {
   reserve_answer_fd();
   Pipe question, answer, words;
   ::fcntl(answer.read_end, F_SETFL, O_NONBLOCK);
@@ -202,6 +231,7 @@ ProcessEnd run(Answers who, const std::vector<std::string>& arguments, const std
   std::string stderr_tail;
   std::size_t seen = 0;  // of the tail, by on_line
   const double deadline_s = monotonic_s() + timeout_s;
+  Silence silence(patience);
   bool killed = false;
   int status = 0;
   bool gone = false;
@@ -217,9 +247,10 @@ ProcessEnd run(Answers who, const std::vector<std::string>& arguments, const std
       stderr_tail.erase(0, excess);
       seen -= std::min(seen, excess);
     }
-    const bool interrupted = stop != nullptr && stop->load();
-    if (!gone && !killed && (interrupted || monotonic_s() > deadline_s)) {
+    const bool interrupted = stop != nullptr && stop->load(), silent = silence.too_long(end.answer);
+    if (!gone && !killed && (interrupted || silent || monotonic_s() > deadline_s)) {
       end.how = interrupted ? ProcessEnd::How::stopped : ProcessEnd::How::timed_out;
+      end.silent_s = silent ? silence.allowed_s() : 0;
       killed = true;
       ::kill(-child, SIGKILL);
     }

@@ -22,8 +22,8 @@ bool rewrites_lines() {
 
 }  // namespace
 
-Progress::Progress(std::size_t count, double work, bool quiet)
-    : count_(count), work_(work), quiet_(quiet), terminal_(rewrites_lines()), begin_s_(monotonic_s()) {}
+Progress::Progress(std::size_t count, double work, bool quiet, double unit_s)
+    : count_(count), work_(work), quiet_(quiet), terminal_(rewrites_lines()), begin_s_(monotonic_s()), unit_s_(unit_s) {}
 
 void Progress::under_way(const std::string& title, double work, const std::string& state) {
   running_[title] = work;
@@ -50,8 +50,9 @@ void Progress::show(const std::string& what) const {
   if (quiet_) return;
   double done = done_;
   for (const auto& [title, work] : running_) done += work;
-  const bool known = done > 0 && done < work_;
-  const double left_s = known ? (monotonic_s() - begin_s_) / done * (work_ - done) : 0;
+  const double unit_s = done > 0 ? (monotonic_s() - begin_s_) / done : unit_s_;
+  const bool known = unit_s > 0 && done < work_;
+  const double left_s = known ? unit_s * (work_ - done) : 0;
   tell_progress(fmt::format("[{}/{}] {}{}", ended_, count_, what, known ? fmt::format("  (about {:.0f} s left)", left_s) : ""),
                 terminal_);
 }

@@ -11,11 +11,14 @@ namespace attn {
 // work, in any unit; titles tell what runs at the same time apart.
 class Progress {
  public:
-  Progress(std::size_t count, double work, bool quiet);
+  // `unit_s`: what a unit of work is thought to take, until some is done; 0: unknown.
+  Progress(std::size_t count, double work, bool quiet, double unit_s = 0);
   ~Progress() { clear(); }
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
+  // A line of its own, wherever stderr goes: what is about to happen, or came of a part of it.
+  void say(const std::string& words) const { show(words); }
   // So much of its work is done.
   void under_way(const std::string& title, double work, const std::string& state);
   // All of its work is done, so much of it.
@@ -33,6 +36,7 @@ class Progress {
   bool quiet_;
   bool terminal_;
   double begin_s_;
+  double unit_s_;
   std::size_t ended_ = 0;
   double done_ = 0;
   std::map<std::string, double> running_;

@@ -17,13 +17,14 @@ namespace attn {
 
 namespace {
 
-constexpr const char *worker_flag = "--worker", *guests_flag = "--guests";
+constexpr const char *worker_flag = "--worker", *prefer_flag = "--prefer-plugin", *guests_flag = "--guests";
 
 }  // namespace
 
-std::vector<std::string> worker_arguments(const std::string& kind, const std::vector<std::string>& plugins,
+std::vector<std::string> worker_arguments(const std::string& kind, const std::vector<std::string>& plugins, Prefer prefer,
                                           const std::vector<std::string>& guest_specs) {
   std::vector<std::string> arguments{worker_flag, kind};
+  if (prefer == Prefer::plugin) arguments.emplace_back(prefer_flag);
   arguments.insert(arguments.end(), plugins.begin(), plugins.end());
   if (guest_specs.empty()) return arguments;
   arguments.emplace_back(guests_flag);
@@ -39,8 +40,9 @@ int worker_main(const std::vector<std::string>& arguments, const std::vector<Wor
   if (kind == kinds.end()) return fail(exit_usage, worker_flag, "'" + name + "' is no kind of question");
   Registry registry;
   register_builtin_variants(registry);
-  const auto guests = std::find(arguments.begin() + 2, arguments.end(), guests_flag);
-  if (Status status = load_plugins({arguments.begin() + 2, guests}, registry); !status)
+  const bool prefers = arguments.size() > 2 && arguments[2] == prefer_flag;
+  const auto plugins = arguments.begin() + (prefers ? 3 : 2), guests = std::find(plugins, arguments.end(), guests_flag);
+  if (Status status = load_plugins({plugins, guests}, registry, prefers ? Prefer::plugin : Prefer::neither); !status)
     return fail(exit_usage, worker_flag, status.reason());
   if (Status status = register_guests({std::min(guests + 1, arguments.end()), arguments.end()}, registry); !status)
     return fail(exit_usage, worker_flag, status.reason());

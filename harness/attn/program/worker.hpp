@@ -1,10 +1,11 @@
-// A program as its own worker: "PROGRAM --worker KIND PLUGIN... [--guests SPEC...]", one question on standard input, the answer on answer_fd.
+// A program as its own worker: "PROGRAM --worker KIND [--prefer-plugin] PLUGIN... [--guests SPEC...]", one question on standard input, the answer on answer_fd.
 #pragma once
 
 #include <functional>
 #include <string>
 #include <vector>
 
+#include "attn/variant/plugin.hpp"
 #include "attn/variant/registry.hpp"
 
 namespace attn {
@@ -16,7 +17,7 @@ struct WorkerKind {
 };
 
 // For run_worker: a worker of this kind that knows the plugins' variants and, by what they said of themselves, those of guests.
-std::vector<std::string> worker_arguments(const std::string& kind, const std::vector<std::string>& plugins,
+std::vector<std::string> worker_arguments(const std::string& kind, const std::vector<std::string>& plugins, Prefer prefer,
                                           const std::vector<std::string>& guest_specs = {});
 
 // Whether a program's arguments make it a worker.

@@ -3,6 +3,7 @@
 // conformance_layouts.cpp, conformance_dtypes.cpp and conformance_cost.cpp.
 #pragma once
 
+#include <functional>
 #include <limits>
 #include <map>
 #include <string>
@@ -79,6 +80,10 @@ class Checker {
 
   void begin(const Problem& p, std::string_view how = "") {
     ++finding_.cases;
+    begin_again(p, how);
+  }
+  // A part of a case that takes long: whoever watches sees that it goes on.
+  void begin_again(const Problem& p, std::string_view how) const {
     if (options_.before) options_.before(attn::to_string(p) + (how.empty() ? "" : ", ") + std::string(how));
   }
 
@@ -86,11 +91,18 @@ class Checker {
     if (finding_.failure.empty()) finding_.failure = variant_.name().text() + " at " + attn::to_string(p) + ": " + how;
   }
 
-  void judge(const Problem& p, const GateResult& result, const std::string& with) {
+  // `where`: more words, asked for where it is the first failure.
+  void judge(const Problem& p, const GateResult& result, const std::string& with, const std::function<std::string()>& where = {}) {
     if (passed(result)) return;
     const std::string error = result.max_abs == std::numeric_limits<double>::max() ? "NaN" : brief(result.max_abs);
-    fail(p, with + (with.empty() ? "" : ": ") + "error " + error + ", allowed " + brief(result.allowance_abs));
+    const std::string more = where && finding_.failure.empty() ? where() : "";
+    fail(p, with + (with.empty() ? "" : ": ") + "error " + error + ", allowed " + brief(result.allowance_abs) +
+                (more.empty() ? "" : "; " + more));
   }
+
+  // For judge(), of what was planned for this case and ran on it.
+  std::function<std::string()> where(const Problem& p, const Case& c, const Planned& planned, const Arena& arena,
+                                     const GateResult& result) const;
 
   template <class F>
   void for_each_supported(F f) {

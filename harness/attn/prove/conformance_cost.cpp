@@ -79,6 +79,7 @@ void Checker::cost() {
   begin(many);
   const auto agrees = [&] { return std::abs(measured - declared) <= growth_slack && reached <= 1.1 * flops_per_s; };
   for (index_t turn = 0; turn < 3 || (turn < turns && !agrees()); ++turn) {
+    begin_again(many, "turn " + std::to_string(turn + 1));
     time(few_case, few_plan, few_s);
     time(many_case, many_plan, many_s);
     constexpr index_t probe_iterations = 300'000;  // some milliseconds

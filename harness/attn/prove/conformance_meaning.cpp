@@ -1,4 +1,6 @@
 // Properties of outputs: that they are the definition's, whatever the problem and the values, and depend on nothing else.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cfenv>
 #include <cfloat>
@@ -6,6 +8,7 @@
 
 #include "attn/core/rng.hpp"
 #include "attn/prove/conformance_checker.hpp"
+#include "attn/prove/difference.hpp"
 #include "attn/prove/sampled_rows.hpp"
 
 namespace attn::conformance {
@@ -118,6 +121,14 @@ void Checker::nan_shows(const Problem& p, const Arena& arena) {
   }
 }
 
+std::function<std::string()> Checker::where(const Problem& p, const Case& c, const Planned& planned, const Arena& arena,
+                                            const GateResult& result) const {
+  return [&, allowed = result.allowance_abs] {
+    return where_it_differs(variant_, p, c.arrays(), planned.parameters(), allowed,
+                            [&](const Arrays& arrays) { planned.run(arena, arrays); });
+  };
+}
+
 void Checker::agreement() {
   const Arena arena(options_.threads);
   for_each_supported([&](const Problem& p) {
@@ -127,7 +138,8 @@ void Checker::agreement() {
       const Planned planned = plan(p, options_.threads);
       c.fill_output(0);
       planned.run(arena, c.arrays());
-      judge(p, compare_with_reference(reference(p), c.out), std::string(to_string(layout)));
+      const GateResult result = compare_with_reference(reference(p), c.out);
+      judge(p, result, std::string(to_string(layout)), where(p, c, planned, arena, result));
     }
   });
   if (finding_.cases == 0) finding_.failure = variant_.name().text() + " supports none of the problems tried";
@@ -160,7 +172,16 @@ void Checker::causality() {
           return std::span(all).subspan(static_cast<std::size_t>(head * p.q_len * p.value_dim),
                                         static_cast<std::size_t>(t * p.value_dim));
         };
-        if (!same_bits(rows(before), rows(after))) fail(p, "rows before " + std::to_string(t) + " changed with later ones");
+        if (same_bits(rows(before), rows(after))) continue;
+        std::vector<index_t> queries;
+        for (index_t i = 0; i < t; ++i) {
+          const auto at = [&](const std::vector<float>& all) {
+            return rows(all).subspan(static_cast<std::size_t>(i * p.value_dim), static_cast<std::size_t>(p.value_dim));
+          };
+          if (!same_bits(at(before), at(after))) queries.push_back(i);
+        }
+        fail(p, fmt::format("of head {} quer{} {} changed with queries from {} and keys from {} on", head,
+                            queries.size() == 1 ? "y" : "ies", ranges_text(queries), t, position));
       }
     }
   });

@@ -89,7 +89,7 @@ std::string context_path(const std::string& csv) {
 }
 
 std::string context_json(const std::vector<std::string>& command_line, const std::vector<Peak>& peaks,
-                         const std::vector<ColumnInfo>& columns, int version) {
+                         const std::vector<ColumnInfo>& columns, int version, const std::string& asked) {
   utsname system{};
   ::uname(&system);
   const Topology& t = topology();
@@ -107,6 +107,7 @@ std::string context_json(const std::vector<std::string>& command_line, const std
       {"context_schema", 2},
       {"date", utc_now()},
       {"command_line", shell_quoted(command_line)},
+      {"asked", json::parse(asked)},
       {"attnbench", {{"version", build_info::version}, {"commit", source_commit()}, {"build_tag", build_tag()}}},
       {"machine",
        {{"host", host_name()},

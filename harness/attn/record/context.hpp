@@ -9,13 +9,14 @@
 
 namespace attn {
 
-// Pretty-printed JSON. `columns` are those of the CSV that it stands beside, of this version. What cannot be read is the text
+// Pretty-printed JSON. `asked`: what the program was asked for, as JSON, for who goes on with it. `columns` are those of the CSV that it stands beside, of this version. What cannot be read is the text
 // "unsupported: why", never 0.
 std::string context_json(const std::vector<std::string>& command_line, const std::vector<Peak>& peaks,
-                         const std::vector<ColumnInfo>& columns, int version);
+                         const std::vector<ColumnInfo>& columns, int version, const std::string& asked);
 template <class Row>
-std::string context_json(const std::vector<std::string>& command_line, const std::vector<Peak>& peaks, const Schema<Row>& schema) {
-  return context_json(command_line, peaks, schema.infos(), schema.version());
+std::string context_json(const std::vector<std::string>& command_line, const std::vector<Peak>& peaks, const Schema<Row>& schema,
+                         const std::string& asked) {
+  return context_json(command_line, peaks, schema.infos(), schema.version(), asked);
 }
 
 std::string source_commit();  // git commit, "-dirty" where the source tree had changes when built

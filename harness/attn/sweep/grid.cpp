@@ -5,7 +5,7 @@
 
 namespace attn {
 
-Result<std::vector<Block>> make_grid(const SweepOptions& o, const Registry& registry) {
+Result<std::vector<Block>> make_grid(const SweepOptions& o, const Registry& registry, std::vector<std::string>* notes) {
   auto grid = parse_grid(o.axes, registry);
   if (!grid) return grid.refusal();
   if (!o.against.empty()) {
@@ -13,7 +13,7 @@ Result<std::vector<Block>> make_grid(const SweepOptions& o, const Registry& regi
     if (!reference) return refuse("--against: " + reference.reason());
     grid->front().add((*reference)->name().text());  // it has a row of its own
   }
-  return make_blocks(*grid);
+  return make_blocks(*grid, notes, &registry);
 }
 
 std::vector<std::string> setting_arguments(const SweepOptions& o) {
@@ -29,7 +29,23 @@ std::vector<std::string> setting_arguments(const SweepOptions& o) {
   if (!o.launcher.empty()) add("--launcher", o.launcher);
   if (!o.pin) arguments.emplace_back("--no-pin");
   for (const auto& plugin : o.plugins) add("--plugin", plugin);
+  if (!o.prefer.empty()) add("--prefer", o.prefer);
   for (const auto& guest : o.guests) add("--guest", guest);
+  return arguments;
+}
+
+std::vector<std::string> sweep_arguments(const SweepOptions& o) {
+  std::vector<std::string> arguments = setting_arguments(o);
+  const SweepOptions usual;
+  const auto add = [&](const char* flag, const std::string& value, const std::string& otherwise) {
+    if (value != otherwise) arguments.insert(arguments.end(), {flag, value});
+  };
+  add("--timeout", format_number(o.timeout_s), format_number(usual.timeout_s));
+  add("--memory-limit", o.memory_limit, usual.memory_limit);
+  add("--order-seed", o.order_seed, usual.order_seed);
+  add("--machine-root", o.machine_root, usual.machine_root);
+  if (o.iso_error > 0) add("--iso-error", format_number(o.iso_error), "");
+  if (o.iso_skill) add("--iso-skill", format_number(*o.iso_skill), "");
   return arguments;
 }
 

@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "attn/cell/shapes.hpp"
 #include "attn/inputs/input.hpp"
 #include "attn/record/row.hpp"
 
@@ -91,6 +92,15 @@ std::string list_json(const Registry& registry) {
                     {"implementations", implementations}});
   }
   return list.dump(2) + "\n";
+}
+
+std::string shapes_text() {
+  std::string text = fmt::format("{:<22} {:>5} {:>8} {:>8} {:>6} {:>6}  layers; source\n", "shape", "heads", "kv_heads", "head_dim",
+                                 "causal", "window");
+  for (const ModelShape& s : shapes())
+    text += fmt::format("{:<22} {:>5} {:>8} {:>8} {:>6} {:>6}  {}; {}\n", s.name, s.heads, s.kv_heads, s.head_dim,
+                        s.causal ? "yes" : "no", s.window > 0 ? std::to_string(s.window) : "-", s.layers, s.source);
+  return text;
 }
 
 std::string columns_text() { return columns_text(row_schema().infos()); }

@@ -11,6 +11,7 @@
 #include "attn/program/interrupt.hpp"
 #include "attn/record/context.hpp"
 #include "attn/record/table.hpp"
+#include "attn/sweep/estimate.hpp"
 #include "attn/sweep/grid.hpp"
 
 namespace attn {
@@ -56,51 +57,99 @@ bool Measuring::Course::ended(std::size_t all) const {
 
 Status Measuring::run(const std::vector<Block>& blocks) {
   std::size_t cells = 0;
-  for (const Block& block : blocks) cells += block.cells.size();
-  const std::size_t steps = cells * schedule_.rounds();
-  progress_.emplace(steps, static_cast<double>(steps), options_.quiet);
+  double seconds = 0;
+  for (const Block& block : blocks) {
+    cells += block.cells.size();
+    for (const Cell& cell : block.cells) seconds += estimate_s(cell, options_, registry_);
+  }
+  progress_.emplace(cells * schedule_.rounds(), seconds, options_.quiet, 1);
+  if (goal_) progress_->say("each variant with the smallest budget that reaches " + goal_->text());
   Status status;
-  for (std::size_t b = 0; b < blocks.size() && status && !interrupted; ++b) status = measure_block(blocks[b], b);
+  for (std::size_t b = 0; b < blocks.size() && status && !interrupted; ++b)
+    status = goal_ ? race_block(blocks[b]) : measure_block(blocks[b], b);
   progress_.reset();
   return status;
 }
 
+Measuring::Course Measuring::course_of(const Cell& cell) {
+  const std::string key = cell_key(cell);
+  const double round_s = estimate_s(cell, options_, registry_) / static_cast<double>(schedule_.rounds());
+  Course course{cell, key, outputs_.rounds_from_before(key), outputs_.has(key), round_s, ""};
+  skip(course, course.has_row ? schedule_.rounds() : course.rounds.size());
+  return course;
+}
+
 Status Measuring::measure_block(const Block& block, std::size_t number) {
   std::vector<Course> courses;
-  for (const Cell& cell : block.cells) {
-    const std::string key = cell_key(cell);
-    courses.push_back({cell, key, outputs_.rounds_from_before(key), outputs_.has(key)});
-    skip(courses.back().has_row ? schedule_.rounds() : courses.back().rounds.size());
-  }
+  for (const Cell& cell : block.cells) courses.push_back(course_of(cell));
   for (std::size_t round = 0; round < schedule_.rounds(); ++round) {
     for (const std::size_t c : schedule_.order(block, number, round)) {
-      Course& course = courses[c];
-      if (course.has_row) continue;
-      if (course.rounds.size() <= round && !course.ended(schedule_.rounds())) {
-        if (Status status = measure_round(course, round); !status || interrupted) return status;
-      }
-      if (!course.ended(schedule_.rounds())) continue;
-      skip(schedule_.rounds() - course.rounds.size());
-      if (Status status = outputs_.write(row_of(course)); !status) return status;
-      course.has_row = true;
+      if (Status status = advance(courses[c], round); !status || interrupted) return status;
     }
   }
   return {};
+}
+
+Status Measuring::race_block(const Block& block) {
+  for (const Cell& cell : block.cells) {
+    const auto& rows = outputs_.rows();
+    const bool found_before =
+        std::any_of(rows.begin(), rows.end(), [&](const Row& row) { return same_but_budget(row.cell, cell, registry_); });
+    Course course = course_of(cell);
+    if (found_before && !course.has_row) skip(course, schedule_.rounds() - course.rounds.size());
+    if (found_before) continue;
+    search(course);
+    if (interrupted) return {};
+    for (std::size_t round = 0; round < schedule_.rounds(); ++round) {
+      if (Status status = advance(course, round); !status || interrupted) return status;
+    }
+  }
+  return {};
+}
+
+void Measuring::search(Course& course) {
+  if (schedule_.budget_is_used_up()) return;
+  const std::string name = title(course.cell, registry_.short_text(course.cell.variant));
+  progress_->say(name + ": searching for " + goal_->text());
+  const auto found = fit_budget(course.cell, *goal_, worker_, options_, registry_,
+                                [&](const std::string& probed) { progress_->say(name + ": " + probed); });
+  if (!found) course.out_of_reach = found.reason();
+  course.key = cell_key(course.cell);
+  course.rounds = outputs_.rounds_from_before(course.key);
+  skip(course, course.rounds.size());
+}
+
+// One round further, to the row where it was the last.
+Status Measuring::advance(Course& course, std::size_t round) {
+  if (course.has_row) return {};
+  if (course.rounds.size() <= round && !course.ended(schedule_.rounds())) {
+    if (Status status = measure_round(course, round); !status || interrupted) return status;
+  }
+  if (!course.ended(schedule_.rounds())) return {};
+  skip(course, schedule_.rounds() - course.rounds.size());
+  course.has_row = true;
+  return outputs_.write(row_of(course));
 }
 
 Status Measuring::measure_round(Course& course, std::size_t round) {
   Measurement m = measured(course, round);
   if (interrupted) return {};
   if (Status status = outputs_.note(course.key, m); !status) return status;
-  progress_->end(title(course.cell, registry_.short_text(course.cell.variant)), 1, outcome_text(m));
+  progress_->end(title(course.cell, registry_.short_text(course.cell.variant)), course.round_s, outcome_text(m));
   course.rounds.push_back(std::move(m));
   return {};
 }
 
 Measurement Measuring::measured(const Course& course, std::size_t round) const {
-  if (const auto unreached = out_of_reach_.find(course.key); unreached != out_of_reach_.end())
-    return failure(Outcome::unsupported, unreached->second);
-  if (!schedule_.budget_is_used_up()) return worker_.ask_in_quiet(course.cell, schedule_.settings(course.cell, round));
+  if (!course.out_of_reach.empty()) return failure(Outcome::unsupported, course.out_of_reach);
+  if (!schedule_.budget_is_used_up()) {
+    Measurement m = worker_.ask_in_quiet(course.cell, schedule_.settings(course.cell, round));
+    if (m.outcome == Outcome::timed_out) {
+      const double run_s = estimated_run_s(course.cell, registry_);
+      m.reason += fmt::format("; by its cost a run takes about {}, and a round {}", human_time(run_s), human_time(course.round_s));
+    }
+    return m;
+  }
   if (course.rounds.empty())
     return failure(Outcome::skipped_budget, fmt::format("--budget {} s was used up", format_number(options_.budget_s)));
   // A cell with rounds behind it has a row to show: the budget only keeps it from more samples.
@@ -120,8 +169,8 @@ Row Measuring::row_of(const Course& course) const {
   return row;
 }
 
-void Measuring::skip(std::size_t rounds) {
-  for (std::size_t r = 0; r < rounds; ++r) progress_->skip(1);
+void Measuring::skip(const Course& course, std::size_t rounds) {
+  for (std::size_t r = 0; r < rounds; ++r) progress_->skip(course.round_s);
 }
 
 }  // namespace attn

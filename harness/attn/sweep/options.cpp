@@ -20,6 +20,10 @@ void declare(CLI::App& app, SweepOptions& o) {
       add_texts(app, axis.flag.c_str(), texts, axis.help.c_str(), axis_group);
     } else {
       const auto last_given = [&texts](const std::string& given) { texts = {given}; };
+      if (axis.yes_alone) {
+        add_yes_or_text(app, axis.flag, last_given, axis.help, axis_group);
+        continue;
+      }
       app.add_option_function<std::string>("--" + axis.flag, last_given, axis.help)
           ->multi_option_policy(last)
           ->group(axis_group)
@@ -27,7 +31,7 @@ void declare(CLI::App& app, SweepOptions& o) {
     }
   }
   add_texts(app, "plugin", o.plugins, "shared library with a variant; may be given several times", axis_group);
-
+  add_prefer(app, o.prefer, axis_group);
   add_texts(app, "guest", o.guests,
             "command of a program that computes variants (scripts/guests/README.md), such as 'python3 my_attention.py'; may be "
             "given several times",
@@ -68,6 +72,11 @@ void declare(CLI::App& app, SweepOptions& o) {
                       ->multi_option_policy(last)
                       ->group(measuring),
                  1e-6, 1e3);
+  accept_from_to(
+      *app.add_option("--iso-skill", o.iso_skill, "race each variant with the smallest budget whose fid_skill is at least this")
+           ->multi_option_policy(last)
+           ->group(measuring),
+      -1e3, 1);
 
   text("against", o.against, "a variant, such as full, whose samples are taken in turn with those of every cell: paired ratios",
        measuring);
@@ -89,11 +98,11 @@ void declare(CLI::App& app, SweepOptions& o) {
       ->capture_default_str();
 
   const char* instead = "Instead of a sweep";
-  app.add_option("--list", o.list, "variants, options, inputs: text, md or json")
+  app.add_option("--list", o.list, "variants, options, inputs: text, md or json; or shapes: the models that --shape takes")
       ->expected(0, 1)
       ->default_str("text")
       ->multi_option_policy(last)
-      ->check(CLI::IsMember({"text", "md", "json"}))
+      ->check(CLI::IsMember({"text", "md", "json", "shapes"}))
       ->group(instead);
   app.add_option("--explain", o.explain,
                  "variants: what their formula leaves out, and every tensor that attn_apply --parameters writes")
@@ -122,7 +131,9 @@ std::optional<std::string> SweepOptions::asked(std::string_view axis) const {
   return found->second.front();
 }
 
-CommandLine parse_command_line(const std::vector<std::string>& given) {
+namespace {
+
+CommandLine parse(const std::vector<std::string>& given, const std::vector<std::string>& beneath) {
   CommandLine line;
   CLI::App app("Measures attention variants: speed, memory and accuracy against sequence length.", "attn_sweep");
   declare(app, line.options);
@@ -130,14 +141,33 @@ CommandLine parse_command_line(const std::vector<std::string>& given) {
   for (const Axis& axis : axes()) {
     if (axis.repeatable) repeatable.push_back(axis.flag);
   }
-  const FlagsEnd end = read_flags(app, given, repeatable);
+  const FlagsEnd end = read_flags(app, given, repeatable, beneath);
   line.then = end.exit ? CommandLine::Then::exit : CommandLine::Then::run;
   line.exit_code = end.exit_code;
   line.text = end.text;
   if (end.exit) return line;
-  if (line.options.resume && line.options.force)
-    return {CommandLine::Then::exit, 2, "attn_sweep: --resume and --force exclude each other\n", {}};
-  if (app.get_option("--list")->count() > 0 && line.options.list.empty()) line.options.list = "text";
+  const SweepOptions& o = line.options;
+  const auto exclude = [&](const char* one, const char* other) {
+    return CommandLine{
+        CommandLine::Then::exit, 2, std::string("attn_sweep: ") + one + " and " + other + " exclude each other\n", {}};
+  };
+  if (o.resume && o.force) return exclude("--resume", "--force");
+  if (o.iso_error > 0 && o.iso_skill) return exclude("--iso-error", "--iso-skill");
+  if (app.get_option("--list")->count() > 0 && o.list.empty()) line.options.list = "text";
+  return line;
+}
+
+}  // namespace
+
+CommandLine parse_command_line(const std::vector<std::string>& given) {
+  CommandLine line = parse(given, {});
+  if (line.then == CommandLine::Then::exit || !line.options.resume || line.options.out.empty()) return line;
+  auto begun = read_begun(line.options.out);
+  if (!begun) return line;
+  Asked said = std::move(line.options.axes);
+  line = parse(given, begun->arguments());
+  line.options.said = std::move(said);
+  line.options.begun = std::move(begun);
   return line;
 }
 

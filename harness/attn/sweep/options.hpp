@@ -9,12 +9,17 @@
 #include "attn/cell/axes.hpp"
 #include "attn/core/problem.hpp"
 #include "attn/core/result.hpp"
+#include "attn/sweep/begun.hpp"
 
 namespace attn {
 
 struct SweepOptions {
   Asked axes;
+  // With --resume: what the file was begun with, where its context tells, and what this call itself says of its axes.
+  std::optional<Begun> begun;
+  Asked said;
   std::vector<std::string> plugins;
+  std::string prefer;                    // empty, or plugin
   std::vector<std::string> guests;       // commands
   std::vector<std::string> guest_specs;  // what they said of themselves, for workers (attn/guest/spec.hpp)
   // Measuring
@@ -29,8 +34,9 @@ struct SweepOptions {
   std::string order_seed = "1";
   std::string fidelity = "rows";  // none, rows or full
   index_t fidelity_seeds = 5;
-  double iso_error = 0;  // 0: variants as they are given
-  std::string against;   // variant clocked in turn with every other; empty: none
+  double iso_error = 0;             // 0: variants as they are given
+  std::optional<double> iso_skill;  // likewise where there is none
+  std::string against;              // variant clocked in turn with every other; empty: none
   // Output
   std::string out;
   std::string jsonl;

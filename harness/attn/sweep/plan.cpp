@@ -6,25 +6,12 @@
 
 #include "attn/core/text.hpp"
 #include "attn/record/context.hpp"
+#include "attn/sweep/estimate.hpp"
 #include "attn/sweep/grid.hpp"
 
 namespace attn {
 
 namespace {
-
-// Seconds of a cell, within a factor of three or so on two kinds of machine (2 cores, AVX-512): a worker's start in each round; samples at
-// a quarter of such a core's FMA peak and half its bandwidth; the gate and fidelity, 60 ns for a pair of query and key up to N = 2048.
-double estimate_s(const Cell& cell, const SweepOptions& o, const Registry& registry) {
-  const Problem& p = cell.problem;
-  const auto variant = registry.configure(cell.variant);
-  if (!variant || !(*variant)->supports(p)) return 0.1;
-  const Cost cost = (*variant)->cost(p);
-  const auto threads = static_cast<double>(cell.threads), samples = static_cast<double>(o.samples);
-  const double run_s = std::max(cost.flops / (25e9 * threads), cost.bytes / 5e9);
-  const double pairs = static_cast<double>(p.batch * p.heads * p.kv_len) * static_cast<double>(std::min<index_t>(p.q_len, 2048));
-  return 0.3 * static_cast<double>(o.rounds) + (samples + 2 * static_cast<double>(o.rounds)) * std::max(o.sample_time_s, run_s) +
-         60e-9 * pairs;
-}
 
 std::string block_arguments(const Block& block, const SweepOptions& o) {
   std::vector<std::string> variants;
@@ -36,16 +23,7 @@ std::string block_arguments(const Block& block, const SweepOptions& o) {
     const auto at = std::find(arguments.begin(), arguments.end(), "--" + axis_of(axis).flag);
     if (!o.asked(axis) && at != arguments.end()) arguments.erase(at, at + 2);
   }
-  for (const std::string& setting : setting_arguments(o)) arguments.push_back(setting);
-  const SweepOptions usual;
-  const auto add = [&](const char* flag, const std::string& value, const std::string& otherwise) {
-    if (value != otherwise) arguments.insert(arguments.end(), {flag, value});
-  };
-  add("--timeout", format_number(o.timeout_s), format_number(usual.timeout_s));
-  add("--memory-limit", o.memory_limit, usual.memory_limit);
-  add("--order-seed", o.order_seed, usual.order_seed);
-  add("--machine-root", o.machine_root, usual.machine_root);
-  if (o.iso_error > 0) add("--iso-error", format_number(o.iso_error), "");
+  for (const std::string& setting : sweep_arguments(o)) arguments.push_back(setting);
   return shell_quoted(arguments);
 }
 

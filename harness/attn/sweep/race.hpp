@@ -1,21 +1,29 @@
-// --iso-error: the budgets that the variants of a grid race with.
+// --iso-error and --iso-skill: the budgets that the variants of a grid race with.
 #pragma once
 
-#include <map>
+#include <functional>
+#include <optional>
 #include <string>
-#include <vector>
 
-#include "attn/cell/grid.hpp"
+#include "attn/sweep/iso_error.hpp"
 #include "attn/sweep/options.hpp"
-#include "attn/sweep/schedule.hpp"
 #include "attn/sweep/worker.hpp"
 #include "attn/variant/registry.hpp"
 
 namespace attn {
 
-// Gives every cell the smallest budget that reaches the error. Those that cannot reach it stay as they are; the answer says why, by
-// their keys. Ends early when time is up or the user interrupts.
-std::map<std::string, std::string> fit_budgets(std::vector<Block>& blocks, const SweepOptions& options, const Registry& registry,
-                                               const Schedule& schedule, const Worker& worker);
+// None: variants are measured as they are given.
+std::optional<Goal> goal_of(const SweepOptions& options);
+
+// Gives the cell the smallest budget that reaches the goal; the answer says what it reaches. Refused where none does: the cell stays as it
+// is. `probed` is told of each budget tried, in words.
+Result<std::string> fit_budget(Cell& cell, const Goal& goal, const Worker& worker, const SweepOptions& options,
+                               const Registry& registry, const std::function<void(const std::string&)>& probed);
+
+// How many budgets fit_budget tries at most.
+int probes_of(const Cell& cell, const Registry& registry);
+
+// Whether these are one cell but for the budget of its variant.
+bool same_but_budget(const Cell& a, const Cell& b, const Registry& registry);
 
 }  // namespace attn

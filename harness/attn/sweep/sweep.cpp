@@ -7,6 +7,7 @@
 #include <map>
 #include <set>
 
+#include "attn/core/text.hpp"
 #include "attn/core/time.hpp"
 #include "attn/exec/limits.hpp"
 #include "attn/guest/folder.hpp"
@@ -27,13 +28,14 @@
 #include "attn/record/context.hpp"
 #include "attn/record/sink.hpp"
 #include "attn/record/table.hpp"
+#include "attn/sweep/begun.hpp"
 #include "attn/sweep/explain.hpp"
+#include "attn/sweep/foresee.hpp"
 #include "attn/sweep/grid.hpp"
 #include "attn/sweep/listing.hpp"
 #include "attn/sweep/measuring.hpp"
 #include "attn/sweep/outputs.hpp"
 #include "attn/sweep/plan.hpp"
-#include "attn/sweep/race.hpp"
 #include "attn/sweep/schedule.hpp"
 #include "attn/sweep/worker.hpp"
 #include "attn/variant/plugin.hpp"
@@ -44,9 +46,7 @@ namespace {
 
 int usage(const std::string& reason) { return fail(exit_usage, "attn_sweep", reason); }
 
-int not_written(const std::string& reason) { return attn::not_written("attn_sweep", reason); }
-
-void tell_of_interruption() { tell(stderr, "attn_sweep: interrupted; finished rows are kept, --resume goes on\n"); }
+int not_written(const std::string& reason, const std::string& go_on) { return attn::not_written("attn_sweep", reason, go_on); }
 
 // What will disturb this sweep, before it begins.
 void warn(const SweepOptions& o, const std::vector<Block>& blocks) {
@@ -71,7 +71,7 @@ int exit_code(const std::vector<Row>& rows) {
 }
 
 // The table, and how many rows there are where; an exit code.
-int conclude(const SweepOptions& o, const Outputs& outputs) {
+int conclude(const SweepOptions& o, const Outputs& outputs, const std::string& go_on) {
   const std::vector<Row>& rows = outputs.rows();
   const std::size_t held = outputs.rows_from_before();
   std::string text;
@@ -80,38 +80,78 @@ int conclude(const SweepOptions& o, const Outputs& outputs) {
   text += fmt::format("{} rows in {}\n", rows.size(), o.out);
   const int printed = print_and_exit(text);
   if (printed != exit_ok) tell(stderr, fmt::format("attn_sweep: stdout takes no table; all rows are in {}\n", o.out));
-  if (interrupted) tell_of_interruption();
+  if (interrupted) tell_of_interruption("attn_sweep", go_on);
   const int code = exit_code(rows);
   return code == exit_ok ? printed : code;
 }
 
-int dry_run(const std::vector<Block>& blocks) {
-  std::size_t cells = 0;
-  std::string text;
-  for (const Block& block : blocks) {
-    text += heading(block.cells.front()) + "\n";
-    for (const Cell& cell : block.cells) text += "  " + cell.variant + "\n";
-    cells += block.cells.size();
-  }
-  return print_and_exit(text + fmt::format("{} cells\n", cells));
+int dry_run(const std::vector<Block>& blocks, const SweepOptions& o, const Registry& registry) {
+  const auto text = foreseen_text(blocks, o, registry);
+  return text ? print_and_exit(*text) : usage(text.reason());
+}
+
+int list(const SweepOptions& o, const Registry& registry) {
+  if (o.list == "shapes") return print_and_exit(shapes_text());
+  if (o.list == "md") return print_and_exit(list_markdown(registry));
+  if (o.list == "json") return print_and_exit(list_json(registry));
+  const auto needs = needs_of_all_text(o, registry);
+  return needs ? print_and_exit(list_text(registry) + *needs) : usage(needs.reason());
 }
 
 int plan(const SweepOptions& o, const std::vector<Block>& blocks, const Registry& registry) {
   const std::string text = plan_text(blocks, o, registry);
   if (Status status = write_whole(o.plan, [&](std::ostream& file) { file << text; }); !status)
     return fail(exit_not_written, "attn_sweep", "--plan: " + status.reason());
-  return print_and_exit(fmt::format("{} blocks in {}\n", blocks.size(), o.plan));
+  return print_and_exit(counted(blocks.size(), "block") + " in " + o.plan + "\n");
+}
+
+// What the file was begun with, where --resume is given; an exit code.
+std::optional<int> begin_as_before(SweepOptions& o, const Registry& registry) {
+  if (!o.resume || o.out.empty()) return {};
+  std::string note;
+  if (Status same = go_on_as_begun(o, registry, note); !same) return usage(same.reason());
+  if (!note.empty()) tell(stderr, "attn_sweep: " + note + "\n");
+  return {};
+}
+
+int measure(const SweepOptions& o, const Registry& registry, std::vector<Block>& blocks, const Begun& begun,
+            index_t memory_limit_bytes, const std::vector<std::string>& command_line) {
+  auto outputs = Outputs::open(o);
+  if (!outputs) return usage(outputs.reason());
+  const std::string go_on = resume_command(command_line.front(), o.out);
+
+  catch_interrupts();
+  warn(o, blocks);
+  if (!o.quiet) tell(stderr, "attn_sweep: the machine's peaks, then " + foreseen_time(blocks, o, registry) + "\n");
+  const Schedule schedule(o);
+  Worker worker(o, memory_limit_bytes);
+  if (Status status = worker.measure_peaks(blocks); !status) return usage(status.reason());
+  if (interrupted) {
+    tell(stderr, "attn_sweep: interrupted before the first cell; this begins again: " + shell_quoted(command_line) + "\n");
+    return exit_interrupted;
+  }
+  if (Status status = outputs->begin(); !status) return not_written(status.reason(), go_on);
+  const std::string context = context_json(command_line, worker.peaks(), row_schema(), to_json(begun));
+  if (Status status = write_file(context_path(o.out), context); !status) return not_written(status.reason(), go_on);
+  Measuring measuring(o, registry, schedule, worker, *outputs);
+  if (Status status = measuring.run(blocks); !status) return not_written(status.reason(), go_on);
+  if (!interrupted) outputs->end();
+  return conclude(o, *outputs, go_on);
 }
 
 int run(SweepOptions o, const Registry& registry, const std::vector<std::string>& command_line) {
   o.rounds = std::min(o.rounds, o.samples);
-  auto blocks = make_grid(o, registry);
+  if (const auto code = begin_as_before(o, registry)) return *code;
+  std::vector<std::string> notes;
+  auto blocks = make_grid(o, registry, &notes);
   if (!blocks) return usage(blocks.reason());
+  for (const std::string& note : notes) tell(stderr, "attn_sweep: " + note + "\n");
   std::vector<std::string> named = o.axes["variant"];
   named.push_back(o.against);
   tell_of_renamed(registry, named, "attn_sweep");
-  if (o.dry_run) return dry_run(*blocks);
+  if (o.dry_run) return dry_run(*blocks, o, registry);
   if (!o.plan.empty()) return plan(o, *blocks, registry);
+  const Begun begun = begun_with(o, registry);
   if (!o.against.empty()) o.against = (*registry.configure(o.against))->name().text();
   const auto memory_limit_bytes = read_memory_limit(o.memory_limit);
   if (!memory_limit_bytes) return usage(memory_limit_bytes.reason());
@@ -120,27 +160,7 @@ int run(SweepOptions o, const Registry& registry, const std::vector<std::string>
     if (!made) return fail(exit_not_written, "attn_sweep", made.reason());
     o.out = *std::move(made);
   }
-  auto outputs = Outputs::open(o);
-  if (!outputs) return usage(outputs.reason());
-
-  catch_interrupts();
-  warn(o, *blocks);
-  const Schedule schedule(o);
-  Worker worker(o, *memory_limit_bytes);
-  if (Status status = worker.measure_peaks(*blocks); !status) return usage(status.reason());
-  if (interrupted) {
-    tell_of_interruption();
-    return exit_interrupted;
-  }
-  if (Status status = outputs->begin(); !status) return not_written(status.reason());
-  if (Status status = write_file(context_path(o.out), context_json(command_line, worker.peaks(), row_schema())); !status)
-    return not_written(status.reason());
-  std::map<std::string, std::string> out_of_reach;
-  if (o.iso_error > 0) out_of_reach = fit_budgets(*blocks, o, registry, schedule, worker);
-  Measuring measuring(o, registry, schedule, worker, out_of_reach, *outputs);
-  if (Status status = measuring.run(*blocks); !status) return not_written(status.reason());
-  if (!interrupted) outputs->end();
-  return conclude(o, *outputs);
+  return measure(o, registry, *blocks, begun, *memory_limit_bytes, command_line);
 }
 
 // Asks what the user's guests compute; orphans that guests leave behind come to this process from here on.
@@ -181,16 +201,14 @@ int sweep_main(int argc, char** argv, const std::vector<WorkerKind>& kinds, cons
   SweepOptions o = line.options;
   Registry registry;
   register_builtin_variants(registry);
-  if (Status status = load_plugins(o.plugins, registry); !status) return usage(status.reason());
+  if (Status status = load_plugins(o.plugins, registry, prefer_from(o.prefer)); !status) return usage(status.reason());
   if (Status status = invite_guests(o, registry); !status) return usage(status.reason());
   if (o.version) {
     return print_and_exit(fmt::format("{} commit {}\n{}\ncomponents: {}\n", build_tag(), source_commit(), kernels::onednn_version(),
                                       component_list()));
   }
   if (o.columns) return print_and_exit(columns_text());
-  if (o.list == "text") return print_and_exit(list_text(registry));
-  if (o.list == "md") return print_and_exit(list_markdown(registry));
-  if (o.list == "json") return print_and_exit(list_json(registry));
+  if (!o.list.empty()) return list(o, registry);
   if (!o.explain.empty()) return explain(o, registry);
   if (o.doctor) return print_and_exit(advice_text(examine(o.machine_root)));
   if (o.verify) return verify(o, registry);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "attn/cell/grid.hpp"
+#include "attn/cell/needs.hpp"
 #include "attn/measure/machine.hpp"
 #include "attn/program/worker.hpp"
 #include "attn/sweep/options.hpp"
@@ -14,6 +15,9 @@
 namespace attn {
 
 Measurement failure(Outcome outcome, std::string reason);
+
+// "3 GiB (inputs 1 GiB, workspace 2 GiB)"
+std::string words(const Needs& needs);
 
 // Each question is a process of its own.
 class Worker {
@@ -26,11 +30,15 @@ class Worker {
   std::vector<Peak> peaks() const;
   Peak peak_of(const Cell& cell) const;  // all zero: not measured
 
+  // What cells take of memory, in a process that plans them all.
+  std::vector<Result<Needs>> needs_of(const std::vector<Cell>& cells) const;
+
   Measurement ask(const Cell& cell, const Settings& settings) const;
   // Asks again, once, what was disturbed; the second attempt stands.
   Measurement ask_in_quiet(const Cell& cell, const Settings& settings) const;
 
  private:
+  std::vector<std::string> arguments(const std::string& kind) const;
   Measurement ask_and_watch(const Cell& cell, const Settings& settings) const;
 
   const SweepOptions& options_;

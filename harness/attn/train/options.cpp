@@ -1,8 +1,14 @@
 #include "attn/train/options.hpp"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <array>
+#include <filesystem>
+#include <nlohmann/json.hpp>
 
 #include "attn/program/flags.hpp"
+#include "attn/record/context.hpp"
+#include "attn/record/sink.hpp"
 
 namespace attn {
 
@@ -21,6 +27,7 @@ void declare(CLI::App& app, TrainOptions& o) {
   text("seed", o.seed, "seeds of weights and samples", axes);
   text("rate", o.rate, "learning rates: table (one for each task), sweep (that, a third and three times as much), or a list", axes);
   add_texts(app, "plugin", o.plugins, "shared library with a variant; may be given several times", axes);
+  add_prefer(app, o.prefer, axes);
 
   const char* model = "Model and training (default: what the task's recipe says)";
   text("width", o.width, "of the model", model);
@@ -29,7 +36,8 @@ void declare(CLI::App& app, TrainOptions& o) {
   text("mlp", o.mlp, "hidden units of a layer's MLP; 0: none", model);
   text("conv", o.conv, "taps of a short convolution before each mixer; 0: none", model);
   text("positions", o.positions, "none, sinusoidal, learned, rotary or alibi", model);
-  text("causal", o.causal, "no or yes", model);
+  add_yes_or_text(
+      app, "causal", [&o](const std::string& given) { o.causal = given; }, "no or yes; alone: yes", model);
   text("batch", o.batch, "sequences a step", model);
   text("steps", o.steps, "steps at most; a solved task ends early", model);
   app.add_option("--test-samples", o.test_samples, "sequences of the test")
@@ -66,20 +74,67 @@ void declare(CLI::App& app, TrainOptions& o) {
   add_switch(app, "--version", o.version, "version and commit", instead);
 }
 
-}  // namespace
+constexpr std::array asked_flags = {"task",   "variants", "n",    "seed",      "rate",   "plugin", "prefer", "width",       "heads",
+                                    "layers", "mlp",      "conv", "positions", "causal", "batch",  "steps",  "test-samples"};
 
-TrainCommandLine parse_train_command_line(const std::vector<std::string>& arguments) {
+// As asked_json() wrote it, in flags; none where the CSV holds nothing or its context does not tell.
+std::vector<std::string> asked_before(const std::string& csv) {
+  std::error_code none;
+  const auto bytes = std::filesystem::file_size(csv, none);
+  const auto text = read_file(context_path(csv));
+  if (none || bytes == 0 || !text) return {};
+  try {
+    return nlohmann::json::parse(*text).at("asked").at("arguments").get<std::vector<std::string>>();
+  } catch (const std::exception&) {  // of a release that did not tell, or torn
+    return {};
+  }
+}
+
+TrainCommandLine refused(const std::string& reason) { return {true, 2, "attn_train: " + reason + "\n", {}}; }
+
+// `asks`: whether flags say what to train.
+TrainCommandLine parse(const std::vector<std::string>& arguments, const std::vector<std::string>& beneath, bool& asks) {
   TrainCommandLine line;
   CLI::App app("Trains small models that differ in the attention variant alone, and writes how well they do.", "attn_train");
   declare(app, line.options);
-  const FlagsEnd end = read_flags(app, arguments, {"task", "plugin"});
+  const FlagsEnd end = read_flags(app, arguments, {"task", "plugin"}, beneath);
   line.exit = end.exit;
   line.exit_code = end.exit_code;
   line.text = end.text;
-  if (!end.exit && line.options.resume && line.options.force) {
-    line.exit = true;
-    line.exit_code = 2;
-    line.text = "attn_train: --resume and --force exclude each other\n";
+  asks = std::any_of(asked_flags.begin(), asked_flags.end(),
+                     [&](const char* flag) { return app.get_option(std::string("--") + flag)->count() > 0; });
+  if (!end.exit && line.options.resume && line.options.force) return refused("--resume and --force exclude each other");
+  return line;
+}
+
+}  // namespace
+
+std::string asked_json(const TrainOptions& o) {
+  std::vector<std::string> arguments;
+  const auto add = [&](const char* flag, const std::string& value) {
+    if (!value.empty()) arguments.push_back(std::string("--") + flag + "=" + value);
+  };
+  for (const std::string& task : o.tasks) add("task", task);
+  for (const std::string& plugin : o.plugins) add("plugin", plugin);
+  const std::pair<const char*, const std::string*> texts[] = {
+      {"variants", &o.variants},   {"n", &o.n},           {"seed", &o.seed},     {"rate", &o.rate},  {"prefer", &o.prefer},
+      {"width", &o.width},         {"heads", &o.heads},   {"layers", &o.layers}, {"mlp", &o.mlp},    {"conv", &o.conv},
+      {"positions", &o.positions}, {"causal", &o.causal}, {"batch", &o.batch},   {"steps", &o.steps}};
+  for (const auto& [flag, value] : texts) add(flag, *value);
+  add("test-samples", std::to_string(o.test_samples));
+  return nlohmann::json{{"arguments", arguments}}.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+TrainCommandLine parse_train_command_line(const std::vector<std::string>& arguments) {
+  bool asks = false;
+  TrainCommandLine line = parse(arguments, {}, asks);
+  const TrainOptions& o = line.options;
+  if (!line.exit && o.resume && !asks && !o.out.empty()) {
+    const auto before = asked_before(o.out);
+    if (before.empty())
+      return refused("--resume: neither '" + o.out + "' nor '" + context_path(o.out) +
+                     "' says what to train; accepted: --task, --variants and so on, or no --resume");
+    line = parse(arguments, before, asks);
   }
   if (line.options.tasks.empty()) line.options.tasks = {"mqar"};
   return line;

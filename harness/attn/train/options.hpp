@@ -16,6 +16,7 @@ struct TrainOptions {
   std::string seed = "1";
   std::string rate = "table";  // or "sweep", or a list
   std::vector<std::string> plugins;
+  std::string prefer;  // empty, or plugin
   // Model and training; empty: as the task's recipe says
   std::string width, heads, layers, mlp, conv, positions, causal, batch, steps;
   index_t test_samples = 2048;
@@ -42,6 +43,10 @@ struct TrainCommandLine {
   std::string text;  // what to print before an exit: help to stdout (code 0), a refusal to stderr
   TrainOptions options;
 };
+
+// What was asked for, for the context beside the CSV. Where --resume is given and no axis and nothing of the model, that is what it goes
+// on with.
+std::string asked_json(const TrainOptions& options);
 
 TrainCommandLine parse_train_command_line(const std::vector<std::string>& arguments);
 

@@ -64,8 +64,9 @@ Status apply(const TrainOptions& o, RunSettings& s) {
     s.layer.positions = *positions;
   }
   if (!o.causal.empty()) {
-    if (o.causal != "no" && o.causal != "yes") return refuse("--causal: '" + o.causal + "' is not one of no, yes");
-    s.layer.causal = o.causal == "yes";
+    const auto causal = parse_one_causal(o.causal);
+    if (!causal) return refuse("--causal: " + causal.reason());
+    s.layer.causal = *causal;
   }
   s.test_samples = o.test_samples;
   return {};
@@ -148,6 +149,7 @@ std::vector<std::string> job_arguments(const Job& job, const std::string& varian
     words.push_back(value);
   };
   for (const auto& plugin : o.plugins) add("--plugin", plugin);
+  if (!o.prefer.empty()) add("--prefer", o.prefer);
   add("--task", job.task);
   add("--variants", variants);
   add("--n", std::to_string(job.length));

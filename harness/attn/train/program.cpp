@@ -160,8 +160,8 @@ void run_one(Training& t, const PlannedRun& run, Progress& progress) {
   if (run.refusal.empty()) {
     const index_t steps = run.job.settings.steps;
     const ProcessEnd end = run_worker(
-        worker_arguments(train_kind().name, t.options.plugins), to_json(run.job), t.options.timeout_s, t.memory_limit_bytes,
-        &interrupted, [&](std::string_view line) {
+        worker_arguments(train_kind().name, t.options.plugins, prefer_from(t.options.prefer)), to_json(run.job),
+        t.options.timeout_s, t.memory_limit_bytes, &interrupted, [&](std::string_view line) {
           long long step = 0;
           double loss = 0, accuracy = 0;
           if (std::sscanf(std::string(line).c_str(), "step %lld loss %lf accuracy %lf", &step, &loss, &accuracy) != 3) return false;
@@ -319,6 +319,8 @@ int run(Training& t, const std::vector<std::string>& command_line) {
   }
 
   const int jobs = o.jobs > 0 ? static_cast<int>(o.jobs) : usable_cores();
+  if (const std::string crowded = read_limits().crowded(jobs); !crowded.empty() && !o.quiet)
+    tell(stderr, "attn_train: --jobs: " + crowded + "\n");
   const auto memory_limit_bytes = read_memory_limit(o.memory_limit, jobs);
   if (!memory_limit_bytes) return usage(memory_limit_bytes.reason());
   t.memory_limit_bytes = *memory_limit_bytes;
@@ -328,11 +330,12 @@ int run(Training& t, const std::vector<std::string>& command_line) {
     o.out = *std::move(made);
   }
   if (Status status = open_csv(t); !status) return usage(status.reason());
+  const std::string go_on = shell_quoted({command_line.front(), "--out", o.out, "--resume"});
   const std::size_t held = t.rows.size();
 
   catch_interrupts();
-  if (Status status = write_file(context_path(o.out), context_json(command_line, {}, train_schema())); !status)
-    return not_written("attn_train", status.reason());
+  if (Status status = write_file(context_path(o.out), context_json(command_line, {}, train_schema(), asked_json(o))); !status)
+    return not_written("attn_train", status.reason(), go_on);
 
   {
     double work = 0;
@@ -340,11 +343,11 @@ int run(Training& t, const std::vector<std::string>& command_line) {
     Progress progress(t.plan.runs.size(), work, o.quiet);
     run_all(t, jobs, progress);
   }
-  if (!t.broken) return not_written("attn_train", t.broken.reason());
+  if (!t.broken) return not_written("attn_train", t.broken.reason(), go_on);
   if (!o.quiet) tell(stdout, table(t.rows) + "\n");
   if (held > 0) tell(stdout, fmt::format("{} new, {} from before\n", t.rows.size() - held, held));
   tell(stdout, fmt::format("{} rows in {}\n", t.rows.size(), o.out));
-  if (interrupted) tell(stderr, "attn_train: interrupted; finished runs are kept, --resume goes on\n");
+  if (interrupted) tell_of_interruption("attn_train", go_on);
   return exit_code(t.rows);
 }
 
@@ -364,7 +367,8 @@ int train_main(int argc, char** argv) {
   Training t;
   t.options = line.options;
   register_builtin_variants(t.registry);
-  if (Status status = load_plugins(t.options.plugins, t.registry); !status) return usage(status.reason());
+  if (Status status = load_plugins(t.options.plugins, t.registry, prefer_from(t.options.prefer)); !status)
+    return usage(status.reason());
   if (t.options.version) return print_and_exit(fmt::format("{} commit {}\n", build_tag(), source_commit()));
   if (t.options.columns) return print_and_exit(columns_text(train_schema().infos()));
   if (t.options.list) return print_and_exit(list_text());

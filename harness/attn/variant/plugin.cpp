@@ -3,10 +3,21 @@
 #include <dlfcn.h>
 
 #include <cstring>
+#include <set>
 
 namespace attn {
 
-Status load_plugin(const std::string& path, Registry& registry) {
+namespace {
+
+std::set<std::string> names_of(const Registry& registry) {
+  std::set<std::string> names;
+  for (const auto& type : registry.all()) names.insert(type->id);
+  for (const auto& other : registry.all_implementations()) names.insert(VariantName{other->id, other->name, {}}.text());
+  return names;
+}
+
+// What is `replaceable` gives way, once.
+Status load(const std::string& path, Registry& registry, std::set<std::string>& replaceable) {
   const std::string file = path.find('/') == std::string::npos ? "./" + path : path;
   void* library = ::dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) return refuse("plugin '" + path + "' cannot be loaded: " + ::dlerror());
@@ -24,18 +35,27 @@ Status load_plugin(const std::string& path, Registry& registry) {
   const auto name = VariantName::parse(entry->id);
   if (!name) return refuse("plugin '" + path + "': " + name.reason());
   const VariantType* variant = registry.find(name->id);
-  if (name->is_native() ? variant != nullptr : registry.find(name->id, name->implementation) != nullptr)
-    return refuse("plugin '" + path + "' brings " + (name->is_native() ? "variant" : "implementation") + " '" + entry->id +
-                  "', which exists already");
+  if (name->is_native() ? variant != nullptr : registry.find(name->id, name->implementation) != nullptr) {
+    if (replaceable.erase(name->text()) == 0)
+      return refuse("plugin '" + path + "' brings " + (name->is_native() ? "variant" : "implementation") + " '" + entry->id +
+                    "', which exists already: rename its file, or --prefer plugin takes it instead");
+    registry.remove(name->id, name->implementation);
+  }
   if (!name->is_native() && variant == nullptr)
     return refuse("plugin '" + path + "' brings '" + entry->id + "', but there is no variant '" + name->id + "'");
   entry->enter(registry, entry->family);
   return {};
 }
 
-Status load_plugins(const std::vector<std::string>& paths, Registry& registry) {
+}  // namespace
+
+Status load_plugin(const std::string& path, Registry& registry, Prefer prefer) { return load_plugins({path}, registry, prefer); }
+
+Status load_plugins(const std::vector<std::string>& paths, Registry& registry, Prefer prefer) {
+  std::set<std::string> replaceable;
+  if (prefer == Prefer::plugin) replaceable = names_of(registry);
   for (const std::string& path : paths) {
-    if (Status status = load_plugin(path, registry); !status) return status;
+    if (Status status = load(path, registry, replaceable); !status) return status;
   }
   return {};
 }

@@ -186,6 +186,12 @@ void Registry::add(ImplementationPtr implementation) {
             [](const auto& a, const auto& b) { return std::tie(a->id, a->name) < std::tie(b->id, b->name); });
 }
 
+void Registry::remove(std::string_view id, std::string_view implementation) {
+  const bool whole = implementation == native;
+  if (whole) std::erase_if(types_, [&](const auto& type) { return type->id == id; });
+  std::erase_if(implementations_, [&](const auto& known) { return known->id == id && (whole || known->name == implementation); });
+}
+
 const VariantType* Registry::find(std::string_view id) const {
   for (const auto& type : types_) {
     if (type->id == id) return type.get();

@@ -234,6 +234,8 @@ class Registry {
   // before it gets here). An implementation may come before its variant.
   void add(std::unique_ptr<VariantType> type);
   void add(ImplementationPtr implementation);
+  // Takes a variant out with all its implementations, or an implementation alone: for a plugin that is preferred to the tree.
+  void remove(std::string_view id, std::string_view implementation = native);
   const VariantType* find(std::string_view id) const;
   ImplementationPtr find(std::string_view id, std::string_view implementation) const;  // null: native, or none
   const std::vector<std::unique_ptr<VariantType>>& all() const { return types_; }      // sorted by family, then id

@@ -46,6 +46,7 @@ std::string repeat_verify(const VariantFindings& variant, const Finding& finding
   if (!o.memory_limit.empty()) arguments.insert(arguments.end(), {"--memory-limit", o.memory_limit});
   if (o.timeout_s != VerifyOptions().timeout_s) arguments.insert(arguments.end(), {"--timeout", format_number(o.timeout_s)});
   for (const auto& plugin : o.plugins) arguments.insert(arguments.end(), {"--plugin", plugin});
+  if (!o.prefer.empty()) arguments.insert(arguments.end(), {"--prefer", o.prefer});
   for (const auto& guest : o.guests) arguments.insert(arguments.end(), {"--guest", guest});
   return shell_quoted(arguments);
 }

@@ -20,6 +20,7 @@ struct VerifyOptions {
   std::string memory_limit;
   double timeout_s = 60;
   std::vector<std::string> plugins, guests;
+  std::string prefer;                    // empty, or plugin
   std::vector<std::string> guest_specs;  // what the guests said of themselves
   bool quiet = false;
 };

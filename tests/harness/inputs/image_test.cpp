@@ -68,7 +68,7 @@ TEST_CASE("image: the input has its name, its note and finite tensors") {
 
 TEST_CASE("image: malformed files are refused, by field and byte") {
   for (const auto& file : {"", "P", "P1 1 1 1", "P4 1 1", "BM", "\x89PNG"}) {
-    REQUIRE(refused(file) == "byte 0: magic is not P2, P3, P5 or P6: no PGM or PPM image");
+    REQUIRE(refused(file) == "byte 0: magic is not P2, P3, P5 or P6: no PGM or PPM image, and no PNG or JPEG");
   }
   REQUIRE(refused("P5") == "byte 2: width is no whole number from 1 to 1073741824");
   REQUIRE(refused("P5 0 1 255 x") == "byte 3: width is no whole number from 1 to 1073741824");

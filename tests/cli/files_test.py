@@ -1,0 +1,94 @@
+"""Files that people have: pictures, sound, compressed arrays; what is torn or a pickle is refused."""
+import math
+import os
+import subprocess
+import unittest
+import wave
+
+import numpy
+
+from sweep_case import Case, ROOT, run
+
+CORPUS = ROOT / "tests/fuzz/corpus"
+APPLY = os.environ["ATTN_APPLY"]
+
+
+class Files(Case):
+    def values_of(self, name, n):
+        """What the input gives as V."""
+        folder = self.folder / f"out{len(os.listdir(self.folder))}"
+        done = run("--variants", "copy_v", "--n", str(n), "--heads", "1", "--samples", "1", "--rounds", "1", "--sample-time", "0", "--machine-root",
+                   "/none", "--force", "--out", self.out, "--input", name, "--save-output", str(folder))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        (file,) = folder.glob("*.npy")
+        return numpy.load(file)
+
+    def torn(self, file, keep):
+        path = self.folder / file.name
+        path.write_bytes(file.read_bytes()[:keep])
+        return path
+
+    def test_a_picture_is_the_same_in_each_format(self):
+        pixels = (numpy.arange(4 * 6 * 3).reshape(4, 6, 3) * 3).astype(numpy.uint8)
+        ppm = self.folder / "a.ppm"
+        ppm.write_bytes(b"P6 6 4 255\n" + pixels.tobytes())
+        expected = self.values_of(f"image:{ppm}", 24)
+        for name in ("rgb.png", "alpha.png"):
+            numpy.testing.assert_array_equal(self.values_of(f"image:{CORPUS}/image/{name}", 24), expected, name)
+        large = numpy.kron(pixels, numpy.ones((4, 4, 1), numpy.uint8))
+        ppm.write_bytes(b"P6 24 16 255\n" + large.tobytes())
+        near = self.values_of(f"image:{CORPUS}/image/rgb.jpg,patch=4", 24)
+        self.assertLess(abs(near - self.values_of(f"image:{ppm},patch=4", 24)).max(), 0.5)  # as far as JPEG at quality 90 goes
+
+    def test_sound_is_the_same_in_each_format(self):
+        path = self.folder / "a.wav"
+        with wave.open(str(path), "wb") as file:
+            file.setparams((1, 2, 8000, 400, "NONE", ""))
+            file.writeframes(numpy.array([round(32767 * 0.5 * math.sin(2 * math.pi * t / 8)) for t in range(400)], "<i2").tobytes())
+        expected = self.values_of(f"wav:{path}", 3)
+        for name in ("tone.flac", "tone_float.wav", "tone.aiff"):
+            near = self.values_of(f"wav:{CORPUS}/wav/{name}", 3)
+            # Bands without the tone hold the rounding of samples alone, whose logarithm may be anything small.
+            self.assertGreater(numpy.corrcoef(near.ravel(), expected.ravel())[0, 1], 0.9, name)
+
+    def test_compressed_arrays_are_those_that_were_compressed(self):
+        rng = numpy.random.default_rng(1)
+        arrays = {name: rng.normal(size=(2, 40, 8)).astype(numpy.float32) for name in "qkv"}
+        numpy.savez(self.folder / "a.npz", **arrays)
+        numpy.savez_compressed(self.folder / "b.npz", **arrays)
+        outputs = []
+        for name in "ab":
+            done = subprocess.run([APPLY, "--input", f"npz:{self.folder}/{name}.npz", "--out", self.folder / f"{name}.npy"], capture_output=True, text=True)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            outputs.append((self.folder / f"{name}.npy").read_bytes())
+        self.assertEqual(*outputs)
+        whole = bytearray((self.folder / "b.npz").read_bytes())
+        whole[200] ^= 0xff
+        (self.folder / "b.npz").write_bytes(whole)
+        done = subprocess.run([APPLY, "--input", f"npz:{self.folder}/b.npz", "--out", self.folder / "c.npy"], capture_output=True, text=True)
+        self.assertEqual(done.returncode, 2)
+        self.assertRegex(done.stderr, "b.npz': byte .*(the compressed bytes are torn|CRC-32 of member)")
+
+    def test_torn_files_are_refused(self):
+        for kind, name, keep, words in (("image", "rgb.png", 60, "a torn PNG: "), ("image", "rgb.jpg", 600, "a torn JPEG: "),
+                                        ("image", "rgb.jpg", 100, "JPEG: "), ("wav", "tone.flac", 100, "torn: ")):
+            self.refused("--input", f"{kind}:{self.torn(CORPUS / kind / name, keep)}", say=(name, words))
+
+    def test_a_pickle_is_refused_with_what_converts_it(self):
+        done = run("--input", "npz:model.pt", "--dry-run")
+        self.assertEqual(done.returncode, 2)
+        first, *lines = done.stderr.splitlines()
+        self.assertIn("'model.pt' is a pickle of PyTorch's, which may run programs; two lines of Python convert it:", first)
+        self.assertEqual(lines, ["  import numpy, torch; t = torch.load('model.pt', map_location='cpu', weights_only=True)",
+                                 "  numpy.savez('model.npz', **{name: t[name].float().numpy() for name in 'qkv'})"])
+        done = subprocess.run([APPLY, "--q", "q.pt", "--k", "k.pt", "--v", "v.pt", "--out", self.folder / "o.npy"], capture_output=True, text=True)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("  numpy.save('q.npy', t.float().numpy())", done.stderr)
+
+    def test_a_file_without_its_kind_is_told_it(self):
+        for file, kind in (("a.png", "image"), ("a.flac", "wav"), ("a.txt", "text"), ("a.npz", "npz")):
+            self.refused("--input", file, say=(f"did you mean '{kind}:{file}'?",))
+
+
+if __name__ == "__main__":
+    unittest.main()
