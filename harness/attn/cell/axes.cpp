@@ -227,7 +227,8 @@ Axis lengths_axis() {
   Axis axis = name(
       {.name = "lengths",
        .flag = "lengths",
-       .doc = "of the sequences of a batch, as many keys at most as the row says: equal; uniform:LOW..HIGH, drawn from the seed; zipf: "
+       .doc = "of the sequences of a batch, as many keys at most as the row says: equal; uniform:LOW..HIGH, drawn from the seed; "
+              "zipf: "
               "1/1, 1/2, 1/3, ... of them; or file:PATH. In self-attention a sequence has as many queries as keys",
        .help = "equal, uniform:LOW..HIGH, zipf, file:PATH: how many tokens each sequence of a batch has, of variants that read "
                "sequences of different lengths",
@@ -247,20 +248,40 @@ Axis lengths_axis() {
 }
 
 Axis layout_axis() {
-  Axis axis = name(
-      {.name = "kv_layout",
-       .flag = "kv-layout",
-       .doc = "contiguous: the keys of a head lie in a row; paged:TOKENS: in pages of so many tokens, in no order, which a table names",
-       .help = "contiguous, paged:TOKENS: where keys and values lie, of variants that read pages",
-       .usual = layout_name(0),
-       .quiet = true},
-      [](std::string_view given) -> Result<AxisValue> {
-        const auto rows = parse_layout(given);
-        if (!rows) return rows.refusal();
-        return AxisValue(layout_name(*rows));
-      });
-  axis.set = [](Cell& cell, const AxisValue& value) { cell.problem.page_rows = parse_layout(std::get<std::string>(value)).value(); };
+  Axis axis = name({.name = "kv_layout",
+                    .flag = "kv-layout",
+                    .doc = "contiguous: the keys of a head lie in a row; paged:TOKENS: in pages of so many tokens, in no order, "
+                           "which a table names",
+                    .help = "contiguous, paged:TOKENS: where keys and values lie, of variants that read pages",
+                    .usual = layout_name(0),
+                    .quiet = true},
+                   [](std::string_view given) -> Result<AxisValue> {
+                     const auto rows = parse_layout(given);
+                     if (!rows) return rows.refusal();
+                     return AxisValue(layout_name(*rows));
+                   });
+  axis.set = [](Cell& cell, const AxisValue& value) {
+    cell.problem.page_rows = parse_layout(std::get<std::string>(value)).value();
+  };
   axis.get = [](const Cell& cell) { return AxisValue(layout_name(cell.problem.page_rows)); };
+  return axis;
+}
+
+Axis threads_axis() {
+  Axis axis = number(
+      {.name = "threads",
+       .flag = "threads",
+       .doc = "threads of the pool",
+       .help = "threads of the pool, 'all': as many as usable cores; where none are given, so many",
+       .usual = std::to_string(usable_cores())},
+      1, most_threads, [](auto& c) -> auto& { return c.threads; });
+  axis.parse = [parse = axis.parse](std::string_view given, const Registry& registry) -> Values {
+    constexpr std::string_view all = "all";
+    std::string text(given);
+    for (auto at = text.find(all); at != std::string::npos; at = text.find(all))
+      text.replace(at, all.size(), std::to_string(usable_cores()));
+    return parse(text, registry);
+  };
   return axis;
 }
 
@@ -332,13 +353,7 @@ std::vector<Axis> shape_axes() {
 
 std::vector<Axis> setting_axes() {
   return {input_axis(),
-          number(
-              {.name = "threads",
-               .flag = "threads",
-               .doc = "threads of the pool",
-               .help = "threads of the pool; where none are given, all usable cores",
-               .usual = std::to_string(usable_cores())},
-              1, most_threads, [](auto& c) -> auto& { return c.threads; }),
+          threads_axis(),
           isa_axis(),
           pass_axis(),
           step_axis(),

@@ -13,7 +13,6 @@
 #include "attn/guest/host.hpp"
 #include "attn/guest/spec.hpp"
 #include "attn/inputs/file.hpp"
-#include "attn/kernels/dense/onednn.hpp"
 #include "attn/measure/doctor.hpp"
 #include "attn/measure/machine_state.hpp"
 #include "attn/program/exit.hpp"
@@ -25,6 +24,7 @@
 #include "attn/record/context.hpp"
 #include "attn/record/sink.hpp"
 #include "attn/record/table.hpp"
+#include "attn/record/terminal.hpp"
 #include "attn/sweep/explain.hpp"
 #include "attn/sweep/grid.hpp"
 #include "attn/sweep/listing.hpp"
@@ -73,7 +73,8 @@ int conclude(const SweepOptions& o, const Outputs& outputs) {
   const std::vector<Row>& rows = outputs.rows();
   const std::size_t held = outputs.rows_from_before();
   std::string text;
-  if (!o.quiet) text += table(rows, o.baseline, o.table == "md" ? TableStyle::markdown : TableStyle::terminal);
+  if (!o.quiet)
+    text += table(rows, o.baseline, o.table == "md" ? TableStyle::markdown : TableStyle::terminal, terminal_columns(STDOUT_FILENO));
   if (held > 0) text += fmt::format("{} new, {} from before\n", rows.size() - held, held);
   text += fmt::format("{} rows in {}\n", rows.size(), o.out);
   const int printed = print_and_exit(text);
@@ -179,11 +180,16 @@ int sweep_main(int argc, char** argv, const std::vector<WorkerKind>& kinds, cons
   register_builtin_variants(registry);
   if (Status status = load_plugins(o.plugins, registry); !status) return usage(status.reason());
   if (Status status = invite_guests(o, registry); !status) return usage(status.reason());
-  if (o.version) return print_and_exit(fmt::format("{} commit {}\n{}\n", build_tag(), source_commit(), kernels::onednn_version()));
+  if (o.version) return print_and_exit(version_text());
   if (o.columns) return print_and_exit(columns_text());
-  if (o.list == "text") return print_and_exit(list_text(registry));
+  if (o.list == "text") return print_and_exit(list_text(registry, terminal_columns(STDOUT_FILENO)));
   if (o.list == "md") return print_and_exit(list_markdown(registry));
   if (o.list == "json") return print_and_exit(list_json(registry));
+  if (o.list == "ids") return print_and_exit(list_ids(registry));
+  if (!o.list.empty()) {
+    const auto whole = list_whole(o.list, registry, terminal_columns(STDOUT_FILENO));
+    return whole ? print_and_exit(*whole) : usage("--list: " + whole.reason());
+  }
   if (!o.explain.empty()) return explain(o, registry);
   if (o.doctor) return print_and_exit(advice_text(examine(o.machine_root)));
   if (o.verify) return verify(o, registry);

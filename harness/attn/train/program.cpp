@@ -365,7 +365,7 @@ int train_main(int argc, char** argv) {
   t.options = line.options;
   register_builtin_variants(t.registry);
   if (Status status = load_plugins(t.options.plugins, t.registry); !status) return usage(status.reason());
-  if (t.options.version) return print_and_exit(fmt::format("{} commit {}\n", build_tag(), source_commit()));
+  if (t.options.version) return print_and_exit(version_text());
   if (t.options.columns) return print_and_exit(columns_text(train_schema().infos()));
   if (t.options.list) return print_and_exit(list_text());
   return run(t, {argv, argv + argc});
