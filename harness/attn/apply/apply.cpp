@@ -53,7 +53,7 @@ struct ApplyOptions {
 
 constexpr const char* examples =
     R"(Examples
-  attn_apply --variant performer:m=256 --q q.npy --k k.npy --v v.npy --compare full
+  attn_apply --variant performer --q q.npy --k k.npy --v v.npy --compare full
   attn_apply --variant full --input npz:captured/layer0.npz --out o.npy
   attn_apply --variant linear --input npz:more.npz --state s.npz --context 4096
 

@@ -272,7 +272,7 @@ Axis threads_axis() {
       {.name = "threads",
        .flag = "threads",
        .doc = "threads of the pool",
-       .help = "threads of the pool, 'all': as many as usable cores; where none are given, so many",
+       .help = "threads of the pool; all: every usable core (default: all)",
        .usual = std::to_string(usable_cores())},
       1, most_threads, [](auto& c) -> auto& { return c.threads; });
   axis.parse = [parse = axis.parse](std::string_view given, const Registry& registry) -> Values {
@@ -290,7 +290,7 @@ Axis isa_axis() {
       {.name = "isa",
        .flag = "isa",
        .doc = "instruction set of the kernels",
-       .help = "instruction sets: avx512, avx2, neon, scalar; where none is given, the best here",
+       .help = "instruction sets: avx512, avx2, neon, scalar (default: the best here)",
        .usual = kernels::active_isa()},
       [](auto& c) -> auto& { return c.isa; });
   axis.parse = name({}, available_isa).parse;

@@ -131,7 +131,8 @@ std::string man_page(const CLI::App& app, const std::string& version) {
     }
   }
   text += ".SH NOTES\n.nf\n";
-  for (const auto line : split(app.get_footer(), '\n')) text += roff(std::string(line)) + "\n";
+  const std::string footer = app.get_footer();
+  for (const auto line : split(footer, '\n')) text += roff(std::string(line)) + "\n";
   return text + ".fi\n";
 }
 

@@ -32,7 +32,7 @@ std::string entry(const std::string& head, std::string_view text, std::size_t co
 std::string fitted(const std::string& text, std::size_t columns) {
   if (columns == any_width) return text;
   std::string all;
-  for (const auto line : split(text.substr(0, text.size() - 1), '\n')) {
+  for (const auto line : split(std::string_view(text).substr(0, text.size() - 1), '\n')) {
     if (line.size() <= columns) {
       all += std::string(line) + "\n";
       continue;
@@ -65,7 +65,7 @@ std::string list_text(const Registry& registry, std::size_t columns) {
   }
   text += "\ninputs\n";
   for (const auto& doc : input_docs()) text += entry("  " + doc.syntax, doc.doc, columns);
-  return text + "\n* the budget that --iso-error turns; --list ID shows one variant whole, with ranges and tensors\n";
+  return text + "\n* the budget that --iso-error turns\n--list ID shows one variant whole\n";
 }
 
 Result<std::string> list_whole(const std::string& names, const Registry& registry, std::size_t columns) {

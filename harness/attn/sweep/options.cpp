@@ -12,7 +12,7 @@ constexpr const char* examples =
     R"(Examples
   attn_sweep --variants full,local,linear --n 512..4096*2 --out results/a.csv
   attn_sweep --list local             what one variant is, and its options
-  attn_sweep --variants full,linear --pass decode --n 4096 --heads 32 --kv-heads 8
+  attn_sweep --variants full,linear --pass decode --n 4096 --kv-heads 2
   attn_sweep --input npy:q.npy,k.npy,v.npy --variants full,sparse
   attn_sweep --variants all --n 1024 --dry-run
   attn_sweep --verify --plugin ./my_window.so

@@ -11,7 +11,7 @@ namespace {
 constexpr const char* examples =
     R"(Examples
   attn_train --task mqar:kv=8 --n 64 --variants full,linear,local
-  attn_train --task listops --n 512 --variants full,linear --seed 1..3 --rate sweep
+  attn_train --task listops --n 512 --variants full,linear --seed 1..3
   attn_train --list                   tasks and their options
 
 Exit codes
