@@ -395,13 +395,18 @@ def rounds(row):
         return 1
 
 
+def digits(value):
+    """Three, and all before the point of larger numbers: 0.0123, 12.3, 1023."""
+    return f"{value:.3g}" if value < 999.5 else f"{value:.0f}"
+
+
 def seconds(value):
     if not np.isfinite(value):
         return ""
     for unit, scale in (("s", 1), ("ms", 1e-3), ("us", 1e-6)):
         if value >= scale:
-            return f"{value / scale:.3g} {unit}"
-    return f"{value / 1e-9:.3g} ns"
+            return f"{digits(value / scale)} {unit}"
+    return f"{digits(value / 1e-9)} ns"
 
 
 def size(value):
@@ -409,7 +414,7 @@ def size(value):
         return ""
     for unit, scale in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if value >= scale:
-            return f"{value / scale:.3g} {unit}"
+            return f"{digits(value / scale)} {unit}"
     return f"{value:.0f} B"
 
 

@@ -3,6 +3,9 @@ import sys
 from pathlib import Path
 
 
+VERSION = "0.1.0"  # that of CMakeLists.txt
+
+
 class Refusal(Exception):
     def __init__(self, sentence, code=2):
         super().__init__(sentence)
@@ -10,9 +13,12 @@ class Refusal(Exception):
 
 
 def script(main):
-    """Runs a script's main() and turns refusals into a sentence on stderr and an exit code."""
+    """Runs a script's main() and turns refusals into a sentence on stderr and an exit code; --version of every script."""
     name = Path(sys.argv[0]).name
     try:
+        if sys.argv[1:] == ["--version"]:
+            print(f"{name} of attnbench {VERSION}")
+            sys.exit(0)
         code = main()
         sys.stdout.flush()
         sys.exit(code)

@@ -17,10 +17,16 @@ if [ -d "$attn_build/python" ]; then
   esac
 fi
 # zsh knows its own kind where compinit has run.
-if [ -n "${BASH_VERSION:-}" ] && [ -f "$attn_build/share/attnbench.bash" ]; then
-  . "$attn_build/share/attnbench.bash"
-elif [ -n "${ZSH_VERSION:-}" ] && [ -f "$attn_build/share/_attnbench" ]; then
-  fpath=("$attn_build/share" $fpath)
-  autoload -Uz _attnbench && command -v compdef >/dev/null && compdef _attnbench attn_sweep attn_apply attn_train
-fi
-unset attn_tree attn_build
+for attn_program in attn_sweep attn_apply attn_train; do
+  if [ -n "${BASH_VERSION:-}" ] && [ -f "$attn_build/share/bash-completion/completions/$attn_program" ]; then
+    . "$attn_build/share/bash-completion/completions/$attn_program"
+  elif [ -n "${ZSH_VERSION:-}" ] && [ -f "$attn_build/share/zsh/site-functions/_$attn_program" ] && command -v compdef >/dev/null; then
+    fpath=("$attn_build/share/zsh/site-functions" $fpath)
+    autoload -Uz "_$attn_program" && compdef "_$attn_program" "$attn_program"
+  fi
+done
+case :${MANPATH:-}: in
+  *:"$attn_build/share/man":*) ;;
+  *) export MANPATH="$attn_build/share/man:${MANPATH:-}" ;;
+esac
+unset attn_tree attn_build attn_program

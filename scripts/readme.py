@@ -1,5 +1,6 @@
 #!/usr/bin/python3
-"""README.md's tables and pictures, made from results/reference: readme.py [--check]
+"""README.md's tables and pictures, made from results/reference: readme.py [--check]; or CONTRIBUTING.md's table of conformance, from what
+attn_sweep --verify --variants all --format md prints: readme.py --conformance FILE
 
 A table stands between two marks of README.md and comes from one CSV; where the CSV is missing the section is empty. Pictures are
 results/reference/pictures/*.svg, each for light and for dark ground.
@@ -11,7 +12,7 @@ import re
 import sys
 from pathlib import Path
 
-from attncsv import Refusal, decodes, group_title, id_of, in_group, labels, main_group, measured, read, script, seconds, size
+from attncsv import Refusal, decodes, digits, group_title, id_of, in_group, labels, main_group, measured, read, script, seconds, size
 from families import colours
 from readmepictures import pictures
 
@@ -27,7 +28,7 @@ def thinned(values, most=MOST_LENGTHS):
 
 
 def times(value):
-    return f"{value:.3g}x"
+    return digits(value) + "x"
 
 
 def time(row):
@@ -174,16 +175,27 @@ def section(name, folder):
     return f"### {heading}\n\n{make(read(folder / file))}\n"
 
 
+def between(text, name, made):
+    """The text with this between the marks of that name."""
+    pattern = re.compile(rf"(<!-- {name}: [^\n]* -->\n).*?(<!-- {name} end -->\n)", re.S)
+    if not pattern.search(text):
+        raise Refusal(f"there are no marks '<!-- {name}: ... -->' and '<!-- {name} end -->'")
+    return pattern.sub(lambda marks: marks[1] + made + marks[2], text)
+
+
 def filled(text, folder):
     """The text with all that stands between marks made anew."""
     for name in SECTIONS:
-        begin, end = f"<!-- {name}: scripts/readme.py -->\n", f"<!-- {name} end -->\n"
-        pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.S)
-        if not pattern.search(text):
-            raise Refusal(f"README.md has no marks for '{name}'")
-        made = begin + section(name, folder) + end
-        text = pattern.sub(lambda _: made, text)
+        text = between(text, name, section(name, folder))
     return text
+
+
+def conformance(told):
+    """The table itself, whatever stands around it."""
+    lines = [line for line in told.splitlines() if line.startswith("|")]
+    if not lines or not lines[0].startswith("| property | what holds |"):
+        raise Refusal("--conformance takes what attn_sweep --verify --variants all --format md prints")
+    return "\n" + "\n".join(lines) + "\n\n"
 
 
 def main():
@@ -191,7 +203,13 @@ def main():
     p.add_argument("--check", action="store_true", help="write nothing; say what is not fresh")
     p.add_argument("--readme", type=Path, default=ROOT / "README.md", help="the text with the marks")
     p.add_argument("--reference", type=Path, default=ROOT / "results/reference", help="folder of the CSVs")
+    p.add_argument("--conformance", type=Path, metavar="FILE", help="put its table into CONTRIBUTING.md, nothing else")
     args = p.parse_args()
+    if args.conformance:
+        path = ROOT / "CONTRIBUTING.md"
+        path.write_text(between(path.read_text(), "conformance", conformance(args.conformance.read_text())))
+        print(path)
+        return 0
     made = {args.readme: filled(args.readme.read_text(), args.reference)}
     made.update(pictures(read(args.reference / SECTIONS["prefill"][0]), args.reference / "pictures"))
     stale = [path for path, text in made.items() if not path.exists() or path.read_text() != text]

@@ -22,7 +22,7 @@ CHARTJS = ["/usr/share/javascript/chart.js/chart.min.js", "/usr/share/nodejs/cha
 ALWAYS = ["threads", "causal", "head_dim", "dtype", "input"]  # filters that are shown even with one value
 # Raw columns that the page shows or sorts by; the samples themselves stay in the CSV.
 SHOWN = ["n", "name", "family", "exactness", "status", "reason", "time_median_s", "time_mad_s", "time_ci_low_s", "time_ci_high_s",
-         "unstable", "roof_fraction", "roof_binds", "gflops_per_s", "memory_bytes", "peak_rss_bytes", "token_s", "tokens_per_s", "state_bytes", "err_relative", "fid_skill",
+         "unstable", "roof_fraction", "roof_binds", "gflops_per_s", "memory_bytes", "peak_rss_bytes", "token_s", "tokens_per_s", "state_bytes", "err_relative", "fid_skill", "compute", "storage_error",
          "command"]
 REFERENCE = "full"
 SKILLED = 0.5  # least skill of a winner that goes unremarked
@@ -273,7 +273,7 @@ def chartjs(given):
 def page(data, title, library):
     # "<" never appears inside the JSON, so no row can close the script element that carries it.
     parts = {"TITLE": title.replace("<", "&lt;"), "STYLE": (PAGE / "style.css").read_text(),
-             "CHARTJS": library.replace("</script", "<\\/script"), "SCRIPT": (PAGE / "page.js").read_text(),
+             "CHARTJS": library.replace("</script", "<\\/script"), "SCRIPT": (PAGE / "views.js").read_text() + (PAGE / "page.js").read_text(),
              "DATA": json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")}
     text = (PAGE / "page.html").read_text()
     head, *tail = text.split("@")

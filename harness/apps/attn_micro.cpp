@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <functional>
 #include <numeric>
+#include <string_view>
 #include <vector>
 
 #include "attn/exec/arena.hpp"
@@ -345,6 +346,7 @@ void register_probes() {
 }  // namespace
 
 int main(int argc, char** argv) {
+  if (argc == 2 && std::string_view(argv[1]) == "--version") return std::puts("attnbench-" ATTN_VERSION) < 0;
   if (const char* isa = std::getenv("ATTN_ISA")) {
     if (const Status forced = force_isa(isa); !forced) {
       std::fprintf(stderr, "attn_micro: %s\n", forced.reason().c_str());

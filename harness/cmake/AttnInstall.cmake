@@ -23,10 +23,10 @@ install(FILES ${CMAKE_CURRENT_BINARY_DIR}/attnbench.pc DESTINATION ${CMAKE_INSTA
 
 # The reports know only the CSV, so they go along; what builds or checks this tree stays.
 install(DIRECTORY scripts/ DESTINATION ${CMAKE_INSTALL_DATADIR}/attnbench/scripts USE_SOURCE_PERMISSIONS
-  FILES_MATCHING PATTERN "*.py" PATTERN "guests/*" PATTERN schema1.json PATTERN "page/*" PATTERN noise_floor.sh PATTERN check_layers.py EXCLUDE PATTERN new_variant.py EXCLUDE
+  FILES_MATCHING PATTERN "*.py" PATTERN "guests/*" PATTERN schema1.json PATTERN "page/*" PATTERN "*.toml" PATTERN noise_floor.sh PATTERN check_layers.py EXCLUDE PATTERN new_variant.py EXCLUDE PATTERN "readme*.py" EXCLUDE
   PATTERN train_facts.py EXCLUDE
   PATTERN __pycache__ EXCLUDE)
-install(FILES LICENSE README.md CHANGELOG.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
+install(FILES LICENSE README.md CHANGELOG.md CITATION.cff DESTINATION ${CMAKE_INSTALL_DOCDIR})
 install(DIRECTORY tests/plugin/stranger/ DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples/plugin)
 
 # cpack: the same tree as a Debian package, which depends on what its programs and libraries are linked to.

@@ -218,6 +218,10 @@ function drawAll() {
   drawBubble(group);
   drawTask();
   tables(group);
+  drawAnswer(group);
+  drawTypes();
+  drawImplementations(group);
+  keepDrawn();
 }
 
 // Where the filters choose decodes, whose N is the context.
@@ -289,7 +293,7 @@ function drawBubble(group) {
 function drawTask() {
   $('task-card').hidden = !data.tasks.length;
   if (!data.tasks.length) return;
-  state.task = choose($('task-name'), data.tasks, state.task || data.tasks[0]);
+  state.task = choose($('task-name'), data.tasks, state.task || fullestTask());
   const trained = data.train.filter(t => t.task === state.task && data.variants[t.name]);
   const sets = lines(name => trained.filter(t => t.name === name), t => t.accuracy);
   const floor = [...new Map(trained.filter(t => t.floor != null).map(t => [t.n, { x: t.n, y: t.floor }])).values()].sort((a, b) => a.x - b.x);
@@ -426,6 +430,8 @@ function start() {
   $('show-exact').onclick = () => { state.hidden = new Set(names.filter(n => data.variants[n].exactness !== 'exact')); toggle([], true); };
   $('bubble-n').onchange = e => { state.bubbleN = +e.target.value; drawAll(); };
   $('bubble-y').onchange = e => { state.bubbleY = e.target.value; drawAll(); };
+  $('answer-n').onchange = e => { state.answerN = +e.target.value; drawAll(); };
+  $('answer-skill').onchange = e => { state.answerSkill = +e.target.value; drawAll(); };
   $('inputs-n').onchange = e => { state.inputsN = +e.target.value; drawAll(); };
   $('task-name').onchange = e => { state.task = e.target.value; drawAll(); };
   $('drawer-close').onclick = () => { $('drawer').hidden = true; };

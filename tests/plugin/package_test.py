@@ -60,6 +60,12 @@ class Package(unittest.TestCase):
         with open(out, newline="") as file:
             self.assertEqual([row["status"] for row in csv.DictReader(file)], ["ok", "ok"])
 
+    def test_it_brings_man_pages_and_completion(self):
+        held = must("dpkg-deb", "--contents", self.deb)
+        for program in ("attn_sweep", "attn_apply", "attn_train"):
+            for place in (f"man/man1/{program}.1", f"bash-completion/completions/{program}", f"zsh/site-functions/_{program}"):
+                self.assertIn(f"./usr/share/{place}\n", held)
+
     def test_all_of_it_lies_below_usr(self):
         for line in must("dpkg-deb", "--contents", self.deb).splitlines():
             self.assertRegex(line.split()[5], r"^\./(usr/.*)?$", line)

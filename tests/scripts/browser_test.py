@@ -29,6 +29,11 @@ class Page(unittest.TestCase):
         steps = synthetic.write(folder / "steps.csv", synthetic.steps())
         cls.steps = folder / "steps.html"
         subprocess.run([sys.executable, SCRIPTS / "report.py", steps, "-o", cls.steps], check=True, capture_output=True)
+        cls.types, cls.one = folder / "types.html", folder / "one.html"
+        both = [{**row, "dtype": kind, "kv_dtype": kind} for kind in ("f32", "bf16") for row in synthetic.zoo((256, 512))]
+        for page, rows in ((cls.types, both), (cls.one, synthetic.zoo((512,)))):
+            sweep = synthetic.write(page.with_suffix(".csv"), rows)
+            subprocess.run([sys.executable, SCRIPTS / "report.py", sweep, "-o", page], check=True, capture_output=True)
         cls.page = browser.Browser()
 
     @classmethod
@@ -61,6 +66,50 @@ class Page(unittest.TestCase):
         self.assertEqual(self.page.run(hidden), [False, False])
         for chart in ("token-time", "state-bytes"):
             self.assertGreater(self.page.run(INK, chart), 5000, chart)
+
+    ANSWER = "return [...document.querySelectorAll('#answer-words p')].map(p => p.textContent)"
+
+    def test_the_answer_stands_first_and_follows_the_choices(self):
+        self.assertEqual(self.page.run("return document.querySelector('main section').id"), "answer")
+        self.choose("threads", "2"), self.choose("causal", "no"), self.choose("input", "text")
+        skill = "const s = document.getElementById('answer-skill'); s.value = '{}'; s.dispatchEvent(new Event('change'))"
+        self.page.run(skill.format(0.95))
+        told = self.page.run(self.ANSWER)
+        self.assertEqual(len(told), 3)
+        self.assertRegex(told[0], r"^full is the fastest with skill 0\.95 or more on text at N=2048: .* ms \(.* to .*\)\.$")
+        self.assertRegex(told[1], r"^Faster with less: linear, .*× the time of full, whose distance to softmax attention says nothing\.$")
+        self.assertRegex(told[2], r"^full takes .*iB beyond inputs and output\.$")
+        self.page.run(skill.format(0.8))
+        told = self.page.run(self.ANSWER)
+        self.assertRegex(told[0], r"^local:left=64,right=64 is the fastest with skill 0\.8 or more .*× the time of full\.$")
+        self.assertRegex(told[1], r"^Ahead of full: .*\.$")
+        self.choose("input", "iid:1")
+        self.assertRegex(self.page.run(self.ANSWER)[0], r" on iid:1 ")
+
+    def test_of_a_decode_the_answer_is_a_token_s_time_and_state(self):
+        self.page.open(self.steps)
+        told = " ".join(self.page.run(self.ANSWER))
+        self.assertIn(" a token", told)
+        self.assertIn("of its context", told)
+
+    def test_number_types_and_implementations_have_views(self):
+        hidden = "return ['types-card', 'implementations-card'].map(id => document.getElementById(id).hidden)"
+        self.assertEqual(self.page.run(hidden), [True, False])  # full@unfused is there
+        self.page.open(self.types)
+        self.assertEqual(self.page.run(hidden), [False, False])
+        over = self.page.run("return [...document.querySelectorAll('#types tbody tr')].map(r => [...r.children].map(c => c.textContent))")
+        self.assertEqual({row[2] for row in over}, {"f32", "bf16"})
+        self.assertTrue(all(row[5].endswith("×") for row in over), over)
+
+    def test_a_curve_of_one_point_is_not_there(self):
+        shown = "return document.getElementById('time').checkVisibility()"
+        self.assertTrue(self.page.run(shown))
+        self.page.open(self.one)
+        self.assertFalse(self.page.run(shown))
+        self.assertTrue(self.page.run("return document.getElementById('cells').checkVisibility()"))
+
+    def test_what_scrolls_is_reached_by_tab(self):
+        self.assertEqual(self.page.run("return [...document.querySelectorAll('.scroll')].filter(s => s.tabIndex !== 0).length"), 0)
 
     def test_no_network(self):
         asked = [e["message"] for e in self.page.log("performance") if '"Network.requestWillBeSent"' in e["message"]]

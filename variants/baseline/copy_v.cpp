@@ -19,7 +19,6 @@ struct CopyV {
             .reads = Reads::xv,
             .cross = false,
             .grouped_heads = true,
-            .in_default_sweep = true,
             .time_exponent = 1};
   }
 

@@ -20,7 +20,6 @@ struct MeanV {
             .cost_in_n = "N D",
             .exactness = Exactness::approximation,
             .grouped_heads = true,
-            .in_default_sweep = true,
             .time_exponent = 1};
   }
 

@@ -46,6 +46,7 @@ struct GatedDelta {
             .exactness = Exactness::different,
             .causality = Causality::always,
             .grouped_heads = true,
+            .in_default_sweep = true,
             .time_exponent = 1};
   }
 

@@ -59,6 +59,7 @@ struct BlockTopk {
             .grouped_heads = true,
             .row_wise = false,
             .membership_sees_future = true,
+            .in_default_sweep = true,
             .time_exponent = 1};
   }
 

@@ -18,9 +18,11 @@
 #include "attn/inputs/npy.hpp"
 #include "attn/kernels/machine/isa.hpp"
 #include "attn/measure/worker.hpp"
+#include "attn/program/components.hpp"
 #include "attn/program/exit.hpp"
 #include "attn/program/flags.hpp"
 #include "attn/program/renamed.hpp"
+#include "attn/record/context.hpp"
 #include "attn/record/row.hpp"
 #include "attn/record/sink.hpp"
 #include "attn/variant/plugin.hpp"
@@ -48,9 +50,22 @@ struct ApplyOptions {
   std::string prefer;
   bool force = false;
   bool pin = true;
+  bool quiet = false;
+  bool version = false;
 };
 
+constexpr const char* examples =
+    R"(Examples
+  attn_apply --variant performer --q q.npy --k k.npy --v v.npy --compare full
+  attn_apply --variant full --input npz:captured/layer0.npz --out o.npy
+  attn_apply --variant linear --input npz:more.npz --state s.npz --context 4096
+
+Exit codes
+  0 fine; 1 the output is not what the definition says; 2 usage;
+  6 the output could not be written)";
+
 void declare(CLI::App& app, ApplyOptions& o) {
+  app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   app.add_option("--variant", o.variant, "variant with options, such as performer:m=256")->capture_default_str();
   app.add_option("--q", o.q, "queries, .npy: [N,d], [H,N,d] or [B,H,N,d]");
   app.add_option("--k", o.k, "keys, .npy");
@@ -76,10 +91,9 @@ void declare(CLI::App& app, ApplyOptions& o) {
       ->capture_default_str();
   app.add_option("--kv-dtype", o.kv_dtype, "of K and V: f32, bf16, f16, q8 (default: as --dtype)");
   app.add_option("--isa", o.isa, "avx512, avx2, neon or scalar (default: the best here)");
-  app.add_option("--plugin", o.plugins, "shared library with a variant; may be given several times")->expected(1);
-  app.add_option("--guest", o.guests,
-                 "command of a program that computes variants (scripts/guests/README.md); may be given several times")
-      ->expected(1);
+  add_texts(app, "plugin", o.plugins, "shared library with a variant; may be given several times", "Options");
+  add_texts(app, "guest", o.guests,
+            "command of a program that computes variants (scripts/guests/README.md); may be given several times", "Options");
   app.add_option(
       "--state", o.state,
       "goes on with a causal sequence: the state after the tokens so far, .npz, is read if it is there, and written with these");
@@ -92,6 +106,8 @@ void declare(CLI::App& app, ApplyOptions& o) {
       "no or yes; alone: yes: query i sees keys j <= i + kv_len - q_len only (default: what the input says)", "Options");
   app.add_flag("--pin,!--no-pin", o.pin, "bind threads to cores");
   app.add_flag("--force", o.force, "replace the output file");
+  app.add_flag("-q,--quiet", o.quiet, "do not say what was done");
+  app.add_flag("--version", o.version, "version, commit and libraries");
 }
 
 Result<std::string> input_name(const ApplyOptions& o) {
@@ -206,6 +222,19 @@ void warn_unless_finite(const View<float, 4>& out, bool unchecked) {
                            unchecked ? "; --compare rows tells whether the definition's are" : ""));
 }
 
+// "o.npy: [1,8,512,64] f32 by performer:m=256, ... on 2 threads; MORE".
+int tell_what_was_done(const ApplyOptions& o, const View<float, 4>& out, const std::string& variant, const std::string& more) {
+  if (o.quiet) return exit_ok;
+  return print_and_exit(fmt::format("{}: [{},{},{},{}] f32 by {} on {} thread{}{}\n", o.out, out.extent(0), out.extent(1),
+                                    out.extent(2), out.extent(3), variant, o.threads, o.threads == 1 ? "" : "s", more));
+}
+
+std::string parameters_text(const ApplyOptions& o, bool loaded, bool any) {
+  if (!any) return "";
+  if (loaded) return "; parameters of " + o.parameters;
+  return fmt::format("; parameters drawn or fitted, seed {}", o.seed) + (o.parameters.empty() ? "" : ", now in " + o.parameters);
+}
+
 // With --state.
 int go_on(const ApplyOptions& o, const Registry& registry) {
   if (o.compare != "none")
@@ -220,6 +249,7 @@ int go_on(const ApplyOptions& o, const Registry& registry) {
     return usage("--state goes on with a causal sequence, --causal " + o.causal + " is given; accepted: one of them");
   if (given->shape.dtype != DType::f32 || given->shape.kv_dtype != DType::f32)
     return usage("--state keeps a sequence in f32; accepted: no other --dtype and --kv-dtype with it");
+  const std::string variant = given->variant->short_name();
   const auto next = Continuation::open(std::move(given->variant), std::move(given->input), given->shape,
                                        {.state = o.state,
                                         .context = o.context,
@@ -234,7 +264,8 @@ int go_on(const ApplyOptions& o, const Registry& registry) {
     return failed(exit_not_written, "--out: " + written.reason());
   warn_unless_finite(out, false);
   if (Status written = (*next)->save(); !written) return failed(exit_not_written, "--state: " + written.reason());
-  return exit_ok;
+  const index_t tokens = (*next)->tokens();
+  return tell_what_was_done(o, out, variant, fmt::format("; {} holds {} token{}", o.state, tokens, tokens == 1 ? "" : "s"));
 }
 
 int apply(const ApplyOptions& o) {
@@ -260,7 +291,9 @@ int apply(const ApplyOptions& o) {
   (*run)->run();
   if (Status written = save_output(**run, o.out); !written) return failed(exit_not_written, "--out: " + written.reason());
   warn_unless_finite((*run)->output(), o.compare == "none");
-  if (o.compare == "none") return exit_ok;
+  const int said = tell_what_was_done(o, (*run)->output(), (*run)->variant().short_name(),
+                                      parameters_text(o, parameters_loaded, !(*run)->specs().empty()));
+  if (o.compare == "none" || said != exit_ok) return said;
 
   Settings settings;
   settings.fidelity = comparison_from(o.compare);
@@ -277,14 +310,15 @@ int apply_main(int argc, char** argv) {
   open_standard_streams();
   ApplyOptions o;
   CLI::App app("Applies one attention variant to your Q, K and V.", "attn_apply");
+  app.footer(examples);
   declare(app, o);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::CallForHelp&) {
-    return print_and_exit(app.help());
-  } catch (const CLI::ParseError& e) {
-    return usage(std::string(e.what()) + " (--help names all flags)");
+  const FlagsEnd end = read_flags(app, {argv + 1, argv + argc}, {"plugin", "guest"});
+  if (end.exit && end.exit_code != exit_ok) {
+    tell(stderr, end.text);
+    return end.exit_code;
   }
+  if (end.exit) return print_and_exit(end.text);
+  if (o.version) return print_and_exit(program_version());
   try {
     return apply(o);
   } catch (const RemoteError& e) {

@@ -31,6 +31,8 @@ class Continuation {
   View<float, 4> run();
   // The state, in the place of the file.
   Status save() const;
+  // So many tokens it holds, the new ones too.
+  index_t tokens() const { return p_.kv_len; }
 
  private:
   Continuation(std::unique_ptr<Variant> variant, std::unique_ptr<Input> input, ContinuationOptions options)

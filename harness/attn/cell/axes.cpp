@@ -290,12 +290,30 @@ Axis shape_axis() {
   return axis;
 }
 
+Axis threads_axis() {
+  Axis axis = number(
+      {.name = "threads",
+       .flag = "threads",
+       .doc = "threads of the pool",
+       .help = "threads of the pool; all: every usable core (default: all)",
+       .usual = std::to_string(usable_cores())},
+      1, most_threads, [](auto& c) -> auto& { return c.threads; });
+  axis.parse = [parse = axis.parse](std::string_view given, const Registry& registry) -> Values {
+    constexpr std::string_view all = "all";
+    std::string text(given);
+    for (auto at = text.find(all); at != std::string::npos; at = text.find(all))
+      text.replace(at, all.size(), std::to_string(usable_cores()));
+    return parse(text, registry);
+  };
+  return axis;
+}
+
 Axis isa_axis() {
   Axis axis = text(
       {.name = "isa",
        .flag = "isa",
        .doc = "instruction set of the kernels",
-       .help = "instruction sets: avx512, avx2, neon, scalar; where none is given, the best here",
+       .help = "instruction sets: avx512, avx2, neon, scalar (default: the best here)",
        .usual = kernels::active_isa()},
       [](auto& c) -> auto& { return c.isa; });
   axis.parse = name({}, available_isa).parse;
@@ -358,13 +376,7 @@ std::vector<Axis> shape_axes() {
 
 std::vector<Axis> setting_axes() {
   return {input_axis(),
-          number(
-              {.name = "threads",
-               .flag = "threads",
-               .doc = "threads of the pool",
-               .help = "threads of the pool; where none are given, all usable cores",
-               .usual = std::to_string(usable_cores())},
-              1, most_threads, [](auto& c) -> auto& { return c.threads; }),
+          threads_axis(),
           number(
               {.name = "ranks",
                .flag = "ranks",

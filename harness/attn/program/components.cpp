@@ -3,6 +3,8 @@
 #include <filesystem>
 #include <system_error>
 
+#include "attn/record/context.hpp"
+
 namespace attn {
 
 std::string component_list() {
@@ -15,5 +17,7 @@ std::string component_list() {
   }
   return "not found";
 }
+
+std::string program_version() { return version_text() + "components: " + component_list() + "\n"; }
 
 }  // namespace attn

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <toml++/toml.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -11,7 +12,9 @@
 #include "attn/cell/values.hpp"
 #include "attn/core/text.hpp"
 #include "attn/measure/memory.hpp"
+#include "attn/program/manual.hpp"
 #include "attn/record/sink.hpp"
+#include "attn/record/terminal.hpp"
 
 namespace attn {
 
@@ -104,6 +107,12 @@ Result<std::vector<std::string>> from_config(const CLI::App& app, const std::str
   if (!arguments) return arguments;
   if (Status known = known_keys(app, *arguments, path); !known) return known.refusal();
   return arguments;
+}
+
+// 80, and less on a terminal that is narrower.
+std::size_t help_columns() {
+  const std::size_t columns = terminal_columns(STDOUT_FILENO);
+  return columns == any_width ? 80 : std::clamp<std::size_t>(columns, 48, 80);
 }
 
 FlagsEnd usage(const CLI::App& app, const std::string& reason) { return {true, 2, app.get_name() + ": " + reason + "\n"}; }
@@ -238,7 +247,11 @@ FlagsEnd read_flags(CLI::App& app, const std::vector<std::string>& given, const 
   for (std::size_t i = 0; i < given.size(); ++i) {
     if (lacks_value(given, i)) return usage(app, given[i] + " has no value; left out, its default stands");
   }
-  app.footer("Every flag is also a variable (--head-dim: ATTN_HEAD_DIM) and a key of the --config file.");
+  std::string manual;
+  app.add_option("--manual", manual, "folder for man page and completion")->group("");
+  app.footer(app.get_footer() + (app.get_footer().empty() ? "" : "\n\n") +
+             "Every flag is also a variable (--head-dim: ATTN_HEAD_DIM) and a key of the\n--config file; the flag wins, then the "
+             "variable.");
 
   // A flag given further right wins: file, then variables, then the command line itself. Repeatable flags do not mix:
   // the rightmost source that names one is the only one heard.
@@ -281,7 +294,7 @@ FlagsEnd read_flags(CLI::App& app, const std::vector<std::string>& given, const 
   try {
     app.parse(arguments);
   } catch (const CLI::CallForHelp&) {
-    return {true, 0, app.help()};
+    return {true, 0, help_text(app, help_columns())};
   } catch (const CLI::ExtrasError& e) {
     for (const auto& argument : given) {
       const std::string close = closest_flag(app, argument);
@@ -294,7 +307,9 @@ FlagsEnd read_flags(CLI::App& app, const std::vector<std::string>& given, const 
   } catch (const CLI::ParseError& e) {
     return usage(app, e.what());
   }
-  return {};
+  if (manual.empty()) return {};
+  const Status written = write_manual(app, "attnbench " ATTN_VERSION, manual);
+  return written ? FlagsEnd{true, 0, ""} : usage(app, "--manual: " + written.reason());
 }
 
 }  // namespace attn

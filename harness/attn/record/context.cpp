@@ -1,5 +1,6 @@
 #include "attn/record/context.hpp"
 
+#include <fmt/format.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -153,6 +154,8 @@ std::string context_json(const std::vector<std::string>& command_line, const std
 }
 
 std::string source_commit() { return ATTN_COMMIT; }
+
+std::string version_text() { return fmt::format("{} commit {}\n{}\n", build_tag(), source_commit(), kernels::onednn_version()); }
 
 std::string host_name() {
   char name[256] = {};

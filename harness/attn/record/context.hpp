@@ -19,6 +19,7 @@ std::string context_json(const std::vector<std::string>& command_line, const std
   return context_json(command_line, peaks, schema.infos(), schema.version(), asked);
 }
 
+std::string version_text();   // what --version prints: build, commit and oneDNN, in two lines
 std::string source_commit();  // git commit, "-dirty" where the source tree had changes when built
 std::string host_name();
 

@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "attn/cell/axes.hpp"
+#include "attn/record/terminal.hpp"
 
 namespace attn {
 
@@ -31,8 +32,9 @@ std::vector<AxisValue> block_of(const Row& row) {
 
 std::string relative_time(const Figures& f, double baseline_s) {
   if (f.ratio_median)
-    return fmt::format("{:.3g}x [{:.3g}, {:.3g}]", *f.ratio_median, f.ratio_ci_low.value_or(0), f.ratio_ci_high.value_or(0));
-  return baseline_s > 0 ? fmt::format("{:.3g}x", f.time_median_s.value_or(0) / baseline_s) : "";
+    return three_digits(*f.ratio_median) + "x [" + three_digits(f.ratio_ci_low.value_or(0)) + ", " +
+           three_digits(f.ratio_ci_high.value_or(0)) + "]";
+  return baseline_s > 0 ? three_digits(f.time_median_s.value_or(0) / baseline_s) + "x" : "";
 }
 
 std::string label_of(const Row& row) { return VariantName{row.id, row.implementation, {}}.label(); }
@@ -52,26 +54,47 @@ Line line_of(const Row& row, double baseline_s) {
                                          : "-"};
 }
 
-std::string aligned(const std::vector<Line>& lines) {
+// A cell without a time says why in its last field, in the room of the others.
+bool tells_why(const Line& line) { return line.size() > 3 && line[2].empty() && line[3].empty() && !line.back().empty(); }
+
+constexpr std::size_t indent = 2, gap = 2;
+
+// How many columns fit, from the first.
+std::size_t fitting(const std::vector<std::size_t>& widths, std::size_t columns) {
+  std::size_t count = 0, used = indent;
+  while (count < widths.size() && (columns == any_width || count == 0 || used + widths[count] <= columns))
+    used += widths[count++] + gap;
+  return count;
+}
+
+std::string aligned(const std::vector<Line>& lines, std::size_t columns) {
   std::vector<std::size_t> widths(lines.front().size(), 0);
   for (const Line& line : lines) {
-    for (std::size_t c = 0; c + 1 < line.size(); ++c) widths[c] = std::max(widths[c], line[c].size());
+    const std::size_t own = tells_why(line) ? 2 : line.size();
+    for (std::size_t c = 0; c < own; ++c) widths[c] = std::max(widths[c], line[c].size());
   }
+  const std::size_t count = fitting(widths, columns);
   std::string text;
   for (const Line& line : lines) {
-    std::string one = "  ";
-    for (std::size_t c = 0; c < line.size(); ++c) {
-      if (c == 0) {
-        one += fmt::format("{:<{}}", line[c], widths[c]);
-      } else if (c + 1 < line.size()) {
-        one += fmt::format("  {:>{}}", line[c], widths[c]);
-      } else {
-        one += "  " + line[c];
-      }
+    std::string one(indent, ' ');
+    const std::size_t own = tells_why(line) ? std::min<std::size_t>(count, 2) : count;
+    for (std::size_t c = 0; c < own; ++c) {
+      one += c == 0                 ? fmt::format("{:<{}}", line[c], widths[c])
+             : c + 1 == line.size() ? std::string(gap, ' ') + line[c]
+                                    : std::string(gap, ' ') + fmt::format("{:>{}}", line[c], widths[c]);
     }
-    text += one.substr(0, one.find_last_not_of(' ') + 1) + "\n";
+    if (tells_why(line)) one += std::string(gap, ' ') + line.back();
+    text += cut(one.substr(0, one.find_last_not_of(' ') + 1), columns) + "\n";
   }
   return text;
+}
+
+// What stands above a table, in lines that fit.
+std::string above(const std::string& text, std::size_t columns, const std::string& before) {
+  if (columns == any_width) return before + text;
+  std::string lines;
+  for (const auto& line : wrapped(text.substr(0, text.find('\n')), columns - before.size())) lines += before + line + "\n";
+  return lines;
 }
 
 std::string as_markdown(const std::vector<Line>& lines) {
@@ -92,18 +115,18 @@ std::string as_markdown(const std::vector<Line>& lines) {
 }  // namespace
 
 std::string human_time(double seconds) {
-  if (seconds < 1e-3) return fmt::format("{:.3g} us", seconds * 1e6);
-  if (seconds < 1) return fmt::format("{:.3g} ms", seconds * 1e3);
-  return fmt::format("{:.3g} s", seconds);
+  if (seconds < 1e-3) return three_digits(seconds * 1e6) + " us";
+  if (seconds < 1) return three_digits(seconds * 1e3) + " ms";
+  return three_digits(seconds) + " s";
 }
 
 std::string human_bytes(double bytes) {
-  if (bytes < 1 << 20) return fmt::format("{:.3g} KiB", bytes / (1 << 10));
+  if (bytes < 1 << 20) return three_digits(bytes / (1 << 10)) + " KiB";
   if (bytes < 1 << 30) return fmt::format("{:.4g} MiB", bytes / (1 << 20));
   return fmt::format("{:.4g} GiB", bytes / (1 << 30));
 }
 
-std::string table(const std::vector<Row>& rows, const std::string& baseline, TableStyle style) {
+std::string table(const std::vector<Row>& rows, const std::string& baseline, TableStyle style, std::size_t columns) {
   std::vector<const Row*> order;
   for (const Row& row : rows) order.push_back(&row);
   std::stable_sort(order.begin(), order.end(), [](const Row* a, const Row* b) {
@@ -128,9 +151,9 @@ std::string table(const std::vector<Row>& rows, const std::string& baseline, Tab
     if (style == TableStyle::markdown) {
       text += "**" + heading((*first)->cell) + "**\n\n" + (placed.empty() ? "" : placed + "\n");
     } else {
-      text += heading((*first)->cell) + "\n" + (placed.empty() ? "" : "  " + placed);
+      text += above(heading((*first)->cell) + "\n", columns, "") + (placed.empty() ? "" : above(placed, columns, "  "));
     }
-    text += (style == TableStyle::markdown ? as_markdown(lines) : aligned(lines)) + "\n";
+    text += (style == TableStyle::markdown ? as_markdown(lines) : aligned(lines, columns)) + "\n";
     first = last;
   }
   return text;

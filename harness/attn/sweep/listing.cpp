@@ -2,33 +2,103 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "attn/cell/shapes.hpp"
+#include "attn/core/text.hpp"
 #include "attn/inputs/input.hpp"
 #include "attn/record/row.hpp"
+#include "attn/record/terminal.hpp"
+#include "attn/sweep/explain.hpp"
 
 namespace attn {
 
-std::string list_text(const Registry& registry) {
+namespace {
+
+constexpr std::size_t beside = 25;  // where what is told of an id begins
+
+// `head` at the margin, and beside it the text in lines that fit.
+std::string entry(const std::string& head, std::string_view text, std::size_t columns) {
+  const std::size_t width = columns == any_width ? std::string::npos : std::max(columns, beside + 24) - beside;
+  auto lines = wrapped(text, width);
+  if (lines.empty()) lines.emplace_back();
+  const bool fits = head.size() < beside;
+  std::string all = fits ? fmt::format("{:<{}}{}\n", head, beside, lines.front()) : head + "\n";
+  for (std::size_t i = fits ? 1 : 0; i < lines.size(); ++i) all += std::string(beside, ' ') + lines[i] + "\n";
+  return all;
+}
+
+// Lines that are longer go on below, a little to the right of where they begin.
+std::string fitted(const std::string& text, std::size_t columns) {
+  if (columns == any_width) return text;
+  std::string all;
+  for (const auto line : split(std::string_view(text).substr(0, text.size() - 1), '\n')) {
+    if (line.size() <= columns) {
+      all += std::string(line) + "\n";
+      continue;
+    }
+    const std::size_t margin = std::min(line.find_first_not_of(' '), columns / 2);
+    const auto parts = wrapped(line, columns - margin - 2);
+    for (std::size_t i = 0; i < parts.size(); ++i) all += std::string(margin + (i > 0 ? 2 : 0), ' ') + parts[i] + "\n";
+  }
+  return all;
+}
+
+}  // namespace
+
+std::string list_text(const Registry& registry, std::size_t columns) {
   std::string text;
   std::string family;
   for (const auto& type : registry.all()) {
     if (type->family != family) text += (text.empty() ? "" : "\n") + type->family + "\n";
     family = type->family;
     const VariantInfo& i = type->info;
-    text += fmt::format("  {:<22} {}\n", type->id, i.title);
-    text += fmt::format("  {:<22} {}; {}; reads {}; causal: {}; {}\n", "", to_string(i.exactness), i.cost_in_n, to_string(i.reads),
-                        to_string(i.causality), i.paper);
-    for (const auto& o : type->options) {
-      text += fmt::format("  {:<22}   {}={}  ({} {}{}) {}\n", "", o.name, o.default_value, o.type, o.range,
-                          o.budget ? ", budget" : "", o.doc);
-    }
+    text += entry("  " + type->id,
+                  fmt::format("{}; {}{}", i.title, i.cost_in_n,
+                              i.causality == Causality::both ? "" : fmt::format("; {}", to_string(i.causality))),
+                  columns);
+    std::string options;
+    for (const auto& o : type->options) options += fmt::format("{}{}={} ", o.budget ? "*" : "", o.name, o.default_value);
+    if (!options.empty()) text += entry("", options, columns);
     for (const auto& other : registry.implementations(type->id))
-      text += fmt::format("  {:<22}   {}\n", type->id + "@" + other->name, other->info.title);
+      text += entry("  " + type->id + "@" + other->name, other->info.title, columns);
   }
   text += "\ninputs\n";
-  for (const auto& doc : input_docs()) text += fmt::format("  {:<22} {}\n", doc.syntax, doc.doc);
+  for (const auto& doc : input_docs()) text += entry("  " + doc.syntax, doc.doc, columns);
+  return text + "\n* the budget that --iso-error turns\n--list ID shows one variant whole\n";
+}
+
+Result<std::string> list_whole(const std::string& names, const Registry& registry, std::size_t columns) {
+  auto variants = registry.configure_list(names);
+  if (!variants) return variants.refusal();
+  std::string text;
+  for (auto& variant : *variants) {
+    const VariantType& type = *registry.find(variant->name().id);
+    const VariantInfo& i = type.info;
+    VariantList one;
+    one.push_back(std::move(variant));
+    text += (text.empty() ? "" : "\n") + fitted(explain_text(one, registry), columns);
+    text +=
+        entry("  family", type.family, columns) + entry("  cost", i.cost_in_n, columns) +
+        entry("  kind", to_string(i.exactness), columns) +
+        entry("  causal",
+              fmt::format("{}{}", to_string(i.causality), i.membership_sees_future ? ", membership sees the future" : ""), columns);
+    for (const auto& o : type.options)
+      text += entry(fmt::format("  {}={}", o.name, o.default_value),
+                    fmt::format("{} {}{}: {}", o.type, o.range, o.budget ? ", the budget of --iso-error" : "", o.doc), columns);
+    for (const auto& other : registry.implementations(type.id))
+      text += entry("  " + type.id + "@" + other->name, other->info.title, columns);
+  }
+  return text;
+}
+
+std::string list_ids(const Registry& registry) {
+  std::string text;
+  for (const auto& type : registry.all()) {
+    text += type->id + "\n";
+    for (const auto& other : registry.implementations(type->id)) text += type->id + "@" + other->name + "\n";
+  }
   return text;
 }
 

@@ -8,6 +8,19 @@ namespace attn {
 
 namespace {
 
+constexpr const char* examples =
+    R"(Examples
+  attn_sweep --variants full,local,linear --n 512..4096*2 --out results/a.csv
+  attn_sweep --list local             what one variant is, and its options
+  attn_sweep --variants full,linear --pass decode --n 4096 --kv-heads 2
+  attn_sweep --input npy:q.npy,k.npy,v.npy --variants full,sparse
+  attn_sweep --variants all --n 1024 --dry-run
+  attn_sweep --verify --plugin ./my_window.so
+
+Exit codes
+  0 fine; 1 some cell inaccurate or crashed; 2 usage; 5 nothing measured;
+  6 an output could not be written; 130 interrupted, finished rows kept)";
+
 void declare(CLI::App& app, SweepOptions& o) {
   const auto last = CLI::MultiOptionPolicy::TakeLast;
   const auto text = [&](const char* name, std::string& value, const char* doc, const char* group) {
@@ -98,11 +111,11 @@ void declare(CLI::App& app, SweepOptions& o) {
       ->capture_default_str();
 
   const char* instead = "Instead of a sweep";
-  app.add_option("--list", o.list, "variants, options, inputs: text, md or json; or shapes: the models that --shape takes")
+  app.add_option("--list", o.list,
+                 "variants and inputs; or one variant whole: an id; md, json or ids; or shapes: the models of --shape")
       ->expected(0, 1)
       ->default_str("text")
       ->multi_option_policy(last)
-      ->check(CLI::IsMember({"text", "md", "json", "shapes"}))
       ->group(instead);
   app.add_option("--explain", o.explain,
                  "variants: what their formula leaves out, and every tensor that attn_apply --parameters writes")
@@ -136,6 +149,7 @@ namespace {
 CommandLine parse(const std::vector<std::string>& given, const std::vector<std::string>& beneath) {
   CommandLine line;
   CLI::App app("Measures attention variants: speed, memory and accuracy against sequence length.", "attn_sweep");
+  app.footer(examples);
   declare(app, line.options);
   std::vector<std::string> repeatable{"plugin", "guest"};
   for (const Axis& axis : axes()) {

@@ -14,7 +14,6 @@
 #include "attn/guest/host.hpp"
 #include "attn/guest/spec.hpp"
 #include "attn/inputs/file.hpp"
-#include "attn/kernels/dense/onednn.hpp"
 #include "attn/measure/doctor.hpp"
 #include "attn/measure/machine_state.hpp"
 #include "attn/program/components.hpp"
@@ -28,6 +27,7 @@
 #include "attn/record/context.hpp"
 #include "attn/record/sink.hpp"
 #include "attn/record/table.hpp"
+#include "attn/record/terminal.hpp"
 #include "attn/sweep/begun.hpp"
 #include "attn/sweep/explain.hpp"
 #include "attn/sweep/foresee.hpp"
@@ -75,7 +75,8 @@ int conclude(const SweepOptions& o, const Outputs& outputs, const std::string& g
   const std::vector<Row>& rows = outputs.rows();
   const std::size_t held = outputs.rows_from_before();
   std::string text;
-  if (!o.quiet) text += table(rows, o.baseline, o.table == "md" ? TableStyle::markdown : TableStyle::terminal);
+  if (!o.quiet)
+    text += table(rows, o.baseline, o.table == "md" ? TableStyle::markdown : TableStyle::terminal, terminal_columns(STDOUT_FILENO));
   if (held > 0) text += fmt::format("{} new, {} from before\n", rows.size() - held, held);
   text += fmt::format("{} rows in {}\n", rows.size(), o.out);
   const int printed = print_and_exit(text);
@@ -94,8 +95,14 @@ int list(const SweepOptions& o, const Registry& registry) {
   if (o.list == "shapes") return print_and_exit(shapes_text());
   if (o.list == "md") return print_and_exit(list_markdown(registry));
   if (o.list == "json") return print_and_exit(list_json(registry));
-  const auto needs = needs_of_all_text(o, registry);
-  return needs ? print_and_exit(list_text(registry) + *needs) : usage(needs.reason());
+  if (o.list == "ids") return print_and_exit(list_ids(registry));
+  const std::size_t columns = terminal_columns(STDOUT_FILENO);
+  if (o.list == "text") {
+    const auto needs = needs_of_all_text(o, registry);
+    return needs ? print_and_exit(list_text(registry, columns) + *needs) : usage(needs.reason());
+  }
+  const auto whole = list_whole(o.list, registry, columns);
+  return whole ? print_and_exit(*whole) : usage("--list: " + whole.reason());
 }
 
 int plan(const SweepOptions& o, const std::vector<Block>& blocks, const Registry& registry) {
@@ -203,10 +210,7 @@ int sweep_main(int argc, char** argv, const std::vector<WorkerKind>& kinds, cons
   register_builtin_variants(registry);
   if (Status status = load_plugins(o.plugins, registry, prefer_from(o.prefer)); !status) return usage(status.reason());
   if (Status status = invite_guests(o, registry); !status) return usage(status.reason());
-  if (o.version) {
-    return print_and_exit(fmt::format("{} commit {}\n{}\ncomponents: {}\n", build_tag(), source_commit(), kernels::onednn_version(),
-                                      component_list()));
-  }
+  if (o.version) return print_and_exit(program_version());
   if (o.columns) return print_and_exit(columns_text());
   if (!o.list.empty()) return list(o, registry);
   if (!o.explain.empty()) return explain(o, registry);

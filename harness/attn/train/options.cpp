@@ -14,6 +14,16 @@ namespace attn {
 
 namespace {
 
+constexpr const char* examples =
+    R"(Examples
+  attn_train --task mqar:kv=8 --n 64 --variants full,linear,local
+  attn_train --task listops --n 512 --variants full,linear --seed 1..3
+  attn_train --list                   tasks and their options
+
+Exit codes
+  0 fine; 1 some run diverged or crashed; 2 usage; 5 nothing trained;
+  6 an output could not be written; 130 interrupted, finished runs kept)";
+
 void declare(CLI::App& app, TrainOptions& o) {
   const auto last = CLI::MultiOptionPolicy::TakeLast;
   const auto text = [&](const char* name, std::string& value, const char* doc, const char* group) {
@@ -96,6 +106,7 @@ TrainCommandLine refused(const std::string& reason) { return {true, 2, "attn_tra
 TrainCommandLine parse(const std::vector<std::string>& arguments, const std::vector<std::string>& beneath, bool& asks) {
   TrainCommandLine line;
   CLI::App app("Trains small models that differ in the attention variant alone, and writes how well they do.", "attn_train");
+  app.footer(examples);
   declare(app, line.options);
   const FlagsEnd end = read_flags(app, arguments, {"task", "plugin"}, beneath);
   line.exit = end.exit;

@@ -13,6 +13,7 @@
 #include "attn/core/text.hpp"
 #include "attn/core/time.hpp"
 #include "attn/exec/limits.hpp"
+#include "attn/program/components.hpp"
 #include "attn/program/exit.hpp"
 #include "attn/program/flags.hpp"
 #include "attn/program/interrupt.hpp"
@@ -369,7 +370,7 @@ int train_main(int argc, char** argv) {
   register_builtin_variants(t.registry);
   if (Status status = load_plugins(t.options.plugins, t.registry, prefer_from(t.options.prefer)); !status)
     return usage(status.reason());
-  if (t.options.version) return print_and_exit(fmt::format("{} commit {}\n", build_tag(), source_commit()));
+  if (t.options.version) return print_and_exit(program_version());
   if (t.options.columns) return print_and_exit(columns_text(train_schema().infos()));
   if (t.options.list) return print_and_exit(list_text());
   return run(t, {argv, argv + argc});

@@ -6,6 +6,8 @@
 #include <iterator>
 #include <tuple>
 
+#include "attn/variant/alias.hpp"
+
 namespace attn {
 
 double q_bytes(const Problem& p) { return static_cast<double>(p.batch * p.heads * p.q_len * bytes_of(p.dtype, p.head_dim)); }
@@ -218,7 +220,13 @@ VariantName Registry::as_of_today(VariantName name) const {
   for (const auto& known : implementations_) {
     if (name.is_native() && known->info.formerly == name.id) return {known->id, known->name, std::move(name.options)};
   }
-  return name;
+  const Alias* alias = find_alias(name.id);
+  if (alias == nullptr || alias->name.empty()) return name;
+  VariantName meant = VariantName::parse(alias->name).value();
+  if (find(meant.id) == nullptr) return name;
+  if (!name.is_native()) meant.implementation = name.implementation;
+  if (!name.options.empty()) meant.options = std::move(name.options);
+  return meant;
 }
 
 Result<std::unique_ptr<Variant>> Registry::configure(std::string_view name) const {
@@ -234,6 +242,8 @@ Result<std::unique_ptr<Variant>> Registry::configure(const VariantName& given) c
     return close.empty() ? "" : ", did you mean '" + close + "'?";
   };
   if (type == nullptr) {
+    if (const Alias* alias = find_alias(name.id); alias != nullptr && !alias->how.empty())
+      return refuse("'" + name.id + "' is no variant of its own: it is " + std::string(alias->how));
     std::vector<std::string> ids;
     for (const auto& t : types_) ids.push_back(t->id);
     return refuse("unknown variant '" + name.id + "'" + did_you_mean(name.id, ids) + " (attn_sweep --list names them all)");
@@ -305,7 +315,9 @@ std::string Registry::renamed(std::string_view names) const {
   const auto asked = parse_variant_names(names);
   if (!asked) return "";
   for (const VariantName& given : *asked) {
-    if (const VariantName name = as_of_today(given); name.id != given.id) return given.id + " is now called " + name.label();
+    const VariantName name = as_of_today(given);
+    if (name.id == given.id) continue;
+    return given.id + (find_alias(given.id) != nullptr ? " is called " + name.text() + " here" : " is now called " + name.label());
   }
   return "";
 }
