@@ -1,6 +1,7 @@
 """What a row keeps of its rounds, and what its memory is a figure of."""
 import unittest
 
+from sanitizer import unsanitized
 from sweep_case import FAULTY, Case, rows_of, run
 
 MIB = 1 << 20
@@ -18,6 +19,7 @@ class Rounds(Case):
         self.assertEqual((row["status"], row["samples"]), ("ok", "1"))
         self.assertEqual(float(row["samples_s"]), float(row["time_median_s"]))
 
+    @unsanitized
     def test_memory_is_the_peak_of_a_run_and_not_of_what_came_before_or_is_left(self):
         """192 MiB are taken and given back when it is planned, 96 MiB in a run."""
         done = self.sweep("--plugin", FAULTY, "--variants", "faulty:how=churn", "--n", "64")

@@ -23,7 +23,8 @@ import operators
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-COPY = ROOT / "build/mutate"   # a tree as deep as build/release's, so that ccache knows the commands
+# As deep as the tree itself, so that ccache knows the commands.
+COPY = Path(os.environ.get("ATTN_MUTATE_COPY", ROOT / "build/mutate"))
 BUILD = COPY / "build/release"
 FOLDERS = {
     "kernels": "harness/attn/kernels/*/*.cpp",
