@@ -19,10 +19,6 @@ class RanksCase(Case):
         self.assertEqual(done.returncode, code, done.stdout + done.stderr)
         return rows_of(self.out)
 
-    def row(self, *arguments, code=1):
-        row, = self.rows(*arguments, code=code)
-        return row
-
 
 class Measured(RanksCase):
     def test_every_scheme_passes_the_gate_and_sends_what_its_formula_says(self):
@@ -54,59 +50,50 @@ class Measured(RanksCase):
             self.assertEqual(rows[name], rows[name.split("@")[0]], name)
 
     def test_memory_of_a_rank_falls_with_their_number(self):
-        held = {row["ranks"]: int(row["rank_held_bytes"])
-                for row in self.rows("--variants", "full@ring", "--n", "8192", "--ranks", "2,4", "--samples", "1")}
-        shard = 8192 // 4 * 4 * 16 * 4  # of one of Q, K, V and the output, on four ranks; a ring holds K and V twice more
+        rows = self.rows("--variants", "full@ring", "--n", "2048", "--ranks", "2,4", "--samples", "1")
+        self.assertEqual([row["status"] for row in rows], ["ok"] * 2, [row["reason"] for row in rows])
+        held = {row["ranks"]: int(row["rank_held_bytes"]) for row in rows}
+        shard = 2048 // 4 * 4 * 16 * 4  # of one of Q, K, V and the output, on four ranks; a ring holds K and V twice more
         self.assertAlmostEqual(held["2"] - held["4"], 8 * shard, delta=0.1 * 8 * shard)
+
+    def test_a_step_of_a_decode(self):
+        row, = self.rows("--variants", "full@tree", "--n", "301", "--ranks", "2", "--pass", "decode")
+        self.assertEqual((row["status"], row["rank_messages"], row["rank_sent_bytes"]), ("ok", "1", str(4 * (16 + 1) * 4)), row["reason"])
 
 
 class Refused(RanksCase):
-    def test_more_ranks_than_heads(self):
-        row = self.row("--variants", "full@ulysses", "--n", "64", "--ranks", "5", code=5)
-        self.assertEqual(row["status"], "unsupported")
-        self.assertIn("takes at most kv_heads=4 ranks, not 5", row["reason"])
-
-    def test_variants_that_compute_in_one_process(self):
-        row = self.row("--variants", "full", "--n", "64", "--ranks", "2", code=5)
-        self.assertEqual(row["status"], "unsupported")
-        self.assertIn("full computes in one process: takes --ranks 1 (given: 2)", row["reason"])
+    def test_more_ranks_than_heads_and_variants_that_compute_in_one_process(self):
+        rows = {row["name"]: row for row in self.rows("--variants", "full@ulysses,full", "--n", "64", "--ranks", "5", code=5)}
+        self.assertEqual({row["status"] for row in rows.values()}, {"unsupported"})
+        self.assertIn("takes at most kv_heads=4 ranks, not 5", rows["full@ulysses"]["reason"])
+        self.assertIn("full computes in one process: takes --ranks 1 (given: 5)", rows["full"]["reason"])
 
     def test_a_launcher_that_is_not_there(self):
-        row = self.row("--variants", "full@ring", "--n", "64", "--ranks", "2", "--launcher", "no_such_mpirun")
+        row, = self.rows("--variants", "full@ring", "--n", "64", "--ranks", "2", "--launcher", "no_such_mpirun", code=1)
         self.assertEqual(row["status"], "crashed")
         self.assertIn("no_such_mpirun cannot be started: No such file or directory", row["reason"])
 
 
 class Faults(RanksCase):
-    def fault(self, how, *arguments):
+    """Of the second of two ranks: one row each, with a reason, and the sweep goes on."""
+
+    def test_a_rank_is_killed_hangs_throws_or_sees_another_problem(self):
+        hows = ("rank_killed", "rank_hangs", "rank_raises", "rank_differs")
         begin = time.monotonic()
-        rows = self.rows("--plugin", FAULTY, "--variants", f"faulty@ulysses:how={how},copy_v", "--n", "64", "--ranks", "2",
-                         "--timeout", "10", *arguments, code=1 if how != "rank_hangs" else 5)
-        self.assertLess(time.monotonic() - begin, 60)
+        rows = self.rows("--plugin", FAULTY, "--variants", ",".join(f"faulty@ulysses:how={how}" for how in (*hows, "none")), "--n", "64",
+                         "--ranks", "2", "--timeout", "10", code=1)
+        self.assertLess(time.monotonic() - begin, 120)
         self.assertEqual(left_behind(), "")
-        self.assertEqual(len(rows), 2)
-        return rows[0]
-
-    def test_a_rank_that_is_killed(self):
-        row = self.fault("rank_killed")
-        self.assertEqual(row["status"], "crashed")
-        self.assertIn("process rank 1", row["reason"])
-        self.assertIn("signal 9", row["reason"])
-
-    def test_a_rank_that_hangs(self):
-        row = self.fault("rank_hangs", "--timeout", "4")
-        self.assertEqual((row["status"], row["reason"]), ("timed_out", "no answer within --timeout 4 s"))
-
-    def test_a_rank_that_throws(self):
-        row = self.fault("rank_raises")
-        self.assertEqual(row["status"], "crashed")
-        self.assertIn("rank 1 exception: thrown on purpose", row["reason"])
-
-    def test_ranks_that_see_different_problems(self):
-        row = self.fault("rank_differs")
-        self.assertEqual(row["status"], "crashed")
-        self.assertIn("rank 1 sees another problem: ", row["reason"])
-        self.assertIn(", own 1", row["reason"])
+        self.assertEqual(len(rows), 5)
+        rows = {row["options"].removeprefix("how="): row for row in rows}
+        self.assertEqual({how: rows[how]["status"] for how in (*hows, "none")},
+                         {"rank_killed": "crashed", "rank_hangs": "timed_out", "rank_raises": "crashed", "rank_differs": "crashed", "none": "ok"})
+        self.assertIn("process rank 1", rows["rank_killed"]["reason"])
+        self.assertIn("signal 9", rows["rank_killed"]["reason"])
+        self.assertEqual(rows["rank_hangs"]["reason"], "no answer within --timeout 10 s")
+        self.assertIn("rank 1 exception: thrown on purpose", rows["rank_raises"]["reason"])
+        self.assertIn("rank 1 sees another problem: ", rows["rank_differs"]["reason"])
+        self.assertIn(", own 1", rows["rank_differs"]["reason"])
 
 
 if __name__ == "__main__":
