@@ -102,7 +102,7 @@ TEST_CASE("gemm adds, scales rows and keeps to the triangle") {
   on_every_isa([&] {
     for (const bool transposed : {false, true}) {
       for (const index_t m : {1, 9, 64, 150}) {
-        for (const index_t n : {1, 20, 33, 64, 150}) {
+        for (const index_t n : {1, 20, 64, 150}) {
           check(m, n, 140, transposed, {.add = true});
           check(m, n, 140, transposed, {.row_scale = scale.data()});
           check(m, n, 140, transposed, {.add = true, .row_scale = scale.data()});
