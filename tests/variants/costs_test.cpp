@@ -49,6 +49,11 @@ const Declared table[] = {
     {"block_topk:block=2,keep=2,first=0,local=1", heads * 2 * 8 * 4 * 10, qkvo, heads * 32, not_decoded},
     {"moba:block=2,keep=2", heads * 2 * (1 + 2 + 3 + 4 + 3 + 4 + 3 + 4) * 10, qkvo, heads * 24, 8 * token_bytes},
 
+    // graph: edges, with one of each node to itself where loops are added; their lists are read
+    {"graph:degree=2", heads * 2 * 8 * 2 * 10, qkvo + 4 * 2 * 8 * 2, heads * 16, not_decoded},
+    {"gat:degree=2", heads*(2 * 8 * 3 * 6 + 2 * 16 * 4), qkvo + 4 * (2 * 8 * 2 + 2 * 3 * 4), heads * 24, not_decoded},
+    {"gatv2:degree=2", heads * 8 * 3 * (4 * 4 + 2 * 6), qkvo + 4 * (2 * 8 * 2 + 3 * 4), heads * 24, not_decoded},
+
     // clustered: pairs, then the products that choose them
     {"clustered:clusters=2,bits=3", heads*(2 * 2 * 8 * 10 + 2 * 8 * 4 * 3), qkvo, heads * 2 * 8, not_decoded},
     {"clustered_improved:clusters=2,topk=3,bits=3", heads*(2 * (2 * 8 + 8 * 3) * 10 + 2 * 8 * 4 * 3), qkvo, heads * 40,

@@ -46,6 +46,10 @@ const Drawn table[] = {
     {"mlp_mixer", "W2", normal_of(1 / std::sqrt(512.0))},
     {"mlp_mixer", "b2", constant(0)},
 
+    {"gat", "a", glorot(d, 1)},
+    {"gat", "b", glorot(d, 1)},
+    {"gatv2", "a", glorot(d, 1)},
+
     {"conv1d:width=7", "W", uniform_of(1 / std::sqrt(7 * d))},
     {"conv1d:width=7", "b", uniform_of(1 / std::sqrt(7 * d))},
     {"conv1d:width=7,depthwise=yes", "W", uniform_of(1 / std::sqrt(7.0))},

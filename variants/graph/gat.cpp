@@ -38,8 +38,8 @@ struct Gat {
   static Cost cost(const Problem& p, const Options& o) {
     Cost cost = edge_cost(p, o);
     const auto tokens = static_cast<double>(p.batch * p.heads * (p.q_len + p.kv_len));
-    cost.flops *= static_cast<double>(p.value_dim) / static_cast<double>(p.head_dim + p.value_dim);
-    cost.flops += 2 * tokens * static_cast<double>(p.head_dim);
+    cost.flops = 2 * cost.exps * static_cast<double>(p.value_dim) + 2 * tokens * static_cast<double>(p.head_dim);
+    cost.bytes += 2 * sizeof(float) * static_cast<double>(p.heads * p.head_dim);
     return cost;
   }
 

@@ -36,7 +36,8 @@ struct Gatv2 {
   static Status supports(const Problem& p, const Options&) { return few_enough_nodes(p); }
   static Cost cost(const Problem& p, const Options& o) {
     Cost cost = edge_cost(p, o);
-    cost.flops *= static_cast<double>(4 * p.head_dim + 2 * p.value_dim) / static_cast<double>(2 * (p.head_dim + p.value_dim));
+    cost.flops = cost.exps * static_cast<double>(4 * p.head_dim + 2 * p.value_dim);
+    cost.bytes += sizeof(float) * static_cast<double>(p.heads * p.head_dim);
     return cost;
   }
 
