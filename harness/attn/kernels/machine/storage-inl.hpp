@@ -77,24 +77,38 @@ struct F16 {
 struct Q8 {
   static constexpr index_t bytes(index_t count) { return (count + q8::count - 1) / q8::count * static_cast<index_t>(sizeof(q8)); }
   static HWY_INLINE V load(const std::byte* row, index_t at) {
-    static_assert(q8::count % kLanes == 0);
-    const std::byte* const block = row + at / q8::count * static_cast<index_t>(sizeof(q8));
-    const auto* values = reinterpret_cast<const std::int8_t*>(block + offsetof(q8, values)) + at % q8::count;
-    return times_scale(hn::LoadU(hn::Rebind<std::int8_t, F>(), values), block);
+    const std::byte* const block = block_of(row, at);
+    return times_scale(hn::LoadU(hn::Rebind<std::int8_t, F>(), values_of(block, at)), scale_of(block));
+  }
+  // kCount vectors that lie in one block: its scale is widened once.
+  template <int kCount>
+  static HWY_INLINE void load_some(const std::byte* row, index_t at, V* to) {
+    static_assert(kCount * kLanes <= q8::count);
+    const std::byte* const block = block_of(row, at);
+    const std::int8_t* const values = values_of(block, at);
+    const V scale = scale_of(block);
+    for (int i = 0; i < kCount; ++i) to[i] = times_scale(hn::LoadU(hn::Rebind<std::int8_t, F>(), values + i * kLanes), scale);
   }
   static HWY_INLINE V load_first(const std::byte* row, index_t at, index_t count) {
     if (count >= kLanes) return load(row, at);
-    const std::byte* const block = row + at / q8::count * static_cast<index_t>(sizeof(q8));
+    const std::byte* const block = block_of(row, at);
     HWY_ALIGN std::int8_t copy[kLanes] = {};
-    std::memcpy(copy, block + offsetof(q8, values) + at % q8::count, static_cast<std::size_t>(count));
-    return times_scale(hn::Load(hn::Rebind<std::int8_t, F>(), copy), block);
+    std::memcpy(copy, values_of(block, at), static_cast<std::size_t>(count));
+    return times_scale(hn::Load(hn::Rebind<std::int8_t, F>(), copy), scale_of(block));
   }
 
  private:
+  static HWY_INLINE const std::byte* block_of(const std::byte* row, index_t at) {
+    return row + at / q8::count * static_cast<index_t>(sizeof(q8));
+  }
+  static HWY_INLINE const std::int8_t* values_of(const std::byte* block, index_t at) {
+    static_assert(q8::count % kLanes == 0);
+    return reinterpret_cast<const std::int8_t*>(block + offsetof(q8, values)) + at % q8::count;
+  }
   // 8 bits times 11: exact.
-  static HWY_INLINE V times_scale(hn::Vec<hn::Rebind<std::int8_t, F>> values, const std::byte* block) {
+  static HWY_INLINE V times_scale(hn::Vec<hn::Rebind<std::int8_t, F>> values, V scale) {
     const hn::RebindToSigned<F> whole;
-    return hn::Mul(hn::ConvertTo(F(), hn::PromoteTo(whole, values)), scale_of(block));
+    return hn::Mul(hn::ConvertTo(F(), hn::PromoteTo(whole, values)), scale);
   }
   static HWY_INLINE V scale_of(const std::byte* block) {
     f16 scale;

@@ -16,10 +16,10 @@
 HWY_BEFORE_NAMESPACE();
 namespace attn::kernels::HWY_NAMESPACE::few_rows {
 
-// Rows on their way into the caches, a few lines at a time, in the order of addresses: a burst, or rows out of order, costs 10 to
-// 30 points of the bandwidth (Zen 5). `near` comes into the first cache, and with each row one of `far` into the second: the first
-// alone has too few lines under way for DRAM (Zen 4, 256 MB: 0.40 of the bandwidth at 4 and 8 rows, so 0.61 to 0.70). A single
-// query row does not use a first cache's worth before it is overtaken: there both go to the second (0.76, else 0.68).
+// Rows on their way into the second cache, a few lines at a time, in the order of addresses: a burst, or rows out of order, costs 10 to
+// 30 points of the bandwidth. The first cache has too few lines under way for DRAM (Zen 4, 256 MB, prefetches into it alone: 0.40 of
+// the bandwidth at 4 query rows). Each line is asked for twice, first as one of `far` and again as one of `near`: not all come at the
+// first time (once: 0.67 at 4 rows and 0.57 at 1, twice: 0.74 and 0.75). Into the first cache they are brought by the kernel.
 class Fetch {
  public:
   Fetch(const std::byte* const* near, index_t count, const std::byte* const* far, index_t far_count, index_t row_bytes)
@@ -46,8 +46,8 @@ class Fetch {
     return rate_ > 0 && rate <= most && (together_ || bytes_ % (64 * rate) == 0) ? rate : 0;
   }
 
-  // A step. kRate: `rate`. kSingle: for one query row.
-  template <int kRate, bool kSingle>
+  // A step. kRate: `rate`.
+  template <int kRate>
   HWY_INLINE void bring() {
     constexpr int together = kRate > 0 ? kRate : 1;
     for (index_t left = kRate > 0 ? kRate : rate_; left > 0; left -= together) {
@@ -57,7 +57,7 @@ class Fetch {
         enter_row();
       }
       ATTN_UNROLL for (int i = 0; i < together; ++i) {
-        __builtin_prefetch(at_ + 64 * i, 0, kSingle ? 2 : 3);
+        __builtin_prefetch(at_ + 64 * i, 0, 2);
         __builtin_prefetch(at_ + to_far_ + 64 * i, 0, 2);
       }
       at_ += 64 * together;
@@ -81,6 +81,12 @@ class Fetch {
   index_t bytes_, lines_ = 0, rate_ = 0;
   bool together_ = false;
 };
+
+// Elements at .. at + kCount of a row, into the first cache: from the second, and shortly before they are read.
+template <class S, index_t kCount>
+HWY_INLINE void bring_near(const std::byte* row, index_t at) {
+  for (index_t b = 0; b < S::bytes(kCount); b += 64) __builtin_prefetch(row + S::bytes(at) + b, 0, 3);
+}
 
 }  // namespace attn::kernels::HWY_NAMESPACE::few_rows
 HWY_AFTER_NAMESPACE();

@@ -28,9 +28,10 @@ const FewRowsOps& few_rows_ops() { return *HWY_DYNAMIC_DISPATCH(FewRows)(); }
 
 namespace {
 
-// Of keys, then of values, as floats: a row's reference moves by blocks, so that these must not depend on how keys are stored. What is fetched while the other is read stays in the first cache, which 16 KB each would overflow
-// (3 to 5 points of the bandwidth on Zen 5).
-constexpr index_t phase_bytes = 8192;
+// Of keys, then of values, as floats: a row's reference moves by blocks, so that these must not depend on how keys are stored. Longer
+// leads take more out of DRAM: 8 KB each at best 0.68 (1 query row), 0.66 (2), 0.74 (4) and 0.57 (8) of the bandwidth, 32 KB
+// 0.75, 0.75, 0.74 and 0.65 (Zen 4, 256 MB).
+constexpr index_t phase_bytes = 32768;
 
 class FewRowsKernel final : public GroupKernel {
  public:

@@ -168,7 +168,8 @@ void KeyWalk::next(KeyBlock& block, index_t limit) {
     if (at_ == run.count * run.width) ++span_, at_ = 0;
   }
   if (block.count == 0) return;
-  for (auto n = static_cast<std::size_t>(block.count); n % KeyBlock::padding != 0; ++n) {
+  const index_t padded = ceil_div(block.count, KeyBlock::padding) * KeyBlock::padding + KeyBlock::ahead;
+  for (auto n = static_cast<std::size_t>(block.count); n < static_cast<std::size_t>(padded); ++n) {
     block.k[n] = block.k[n - 1];
     block.v[n] = block.v[n - 1];
   }

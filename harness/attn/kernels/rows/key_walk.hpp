@@ -29,11 +29,12 @@ bool sees(const KeyRun& run, const GroupRows& rows, index_t query, index_t key);
 // Keys that are taken at a time.
 struct KeyBlock {
   static constexpr index_t capacity = 128;
-  static constexpr index_t padding = 16;  // k and v go on with a readable row up to a multiple of this
+  static constexpr index_t padding = 16;  // k and v go on with a readable row up to a multiple of this,
+  static constexpr index_t ahead = 4;     // and so many more: kernels fetch a row some keys before they read it
 
   index_t count = 0;
   bool cut = false;  // some query does not see some key; then position and run are set
-  std::array<const std::byte*, capacity> k, v;
+  std::array<const std::byte*, capacity + ahead> k, v;
   std::array<index_t, capacity> position;
   std::array<const KeyRun*, capacity> run;
 };
