@@ -10,6 +10,7 @@ kernel, their own tests and conformance. Prints survivors and a table by folder,
 where fewer than SCORE (0.9) of the faults were noticed."""
 import argparse
 import collections
+import filecmp
 import hashlib
 import os
 import re
@@ -49,14 +50,18 @@ def run(command, seconds=None, at=COPY, **more):
 
 
 def copy_tree():
-    """The tracked files, with their times, so that what did not change is not built again."""
-    COPY.mkdir(parents=True, exist_ok=True)
+    """The tracked files, with their times, so that what did not change is not built again. What differs in the copy, from a fault that a
+    stopped run left there too, is written anew: its object is of the other text."""
     listed = subprocess.run(["git", "ls-files", "-z", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True)
     for name in filter(None, listed.stdout.split("\0")):
         source, copy = ROOT / name, COPY / name
-        if source.is_file() and not (copy.exists() and copy.stat().st_mtime == source.stat().st_mtime):
+        if not source.is_file():
+            continue
+        if not copy.exists():
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, copy)
+        elif not filecmp.cmp(source, copy, shallow=False):
+            shutil.copyfile(source, copy)
     if not (BUILD / "build.ninja").exists():
         code, said = run(["cmake", "--preset", "release", "-DCMAKE_LINK_DEPENDS_NO_SHARED=ON"])
         if code != 0:
@@ -108,7 +113,7 @@ class Tests:
         floor = path.split("/")[2]
         if floor == "kernels":
             pages = self.pages_of(path)
-            return [("test_kernels", ["~large logits take*"], {})] + (of_pages(pages) if pages else [])
+            return [("test_kernels", [], {})] + (of_pages(pages) if pages else [])
         return [(f"test_{name}", [], {}) for name in {"prove": ["prove"], "measure": ["measure", "fidelity", "sweep"],
                                                       "record": ["record", "sweep"], "sweep": ["sweep"]}[floor]]
 
