@@ -335,8 +335,7 @@ void AddExactly(index_t n, const float* from, float* sum, float* rest) {
   }
 }
 
-// Rows of W vectors, the last with `last` lanes, stay in registers: what is stored in part of a vector and read again at once waits for
-// the cache (width 31: three times as long, Zen 4).
+// Rows of W vectors, the last with `last` lanes, stay in registers (31 columns, stride 32: 11.7 ns a row, 15.0 through memory; Zen 4).
 template <int W>
 void SoftmaxOfFew(index_t m, index_t last, Rows from, V factor, Into to) {
   const F d;

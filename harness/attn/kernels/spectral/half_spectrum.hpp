@@ -2,8 +2,7 @@
 // real and share a column, z_0 + i z_(D/2): (D + 1) / 2 complex columns.
 //
 // Where 4 divides D the rows are folded at D/2 and at D/4 (sums for cosines, differences for sines), which leaves columns of even and
-// of odd l apart, each products of a quarter of the length: 0.32 of the flops of one D x D product. FFTs have fewer from D = 256 on
-// only, once transposing to lanes and back is counted.
+// of odd l apart, each products of a quarter of the length: 0.32 of the flops of one D x D product.
 #pragma once
 
 #include <algorithm>
