@@ -6,6 +6,7 @@
 #   softmax-engine-isa  the same variants against length, causal or not, each instruction set forced        10 minutes
 #   clustered         clustering, hashing, routing and sorting variants against length, and their skill      5 minutes
 #   training-step     forward against forward and backward of full attention                                 1 minute
+#   modern            gated states, selected blocks and other scores at N = 16384, beside linear or full       half an hour
 #   decode            every variant that decodes against context, and full attention near the bandwidth     half an hour
 #   decode-frameworks full attention's steps beside those of PyTorch and ONNX Runtime (ATTN_PYTHON)          5 minutes
 set -euo pipefail
@@ -51,6 +52,15 @@ training-step() {
   rows training-step --samples 63 --rounds 63 --variants full --n 1024 --heads 4 --batch 4 --threads 1,2 --pass forward,forward_backward --fidelity none
 }
 
+# What runs in models since 2023, each in turn with causal linear attention or with full attention. One round: a gate reads 16384 tokens one
+# after the other, which takes longer than the samples.
+modern() {
+  local at=(modern --n 16384 --causal yes --threads 1 --fidelity none --rounds 1 --timeout 600)
+  rows "${at[@]}" --against linear --variants linear,retention,mamba2,gla,kda,gated_delta,rwkv7,taylor,hedgehog
+  rows "${at[@]}" --against full --samples 3 --variants full,block_topk,moba,nsa,vertical_slash,fox,fox:prune=40,softcap,alibi,qk_norm,softmax1:sink=learned,long_conv,mla
+  rows modern --n 1024,4096 --causal yes --threads 1 --fidelity none --against full --variants gated_delta,block_topk,fox,softcap,alibi,softmax1:sink=learned
+}
+
 # One token against a long cache: all variants beside each other, as a model with grouped heads would ask them; then what the bytes bind.
 decode() {
   local steps=(decode --pass decode --fidelity none)
@@ -76,7 +86,7 @@ decode-frameworks() {
   rows "${steps[@]}" --n 32768 --heads 32 --kv-heads 1 --head-dim 128 --threads 1
 }
 
-all="softmax-engine softmax-engine-isa clustered training-step decode decode-frameworks"
+all="softmax-engine softmax-engine-isa clustered training-step modern decode decode-frameworks"
 read -ra wanted <<<"${*:-$all}"
 for table in "${wanted[@]}"; do
   [[ " $all " == *" $table "* ]] || {

@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <optional>
 
-#include "attn/kernels/choose/grouping.hpp"
+#include "attn/kernels/choose/by_block.hpp"
 #include "attn/kernels/choose/top_blocks.hpp"
 #include "attn/kernels/rows/rows_engine.hpp"
 #include "attn/kernels/softmax/engine.hpp"
@@ -77,16 +77,11 @@ struct Moba {
       lists_ = workspace.shared<std::int32_t>(p.batch * p.heads * p.q_len * (o_.keep + 1));
       return;
     }
-    blocks_ = ceil_div(p.kv_len, o_.block);
-    pieces_ = past_ > 0 ? blocks_ + p.q_len / piece_rows : 0;
     own_.emplace(p, kernels::EngineOptions{.queries = kernels::QueryBlocks::aligned(o_.block)}, workspace);
     lse_ = workspace.shared<float>(p.batch * p.heads * p.q_len);
     if (past_ == 0) return;
-    others_.emplace(p, kernels::EngineOptions{.queries = kernels::QueryBlocks::listed(pieces_, piece_rows)}, workspace);
-    list_size_ = p.q_len + blocks_ * (lanes_ - 1);
-    rows_ = workspace.shared<std::int32_t>(p.batch * p.heads * past_ * list_size_);
-    piece_ = workspace.shared<Piece>(p.batch * p.heads * past_ * pieces_);
-    group_ = workspace.per_worker<std::int32_t>(2 * p.q_len + blocks_ + 2);
+    by_block_.emplace(p.batch * p.heads, p.q_len, ceil_div(p.kv_len, o_.block), past_, workspace);
+    others_.emplace(p, kernels::EngineOptions{.queries = by_block_->queries()}, workspace);
   }
 
   auto own_keys() const {
@@ -94,11 +89,13 @@ struct Moba {
       keys.range(floor_div(queries.position(0), o_.block) * o_.block, o_.block);
     };
   }
-  void run(const FloatArrays& a, const ParameterSet<float>&, Workspace& workspace) const {
-    choice_.run(a.q, a.k, workspace);
+  void choose(const FloatArrays& a, const ParameterSet<float>&, Workspace& workspace) const { choice_.run(a.q, a.k, workspace); }
+  void run(const FloatArrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
+    choose(a, parameters, workspace);
     if (few_) return run_few(a, workspace);
     own_->run({a.q, a.k, a.v, a.out, lse(workspace)}, workspace, own_keys());
-    parallel_tasks(p_.batch * p_.heads * past_, [&](index_t task, int worker) { group_queries(workspace, task, worker); });
+    if (past_ == 0) return;
+    by_block_->group([&](index_t head) { return choice_.chosen(workspace, head / p_.heads, head % p_.heads); }, workspace);
     each_choice(workspace, true, [&](kernels::RowSchedule rows, kernels::KeySchedule keys) {
       others_->run({a.q, a.k, a.v, a.out, lse(workspace), true}, workspace, rows, keys);
     });
@@ -114,11 +111,6 @@ struct Moba {
   }
 
  private:
-  struct Piece {
-    std::int32_t first, count, block;  // queries rows[first] .. rows[first + count - 1], and the last one again up to whole tiles
-  };
-  static constexpr index_t piece_rows = 192;  // that meet a block at once, at most: four wide tiles
-
   // Longer blocks, and more of them, than there are say the same.
   static Options within(const Problem& p, const Options& o) {
     const index_t block = std::min(o.block, p.kv_len);
@@ -155,50 +147,15 @@ struct Moba {
               });
   }
 
-  // The queries of a head by the block that stands r-th in their lists, in pieces.
-  void group_queries(const Workspace& workspace, index_t task, int worker) const {
-    const index_t head = task / past_, r = task % past_, none = blocks_;
-    const std::span<std::int32_t> own = workspace.of(worker, group_);
-    const auto size = static_cast<std::size_t>(p_.q_len);
-    const std::span<std::int32_t> group = own.first(size), order = own.subspan(size, size);
-    const std::span<std::int32_t> begin = own.subspan(2 * size, static_cast<std::size_t>(blocks_) + 2);
-    const std::int32_t* const chosen = choice_.chosen(workspace, head / p_.heads, head % p_.heads);
-    for (index_t i = 0; i < p_.q_len; ++i) {
-      const std::int32_t u = chosen[i * past_ + r];
-      group[static_cast<std::size_t>(i)] = u >= 0 ? u : static_cast<std::int32_t>(none);
-    }
-    kernels::sort_by_group(group, order, begin);
-    std::int32_t *const rows = workspace.shared(rows_).data() + task * list_size_, *end = rows;
-    Piece* piece = workspace.shared(piece_).data() + task * pieces_;
-    Piece* const last_piece = piece + pieces_;
-    for (std::int32_t u = 0; u < blocks_; ++u) {
-      const std::int32_t last = begin[static_cast<std::size_t>(u) + 1];
-      for (std::int32_t i = begin[static_cast<std::size_t>(u)]; i < last; i += piece_rows) {
-        const std::int32_t count = std::min(static_cast<std::int32_t>(piece_rows), last - i);
-        *piece++ = {static_cast<std::int32_t>(end - rows), count, u};
-        end = std::copy_n(order.begin() + i, count, end);
-        end = std::fill_n(end, round_up(count, lanes_) - count, end[-1]);
-      }
-    }
-    while (piece < last_piece) *piece++ = {0, 0, 0};
-  }
-
-  // Calls use(rows, keys) for each place in the queries' lists. With whole tiles a query's bits do not depend on how many others, later ones
-  // too, chose as it did: a query that stands there twice is computed twice and written twice, the same.
+  // Calls use(rows, keys) for each place in the queries' lists.
   template <class F>
   void each_choice(const Workspace& workspace, bool whole_tiles, F use) const {
     for (index_t r = 0; r < past_; ++r) {
-      const auto task = [&](index_t b, index_t h) { return (b * p_.heads + h) * past_ + r; };
-      const auto piece = [&](index_t b, index_t h, index_t i) -> const Piece& {
-        return workspace.shared(piece_)[static_cast<std::size_t>(task(b, h) * pieces_ + i)];
-      };
-      const auto rows = [&](index_t b, index_t h, index_t i) {
-        const Piece& own = piece(b, h, i);
-        return std::span<const std::int32_t>(workspace.shared(rows_).data() + task(b, h) * list_size_ + own.first,
-                                             static_cast<std::size_t>(whole_tiles ? round_up(own.count, lanes_) : own.count));
+      const auto rows = [&](index_t b, index_t h, index_t piece) {
+        return by_block_->rows(workspace, b * p_.heads + h, r, piece, whole_tiles);
       };
       const auto keys = [&](const kernels::QueryBlock& queries, kernels::KeyList& list) {
-        list.range(piece(queries.batch, queries.head, queries.block).block * o_.block, o_.block);
+        list.range(by_block_->block(workspace, queries.batch * p_.heads + queries.head, r, queries.block) * o_.block, o_.block);
       };
       use(kernels::RowSchedule(rows), kernels::KeySchedule(keys));
     }
@@ -208,12 +165,10 @@ struct Moba {
   Options o_;
   index_t past_;  // blocks that a query chooses
   kernels::TopBlocks choice_;
-  index_t lanes_ = kernels::tile_ops(3).lanes;
-  index_t blocks_ = 0, pieces_ = 0, list_size_ = 0;
   std::optional<kernels::RowsEngine> few_;
   std::optional<kernels::SoftmaxEngine> own_, others_;
-  Booking<std::int32_t> lists_, rows_, group_;
-  Booking<Piece> piece_;
+  std::optional<kernels::ByBlock> by_block_;
+  Booking<std::int32_t> lists_;
   Booking<float> lse_;
 };
 ATTN_VARIANT(moba, Moba)

@@ -237,6 +237,21 @@ index_t append_above(index_t n, const float* score, float least, std::int32_t fi
   return HWY_DYNAMIC_DISPATCH(AppendAbove)(n, score, least, first, scores, rows, size);
 }
 
+void take_largest(const float* score, index_t count, index_t take, float* best, std::int32_t* to) {
+  if (take == 0) return;
+  index_t size = 0;
+  for (index_t u = 0; u < count; ++u) {
+    const float x = score[u];
+    if (size == take ? !(x > best[take - 1]) : x != x) continue;
+    index_t at = size < take ? size++ : take - 1;
+    for (; at > 0 && x > best[at - 1]; --at) best[at] = best[at - 1], to[at] = to[at - 1];
+    best[at] = x;
+    to[at] = static_cast<std::int32_t>(u);
+  }
+  std::sort(to, to + size);
+  std::fill(to + size, to + take, -1);
+}
+
 Kept keep_largest(index_t n, index_t take, index_t most, float* scores, std::int32_t* rows, std::int32_t* scratch) {
   return HWY_DYNAMIC_DISPATCH(KeepLargest)(n, take, most, scores, rows, scratch);
 }

@@ -1,4 +1,4 @@
-// The loops of grouping.cpp and query_clusters.cpp that run in lanes. Private to them.
+// The loops of what chooses by scores. Private to this room.
 #pragma once
 
 #include <cstdint>
@@ -27,5 +27,9 @@ struct Kept {
   float least;
 };
 Kept keep_largest(index_t n, index_t take, index_t most, float* scores, std::int32_t* rows, std::int32_t* scratch);
+
+// Of `count` scores, NaN left out, the numbers of the `take` largest, the first of equals, ascending, then -1. For few of them; best: room for
+// `take`.
+void take_largest(const float* score, index_t count, index_t take, float* best, std::int32_t* to);
 
 }  // namespace attn::kernels

@@ -6,6 +6,7 @@
 #include "attn/core/assert.hpp"
 #include "attn/core/round.hpp"
 #include "attn/exec/arena.hpp"
+#include "attn/kernels/choose/selection.hpp"
 #include "attn/kernels/dense/rows.hpp"
 
 namespace attn::kernels {
@@ -14,21 +15,6 @@ namespace {
 
 constexpr index_t rows_together = 96;  // whose scores are made at once
 constexpr index_t means_together = 8;  // blocks of keys in a task
-
-// Of row `score`, NaN left out, the `take` largest, the first of equals; ascending numbers, then -1.
-void take_largest(const float* score, index_t count, index_t take, float* best, std::int32_t* to) {
-  index_t size = 0;
-  for (index_t u = 0; u < count; ++u) {
-    const float x = score[u];
-    if (size == take ? !(x > best[take - 1]) : x != x) continue;
-    index_t at = size < take ? size++ : take - 1;
-    for (; at > 0 && x > best[at - 1]; --at) best[at] = best[at - 1], to[at] = to[at - 1];
-    best[at] = x;
-    to[at] = static_cast<std::int32_t>(u);
-  }
-  std::sort(to, to + size);
-  std::fill(to + size, to + take, -1);
-}
 
 }  // namespace
 

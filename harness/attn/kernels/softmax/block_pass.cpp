@@ -39,6 +39,7 @@ SoftmaxEngine::BlockPass::BlockPass(const SoftmaxEngine& engine, const BlockWork
       later_q_(rows_of_head(work.arrays.q, work.later.batch, work.later.head)),
       out_(work.arrays.out[work.block.batch][work.block.head]),
       later_out_(work.arrays.out[work.later.batch][work.later.head]),
+      potential_(engine.potential(work.arrays, work.block)),
       rows_(key_rows(work.block)),
       list_(listed(work.block, work.schedule, work.division.problem.kv_len)),
       stream_(stream_of(list_, work.block, work.block.count, engine.problem_.causal, engine.panel_limit_)) {
@@ -144,10 +145,14 @@ void SoftmaxEngine::BlockPass::resume_tile(std::size_t t) {
   const QueryBlock& block = work_.block;
   const TileQueries& queries = tiles_.queries[t];
   const float *rows[max_lanes], *lse[max_lanes];
+  float own_lse[max_lanes];
   for (index_t i = 0; i < queries.count; ++i) {
     const index_t row = block.row(queries.first + i);
     rows[i] = out_.row(row);
-    lse[i] = &work_.arrays.lse(block.batch, block.head, row);
+    own_lse[i] = work_.arrays.lse(block.batch, block.head, row);
+    if (potential_ != nullptr)
+      own_lse[i] -= static_cast<float>(potential_[block.position(queries.first + i)] - potential_[queries.lowest]);
+    lse[i] = own_lse + i;
   }
   tiles_.ops[t]->resume(tiles_.tile[t], engine_.shape_, rows, queries.count, lse);
 }
@@ -168,6 +173,7 @@ bool SoftmaxEngine::BlockPass::attend_panel(std::size_t t, bool guard) {
   soon_.queries = std::max(soon_.queries, queries.first + queries.count);
   const auto [first, end] = look_at_steps(t);
   soon_.keys = std::max(soon_.keys, end * key_step);
+  if (potential_ != nullptr) bias_keys(t, first, end);
   bool any_cut = false;
   for (index_t s = first; s < end;) {
     if (seen_[s] == Sight::none) {
@@ -197,6 +203,14 @@ std::pair<index_t, index_t> SoftmaxEngine::BlockPass::look_at_steps(std::size_t 
   return {first, end};
 }
 
+// Keys of the steps first..end-1, for the tile.
+void SoftmaxEngine::BlockPass::bias_keys(std::size_t t, index_t first, index_t end) {
+  constexpr double log2_e = 1.4426950408889634;
+  const double own = potential_[tiles_.queries[t].lowest];
+  for (index_t j = first * key_step; j < end * key_step; ++j)
+    bias_[j] = static_cast<float>((own - potential_[panel_->key[static_cast<std::size_t>(j)]]) * log2_e);
+}
+
 // From `step` on, which is seen. A stretch of seen steps is taken in batches of nearly equal length.
 KeyBatch SoftmaxEngine::BlockPass::next_batch(index_t& step, index_t end) {
   index_t stretch = step;
@@ -211,7 +225,8 @@ KeyBatch SoftmaxEngine::BlockPass::next_batch(index_t& step, index_t end) {
           .cut = cut,
           .guard = false,
           .count = steps * key_step,
-          .fetch = {soon_.rows[0], soon_.rows[1]}};
+          .fetch = {soon_.rows[0], soon_.rows[1]},
+          .bias = bias_ + from * key_step};
 }
 
 // The next panel of this split's.

@@ -65,6 +65,7 @@ class SoftmaxEngine::BlockPass {
   bool finite(std::size_t t) const { return tiles_.ops[t]->finite(tiles_.tile[t], engine_.shape_); }
 
   std::pair<index_t, index_t> look_at_steps(std::size_t t);
+  void bias_keys(std::size_t t, index_t first, index_t end);
   KeyBatch next_batch(index_t& step, index_t end);
   bool attend_panel(std::size_t t, bool guard);
   void tile_by_tile();
@@ -80,6 +81,7 @@ class SoftmaxEngine::BlockPass {
   const bool guard_all_;
   const StoredRows q_, later_q_;  // of the blocks' heads
   const View<float, 2> out_, later_out_;
+  const double* const potential_;  // of the head, at position 0, or null
   const KeyRows rows_;
   const KeyList list_;
   KeyStream stream_;
@@ -92,6 +94,7 @@ class SoftmaxEngine::BlockPass {
   Soon soon_;
   Sight seen_[panel_steps];  // of the tile at hand
   std::uint64_t lanes_[panel_keys];
+  float bias_[panel_keys];
 };
 
 }  // namespace attn::kernels

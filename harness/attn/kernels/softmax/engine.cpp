@@ -23,8 +23,10 @@ namespace {
 constexpr index_t most_rows = 384;
 index_t most_rows_of(index_t lanes) { return std::min(most_rows, (most_tiles - 2) * lanes); }
 
-const TileOps& ops_of(Compute compute, int vectors) {
-  return compute == Compute::bf16_dot ? bf16_tile_ops(vectors) : tile_ops(vectors);
+constexpr double log2_e = 1.4426950408889634;
+
+const TileOps& ops_of(Compute compute, Scoring scoring, int vectors) {
+  return compute == Compute::bf16_dot ? bf16_tile_ops(vectors) : scored_tile_ops(scoring, vectors);
 }
 
 }  // namespace
@@ -34,8 +36,11 @@ SoftmaxEngine::SoftmaxEngine(const Problem& problem, const EngineOptions& option
       options_(options),
       compute_(options.compute.value_or(compute_of(problem))),
       shape_{problem.head_dim, problem.value_dim},
-      factor_(static_cast<float>(options.scale.value_or(problem.scale()) * 1.4426950408889634)),
-      ops_{&ops_of(compute_, 1), &ops_of(compute_, 2), &ops_of(compute_, 3)},
+      scoring_(options.biased        ? Scoring::biased
+               : options.softcap > 0 ? Scoring::capped
+                                     : Scoring::plain),
+      factor_(static_cast<float>(options.scale.value_or(problem.scale()) * (options.softcap > 0 ? 1 / options.softcap : log2_e))),
+      ops_{&ops_of(compute_, scoring_, 1), &ops_of(compute_, scoring_, 2), &ops_of(compute_, scoring_, 3)},
       threads_(plan.threads()),
       panel_limit_(options.keys_per_query <= panel_keys ? panel_keys
                    : compute_ == Compute::bf16_dot      ? dot_panel_keys
@@ -47,7 +52,8 @@ SoftmaxEngine::SoftmaxEngine(const Problem& problem, const EngineOptions& option
       backward_(problem, options, factor_, plan) {
   ATTN_ASSERT(problem.head_dim >= 1 && problem.head_dim <= max_head_dim);
   ATTN_ASSERT(problem.value_dim >= 1 && problem.value_dim <= max_head_dim);
-  ATTN_ASSERT(!training_ || (compute_ == Compute::f32 && !widens()));
+  ATTN_ASSERT(!training_ || (compute_ == Compute::f32 && !widens() && scoring_ == Scoring::plain));
+  ATTN_ASSERT(scoring_ == Scoring::plain || (compute_ == Compute::f32 && (!options.biased || options.softcap == 0)));
   ATTN_ASSERT(compute_ == Compute::f32 || (problem.dtype == DType::bf16 && problem.kv_dtype == DType::bf16));
   book(plan);
 }
@@ -116,6 +122,7 @@ SoftmaxEngine::Tiles SoftmaxEngine::cut_into_tiles(const QueryBlock& block, std:
     tiles.ops[at] = &ops;
     tiles.queries[at] = {&block, first, count, lowest, highest};
     tiles.tile[at] = tile_in(std::exchange(free, free + tile_floats(ops.lanes, shape_)), ops.lanes, shape_);
+    tiles.tile[at].cap = static_cast<float>(options_.softcap * log2_e);
     first += count;
   }
   ATTN_ASSERT(free <= scratch.data() + scratch.size());
@@ -143,6 +150,15 @@ void SoftmaxEngine::store(const EngineArrays& arrays, const Tiles& tiles, const 
     if (with_lse) lse[i] = &arrays.lse(block.batch, block.head, row);
   }
   tiles.ops[t]->store(tiles.tile[t], shape_, rows, queries.count, with_lse ? lse : nullptr);
+  const double* const potential = this->potential(arrays, block);
+  if (potential == nullptr || !with_lse) return;
+  for (index_t i = 0; i < queries.count; ++i)
+    *lse[i] += static_cast<float>(potential[block.position(queries.first + i)] - potential[queries.lowest]);
+}
+
+const double* SoftmaxEngine::potential(const EngineArrays& arrays, const QueryBlock& block) const {
+  if (scoring_ != Scoring::biased) return nullptr;
+  return &arrays.potential(block.batch, block.head, arrays.potential.extent(2) - problem_.kv_len);
 }
 
 void SoftmaxEngine::attend(const BlockWork& work, index_t slot) const {
@@ -206,6 +222,7 @@ void SoftmaxEngine::run(const EngineArrays& given, const Workspace& workspace, c
   ATTN_ASSERT(holds_rows(arrays.q, problem_.dtype) && holds_rows(arrays.k, problem_.kv_dtype));
   ATTN_ASSERT(holds_rows(arrays.v, problem_.kv_dtype) && arrays.out.stride(3) == 1);
   ATTN_ASSERT(!arrays.resume || arrays.lse.data_handle() != nullptr);
+  ATTN_ASSERT(scoring_ != Scoring::biased || arrays.potential.extent(2) >= std::max(problem_.kv_len, problem_.q_len));
   if (arrays.lengths.empty()) return run(whole_, arrays, workspace, rows, schedule);
   ATTN_ASSERT(problem_.ragged || problem_.pass == Pass::decode);
   for (index_t batch = 0; batch < problem_.batch; ++batch) {

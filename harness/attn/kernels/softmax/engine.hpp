@@ -31,6 +31,9 @@ struct EngineOptions {
   index_t keys_per_query = anywhere;    // at most: short windows take them all at a time
   std::optional<double> scale = {};     // of q.k, where not the problem's
   std::optional<Compute> compute = {};  // where not the problem's (compute_of)
+  // In floats, and without a backward pass; one of both:
+  double softcap = 0;   // > 0: logits are softcap tanh(scale q.k / softcap)
+  bool biased = false;  // runs have a potential
   // For few rows (attention.hpp):
   bool heads_apart = false;  // lists of keys differ between heads that share a kv head
   index_t stretches = 16;    // a list is so many evenly spaced runs of equal stretches, at most
@@ -43,6 +46,9 @@ struct EngineArrays {
   View<float, 4> out;       // [B,H,N,Dv]   zeros for a query that sees no key
   View<float, 3> lse = {};  // [B,H,N]      optional: ln sum exp(logit), -inf for a query that sees no key
   bool resume = false;      // out and lse hold what earlier runs found among other keys: go on from there
+  // [B,H,extra+M], extra >= N - M: to the logit of a query at position i and key j come potential(extra + i) - potential(extra + j). A tile takes
+  // the difference from its first query, so that weights are off by the rounding of what the potential changes among 48 queries.
+  View<const double, 3> potential = {};
   // As Arrays have them. Of self-attention, rows past a sequence's length are zeros in the output.
   std::span<const index_t> lengths = {};
   KeyLayout layout = {};
@@ -146,12 +152,15 @@ class SoftmaxEngine {
   void clear_rows(const EngineArrays&, index_t batch, index_t first) const;
   void backward(const EngineArrays&, const EngineGradients&, const Workspace&, const RowSchedule* rows, KeySchedule) const;
   View<float, 3> own_lse(const Workspace&) const;
+  // Of a head, at position 0; null where runs have none.
+  const double* potential(const EngineArrays&, const QueryBlock&) const;
 
   Problem problem_;
   EngineOptions options_;
   Compute compute_;
   TileShape shape_;
-  float factor_;           // on q: scores in log2 units
+  Scoring scoring_;
+  float factor_;           // on q: scores in log2 units, or over the cap
   const TileOps* ops_[3];  // by vectors - 1
   int threads_;
   index_t panel_limit_ = 0;  // keys taken at a time

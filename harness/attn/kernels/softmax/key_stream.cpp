@@ -104,6 +104,13 @@ std::uint64_t hidden_lanes(const KeyRun& run, const TileQueries& tile, index_t k
   return bits[0] >> shift | (more ? bits[1] << (64 - shift) : 0);
 }
 
+// Lanes of the tile whose rows begin at the key or before.
+std::uint64_t begun_lanes(const KeyRun& run, const TileQueries& tile, index_t key) {
+  const std::int32_t* const begins = run.begins + tile.block->row(tile.first);
+  return lane_range(0,
+                    std::partition_point(begins, begins + tile.count, [&](std::int32_t begin) { return begin <= key; }) - begins);
+}
+
 }  // namespace
 
 KeyStream::KeyStream(const KeyList& list, index_t lowest, index_t highest, bool causal, index_t panel_limit)
@@ -198,7 +205,7 @@ bool KeyStream::next(const KeyRows& rows, KeyPanel& panel, std::byte* copies) {
       panel.key[at] = 0;
       panel.k[at] = panel.v[at] = padding_row;
     }
-    const bool plain = run.keep == nullptr && run.hidden == nullptr && run.not_left + run.not_right < 0;
+    const bool plain = run.keep == nullptr && run.hidden == nullptr && run.begins == nullptr && run.not_left + run.not_right < 0;
     for (index_t row = begin; row < end; row += key_step) {
       const index_t stop = std::min(row + key_step, end);
       const auto keys = panel.key.begin();
@@ -254,10 +261,11 @@ Sight partial_sight(const KeyPanel& panel, index_t step, const TileQueries& tile
   const bool all_in = s.highest <= tile.lowest + right && s.lowest >= tile.highest - run.left;
   const bool none_out = !excludes || s.lowest > tile.highest + run.not_right || s.highest < tile.lowest - run.not_left;
   constexpr unsigned full = (1u << key_step) - 1;
-  const bool whole = all_in && none_out && run.keep == nullptr && s.valid == full;
+  const bool begun = run.begins == nullptr || run.begins[tile.block->row(tile.first + tile.count - 1)] <= s.lowest;
+  const bool whole = all_in && none_out && begun && run.keep == nullptr && s.valid == full;
   if (whole && run.hidden == nullptr) return Sight::all;
 
-  ATTN_ASSERT(run.hidden == nullptr || (tile.block->rows == nullptr && tile.block->step == 1));
+  ATTN_ASSERT((run.hidden == nullptr && run.begins == nullptr) || (tile.block->rows == nullptr && tile.block->step == 1));
   // Lanes past the tile's queries may see what they like: their results are not written.
   const std::uint64_t spare = ~lane_range(0, tile.count);
   std::uint64_t seen = 0;
@@ -293,6 +301,7 @@ Sight partial_sight(const KeyPanel& panel, index_t step, const TileQueries& tile
     std::uint64_t own = inside(key, r);
     if (excludes) own &= ~(*excluded)(key, r);
     if (run.hidden != nullptr) own &= ~hidden_lanes(run, tile, key);
+    if (!begun) own &= begun_lanes(run, tile, key);
     if (run.keep != nullptr) {
       for (index_t i = 0; i < tile.count; ++i) {
         if ((own >> i & 1) != 0 && !run.keep(run.context, tile.block->row(tile.first + i), key)) own &= ~(std::uint64_t{1} << i);

@@ -37,6 +37,7 @@ struct KeyRun {
   const void* context = nullptr;
   const std::uint64_t* hidden = nullptr;
   index_t hidden_words = 0;
+  const std::int32_t* begins = nullptr;
 
   // Only keys from position - left to position + right of the query.
   KeyRun& band(index_t keys_left, index_t keys_right) { return left = keys_left, right = keys_right, *this; }
@@ -56,6 +57,10 @@ struct KeyRun {
   // has exceptions of its own. Blocks are of consecutive rows. `bits` must outlive the engine's run.
   // Of the softmax engine alone.
   KeyRun& except(const std::uint64_t* bits, index_t words) { return hidden = bits, hidden_words = words, *this; }
+
+  // Only keys from begins[row] on, which may not fall from a row to the next. Blocks and `begins` as in `except`.
+  // Of the softmax engine alone.
+  KeyRun& from(const std::int32_t* first_of_rows) { return begins = first_of_rows, *this; }
 };
 
 // A key that two runs list counts twice, as in a sum over a multiset.

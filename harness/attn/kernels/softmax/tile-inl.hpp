@@ -19,12 +19,12 @@ HWY_BEFORE_NAMESPACE();
 namespace attn::kernels::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-template <int W>
+template <Scoring kScoring, int W>
 void attend(Tile& t, const TileShape& shape, const KeyBatch& batch, float* p) {
   const F d;
   const std::uint64_t first = t.unset != 0 ? t.unset & seeing_lanes(batch) : 0;
-  if (!t.wide) weigh<W>(t, shape.head_dim, batch, p);
-  if (HWY_UNLIKELY(is_off<W>(t, first))) weigh_again<W>(t, shape, batch, first, p);
+  if (!t.wide) weigh<kScoring, W>(t, shape.head_dim, batch, p);
+  if (HWY_UNLIKELY(is_off<W>(t, first))) weigh_again<kScoring, W>(t, shape, batch, first, p);
   t.unset &= ~first;
   accumulate<W>(t, shape, batch, p);
   for (int w = 0; w < W; ++w) {
@@ -148,10 +148,13 @@ void store(const Tile& t, const TileShape& shape, float* const* rows, index_t co
   }
 }
 
-template <int W>
-inline constexpr TileOps ops_of{W * L, load<W>, resume<W>, attend<W>, finite<W>, merge<W>, store<W>};
+template <Scoring kScoring, int W>
+inline constexpr TileOps ops_of{W * L, load<W>, resume<W>, attend<kScoring, W>, finite<W>, merge<W>, store<W>};
 
-inline const TileOps* ops_for(int vectors) { return vectors == 1 ? &ops_of<1> : vectors == 2 ? &ops_of<2> : &ops_of<3>; }
+template <Scoring kScoring>
+inline const TileOps* ops_for(int vectors) {
+  return vectors == 1 ? &ops_of<kScoring, 1> : vectors == 2 ? &ops_of<kScoring, 2> : &ops_of<kScoring, 3>;
+}
 
 }  // namespace attn::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();

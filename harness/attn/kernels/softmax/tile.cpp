@@ -7,12 +7,18 @@
 
 #include "attn/kernels/softmax/tile-inl.hpp"
 
+HWY_BEFORE_NAMESPACE();
+namespace attn::kernels::HWY_NAMESPACE {
+const TileOps* plain_ops(int vectors) { return ops_for<Scoring::plain>(vectors); }
+}  // namespace attn::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
 #if HWY_ONCE
 namespace attn::kernels {
 
-HWY_EXPORT(ops_for);
+HWY_EXPORT(plain_ops);
 
-const TileOps& tile_ops(int vectors) { return *HWY_DYNAMIC_DISPATCH(ops_for)(vectors); }
+const TileOps& tile_ops(int vectors) { return *HWY_DYNAMIC_DISPATCH(plain_ops)(vectors); }
 
 }  // namespace attn::kernels
 #endif

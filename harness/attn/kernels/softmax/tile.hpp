@@ -22,6 +22,9 @@ inline constexpr index_t key_step = 8;        // keys are taken in steps of this
 inline constexpr index_t max_lanes = 48;      // queries in the widest tile of any instruction set
 inline constexpr index_t max_head_dim = 256;  // of head_dim and value_dim
 
+// From products of queries and keys to logits: as they are, plus a number of the key, or bounded by cap tanh(product / cap).
+enum class Scoring { plain, biased, capped };
+
 // Keys as rows: k[j] points at head_dim floats, v[j] at value_dim floats. `count` is a multiple of key_step, at most 512.
 // (Of tiles of another compute, tile_bf16.hpp, rows are what it says.)
 // Bit s of `cut` marks step s (keys 8s..8s+7) as seen by some lanes only; then bit i of lanes[8s+r] says whether lane i sees
@@ -39,6 +42,7 @@ struct KeyBatch {
   // times head_dim floats in fetch[0], and as many times value_dim floats in fetch[1].
   const std::byte* const* fetch[2];
   index_t fetch_count = 0;
+  const float* bias = nullptr;  // of each key, in log2 units, for tiles that are biased
 };
 
 // A tile in flight. Query i of the tile is lane i of every vector. The arrays are the caller's, 64-byte aligned.
@@ -53,6 +57,7 @@ struct Tile {
   bool wide = false;      // scores were seen that lie far from the reference, or are likely: decides on time, not on bits
   std::uint64_t far = 0;  // lanes whose reference has moved to such a score
   float factor = 1;       // on scores, where qt is without it
+  float cap = 0;          // in log2 units, for tiles that are capped: there qt gives scores / cap
 };
 
 struct TileShape {
@@ -81,6 +86,8 @@ inline const std::byte* as_bytes(const float* row) { return reinterpret_cast<con
 
 // Tiles of 1, 2 or 3 vectors of the active instruction set.
 const TileOps& tile_ops(int vectors);
+// The same with scores that are biased or capped.
+const TileOps& scored_tile_ops(Scoring, int vectors);
 
 // How many vectors the next tile has where so many queries are left.
 inline int tile_vectors(index_t queries, index_t vector) {

@@ -29,6 +29,15 @@ HWY_INLINE void load_row(const float* from, V (&to)[W]) {
   ATTN_UNROLL for (int w = 0; w < W; ++w) to[w] = hn::Load(F(), from + w * L);
 }
 
+// The larger of both, or `so_far` where `score` is NaN.
+HWY_INLINE V larger(V score, V so_far) {
+#if HWY_TARGET == HWY_SCALAR
+  return V(score.raw > so_far.raw ? score.raw : so_far.raw);
+#else
+  return hn::Max(score, so_far);
+#endif
+}
+
 HWY_INLINE Mask lane_mask(std::uint64_t lanes, int w) {
   const F d;
 #if HWY_TARGET == HWY_AVX3

@@ -57,12 +57,12 @@ HWY_INLINE bool any_below(const float* rows, float limit, std::uint64_t lanes) {
 }
 
 // Weights by the reference as it is. Stops after the first step of a tile that looks wide.
-template <int W>
+template <Scoring kScoring, int W>
 HWY_INLINE void weigh(Tile& t, index_t head_dim, const KeyBatch& batch, float* p) {
   const F d;
   for (int w = 0; w < W; ++w) hn::Store(hn::Zero(d), d, t.batch_sum + w * L);
   for (index_t step = 0; step * key_step < batch.count; ++step) {
-    weigh_one_step<Made::weights, W>(t, head_dim, batch, step, p);
+    weigh_one_step<Made::weights, kScoring, W>(t, head_dim, batch, step, p);
     if (step > 0 || t.unset == 0) continue;
     t.wide = any_above<W>(t.batch_sum, wide_above) ||
              ((batch.cut & 1) == 0 && any_below<W>(t.batch_sum, 1.0f / wide_above, ~std::uint64_t{0}));
@@ -106,21 +106,12 @@ HWY_INLINE void move_references(Tile& t, const TileShape& shape, std::uint64_t f
   t.far |= lost_lanes;
 }
 
-// The larger of both, or `so_far` where `score` is NaN.
-HWY_INLINE V larger(V score, V so_far) {
-#if HWY_TARGET == HWY_SCALAR
-  return V(score.raw > so_far.raw ? score.raw : so_far.raw);
-#else
-  return hn::Max(score, so_far);
-#endif
-}
-
 // Weights of a tile with scores that a reference from before may not hold: the scores of a batch are made first.
-template <int W>
+template <Scoring kScoring, int W>
 HWY_NOINLINE void weigh_wide(Tile& t, const TileShape& shape, const KeyBatch& batch, std::uint64_t first, float* p) {
   const F d;
   for (index_t step = 0; step * key_step < batch.count; ++step) {
-    weigh_one_step<Made::scores, W>(t, shape.head_dim, batch, step, p);
+    weigh_one_step<Made::scores, kScoring, W>(t, shape.head_dim, batch, step, p);
   }
   V top[W];
   ATTN_UNROLL for (int w = 0; w < W; ++w) top[w] = hn::Set(d, -infinity);
@@ -168,10 +159,10 @@ HWY_INLINE bool is_off(const Tile& t, std::uint64_t first) {
   return t.wide || any_above<W>(t.batch_sum, scale_down_above) || (first != 0 && any_below<W>(t.batch_sum, lost_below, first));
 }
 
-template <int W>
+template <Scoring kScoring, int W>
 HWY_NOINLINE void weigh_again(Tile& t, const TileShape& shape, const KeyBatch& batch, std::uint64_t first, float* p) {
   t.wide = t.wide || any_above<W>(t.batch_sum, lost_above) || any_below<W>(t.batch_sum, lost_below, first);
-  if (t.wide) weigh_wide<W>(t, shape, batch, first, p);
+  if (t.wide) weigh_wide<kScoring, W>(t, shape, batch, first, p);
   if (any_above<W>(t.batch_sum, scale_down_above)) scale_down<W>(t, shape, batch, first, p);
 }
 

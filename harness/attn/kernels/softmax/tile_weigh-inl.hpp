@@ -28,22 +28,71 @@ HWY_INLINE V of_seen(Mask seen, V made) {
   return kMade == Made::scores ? hn::IfThenElse(seen, made, hn::Set(F(), -infinity)) : hn::IfThenElseZero(seen, made);
 }
 
+// cap tanh(x) + start of x = score / cap, `cap` in log2 units: below |x| = 1/2 by a polynomial in x^2 (Chebyshev, 1.4e-8 relative), beyond by
+// the exponential. A lane's way depends on its own score alone.
+HWY_INLINE V cap_beyond(V x, V cap) {
+  const F d;
+  const V e = exp2_lanes(hn::Mul(hn::Abs(x), hn::Set(d, 2 * log2_e)));
+  const V size = hn::Sub(hn::Set(d, 1.0f), hn::Div(hn::Set(d, 2.0f), hn::Add(e, hn::Set(d, 1.0f))));
+  return hn::Mul(cap, hn::CopySign(size, x));
+}
+template <int R, int W>
+HWY_INLINE void cap_scores(float cap, const V (&start)[W], V (&c)[R][W]) {
+  const F d;
+  const V limit = hn::Set(d, 0.25f), whole = hn::Set(d, cap);
+  const V a0 = hn::Set(d, 0.99999999f * cap), a1 = hn::Set(d, -0.33333068f * cap), a2 = hn::Set(d, 0.13324751f * cap);
+  const V a3 = hn::Set(d, -0.05298424f * cap), a4 = hn::Set(d, 0.01713134f * cap);
+  const auto near = [&](V x, V square) HWY_ATTR {
+    V p = hn::MulAdd(a4, square, a3);
+    p = hn::MulAdd(p, square, a2);
+    p = hn::MulAdd(p, square, a1);
+    return hn::Mul(hn::MulAdd(p, square, a0), x);
+  };
+  V most = hn::Zero(d);
+  ATTN_UNROLL for (int i = 0; i < R; ++i) ATTN_UNROLL for (int w = 0; w < W; ++w) {
+    most = larger(hn::Mul(c[i][w], c[i][w]), most);
+  }
+  if (HWY_LIKELY(hn::AllTrue(d, hn::Le(most, limit)))) {
+    ATTN_UNROLL for (int i = 0; i < R; ++i) ATTN_UNROLL for (int w = 0; w < W; ++w) {
+      c[i][w] = hn::Add(near(c[i][w], hn::Mul(c[i][w], c[i][w])), start[w]);
+    }
+    return;
+  }
+  for (int i = 0; i < R; ++i)
+    for (int w = 0; w < W; ++w) {
+      const V x = c[i][w], square = hn::Mul(x, x);
+      c[i][w] = hn::Add(hn::IfThenElse(hn::Gt(square, limit), cap_beyond(x, whole), near(x, square)), start[w]);
+    }
+}
+
 // Of R keys, in W vectors of lanes out of the tile's kTile: `t`'s from vector `from` on. With kCut, lanes[i] says which lanes see
 // key i; the weights of the others are zero, their scores -inf.
-template <Made kMade, int R, int W, int kTile, bool kCut, bool kFetch>
-HWY_INLINE void weigh_rows(Tile& t, index_t head_dim, const std::byte* const* k, const std::uint64_t* lanes, int from, float* p,
-                           const std::byte* const* fetch) {
+template <Made kMade, Scoring kScoring, int R, int W, int kTile, bool kCut, bool kFetch>
+HWY_INLINE void weigh_rows(Tile& t, index_t head_dim, const std::byte* const* k, const float* bias, const std::uint64_t* lanes,
+                           int from, float* p, const std::byte* const* fetch) {
   const F d;
   V c[R][W];
-  {
-    V start[W];
+  const auto load_start = [&](V(&start)[W]) HWY_ATTR {
     load_row<W>(t.minus_ref + from * L, start);
     if constexpr (kMade == Made::scores) {
       ATTN_UNROLL for (int w = 0; w < W; ++w) start[w] = hn::IfThenZeroElse(lane_mask(t.far, from + w), start[w]);
     }
-    ATTN_UNROLL for (int i = 0; i < R; ++i) ATTN_UNROLL for (int w = 0; w < W; ++w) c[i][w] = start[w];
+  };
+  {
+    V start[W];
+    load_start(start);
+    ATTN_UNROLL for (int i = 0; i < R; ++i) ATTN_UNROLL for (int w = 0; w < W; ++w) c[i][w] =
+        kScoring == Scoring::capped ? hn::Zero(d) : start[w];
   }
   multiply_rows<R, W, kTile, kFetch>(k, t.qt + from * L, head_dim, c, fetch);
+  if constexpr (kScoring == Scoring::biased) {
+    ATTN_UNROLL for (int i = 0; i < R; ++i) ATTN_UNROLL for (int w = 0; w < W; ++w) c[i][w] = hn::Add(c[i][w], hn::Set(d, bias[i]));
+  }
+  if constexpr (kScoring == Scoring::capped) {
+    V start[W];
+    load_start(start);
+    cap_scores<R, W>(t.cap, start, c);
+  }
   ATTN_UNROLL for (int group = 0; group < R; group += sum_rows) {
     V total[W];
     ATTN_UNROLL for (int i = group; i < group + sum_rows; ++i) ATTN_UNROLL for (int w = 0; w < W; ++w) {
@@ -66,25 +115,26 @@ inline constexpr int step_rows = HWY_TARGET == HWY_AVX3 ? 8
                                  : W == 1               ? 8
                                                         : 4;
 
-template <Made kMade, int W, int kTile, bool kCut, bool kFetch>
-HWY_INLINE void weigh_step(Tile& t, index_t head_dim, const std::byte* const* k, const std::uint64_t* lanes, int from, float* p,
-                           const std::byte* const* fetch) {
+template <Made kMade, Scoring kScoring, int W, int kTile, bool kCut, bool kFetch>
+HWY_INLINE void weigh_step(Tile& t, index_t head_dim, const std::byte* const* k, const float* bias, const std::uint64_t* lanes,
+                           int from, float* p, const std::byte* const* fetch) {
   constexpr int R = step_rows<W>;
   for (int i = 0; i < key_step; i += R) {
-    weigh_rows<kMade, R, W, kTile, kCut, kFetch>(t, head_dim, k + i, lanes + i, from, p + L * kTile * i,
-                                                 kFetch ? fetch + i : nullptr);
+    weigh_rows<kMade, kScoring, R, W, kTile, kCut, kFetch>(t, head_dim, k + i, kScoring == Scoring::biased ? bias + i : nullptr,
+                                                           lanes + i, from, p + L * kTile * i, kFetch ? fetch + i : nullptr);
   }
 }
 
-template <Made kMade, int W, bool kFetch>
-HWY_NOINLINE void weigh_step_apart(Tile& t, index_t head_dim, const std::byte* const* k, float* p, const std::byte* const* fetch) {
-  weigh_step<kMade, W, W, false, kFetch>(t, head_dim, k, nullptr, 0, p, fetch);
+template <Made kMade, Scoring kScoring, int W, bool kFetch>
+HWY_NOINLINE void weigh_step_apart(Tile& t, index_t head_dim, const std::byte* const* k, const float* bias, float* p,
+                                   const std::byte* const* fetch) {
+  weigh_step<kMade, kScoring, W, W, false, kFetch>(t, head_dim, k, bias, nullptr, 0, p, fetch);
 }
 
 // A step that some lanes do not see. What whole vectors do not see is not computed for them.
-template <Made kMade, int W, bool kFetch>
-HWY_NOINLINE void weigh_cut_step(Tile& t, index_t head_dim, const std::byte* const* k, const std::uint64_t* lanes, float* p,
-                                 const std::byte* const* fetch) {
+template <Made kMade, Scoring kScoring, int W, bool kFetch>
+HWY_NOINLINE void weigh_cut_step(Tile& t, index_t head_dim, const std::byte* const* k, const float* bias,
+                                 const std::uint64_t* lanes, float* p, const std::byte* const* fetch) {
   const F d;
   if constexpr (W > 1) {
     const auto [from, end] = seeing_vectors<W, L>(lanes);
@@ -93,29 +143,31 @@ HWY_NOINLINE void weigh_cut_step(Tile& t, index_t head_dim, const std::byte* con
       for (index_t i = 0; i < key_step; ++i) {
         for (int w = 0; w < W; ++w) hn::Store(nothing, d, p + (i * W + w) * L);
       }
-      if (end - from == 1) weigh_step<kMade, 1, W, true, kFetch>(t, head_dim, k, lanes, from, p, fetch);
-      if (W == 3 && end - from == 2) weigh_step<kMade, 2, W, true, kFetch>(t, head_dim, k, lanes, from, p, fetch);
+      if (end - from == 1) weigh_step<kMade, kScoring, 1, W, true, kFetch>(t, head_dim, k, bias, lanes, from, p, fetch);
+      if (W == 3 && end - from == 2) weigh_step<kMade, kScoring, 2, W, true, kFetch>(t, head_dim, k, bias, lanes, from, p, fetch);
       return;
     }
   }
-  weigh_step<kMade, W, W, true, kFetch>(t, head_dim, k, lanes, 0, p, fetch);
+  weigh_step<kMade, kScoring, W, W, true, kFetch>(t, head_dim, k, bias, lanes, 0, p, fetch);
 }
 
-template <Made kMade, int W>
+template <Made kMade, Scoring kScoring, int W>
 HWY_INLINE void weigh_one_step(Tile& t, index_t head_dim, const KeyBatch& batch, index_t step, float* p) {
   const std::byte* const* k = batch.k + step * key_step;
+  const float* bias = kScoring == Scoring::biased ? batch.bias + step * key_step : nullptr;
   const std::uint64_t* lanes = batch.lanes + step * key_step;
   p += step * key_step * W * L;
   const bool fetches = (step + 1) * key_step <= batch.fetch_count;
   const std::byte* const* fetch = fetches ? batch.fetch[0] + step * key_step : nullptr;
   if (batch.cut >> step & 1) {
-    (fetches ? weigh_cut_step<kMade, W, true> : weigh_cut_step<kMade, W, false>)(t, head_dim, k, lanes, p, fetch);
+    (fetches ? weigh_cut_step<kMade, kScoring, W, true> : weigh_cut_step<kMade, kScoring, W, false>)(t, head_dim, k, bias, lanes, p,
+                                                                                                     fetch);
   } else if (fetches) {
-    weigh_step_apart<kMade, W, true>(t, head_dim, k, p, fetch);
+    weigh_step_apart<kMade, kScoring, W, true>(t, head_dim, k, bias, p, fetch);
   } else if constexpr (kMade == Made::scores) {
-    weigh_step_apart<kMade, W, false>(t, head_dim, k, p, nullptr);
+    weigh_step_apart<kMade, kScoring, W, false>(t, head_dim, k, bias, p, nullptr);
   } else {
-    weigh_step<kMade, W, W, false, false>(t, head_dim, k, nullptr, 0, p, nullptr);
+    weigh_step<kMade, kScoring, W, W, false, false>(t, head_dim, k, bias, nullptr, 0, p, nullptr);
   }
 }
 
