@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The tables of results/reference that say how near the kernels come to this machine's peaks: measure_kernels.sh [TABLE...],
-# without one all. Each becomes FOLDER/TABLE.csv with its context ($ATTN_TABLES, default: results/kernels). Finished cells are kept:
+# without one all but guests. Each becomes FOLDER/TABLE.csv with its context ($ATTN_TABLES, default: results/kernels). Finished cells are kept:
 # call it again to go on. Leave the machine alone meanwhile.
 #   softmax-engine    full attention and the fixed patterns, one and two threads, AVX2 forced once           2 minutes
 #   softmax-engine-isa  the same variants against length, causal or not, each instruction set forced        10 minutes
@@ -9,6 +9,8 @@
 #   modern            gated states, selected blocks and other scores at N = 16384, beside linear or full       half an hour
 #   decode            every variant that decodes against context, and full attention near the bandwidth     half an hour
 #   decode-frameworks full attention's steps beside those of PyTorch and ONNX Runtime (ATTN_PYTHON)          5 minutes
+#   dtypes            what bf16, f16 and int8 gain and cost, whole sequences and steps                      10 minutes
+#   guests            full attention, steps and nine variants beside frameworks; needs these (scripts/guests/README.md)  40 minutes
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 sweep=${ATTN_SWEEP:-$root/build/release/bin/attn_sweep}
@@ -86,8 +88,27 @@ decode-frameworks() {
   rows "${steps[@]}" --n 32768 --heads 32 --kv-heads 1 --head-dim 128 --threads 1
 }
 
-all="softmax-engine softmax-engine-isa clustered training-step modern decode decode-frameworks"
-read -ra wanted <<<"${*:-$all}"
+# Storage and compute of whole sequences; caches; keys with outlier channels, of which storage_error tells.
+dtypes() {
+  local stored=(dtypes --fidelity none --threads 1)
+  rows "${stored[@]}" --variants full --n 2048 --head-dim 64,128 --causal both --dtype f32,bf16,f16
+  rows "${stored[@]}" --variants local:left=128,right=128,bigbird:block=64,random=3,blockwise:block=128 --n 8192 --dtype f32,bf16,f16
+  rows "${stored[@]}" --variants linear,performer,linformer --n 16384 --dtype f32,bf16,f16
+  rows "${stored[@]}" --variants full,local:left=128,right=128,bigbird:block=64,random=3 --n 4096 --isa avx2 --dtype f32,bf16,f16
+  rows "${stored[@]}" --pass decode --variants full --n 32768 --heads 32 --kv-heads 8 --head-dim 128 --kv-dtype f32,bf16,f16,q8 --cache cold
+  rows "${stored[@]}" --variants full --n 1024 --input iid --input outlier:2,20 --kv-dtype f32,bf16,f16,q8
+}
+
+guests() {
+  local beside=(guests --fidelity none --timeout 120 --dtype 'f32,bf16' --threads '1,2')
+  rows "${beside[@]}" --variants full,full@torch,full@flex,full@onnxruntime,full@onednn_graph --n '512..4096*2' --causal both
+  rows "${beside[@]}" --variants local,bigbird,reformer,linformer,nystrom,linear,performer,fnet,synth_random --n '512..4096*2' --causal both
+  rows "${beside[@]}" --variants '*@torch,local@flex' --n '512..4096*2' --causal both
+  rows "${beside[@]}" --variants full,full@torch,full@onnxruntime,full@onednn_graph --pass decode --n 4096,32768 --heads 32 --kv-heads 8 --head-dim 128
+}
+
+all="softmax-engine softmax-engine-isa clustered training-step modern decode dtypes decode-frameworks guests"
+read -ra wanted <<<"${*:-${all% decode-frameworks guests}}"
 for table in "${wanted[@]}"; do
   [[ " $all " == *" $table "* ]] || {
     echo "measure_kernels.sh: unknown table '$table'; accepted: ${all// /, }" >&2

@@ -12,12 +12,12 @@ try:
 except ImportError:
     missing = "needs ONNX Runtime: apt install python3-onnxruntime (Debian 13), or pip install onnxruntime"
 
-guest = attnguest.Guest("onnxruntime", "ONNX Runtime", version=lambda: f"ONNX Runtime {ort.__version__}")
+guest = attnguest.Guest("onnxruntime", "ONNX Runtime", dtypes=("f32", "f16"), version=lambda: f"ONNX Runtime {ort.__version__}")
 guest.missing = missing
 
 
 # A model of one operator, in ONNX's protobuf (onnx.proto), so that the package onnx need not be there too.
-FLOAT, INT32, INT_ATTRIBUTE = 1, 6, 2
+FLOAT, INT32, FLOAT16, INT_ATTRIBUTE = 1, 6, 10, 2
 
 
 def varint(value):
@@ -40,14 +40,13 @@ def value_info(name, kind, shape):
     return [field(1, name), field(2, [field(1, [field(1, kind), dims])])]
 
 
-def model(p, operator, inputs, outputs, attributes, results=()):
-    """`inputs`: (name, kind, shape), or None for one that is left out. `results`: of the outputs, those that a run returns besides the first."""
-    node = [field(1, given[0] if given else "") for given in inputs] + [field(2, name) for name in outputs]
+def model(operator, inputs, outputs, attributes):
+    """`inputs` and `outputs`: (name, kind, shape), or None for an input that is left out."""
+    node = [field(1, given[0] if given else "") for given in inputs] + [field(2, given[0]) for given in outputs]
     node += [field(4, operator), field(7, "com.microsoft")]
     node += [field(5, [field(1, name), field(3, value), field(20, INT_ATTRIBUTE)]) for name, value in attributes.items()]
     graph = [field(1, node), field(2, "attention")] + [field(11, value_info(*given)) for given in inputs if given]
-    graph.append(field(12, value_info("out", FLOAT, (p.batch, p.q_len, p.heads * p.value_dim))))
-    graph += [field(12, value_info(*result)) for result in results]
+    graph += [field(12, value_info(*given)) for given in outputs]
     opsets = [field(8, [field(1, domain), field(2, version)]) for domain, version in (("", 17), ("com.microsoft", 1))]
     return b"".join([field(1, 8), field(7, graph), *opsets])
 
@@ -55,7 +54,8 @@ def model(p, operator, inputs, outputs, attributes, results=()):
 def session(p, *given):
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = p.threads, 1
-    return ort.InferenceSession(model(p, *given), options, providers=["CPUExecutionProvider"])
+    options.add_session_config_entry("session.force_spinning_stop", "1")  # with a run, or threads spin on the next one's processors
+    return ort.InferenceSession(model(*given), options, providers=["CPUExecutionProvider"])
 
 
 def rows_of_heads(x):
@@ -63,43 +63,59 @@ def rows_of_heads(x):
     return np.ascontiguousarray(x.swapaxes(1, 2)).reshape(x.shape[0], x.shape[2], -1)
 
 
+def rows_of(p, kind):
+    """Declarations of q, k and v as the operators take them, and of the output."""
+    inputs = [("q", kind, (p.batch, p.q_len, p.heads * p.head_dim)), ("k", kind, (p.batch, p.kv_len, p.kv_heads * p.head_dim)),
+              ("v", kind, (p.batch, p.kv_len, p.kv_heads * p.value_dim))]
+    return inputs, ("out", kind, (p.batch, p.q_len, p.heads * p.value_dim))
+
+
+def multi_head(p):
+    inputs, out = rows_of(p, FLOAT)
+    runner = session(p, "MultiHeadAttention", inputs, [out], {"num_heads": p.heads, "unidirectional": int(p.causal and p.q_len > 1)})
+    return runner, lambda t: ({name: rows_of_heads(getattr(t, name)) for name in "qkv"}, {})
+
+
+def grouped(p, kind):
+    """The last q_len tokens after a cache of all, in whose memory the operator leaves theirs: keys are taken up within its time."""
+    whole, new = p.kv_len == p.q_len, p.q_len
+    inputs, out = rows_of(p, kind)
+    inputs[1:] = [(name, kind, (p.batch, new, p.kv_heads * p.head_dim)) for name in "kv"]
+    cache = (p.batch, p.kv_heads, p.kv_len, p.head_dim)
+    inputs += [None, None] if whole else [("past_key", kind, cache), ("past_value", kind, cache)]
+    inputs += [("seqlens_k", INT32, (p.batch,)), ("total", INT32, (1,))]
+    runner = session(p, "GroupQueryAttention", inputs, [out, ("present_key", kind, cache), ("present_value", kind, cache)],
+                     {"num_heads": p.heads, "kv_num_heads": p.kv_heads})
+
+    def arrays(t):
+        given = {"q": rows_of_heads(t.q), "seqlens_k": np.full(p.batch, p.kv_len - 1, np.int32), "total": np.array([p.kv_len], np.int32)}
+        given.update({name: rows_of_heads(getattr(t, name)[:, :, -new:]) for name in "kv"})
+        presents = {f"present_{name}": np.ascontiguousarray(cached).copy() for name, cached in (("key", t.k), ("value", t.v))}
+        if not whole:
+            given.update({name.replace("present", "past"): array for name, array in presents.items()})
+        return given, presents
+    return runner, arrays
+
+
 @guest.variant("full")
 def full(p, _):
-    if p.causal and p.q_len != p.kv_len and p.q_len != 1:
-        raise attnguest.Refused("full@onnxruntime takes causal problems of as many queries as keys, or of one query")
-    grouped, cached = p.kv_heads != p.heads, p.kv_heads != p.heads and p.q_len == 1 and p.kv_len > 1
-    if grouped and (not p.causal or (p.q_len != p.kv_len and not cached) or p.head_dim != p.value_dim or p.head_dim % 8):
-        raise attnguest.Refused("GroupQueryAttention takes causal self-attention or one query of a decode, and head_dim = value_dim, a multiple of 8")
-    fresh = p.q_len if cached else p.kv_len
-    inputs = [("q", FLOAT, (p.batch, p.q_len, p.heads * p.head_dim)), ("k", FLOAT, (p.batch, fresh, p.kv_heads * p.head_dim)),
-              ("v", FLOAT, (p.batch, fresh, p.kv_heads * p.value_dim))]
-    cache = (p.batch, p.kv_heads, p.kv_len, p.head_dim)
-    if grouped:
-        inputs += [("past_key", FLOAT, cache), ("past_value", FLOAT, cache)] if cached else [None, None]
-        inputs += [("seqlens_k", INT32, (p.batch,)), ("total", INT32, (1,))]
-        runner = session(p, "GroupQueryAttention", inputs, ["out", "present_key", "present_value"],
-                         {"num_heads": p.heads, "kv_num_heads": p.kv_heads},
-                         [("present_key", FLOAT, cache), ("present_value", FLOAT, cache)] if cached else [])
+    steps = p.causal and p.q_len != p.kv_len and p.q_len > 1
+    if p.heads != p.kv_heads or p.dtype == "f16" or steps:
+        if not (p.causal or p.q_len == 1) or p.q_len > p.kv_len or p.head_dim != p.value_dim or p.head_dim % 8:
+            raise attnguest.Refused("GroupQueryAttention, which has grouped heads, f16 and causal queries after a cache, takes causal problems of "
+                                    "q_len up to kv_len, and head_dim = value_dim, a multiple of 8")
+        runner, arrays = grouped(p, FLOAT16 if p.dtype == "f16" else FLOAT)
     else:
-        runner = session(p, "MultiHeadAttention", inputs, ["out"],
-                         {"num_heads": p.heads, "unidirectional": int(p.causal and p.q_len > 1)})
+        runner, arrays = multi_head(p)
 
     def bound(t):
         binding = runner.io_binding()
-        arrays = {"q": rows_of_heads(t.q), **{name: rows_of_heads(getattr(t, name)[:, :, p.kv_len - fresh:]) for name in "kv"}}
-        if grouped:
-            arrays["seqlens_k"] = np.full(p.batch, p.kv_len - 1, np.int32)
-            arrays["total"] = np.array([p.kv_len], np.int32)
-        t.kept = arrays  # the binding does not own them
-        for name, array in arrays.items():
+        given, presents = t.kept = arrays(t)  # the binding does not own them
+        for name, array in given.items():
             binding.bind_cpu_input(name, array)
-        if cached:  # the new token is written into the cache: past and present are one array, else each step copies them
-            for name, array in (("key", t.k), ("value", t.v)):
-                kept = ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), "cpu")
-                binding.bind_ortvalue_input("past_" + name, kept)
-                binding.bind_ortvalue_output("present_" + name, kept)
-                t.kept["past_" + name] = kept
-        out = ort.OrtValue.ortvalue_from_shape_and_type((p.batch, p.q_len, p.heads * p.value_dim), np.float32, "cpu")
+        for name, array in presents.items():
+            binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+        out = ort.OrtValue.ortvalue_from_shape_and_type((p.batch, p.q_len, p.heads * p.value_dim), t.q.dtype.type, "cpu")
         binding.bind_ortvalue_output("out", out)
         return binding, out
 
@@ -114,7 +130,8 @@ def full(p, _):
 
 def heads_of_rows(out):
     p = guest.problem
-    return np.ascontiguousarray(out.numpy().reshape(p.batch, p.q_len, p.heads, p.value_dim).swapaxes(1, 2))
+    rows = out.numpy().astype(np.float32, copy=False)
+    return np.ascontiguousarray(rows.reshape(p.batch, p.q_len, p.heads, p.value_dim).swapaxes(1, 2))
 
 
 guest.finish = heads_of_rows

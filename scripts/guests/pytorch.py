@@ -17,12 +17,16 @@ def convert(array, dtype):
     return torch.from_numpy(array)
 
 
-guest = attnguest.Guest("torch", "PyTorch", dtypes=("f32", "bf16", "f16"), convert=convert,
-                        finish=lambda out: out.float().contiguous().numpy(), version=lambda: f"PyTorch {torch.__version__}")
+def finish(out):
+    return out.float().contiguous().numpy()
+
+
+guest = attnguest.Guest("torch", "PyTorch", dtypes=("f32", "bf16", "f16"), convert=convert, finish=finish,
+                        version=lambda: f"PyTorch {torch.__version__}")
 guest.missing = missing
 
 
-def variant(name):
+def variant(name, guest=guest):
     """Registers a maker: its runs keep no gradients, on as many threads as the problem has."""
     def register(maker):
         def on_threads(p, o):

@@ -41,7 +41,7 @@ def hello(_):
     if how == "hello_noise":
         return "ready\n"
     variants = {"full": {}, "faulty": {"reference": True}} if how in ("none", "wrong", "reference_shape") else {"full": {}}
-    return {"protocol": 2 if how == "hello_protocol" else 1, "name": how if how != "hello_name" else "Nay!",
+    return {"protocol": 2 if how == "hello_protocol" else 1, "name": how if how != "hello_name" else "Nay!", "dtypes": ["f32", "bf16"],
             "variants": {} if how == "hello_nothing" else variants}
 
 
@@ -60,6 +60,8 @@ def plan(question):
 def load(question):
     for name, about in question["inputs"].items():
         tensors[name] = numpy.load(os.path.join(folder, about["file"]), mmap_mode="r")
+        if about["dtype"] == "bf16":
+            tensors[name] = (tensors[name].astype(numpy.uint32) << 16).view(numpy.float32)
         tensors[name].sum()
     return {}
 
@@ -101,8 +103,10 @@ def output(_):
         out = out.astype(numpy.float64)
     if how == "nan":
         out[..., 0] = numpy.nan
+    if how == "rounded":  # to bf16, by cutting off
+        out = (out.view(numpy.uint32) & 0xffff0000).view(numpy.float32)
     if how == "wrong":
-        out = out + numpy.float32(0.01)
+        out = out + numpy.float32(0.1)
     numpy.save(path, out)
     if how == "big":
         os.truncate(path, 1 << 30)

@@ -68,10 +68,11 @@ class Shipped(GuestCase):
         (self.folder / "torch.py").write_text("raise ImportError('no PyTorch')")
         (self.folder / "onnxruntime.py").write_text("raise ImportError('no ONNX Runtime')")
         done = run(*QUICK, "--out", self.out, "--variants", "full@*", "--n", "64",
-                   env={**os.environ, "PYTHONPATH": str(self.folder)})
+                   env={**os.environ, "PYTHONPATH": str(self.folder), "ATTN_ONEDNN_GRAPH": str(self.folder / "none")})
         self.assertEqual(done.returncode, 0, done.stderr)
         rows = {row["implementation"]: row for row in rows_of(self.out)}
-        for name, words in (("numpy", "python3-numpy"), ("torch", "python3-torch"), ("onnxruntime", "onnxruntime")):
+        for name, words in (("numpy", "python3-numpy"), ("torch", "python3-torch"), ("onnxruntime", "onnxruntime"), ("flex", "python3-torch"),
+                            ("onednn_graph", "libdnnl-dev")):
             self.assertEqual(rows[name]["status"], "unsupported")
             self.assertIn(words, rows[name]["reason"])
         self.assertEqual(rows["native"]["status"], "ok")
@@ -108,6 +109,15 @@ class Faults(GuestCase):
         self.assertEqual((row["status"], row["threads"]), ("ok", "1"))
         self.assertIn("threads=1", row["note"])
         self.assertRegex(row["note"], r"processors=\[\d+\]$")
+
+    def test_in_bf16_it_is_held_to_a_framework_s_arithmetic_in_bf16_and_no_less(self):
+        rows = self.faulty(["none", "rounded", "wrong"], "--dtype", "bf16", "--kv-dtype", "bf16")
+        self.assertEqual({how: row["status"] for how, row in rows.items()}, {"none": "ok", "rounded": "ok", "wrong": "inaccurate"})
+        self.assertEqual({row["compute"] for row in rows.values() if row["status"] == "ok"}, {"bf16_dot"})
+        self.assertLess(float(rows["none"]["err_max_abs"]), 1e-5)
+        self.assertGreater(float(rows["rounded"]["err_max_abs"]), 1e-4)
+        row = self.faulty(["none"], "--dtype", "bf16", "--kv-dtype", "f32", code=0)["none"]
+        self.assertIn("one number type for q, k and v", row["reason"])
 
     def test_each_fault_ends_as_one_row_with_a_reason(self):
         faults = {"die": ("crashed", "ended with code 7 before it answered 'run': out of patience"),

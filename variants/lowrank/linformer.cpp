@@ -1,9 +1,15 @@
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <span>
 
+#include "attn/core/round.hpp"
+#include "attn/kernels/dense/gemm_of_pairs.hpp"
 #include "attn/kernels/dense/rows.hpp"
+#include "attn/kernels/machine/dtypes.hpp"
+#include "attn/kernels/machine/widen.hpp"
 #include "attn/kernels/softmax/engine.hpp"
+#include "attn/kernels/softmax/tile_bf16.hpp"
 #include "attn/variant/variant.hpp"
 
 namespace attn {
@@ -16,6 +22,15 @@ namespace attn {
 //   weights=lstsq: E of segment means, and F = E + (C^T C + r I)^-1 C^T (P - C E), the least squares of C F = P at some of the
 //   queries, where P = softmax(Q K^T / sqrt(D)), C = softmax(Q (E K)^T / sqrt(D))
 struct Linformer {
+  // Read as it is stored: a block of tokens is widened when it is projected, queries by the engine. Where products are made of bf16, E, F and
+  // the mixtures are rounded to it.
+  static constexpr const auto& dtypes = kernels::engine_kv_dtypes;
+  struct Engine {
+    static kernels::Compute compute(const Problem& p) {
+      return p.head_dim % 16 == 0 && p.value_dim % 16 == 0 ? kernels::compute_of(p) : kernels::Compute::f32;
+    }
+  };
+
   enum class Sharing { none, headwise, kv };
   enum class Weights { random, mean, small, lstsq };
   struct Options {
@@ -144,38 +159,48 @@ struct Linformer {
   Linformer(const Problem& p, const Options& o, WorkspacePlan& workspace)
       : p_(p),
         o_(o),
+        pairs_(Engine::compute(p) == kernels::Compute::bf16_dot),
         heads_(p.batch * p.kv_heads),
         groups_(std::min<index_t>(heads_, workspace.threads())),
         segments_(std::clamp<index_t>(workspace.threads() / heads_, 1, (p.kv_len + block - 1) / block)),
         keys_(workspace.shared<float>(segments_ * heads_ * o.k * p.head_dim)),
         values_(workspace.shared<float>(segments_ * heads_ * o.k * p.value_dim)),
         block_(workspace.per_worker<float>(o.k * block)),
-        engine_(projected(p, o), {}, workspace) {
+        widened_(workspace.per_worker<float>(pairs_ || p.kv_dtype == DType::f32 ? 0 : block * widest(p))),
+        rounded_(workspace.per_worker<bf16>(pairs_ ? o.k * block : 0)),
+        packed_(workspace.per_worker<std::uint32_t>(pairs_ ? block / 2 * widest(p) : 0)),
+        mixtures_(workspace.shared<bf16>(pairs_ ? heads_ * o.k * (p.head_dim + p.value_dim) : 0)),
+        engine_(projected(p, o, pairs_), {.compute = Engine::compute(p)}, workspace) {
     if (!workspace.training()) return;
     d_keys_ = workspace.shared<float>(heads_ * o.k * p.head_dim);
     d_values_ = workspace.shared<float>(heads_ * o.k * p.value_dim);
     d_block_ = workspace.per_worker<float>((o.k + std::max(p.head_dim, p.value_dim)) * block);
   }
 
-  void run(const FloatArrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
-    const Side sides[] = {
-        {a.k, parameters.view<3>("E"), workspace.shared(keys_).data(), p_.head_dim},
-        {a.v, parameters.view<3>(o_.sharing == Sharing::kv ? "E" : "F"), workspace.shared(values_).data(), p_.value_dim}};
+  void run(const Arrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
+    const Side sides[] = {{a.k, parameters.view<3>("E"), workspace.shared(keys_).data(), p_.head_dim},
+                          {a.v, parameters.view<3>(o_.sharing == Sharing::kv ? "E" : "F"), workspace.shared(values_).data(),
+                           p_.value_dim, p_.head_dim}};
     parallel_tasks(groups_ * segments_, [&](index_t task, int worker) {
-      project(sides, task / segments_, task % segments_, workspace.of(worker, block_).data());
+      project(sides, task / segments_, task % segments_, {workspace, worker});
     });
-    parallel_tasks(segments_ > 1 ? heads_ : 0, [&](index_t head, int) {
+    parallel_tasks(segments_ > 1 || pairs_ ? heads_ : 0, [&](index_t head, int) {
       for (const Side& side : sides) {
-        for (index_t s = 1; s < segments_; ++s)
-          kernels::add(o_.k, side.width, side.partial(*this, s, head), side.partial(*this, 0, head));
+        const kernels::Into sum = side.partial(*this, 0, head);
+        for (index_t s = 1; s < segments_; ++s) kernels::add(o_.k, side.width, side.partial(*this, s, head), sum);
+        if (pairs_) kernels::round_to_bf16(o_.k, side.width, sum, halves(side, workspace) + head * o_.k * side.width, side.width);
       }
     });
-    engine_.run({a.q, mixtures(keys_, p_.head_dim, workspace), mixtures(values_, p_.value_dim, workspace), a.out}, workspace,
-                kernels::all_keys);
+    Arrays projected = a;
+    projected.k = mixed(sides[0], workspace), projected.v = mixed(sides[1], workspace);
+    engine_.run(projected, workspace, kernels::all_keys);
   }
 
   // The engine gives the gradients dK' and dV' of the mixtures; then dK = E^T dK', dE = dK' K^T, and so for F and V.
-  void backward(const FloatArrays& a, const ParameterSet<float>& parameters, const FloatGradients& g, Workspace& workspace) const {
+  void backward(const Arrays& arrays, const ParameterSet<float>& parameters, const Gradients& gradients,
+                Workspace& workspace) const {
+    const FloatArrays a(arrays);
+    const FloatGradients g(gradients);
     const auto d_keys = mixtures(d_keys_, p_.head_dim, workspace), d_values = mixtures(d_values_, p_.value_dim, workspace);
     engine_.backward({a.q, mixtures(keys_, p_.head_dim, workspace), mixtures(values_, p_.value_dim, workspace)},
                      {a.out, g.d_out, g.d_q, d_keys, d_values}, workspace, kernels::all_keys);
@@ -195,16 +220,26 @@ struct Linformer {
   static constexpr index_t block = 128;
 
   struct Side {
-    View<const float, 4> from;
+    Array from;
     View<const float, 3> weights;
     float* to;  // [segments, heads, k, width]
-    index_t width;
+    index_t width, width_before = 0;
     kernels::Into partial(const Linformer& l, index_t segment, index_t head) const {
       return {to + (segment * l.heads_ + head) * l.o_.k * width, width};
     }
   };
 
-  void project(const Side (&sides)[2], index_t group, index_t segment, float* packed) const {
+  // A worker's own memory.
+  struct Own {
+    const Workspace& workspace;
+    int worker;
+    template <class T>
+    T* operator[](const Booking<T>& booking) const {
+      return workspace.of(worker, booking).data();
+    }
+  };
+
+  void project(const Side (&sides)[2], index_t group, index_t segment, const Own& own) const {
     const index_t blocks = (p_.kv_len + block - 1) / block;
     const index_t first = blocks * segment / segments_ * block;
     const index_t end = std::min(p_.kv_len, blocks * (segment + 1) / segments_ * block);
@@ -215,15 +250,47 @@ struct Linformer {
         for (index_t h = heads_ * group / groups_; h < heads_ * (group + 1) / groups_; ++h) {
           const auto weights = side.weights[o_.sharing == Sharing::none ? h % p_.kv_heads : 0];
           if (const float* wanted = weights.row(0) + t; wanted != source) {
-            kernels::copy(o_.k, count, {wanted, weights.stride(0)}, {packed, block});
+            take_weights(count, {wanted, weights.stride(0)}, own);
             source = wanted;
           }
-          const auto rows = side.from[h / p_.kv_heads][h % p_.kv_heads];
-          kernels::gemm(o_.k, side.width, count, {packed, block}, {rows.row(t), rows.stride(0)}, side.partial(*this, segment, h),
-                        {.add = t > first});
+          mix(side, h, t, count, side.partial(*this, segment, h), t > first, own);
         }
       }
     }
+  }
+
+  // A block's columns of E or F, dense.
+  void take_weights(index_t count, kernels::Rows columns, const Own& own) const {
+    if (!pairs_) return kernels::copy(o_.k, count, columns, {own[block_], block});
+    kernels::round_to_bf16(o_.k, count, columns, own[rounded_], block);
+    for (index_t row = 0; row < (count % 2 != 0 ? o_.k : 0); ++row) own[rounded_][row * block + count] = {};
+  }
+
+  // Those times the tokens of the block.
+  void mix(const Side& side, index_t head, index_t first, index_t count, kernels::Into to, bool add, const Own& own) const {
+    const index_t b = head / p_.kv_heads, h = head % p_.kv_heads;
+    if (!pairs_) {
+      const kernels::Rows tokens = kernels::float_rows(side.from, b, h, first, count, own[widened_]);
+      return kernels::gemm(o_.k, side.width, count, {own[block_], block}, tokens, to, {.add = add});
+    }
+    static constexpr std::array<std::byte, 512> zeros{};  // a row of 256 bf16
+    const kernels::StoredRows stored = kernels::rows_of_head(side.from, b, h);
+    std::array<const std::byte*, block> rows;
+    for (index_t i = 0; i < count; ++i) rows[static_cast<std::size_t>(i)] = stored.row(first + i);
+    if (count % 2 != 0) rows[static_cast<std::size_t>(count)] = zeros.data();
+    const index_t even = round_up(count, 2);
+    kernels::pack_pairs(rows.data(), even, side.width, own[packed_], side.width);
+    kernels::gemm_of_pairs(o_.k, side.width, even, own[rounded_], block, own[packed_], side.width, to, add);
+  }
+
+  bf16* halves(const Side& side, const Workspace& workspace) const {
+    return workspace.shared(mixtures_).data() + (side.width_before * heads_ * o_.k);
+  }
+  // What the engine attends to.
+  Array mixed(const Side& side, const Workspace& workspace) const {
+    const std::array<index_t, 4> shape = {p_.batch, p_.kv_heads, o_.k, side.width};
+    if (pairs_) return View<const bf16, 4>(halves(side, workspace), shape);
+    return View<const float, 4>(side.to, shape);
   }
 
   // Beyond one row a column, rows repeat columns: k = M is full attention, and so is k = 2 M.
@@ -316,12 +383,20 @@ struct Linformer {
     return 2 * static_cast<double>(p.batch * o.k * (p.head_dim + p.value_dim) * p.kv_heads) * static_cast<double>(p.kv_len);
   }
   static index_t columns(const Problem& p, const Options& o) { return o.max_len == 0 ? p.kv_len : o.max_len; }
-  static Problem projected(Problem p, const Options& o) { return p.kv_len = o.k, p; }
+  static Problem projected(Problem p, const Options& o, bool pairs) {
+    p.kv_len = o.k, p.kv_dtype = pairs ? DType::bf16 : DType::f32;
+    return p;
+  }
+  static index_t widest(const Problem& p) { return std::max(p.head_dim, p.value_dim); }
 
   Problem p_;
   Options o_;
+  bool pairs_;  // of bf16: what products are made of
   index_t heads_, groups_, segments_;
-  Booking<float> keys_, values_, block_, d_keys_, d_values_, d_block_;
+  Booking<float> keys_, values_, block_, widened_, d_keys_, d_values_, d_block_;
+  Booking<bf16> rounded_;
+  Booking<std::uint32_t> packed_;
+  Booking<bf16> mixtures_;
   kernels::SoftmaxEngine engine_;
 };
 ATTN_VARIANT(linformer, Linformer)

@@ -9,6 +9,7 @@
 #include "attn/algebra/product.hpp"
 #include "attn/algebra/reduce.hpp"
 #include "attn/algebra/rounded_products.hpp"
+#include "attn/algebra/rounded_results.hpp"
 #include "attn/algebra/strided.hpp"
 #include "attn/core/isa.hpp"
 
@@ -20,15 +21,23 @@ using detail::record;
 namespace {
 
 thread_local DType operands_in_force = DType::f32;
+thread_local bool results_in_force = false;
+
+void round_to_operands(const float* from, index_t count, float* to) {
+  const auto rounded = [](float value) {
+    return operands_in_force == DType::bf16 ? to_float(to_bf16(value)) : to_float(to_f16(value));
+  };
+  ATTN_ASSERT(operands_in_force == DType::bf16 || operands_in_force == DType::f16);
+  std::transform(from, from + count, to, rounded);
+}
 
 // A factor as the products in force read it.
 template <class T>
 const Elements<T>& factor(const Elements<T>& x, Elements<T>& rounded) {
   if constexpr (std::is_same_v<T, float>) {
     if (operands_in_force == DType::f32) return x;
-    ATTN_ASSERT(operands_in_force == DType::bf16);
     rounded = Elements<T>(x.shape());
-    std::transform(x.data(), x.data() + x.size(), rounded.writable(), [](float value) { return to_float(to_bf16(value)); });
+    round_to_operands(x.data(), x.size(), rounded.writable());
     return rounded;
   } else {
     return x;
@@ -51,7 +60,7 @@ Shape batch_of(const Shape& shape) {
 }
 
 template <class T>
-Elements<T> product(const Elements<T>& given_a, Op op_a, const Elements<T>& given_b, Op op_b) {
+Elements<T> product_of_operands(const Elements<T>& given_a, Op op_a, const Elements<T>& given_b, Op op_b) {
   Elements<T> rounded_a, rounded_b;
   const Elements<T>&a = factor(given_a, rounded_a), &b = factor(given_b, rounded_b);
   detail::Product<T>* const multiply = chosen_product<T>();
@@ -88,10 +97,21 @@ Elements<T> product(const Elements<T>& given_a, Op op_a, const Elements<T>& give
   return c;
 }
 
+template <class T>
+Elements<T> product(const Elements<T>& a, Op op_a, const Elements<T>& b, Op op_b) {
+  Elements<T> c = product_of_operands(a, op_a, b, op_b);
+  if constexpr (std::is_same_v<T, float>) {
+    if (results_in_force && operands_in_force != DType::f32) round_to_operands(c.data(), c.size(), c.writable());
+  }
+  return c;
+}
+
 }  // namespace
 
 RoundedProducts::RoundedProducts(DType operands) : before_(operands_in_force) { operands_in_force = operands; }
 RoundedProducts::~RoundedProducts() { operands_in_force = before_; }
+RoundedResults::RoundedResults(bool rounded) : before_(results_in_force) { results_in_force = rounded; }
+RoundedResults::~RoundedResults() { results_in_force = before_; }
 DType RoundedProducts::operands() { return operands_in_force; }
 
 template <class T>

@@ -38,6 +38,9 @@ class GuestHost {
   std::string note_;
 };
 
+// Of a row: bf16_dot where it is handed bf16, whose peak is then its roof, whatever it does with them.
+kernels::Compute compute_of_guest(const Problem& p);
+
 // Of the variant of this name, on so many threads.
 std::unique_ptr<Plan> plan_of_guest(const std::shared_ptr<GuestHost>& host, const VariantName& name, const Problem& p, int threads);
 

@@ -18,6 +18,7 @@ class OwnVariant final : public Variant {
 
   const VariantInfo& info() const override { return about_.info; }
   std::span<const DType> dtypes() const override { return host_->spec().dtypes; }
+  kernels::Compute compute(const Problem& p) const override { return compute_of_guest(p); }
   bool reads_layouts() const override { return false; }
   bool steps() const override { return false; }
   bool merges() const override { return false; }

@@ -5,6 +5,7 @@
 #include <limits>
 #include <type_traits>
 
+#include "attn/algebra/rounded_results.hpp"
 #include "attn/core/rng.hpp"
 #include "attn/prove/sampled_rows.hpp"
 #include "attn/variant/decode.hpp"
@@ -43,9 +44,15 @@ double largest_of(const Tensor<double>& values) {
   return largest;
 }
 
-// Number type that the operands of a fast path's products are rounded to.
-DType operands_of(const Variant& variant, const Problem& p) {
-  return variant.compute(p) == kernels::Compute::f32 ? DType::f32 : DType::bf16;
+// What the operands of a fast path's products are rounded to, and whether their results are too: of a framework in another process, what one
+// operator hands to the next is a tensor of the inputs' type. One that rounds less passes more easily.
+struct Arithmetic {
+  DType operands;
+  bool results;
+};
+Arithmetic arithmetic_of(const Variant& variant, const Problem& p) {
+  if (variant.is_guest()) return {p.dtype, p.dtype != DType::f32};
+  return {variant.compute(p) == kernels::Compute::f32 ? DType::f32 : DType::bf16, false};
 }
 
 // The inputs with every value's size in its place.
@@ -65,8 +72,10 @@ class OfSizes {
 
 // evaluate<T>(inputs, rows): the definition at some rows of the output.
 template <class Evaluate>
-Reference reference_of(const Evaluate& evaluate, const Arrays& in, const std::vector<index_t>& rows, DType operands) {
+Reference reference_of(const Evaluate& evaluate, const Arrays& in, const std::vector<index_t>& rows, const Arithmetic& fast) {
+  const DType operands = fast.operands;
   const RoundedProducts rounding(operands);
+  const RoundedResults results(fast.results);
   Reference r{evaluate.template operator()<double>(in, rows), evaluate.template operator()<float>(in, rows)};
   r.floor = floor_of(DType::f32, largest_of(r.exact));
   if (operands == DType::f32) return r;
@@ -175,9 +184,10 @@ void draw_more(const Draw& draw, const Reference& reference, const Tensor<double
 }
 
 template <class Evaluate>
-GateResult judge(const Variant& variant, const Evaluate& evaluate, const Arrays& in, View<const float, 4> output,
-                 const std::vector<index_t>& rows, DType operands) {
-  const Reference reference = reference_of(evaluate, in, rows, operands);
+GateResult judge(const Variant& variant, const Problem& p, const Evaluate& evaluate, const Arrays& in, View<const float, 4> output,
+                 const std::vector<index_t>& rows) {
+  const Arithmetic arithmetic = arithmetic_of(variant, p);
+  const Reference reference = reference_of(evaluate, in, rows, arithmetic);
   const Tensor<double> fast = take_rows<double>(output, rows);
   GateResult gate = compare(reference, fast);
   if (passed(gate) || gate.max_abs > hopeless * gate.allowance_abs) return gate;
@@ -189,7 +199,8 @@ GateResult judge(const Variant& variant, const Evaluate& evaluate, const Arrays&
     if (any) beyond.push_back(r);
   }
   const auto draw = [&](index_t i, const std::vector<index_t>& at) {
-    const RoundedProducts rounding(operands);
+    const RoundedProducts rounding(arithmetic.operands);
+    const RoundedResults results(arithmetic.results);
     return evaluate.template operator()<float>(Nearby(in, i).arrays(), at);
   };
   draw_more(draw, reference, fast, rows, beyond, gate);
@@ -201,7 +212,7 @@ GateResult check_rows(const Variant& variant, const Problem& p, const Arrays& in
   const auto evaluate = [&]<class T>(const Arrays& given, const std::vector<index_t>& at) {
     return evaluate_rows<T>(variant, p, given, parameters, at);
   };
-  return judge(variant, evaluate, in, output, rows, operands_of(variant, p));
+  return judge(variant, p, evaluate, in, output, rows);
 }
 
 GateResult check_twin(const Variant& variant, Problem p, const Arrays& in, std::uint64_t parameter_seed, const Arena& arena) {
@@ -284,14 +295,14 @@ GateResult check_step_against_definition(const Variant& variant, const Problem& 
     const auto evaluate = [&]<class T>(const Arrays& in, const std::vector<index_t>& at) {
       return evaluate_step_rows<T>(variant, p, in, parameters, at);
     };
-    gate = judge(variant, evaluate, sequence, output, rows, operands_of(variant, p));
+    gate = judge(variant, p, evaluate, sequence, output, rows);
     gate.scope = std::ssize(rows) == p.q_len ? "whole" : "rows";
   } else if (p.kv_len <= whole_up_to) {
     const auto evaluate = [&]<class T>(const Arrays& in, const std::vector<index_t>&) {
       const Tensor<T> whole = evaluate_rows<T>(variant, whole_sequence(p), in, parameters, all_rows(p.kv_len));
       return slice_from(whole, 2, p.kv_len - p.q_len);
     };
-    gate = judge(variant, evaluate, sequence, output, all_rows(p.q_len), operands_of(variant, p));
+    gate = judge(variant, p, evaluate, sequence, output, all_rows(p.q_len));
     gate.scope = "whole";
   } else {
     gate = check_step_twin(variant, p, sequence, parameter_seed, arena);
@@ -304,7 +315,7 @@ Reference evaluate_definition(const Variant& variant, const Problem& p, const Ar
   const auto evaluate = [&]<class T>(const Arrays& given, const std::vector<index_t>& at) {
     return evaluate_rows<T>(variant, p, given, parameters, at);
   };
-  return reference_of(evaluate, in, all_rows(p.q_len), operands_of(variant, p));
+  return reference_of(evaluate, in, all_rows(p.q_len), arithmetic_of(variant, p));
 }
 
 GateResult compare_with_reference(const Reference& reference, View<const float, 4> output) {

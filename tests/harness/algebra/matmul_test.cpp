@@ -1,3 +1,4 @@
+#include "attn/algebra/rounded_results.hpp"
 #include "samples.hpp"
 
 using namespace attn;
@@ -60,5 +61,10 @@ TEST_CASE("Products of rounded operands are exact products of what they are roun
     }
     CHECK(same(matmul(a, b), expected));
   }
+  CHECK(same(matmul(a, b), exact));
+  const RoundedProducts operands(DType::bf16);
+  const RoundedResults tensors(true);
+  CHECK(same(matmul(a, b), rounded(expected)));
+  const ExactProducts choice;
   CHECK(same(matmul(a, b), exact));
 }

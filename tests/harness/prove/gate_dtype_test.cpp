@@ -1,4 +1,5 @@
 // The gate of what is stored, or multiplied, in fewer bits than f32's.
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -36,6 +37,30 @@ std::unique_ptr<Variant> page() {
   return *std::move(variant);
 }
 
+// The same, computed by a program of another kind.
+class Elsewhere final : public Implementation {
+ public:
+  Elsewhere() { id = "page", name = "guest"; }
+  Status supports(const Problem&, const OptionValues&) const override { return {}; }
+  Status supports_backward(const Problem&, const OptionValues&) const override { return {}; }
+  std::unique_ptr<Plan> plan(const Problem&, const OptionValues&, WorkspacePlan&) const override { return nullptr; }
+  std::span<const DType> dtypes() const override { return stored_dtypes; }
+  bool reads_layouts() const override { return false; }
+  bool steps() const override { return false; }
+  bool merges() const override { return false; }
+  bool is_guest() const override { return true; }
+  std::string note(const Problem&, const OptionValues&, const Arrays&) const override { return ""; }
+};
+
+std::unique_ptr<Variant> guest() {
+  Registry registry;
+  registry.add(std::make_unique<erase::TypeOf<Page<kernels::Compute::f32>>>("page", "test"));
+  registry.add(std::make_shared<const Elsewhere>());
+  auto variant = registry.configure("page@guest");
+  REQUIRE(variant);
+  return *std::move(variant);
+}
+
 constexpr index_t n = 200, width = 32;
 const Problem problem{.heads = 1,
                       .kv_heads = 1,
@@ -51,11 +76,12 @@ struct Inputs {
   std::vector<float> given[3];
   std::vector<bf16> kept[3];
 
-  Inputs() {
+  explicit Inputs(float factor = 1) {
     for (std::size_t t = 0; t < 3; ++t) {
       given[t].resize(n * width);
       kept[t].resize(n * width);
       Rng(1, "inputs").substream(t).normals(given[t]);
+      for (float& value : given[t]) value *= factor;
       round_row(given[t].data(), n * width, DType::bf16, kept[t].data());
     }
   }
@@ -133,6 +159,33 @@ TEST_CASE("more than the rounding of weights is found where products are made of
   out[17 * width + 3] += 0.03f;
   CHECK_FALSE(passed(judge(*variant, in, out)));
   CHECK_FALSE(passed(judge(*variant, in, with_rounded_weights(in, false, 1.05f))));
+}
+
+TEST_CASE("logits of bf16 pass in a framework's arithmetic, and not where only operands are rounded", "[gate]") {
+  const Inputs in(3);  // logits up to some 40, of which bf16 keeps an eighth
+  const AsFloats floats(in.stored());
+  const auto views = floats.views();
+  std::vector<float> out(n * width);
+  for (index_t i = 0; i < n; ++i) {
+    std::vector<double> weight(n);
+    double largest = -1e30, sum = 0;
+    for (index_t j = 0; j < n; ++j) {
+      double dot = 0;
+      for (index_t d = 0; d < width; ++d) dot += double{views.q(0, 0, i, d)} * double{views.k(0, 0, j, d)};
+      weight[static_cast<std::size_t>(j)] = to_float(to_bf16(static_cast<float>(dot))) * problem.scale();
+      largest = std::max(largest, weight[static_cast<std::size_t>(j)]);
+    }
+    for (double& w : weight) sum += w = std::exp(w - largest);
+    for (index_t d = 0; d < width; ++d) {
+      double o = 0;
+      for (index_t j = 0; j < n; ++j) o += weight[static_cast<std::size_t>(j)] / sum * double{views.v(0, 0, j, d)};
+      out[static_cast<std::size_t>(i * width + d)] = to_float(to_bf16(static_cast<float>(o)));
+    }
+  }
+  CHECK(passed(judge(*guest(), in, out)));
+  CHECK_FALSE(passed(judge(*page<kernels::Compute::bf16_dot>(), in, out)));
+  out[17 * width + 3] += 2;
+  CHECK_FALSE(passed(judge(*guest(), in, out)));
 }
 
 TEST_CASE("what storage costs is the distance of two definitions", "[gate]") {

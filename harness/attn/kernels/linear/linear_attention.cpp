@@ -1,7 +1,6 @@
 #include "attn/kernels/linear/linear_attention.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <limits>
 #include <numeric>
@@ -338,12 +337,7 @@ class LinearAttention::Run {
   Rows rows_of(const View<const float, 4>& x, const Array& stored, index_t batch, index_t head, index_t first, index_t count,
                index_t offset, int worker) const {
     if (stored.empty()) return {x[batch][head].row(first), x.stride(2)};
-    const StoredRows rows = rows_of_head(stored, batch, head);
-    std::array<const std::byte*, max_panel> from;
-    for (index_t i = 0; i < count; ++i) from[static_cast<std::size_t>(i)] = rows.row(first + i);
-    float* const to = workspace_.of(worker, plan_.widened_).data() + plan_.panel_ * offset;
-    widen(stored.dtype(), from.data(), count, stored.extent(3), to, stored.extent(3));
-    return {to, stored.extent(3)};
+    return float_rows(stored, batch, head, first, count, workspace_.of(worker, plan_.widened_).data() + plan_.panel_ * offset);
   }
   Rows query_rows(index_t batch, index_t head, index_t i, index_t count, int worker) const {
     return rows_of(x_.q, x_.stored_q, batch, head, i, count, 0, worker);

@@ -37,6 +37,9 @@ HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 
+#include <algorithm>
+#include <array>
+
 #include "attn/core/assert.hpp"
 
 namespace attn::kernels {
@@ -49,7 +52,7 @@ void widen(DType dtype, const std::byte* const* rows, index_t count, index_t n, 
 
 index_t stride_bytes(const Array& array, std::size_t axis) {
   const index_t stride = array.stride(axis);
-  ATTN_ASSERT(array.dtype() != DType::q8 || stride % q8::count == 0);
+  ATTN_ASSERT(stride % block_of(array.dtype()) == 0);
   return bytes_of(array.dtype(), stride);
 }
 
@@ -71,6 +74,22 @@ StoredRows rows_of_head(const Array& array, index_t batch, index_t head) {
     case DType::q8: data = first_of<q8>(array); break;
   }
   return {data + batch * stride_bytes(array, 0) + head * stride_bytes(array, 1), stride_bytes(array, 2)};
+}
+
+Rows float_rows(const Array& array, index_t batch, index_t head, index_t first, index_t count, float* to) {
+  if (array.dtype() == DType::f32) {
+    const View<const float, 4> floats = array.f32();
+    return {floats[batch][head].row(first), floats.stride(2)};
+  }
+  const StoredRows stored = rows_of_head(array, batch, head);
+  const index_t width = array.extent(3);
+  std::array<const std::byte*, 64> rows;
+  for (index_t done = 0; done < count; done += std::ssize(rows)) {
+    const index_t some = std::min<index_t>(std::ssize(rows), count - done);
+    for (index_t i = 0; i < some; ++i) rows[static_cast<std::size_t>(i)] = stored.row(first + done + i);
+    widen(array.dtype(), rows.data(), some, width, to + done * width, width);
+  }
+  return {to, width};
 }
 
 }  // namespace attn::kernels

@@ -4,6 +4,7 @@
 #include <cstddef>
 
 #include "attn/core/array.hpp"
+#include "attn/kernels/dense/gemm.hpp"
 
 namespace attn::kernels {
 
@@ -26,5 +27,8 @@ StoredRows rows_of_head(const Array&, index_t batch, index_t head);
 // to[i * stride + x] is element x of row i: count rows of n elements. Exact, the same bits on every instruction set; denormals are
 // kept.
 void widen(DType, const std::byte* const* rows, index_t count, index_t n, float* to, index_t stride);
+
+// Rows first .. first + count - 1 of a head as floats: where they lie or, stored otherwise, as [count, D] in `to`.
+Rows float_rows(const Array&, index_t batch, index_t head, index_t first, index_t count, float* to);
 
 }  // namespace attn::kernels
