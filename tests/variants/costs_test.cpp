@@ -28,6 +28,9 @@ const Declared table[] = {
     {"sigmoid", heads * 2 * 64 * 10, qkvo, heads * 64, not_decoded},
     {"softmax1", heads * 2 * 64 * 10, qkvo, heads * 64, 8 * token_bytes},
     {"diff", heads * 2 * 2 * 64 * (2 + 6), qkvo, heads * 2 * 64, 8 * token_bytes},
+    {"softcap", heads * 2 * 64 * 10, qkvo, heads * 64, 8 * token_bytes},
+    {"alibi", heads * 2 * 64 * 10, qkvo, heads * 64, 8 * token_bytes},
+    {"qk_norm", heads * 2 * 64 * 10, qkvo, heads * 64, 8 * token_bytes},
     {"additive:size=3", heads*(2 * (8 + 8) * 4 * 3 + 64 * (3 * 3 + 2 * 6)), qkvo + 4 * 3 * (4 * 3 + 4 * 3 + 3),
      heads * 64 * (3 + 1), 8 * token_bytes},
     {"luong_concat:size=3", heads*(2 * (8 + 8) * 4 * 3 + 64 * (3 * 3 + 2 * 6)), qkvo + 4 * 3 * (8 * 3 + 3), heads * 64 * (3 + 1),
@@ -48,6 +51,13 @@ const Declared table[] = {
     // selective: scoring is not counted
     {"block_topk:block=2,keep=2,first=0,local=1", heads * 2 * 8 * 4 * 10, qkvo, heads * 32, not_decoded},
     {"moba:block=2,keep=2", heads * 2 * (1 + 2 + 3 + 4 + 3 + 4 + 3 + 4) * 10, qkvo, heads * 24, 8 * token_bytes},
+
+    // compressed keys seen by each row, keys of chosen blocks, a window of two
+    {"nsa:block=2,stride=2,select=2,keep=3,window=2", heads * 2 * (16 + 32 + 15) * 10, qkvo, heads * 63, 8 * token_bytes},
+    {"vertical_slash:block=2,last=2,vertical=1,slash=1,first=1,local=1", heads * 2 * (1 + 2 + 3 + 4 + 4 + 5 + 4 + 5) * 10, qkvo,
+     heads * 28, not_decoded},
+    // beside the cache two bounds of each of 4 channels and 4 pages
+    {"quest:page=2,keep=2", heads * 2 * (1 + 2 + 3 + 4 + 3 + 4 + 3 + 4) * 10, qkvo, heads * 24, 8 * token_bytes + 3 * 2 * 4 * 4 * 4},
 
     // graph: edges, with one of each node to itself where loops are added; their lists are read
     {"graph:degree=2", heads * 2 * 8 * 2 * 10, qkvo + 4 * 2 * 8 * 2, heads * 16, not_decoded},
@@ -85,6 +95,7 @@ const Declared table[] = {
     {"taylor:dim=2", heads*(4 * 8 * 6 * 7 + 4 * 8 * 4 * 2), qkvo, 0, 3 * 6 * 7 * 4},
 
     // gated: products with a state of 4 x 6, beside which a gate or the own key and value may be kept
+    {"fox", heads * 2 * 36 * 10, qkvo, heads * 36, not_decoded},
     {"retention", heads * 4 * 8 * 24, qkvo, 0, 3 * (24 + 1) * 4},
     {"mamba2", heads*(4 * 8 * 24 + 2 * 8 * 6), qkvo, heads * 2 * 8, 3 * (24 + 1 + 4 + 6) * 4},
     {"gla:rank=2", heads*(4 * 8 * 24 + 4 * 8 * 4 * 2), qkvo, heads * 3 * 8 * 4, 3 * (24 + 4) * 4},
