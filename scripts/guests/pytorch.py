@@ -206,6 +206,8 @@ def factors_of(p, o):
 
 @variant("reformer")
 def reformer(p, o):
+    if p.dtype != "f32":
+        raise attnguest.Refused(f"reformer@torch takes f32: its normalized keys and sums over rounds miss the gate in {p.dtype}")
     chunk, rounds, before, after = (int(o[name]) for name in ("chunk", "rounds", "before", "after"))
     if o["keys"] != "shared" or o["wrap"] != "ring" or o["same_bucket"] != "no" or o["unique"] != "no" or p.q_len % chunk:
         raise attnguest.Refused(f"reformer@torch takes keys=shared, wrap=ring, same_bucket=no, unique=no, and lengths that are multiples of chunk={chunk}")

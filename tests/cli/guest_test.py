@@ -111,10 +111,9 @@ class Faults(GuestCase):
         self.assertRegex(row["note"], r"processors=\[\d+\]$")
 
     def test_in_bf16_it_is_held_to_a_framework_s_arithmetic_in_bf16_and_no_less(self):
-        rows = self.faulty(["none", "rounded", "wrong"], "--dtype", "bf16", "--kv-dtype", "bf16")
-        self.assertEqual({how: row["status"] for how, row in rows.items()}, {"none": "ok", "rounded": "ok", "wrong": "inaccurate"})
-        self.assertEqual({row["compute"] for row in rows.values() if row["status"] == "ok"}, {"bf16_dot"})
-        self.assertLess(float(rows["none"]["err_max_abs"]), 1e-5)
+        rows = self.faulty(["rounded", "wrong"], "--dtype", "bf16", "--kv-dtype", "bf16")
+        self.assertEqual({how: row["status"] for how, row in rows.items()}, {"rounded": "ok", "wrong": "inaccurate"})
+        self.assertEqual(rows["rounded"]["compute"], "bf16_dot")
         self.assertGreater(float(rows["rounded"]["err_max_abs"]), 1e-4)
         row = self.faulty(["none"], "--dtype", "bf16", "--kv-dtype", "f32", code=0)["none"]
         self.assertIn("one number type for q, k and v", row["reason"])
