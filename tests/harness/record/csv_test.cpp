@@ -31,6 +31,7 @@ TEST_CASE("a record read back is the record that was written") {
 
 TEST_CASE("lines that end as on other systems are the same records") {
   CHECK(parse_csv("a,b\r\n1,\"2\"\r\n").records == std::vector<Fields>{{"a", "b"}, {"1", "2"}});
+  CHECK(parse_csv("a,\r\n\"b\",\r\n").records == std::vector<Fields>{{"a", ""}, {"b", ""}});
   CHECK(parse_csv("\xEF\xBB\xBF\"a\",b\n").records == std::vector<Fields>{{"a", "b"}});
   CHECK(parse_csv("\xEF\xBB\xBF").records.empty());
 }
