@@ -22,7 +22,7 @@ Fidelity fidelity(const std::string& variant, const std::string& input, index_t 
                   int seeds = 1, bool causal = false, index_t head_dim = 64) {
   const Problem p{
       .heads = 4, .kv_heads = 4, .q_len = n, .kv_len = n, .head_dim = head_dim, .value_dim = head_dim, .causal = causal};
-  const auto run = CellRun::open(registry(), {variant, p, input, 1, 2, ""}, false);
+  const auto run = CellRun::open(registry(), {.variant = variant, .problem = p, .input = input, .threads = 2}, false);
   INFO(variant << ": " << (run ? std::string() : run.reason()));
   REQUIRE(run);
   (*run)->equip(make_parameters((*run)->specs(), 1, (*run)->fitted()));

@@ -183,8 +183,12 @@ Result<Named> named(const ApplyOptions& o, const Registry& registry) {
 Result<std::unique_ptr<CellRun>> prepare(const ApplyOptions& o, const Registry& registry, bool& parameters_loaded) {
   auto given = named(o, registry);
   if (!given) return given.refusal();
-  const Cell cell{given->variant->name().text(),      given->shape, given->input->name(),
-                  static_cast<std::uint64_t>(o.seed), o.threads,    o.isa};
+  const Cell cell{.variant = given->variant->name().text(),
+                  .problem = given->shape,
+                  .input = given->input->name(),
+                  .seed = static_cast<std::uint64_t>(o.seed),
+                  .threads = o.threads,
+                  .isa = o.isa};
   auto run = CellRun::open(registry, cell, o.pin);
   if (!run) return run.refusal();
   if (Status fits = fits_memory(**run); !fits) return fits.refusal();
