@@ -70,7 +70,7 @@ class Files(Case):
         self.assertRegex(done.stderr, "b.npz': byte .*(the compressed bytes are torn|CRC-32 of member)")
 
     def test_torn_files_are_refused(self):
-        for kind, name, keep, words in (("image", "rgb.png", 60, "a torn PNG: "), ("image", "rgb.jpg", 600, "a torn JPEG: "),
+        for kind, name, keep, words in (("image", "rgb.png", 60, "a torn PNG: "), ("image", "rgb.jpg", 700, "a torn JPEG: "),
                                         ("image", "rgb.jpg", 100, "JPEG: "), ("wav", "tone.flac", 100, "torn: ")):
             self.refused("--input", f"{kind}:{self.torn(CORPUS / kind / name, keep)}", say=(name, words))
 

@@ -39,7 +39,7 @@ class Foreseen(Case):
     def test_a_row_that_takes_too_long_tells_how_long_it_would(self):
         self.sweep("--plugin", FAULTY, "--variants", "faulty:how=hang", "--n", "64", "--timeout", "1")
         (row,) = rows_of(self.out)
-        self.assertRegex(row["reason"], r"^no answer within --timeout 1 s; by its cost a run takes about .* us, and a round .* s$")
+        self.assertRegex(row["reason"], r"^no answer within --timeout 1 s; by its cost a run takes about .* us, and a round .* m?s$")
 
     def test_an_inaccurate_row_names_query_and_keys(self):
         self.sweep("--plugin", FAULTY, "--variants", "faulty:how=shifted", "--n", "64")

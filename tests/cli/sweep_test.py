@@ -345,7 +345,7 @@ class Output(Case):
         self.assertEqual((done.stderr, done.stdout.count("\n")), ("", 1))
         done = self.sweep("--variants", "copy_v", "--n", "64,128", "--force")
         said = done.stderr.splitlines()
-        self.assertRegex(said[0], r"^attn_sweep: the machine's peaks, then 2 cells, about .* s$")
+        self.assertRegex(said[0], r"^attn_sweep: the machine's peaks, then 2 cells, about .* m?s$")
         self.assertEqual([line[:5] for line in said[1:]], ["[1/2]", "[2/2]"])
 
 
