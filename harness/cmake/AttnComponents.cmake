@@ -13,6 +13,10 @@ set(attn_components
   "fmt|${fmt_VERSION}|MIT|libfmt.so"
   "tomlplusplus|${tomlplusplus_VERSION}|MIT|libtomlplusplus.so"
   "benchmark|${benchmark_VERSION}|Apache-2.0|libbenchmark.so"
+  "zlib|${ZLIB_VERSION_STRING}|Zlib|libz.so"
+  "libpng|${PNG_VERSION_STRING}|libpng-2.0|libpng16.so"
+  "libjpeg-turbo|${jpeg_VERSION}|IJG|libjpeg.so"
+  "libsndfile|${sndfile_VERSION}|LGPL-2.1-or-later|libsndfile.so"
   "eigen|${Eigen3_VERSION}|MPL-2.0|"
   "cli11|${CLI11_VERSION}|BSD-3-Clause|"
   "nlohmann_json|${nlohmann_json_VERSION}|MIT|")

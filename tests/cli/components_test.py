@@ -7,8 +7,10 @@ import subprocess
 import unittest
 
 SWEEP = os.environ["ATTN_SWEEP"]
-# The compiler's and the C library's own, and what other libraries bring along (oneDNN: OpenCL and OpenMP; hwloc: udev).
-SYSTEM = r"linux-vdso|ld-linux|lib(c|m|dl|rt|pthread|gcc_s|stdc\+\+|udev|OpenCL|gomp|asan|ubsan|tsan|resolv)\.so|libclang_rt|libattn_"
+# The compiler's and the C library's own, and what other libraries bring along (oneDNN: OpenCL and OpenMP; hwloc: udev; libsndfile:
+# its codecs).
+SYSTEM = (r"linux-vdso|ld-linux|lib(c|m|dl|rt|pthread|gcc_s|stdc\+\+|udev|OpenCL|gomp|asan|ubsan|tsan|resolv)\.so|libclang_rt|libattn_|"
+          r"lib(FLAC|vorbis|vorbisenc|opus|ogg|mpg123|mp3lame)\.so")
 
 
 class Components(unittest.TestCase):

@@ -122,7 +122,7 @@ class Manual(unittest.TestCase):
     def test_bash_completes_flags_words_and_variants(self):
         self.assertEqual(self.completed("attn_sweep --head"), ["--heads", "--head-dim"])
         self.assertEqual(self.completed("attn_sweep --fidelity r"), ["rows"])
-        self.assertEqual(self.completed("attn_sweep --variants full,longf"), ["full,longformer"])
+        self.assertEqual(self.completed("attn_sweep --variants full,mlp_"), ["full,mlp_mixer"])
         self.assertEqual(self.completed("attn_apply --compare f"), ["full"])
         self.assertEqual(self.completed("attn_train --jso"), [])
 

@@ -9,16 +9,16 @@ from testing import SCRIPTS, ScriptTest
 import attncsv
 
 REFERENCE = Path(SCRIPTS).parent / "results/reference"
-NEW_AXIS = {"name": "ranks", "doc": "processes", "role": "key", "holds": "number", "better": "neither", "usual": "1"}
+NEW_AXIS = {"name": "shards", "doc": "processes", "role": "key", "holds": "number", "better": "neither", "usual": "1"}
 
 
-def with_ranks(rows):
+def with_shards(rows):
     """Each row for one rank and, half as long, for two."""
     out = []
     for row in rows:
         times = [float(s) / 2 for s in row["samples_s"].split(";") if s]
         faster = {"time_median_s": float(row["time_median_s"]) / 2, "samples_s": ";".join(f"{t:.6g}" for t in times)} if times else {}
-        out += [{**row, "ranks": 1}, {**row, "ranks": 2, **faster}]
+        out += [{**row, "shards": 1}, {**row, "shards": 2, **faster}]
     return out
 
 
@@ -29,28 +29,28 @@ class Columns(ScriptTest):
 
     def ranked(self, name, **more):
         columns = list(synthetic.COLUMNS)
-        columns.insert(columns.index("seed") + 1, "ranks")
+        columns.insert(columns.index("seed") + 1, "shards")
         told = [*synthetic.SWEEP[:5], NEW_AXIS, *synthetic.SWEEP[5:]]
-        return synthetic.write(self.folder / name, with_ranks(synthetic.zoo((256, 512, 1024))), columns=columns, told=told, **more)
+        return synthetic.write(self.folder / name, with_shards(synthetic.zoo((256, 512, 1024))), columns=columns, told=told, **more)
 
     def exponents(self, *paths):
         return json.loads(self.run_script("crossover.py", *paths, "--any-machine", "--format", "json").stdout)
 
     def test_an_axis_that_only_the_context_names_tells_cells_apart(self):
-        told = self.exponents(self.ranked("ranks.csv"))
-        self.assertEqual({e["axes"]["ranks"] for e in told["exponents"]}, {1, 2})
+        told = self.exponents(self.ranked("shards.csv"))
+        self.assertEqual({e["axes"]["shards"] for e in told["exponents"]}, {1, 2})
         self.assertFalse(any("more than once" in note for note in told["notes"]), told["notes"])
-        self.run_script("report.py", self.ranked("ranks.csv"), "-o", "ranks.html")
-        page = (self.folder / "ranks.html").read_text()
-        self.assertIn('"ranks"', page)
+        self.run_script("report.py", self.ranked("shards.csv"), "-o", "shards.html")
+        page = (self.folder / "shards.html").read_text()
+        self.assertIn('"shards"', page)
 
     def test_a_file_from_before_an_axis_holds_its_usual_value(self):
         before = synthetic.write(self.folder / "before.csv", synthetic.zoo((256, 512, 1024), seed=2))
-        said = self.run_script("compare.py", before, self.ranked("ranks.csv")).stdout
+        said = self.run_script("compare.py", before, self.ranked("shards.csv")).stdout
         cells = len([r for r in synthetic.zoo((256, 512, 1024)) if r["status"] == "ok"])
         self.assertIn(f"{cells} cells: 0 slower, 0 faster", said)
-        runs = attncsv.complete([attncsv.read(before), attncsv.read(self.folder / "ranks.csv")])
-        self.assertEqual(set(runs[0].rows["ranks"]), {1})
+        runs = attncsv.complete([attncsv.read(before), attncsv.read(self.folder / "shards.csv")])
+        self.assertEqual(set(runs[0].rows["shards"]), {1})
 
     def test_types_are_the_context_s(self):
         rows = synthetic.zoo((256, 512))
@@ -68,7 +68,7 @@ class Columns(ScriptTest):
     def test_a_csv_without_its_context_is_read_by_its_looks(self):
         path = self.ranked("lone.csv", context=False)
         told = self.exponents(path)
-        self.assertEqual({e["axes"]["ranks"] for e in told["exponents"]}, {1, 2})
+        self.assertEqual({e["axes"]["shards"] for e in told["exponents"]}, {1, 2})
         self.assertTrue(any("what the columns of lone.csv are is not told beside it" in note for note in told["notes"]), told["notes"])
         run = attncsv.read(path)
         context = attncsv.read(self.ranked("told.csv"))

@@ -95,7 +95,7 @@ const Declared table[] = {
     {"taylor:dim=2", heads*(4 * 8 * 6 * 7 + 4 * 8 * 4 * 2), qkvo, 0, 3 * 6 * 7 * 4},
 
     // gated: products with a state of 4 x 6, beside which a gate or the own key and value may be kept
-    {"fox", heads * 2 * 36 * 10, qkvo, heads * 36, not_decoded},
+    {"fox", heads * 2 * 36 * 10, qkvo, heads * 36, 8 * token_bytes},
     {"retention", heads * 4 * 8 * 24, qkvo, 0, 3 * (24 + 1) * 4},
     {"mamba2", heads*(4 * 8 * 24 + 2 * 8 * 6), qkvo, heads * 2 * 8, 3 * (24 + 1 + 4 + 6) * 4},
     {"gla:rank=2", heads*(4 * 8 * 24 + 4 * 8 * 4 * 2), qkvo, heads * 3 * 8 * 4, 3 * (24 + 4) * 4},

@@ -19,7 +19,6 @@ Trial with_gates(const std::string& name, const Problem& p, F log_gate) {
 }  // namespace
 
 TEST_CASE("fox: conforms, unpruned and pruned") {
-  check_conforms("fox");
   check_conforms("fox:gate=input,prune=8,half_life=4");
 }
 

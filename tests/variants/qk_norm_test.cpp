@@ -7,7 +7,6 @@ using namespace attn;
 using namespace attn::test;
 
 TEST_CASE("qk_norm: conforms") {
-  check_conforms("qk_norm");
   check_conforms("qk_norm:norm=l2,window=40");
 }
 

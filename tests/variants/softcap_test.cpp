@@ -7,7 +7,6 @@ using namespace attn;
 using namespace attn::test;
 
 TEST_CASE("softcap: conforms") {
-  check_conforms("softcap");
   check_conforms("softcap:cap=1,window=40");
 }
 

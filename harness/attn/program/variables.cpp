@@ -21,15 +21,18 @@ constexpr std::string_view prefix = "ATTN_";
 
 // What scripts, tests and guests read, without the prefix, and flags that attn_sweep has and attn_train has not, or the other way round.
 constexpr std::array elsewhere = {
-    "APPLY", "APPROVE", "BUILD", "FACTS", "FAULTY", "GUEST_FOLDER", "GUEST_THREADS", "HALF", "LOCK_DIR", "NEW_PAGE", "NODE",
-    "NOISE_FLOOR", "PYTHON", "README_PAGE", "SANITIZE", "SKIP_SETUP", "SWEEP", "TRAIN", "TREES_MEAN_V",
+    "ANCHOR", "APPLY", "APPROVE", "BUILD", "CLONE", "FACTS", "FAULTY", "GUEST_FOLDER", "GUEST_THREADS", "HALF", "HEAD_DIMS",
+    "LOCK_DIR", "MUTATE_COPY", "NEW_PAGE", "NODE", "NOISE_FLOOR", "ONEDNN_GRAPH", "PYTHON", "README_PAGE", "SANITIZE", "SKIP_SETUP",
+    "SOAK_MARK", "SOURCE", "SWEEP", "TABLES", "TOY_LEVEL", "TRAIN", "TREES_MEAN_V", "WHEEL_BUILD",
+    // attn_apply
+    "VARIANT", "Q", "K", "V", "PARAMETERS", "STATE", "COMPARE",
     // attn_train
     "TASK", "RATE", "WIDTH", "LAYERS", "MLP", "CONV", "POSITIONS", "STEPS", "TEST_SAMPLES", "JOBS",
     // attn_sweep
     "KV_LEN", "KV_HEADS", "HEAD_DIM", "VALUE_DIM", "DTYPE", "KV_DTYPE", "INPUT", "THREADS", "ISA", "PASS", "STEP", "LENGTHS",
-    "KV_LAYOUT", "SCOPE", "CACHE", "SHAPE", "GUEST", "SAMPLES", "ROUNDS", "SAMPLE_TIME", "BUDGET", "PIN", "NO_PIN", "MACHINE_ROOT",
-    "ORDER_SEED", "FIDELITY", "FIDELITY_SEEDS", "ISO_ERROR", "ISO_SKILL", "AGAINST", "JSONL", "SAVE_OUTPUT", "BASELINE", "TABLE",
-    "EXPLAIN", "DOCTOR", "VERIFY", "PROPERTY", "FORMAT"};
+    "KV_LAYOUT", "SCOPE", "CACHE", "SHAPE", "RANKS", "LAUNCHER", "GUEST", "SAMPLES", "ROUNDS", "SAMPLE_TIME", "BUDGET", "PIN",
+    "NO_PIN", "MACHINE_ROOT", "ORDER_SEED", "FIDELITY", "FIDELITY_SEEDS", "ISO_ERROR", "ISO_SKILL", "AGAINST", "JSONL",
+    "SAVE_OUTPUT", "BASELINE", "TABLE", "EXPLAIN", "DOCTOR", "VERIFY", "PROPERTY", "FORMAT"};
 
 std::string variable_of(const std::string& flag) {
   std::string name(prefix);

@@ -17,7 +17,8 @@ constexpr double check_pair_s = 60e-9;
 
 double estimated_run_s(const Cell& cell, const Registry& registry) {
   const auto variant = registry.configure(cell.variant);
-  if (!variant || !(*variant)->supports(cell.problem)) return 0;
+  // A guest would have to be started and asked: by workers alone.
+  if (!variant || (*variant)->is_guest() || !(*variant)->supports(cell.problem)) return 0;
   const Cost cost = (*variant)->cost(cell.problem);
   // A quarter of such a core's FMA peak and half its bandwidth.
   return std::max(cost.flops / (25e9 * static_cast<double>(cell.threads)), cost.bytes / 5e9);

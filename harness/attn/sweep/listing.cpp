@@ -29,7 +29,8 @@ std::string entry(const std::string& head, std::string_view text, std::size_t co
   return all;
 }
 
-// Lines that are longer go on below, a little to the right of where they begin.
+}  // namespace
+
 std::string fitted(const std::string& text, std::size_t columns) {
   if (columns == any_width) return text;
   std::string all;
@@ -44,8 +45,6 @@ std::string fitted(const std::string& text, std::size_t columns) {
   }
   return all;
 }
-
-}  // namespace
 
 std::string list_text(const Registry& registry, std::size_t columns) {
   std::string text;

@@ -15,6 +15,8 @@ Result<std::string> list_whole(const std::string& names, const Registry& registr
 std::string list_ids(const Registry& registry);       // one a line, with those of implementations
 std::string list_markdown(const Registry& registry);  // the family table of variants/README.md
 std::string list_json(const Registry& registry);
+// Lines that are longer go on below, a little to the right of where they begin.
+std::string fitted(const std::string& text, std::size_t columns);
 std::string shapes_text();  // the models of --shape
 std::string columns_text();
 

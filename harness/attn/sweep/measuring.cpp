@@ -144,8 +144,8 @@ Measurement Measuring::measured(const Course& course, std::size_t round) const {
   if (!course.out_of_reach.empty()) return failure(Outcome::unsupported, course.out_of_reach);
   if (!schedule_.budget_is_used_up()) {
     Measurement m = worker_.ask_in_quiet(course.cell, schedule_.settings(course.cell, round));
-    if (m.outcome == Outcome::timed_out) {
-      const double run_s = estimated_run_s(course.cell, registry_);
+    const double run_s = m.outcome == Outcome::timed_out ? estimated_run_s(course.cell, registry_) : 0;
+    if (run_s > 0) {
       m.reason += fmt::format("; by its cost a run takes about {}, and a round {}", human_time(run_s), human_time(course.round_s));
     }
     return m;

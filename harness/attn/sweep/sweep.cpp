@@ -99,7 +99,7 @@ int list(const SweepOptions& o, const Registry& registry) {
   const std::size_t columns = terminal_columns(STDOUT_FILENO);
   if (o.list == "text") {
     const auto needs = needs_of_all_text(o, registry);
-    return needs ? print_and_exit(list_text(registry, columns) + *needs) : usage(needs.reason());
+    return needs ? print_and_exit(list_text(registry, columns) + fitted(*needs, columns)) : usage(needs.reason());
   }
   const auto whole = list_whole(o.list, registry, columns);
   return whole ? print_and_exit(*whole) : usage("--list: " + whole.reason());

@@ -333,7 +333,7 @@ TEST_CASE("the key changes with each of its fields, and with nothing else") {
   const std::string key = row_schema().key(full);
   const std::map<std::string, std::string> others = {{"kv_dtype", "q8"}, {"dtype", "bf16"},   {"pass", "forward"},
                                                      {"scope", "mixer"}, {"lengths", "zipf"}, {"kv_layout", "paged:16"},
-                                                     {"cache", "hot"},   {"causal", "0"}};
+                                                     {"cache", "hot"},   {"causal", "0"},     {"shape", "bert-base"}};
   std::size_t keys = 0;
   for (std::size_t c = 0; c < infos.size(); ++c) {
     INFO(infos[c].name);

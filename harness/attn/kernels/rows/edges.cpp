@@ -44,9 +44,9 @@ void EdgeLeakyDots(const EdgeScores& e, index_t head_dim, const float* weights, 
   });
 }
 
-float EdgeWeights(float* scores, index_t count) {
+void EdgeWeights(float* scores, index_t count) {
   const F d;
-  if (count == 0) return 0;
+  if (count == 0) return;
   float largest = scores[0];
   for (index_t i = 1; i < count; ++i) largest = std::max(largest, scores[i]);
   const V log2_e = hn::Set(d, 1.44269504f), top = hn::Set(d, largest);
@@ -57,10 +57,12 @@ float EdgeWeights(float* scores, index_t count) {
     store_first(w, scores + i, count - i);
     sum = hn::Add(sum, w);
   }
-  return hn::GetLane(hn::SumOfLanes(d, sum));
+  // A quotient, not a product with 1 / sum: of a single edge it is 1.
+  const V all = hn::SumOfLanes(d, sum);
+  for (index_t i = 0; i < count; i += kLanes) store_first(hn::Div(load_first(scores + i, count - i), all), scores + i, count - i);
 }
 
-void EdgeSum(const float* weights, float factor, const float* const* v, index_t count, index_t value_dim, float* out) {
+void EdgeSum(const float* weights, const float* const* v, index_t count, index_t value_dim, float* out) {
   const F d;
   constexpr index_t together = 4;  // vectors of columns: their sums do not wait for each other
   for (index_t c = 0; c < value_dim; c += together * kLanes) {
@@ -75,7 +77,7 @@ void EdgeSum(const float* weights, float factor, const float* const* v, index_t 
     }
     for (index_t i = 0; i < vectors; ++i) {
       const index_t at = c + i * kLanes;
-      store_first(hn::Mul(sum[i], hn::Set(d, factor)), out + at, value_dim - at);
+      store_first(sum[i], out + at, value_dim - at);
     }
   }
 }
@@ -95,9 +97,9 @@ void edge_dots(const EdgeScores& e, index_t head_dim, float scale) { HWY_DYNAMIC
 void edge_leaky_dots(const EdgeScores& e, index_t head_dim, const float* weights, float slope) {
   HWY_DYNAMIC_DISPATCH(EdgeLeakyDots)(e, head_dim, weights, slope);
 }
-float edge_weights(float* scores, index_t count) { return HWY_DYNAMIC_DISPATCH(EdgeWeights)(scores, count); }
-void edge_sum(const float* weights, float factor, const float* const* v, index_t count, index_t value_dim, float* out) {
-  HWY_DYNAMIC_DISPATCH(EdgeSum)(weights, factor, v, count, value_dim, out);
+void edge_weights(float* scores, index_t count) { HWY_DYNAMIC_DISPATCH(EdgeWeights)(scores, count); }
+void edge_sum(const float* weights, const float* const* v, index_t count, index_t value_dim, float* out) {
+  HWY_DYNAMIC_DISPATCH(EdgeSum)(weights, v, count, value_dim, out);
 }
 
 namespace {
@@ -168,8 +170,8 @@ void EdgeAttention::run(const Views& a, const Workspace& workspace, Score score)
       if (query + 1 < end) enter(query + 1, lists[static_cast<std::size_t>((query + 1 - first) % 2)]);
       for (index_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
         score({b, head, query, a.q[b][head].row(query), {now.node, static_cast<std::size_t>(now.count)}, now.k, scores});
-        const float sum = edge_weights(scores, now.count);
-        edge_sum(scores, now.count > 0 ? 1 / sum : 0.0f, now.v, now.count, p_.value_dim, a.out[b][head].row(query));
+        edge_weights(scores, now.count);
+        edge_sum(scores, now.v, now.count, p_.value_dim, a.out[b][head].row(query));
       }
     }
   });

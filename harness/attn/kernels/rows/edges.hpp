@@ -63,9 +63,9 @@ class EdgeAttention {
 void edge_dots(const EdgeScores&, index_t head_dim, float scale);
 // to[e] = sum_c weights[c] leaky(q_c + k_ec), leaky(x) = max(x, slope x) for a slope in [0, 1]
 void edge_leaky_dots(const EdgeScores&, index_t head_dim, const float* weights, float slope);
-// Scores become exp(score - largest); returns their sum, 0 for none.
-float edge_weights(float* scores, index_t count);
-// out = factor sum_e weights[e] v_e
-void edge_sum(const float* weights, float factor, const float* const* v, index_t count, index_t value_dim, float* out);
+// Scores become their softmax.
+void edge_weights(float* scores, index_t count);
+// out = sum_e weights[e] v_e
+void edge_sum(const float* weights, const float* const* v, index_t count, index_t value_dim, float* out);
 
 }  // namespace attn::kernels
