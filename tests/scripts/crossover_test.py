@@ -226,13 +226,13 @@ class Measured(ScriptTest):
     def test_one_command_measures_and_answers(self):
         if not os.environ.get("ATTN_SWEEP") or not Path(os.environ["ATTN_SWEEP"]).exists():
             self.skipTest("attn_sweep is not built")
-        call = ["advise.py", "--measure", *self.QUESTION, "--variants", "full,local,mean_v", "--out", self.folder / "a.csv",
+        call = ["advise.py", "--measure", *self.QUESTION, "--variants", "full,local,linear", "--out", self.folder / "a.csv",
                 "--attn-sweep", os.environ["ATTN_SWEEP"]]
         done = self.run_script(*call)
         self.assertRegex(done.stdout, r"rank +variant +time .*\n1 +\S.*\n2 +\S")
         self.assertIn("--iso-skill 0.9", done.stderr)
         self.assertIn("searching for a skill of 0.9", done.stderr)
-        (left_out,) = [line for line in done.stdout.splitlines() if line.startswith("mean_v")]
+        (left_out,) = [line for line in done.stdout.splitlines() if line.startswith("linear")]
         self.assertIn("has no budget to raise and a skill of", left_out)
         again = self.run_script(*call)
         self.assertNotIn("searching", again.stderr)

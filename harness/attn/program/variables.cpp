@@ -21,8 +21,8 @@ constexpr std::string_view prefix = "ATTN_";
 
 // What scripts, tests and guests read, without the prefix, and flags that attn_sweep has and attn_train has not, or the other way round.
 constexpr std::array elsewhere = {
-    "ANCHOR", "APPLY", "APPROVE", "BUILD", "CLONE", "FACTS", "FAULTY", "GUEST_FOLDER", "GUEST_THREADS", "HALF", "HEAD_DIMS",
-    "LOCK_DIR", "MUTATE_COPY", "NEW_PAGE", "NODE", "NOISE_FLOOR", "ONEDNN_GRAPH", "PYTHON", "README_PAGE", "SANITIZE", "SKIP_SETUP",
+    "ANCHOR", "APPLY", "APPROVE", "BUILD", "CLONE", "FACTS", "FAULTY", "GUEST_FOLDER", "GUEST_THREADS", "HALF", "LOCK_DIR",
+    "MUTATE_COPY", "NEW_PAGE", "NODE", "NOISE_FLOOR", "ONEDNN_GRAPH", "PYTHON", "README_PAGE", "SANITIZE", "SKIP_SETUP",
     "SOAK_MARK", "SOURCE", "SWEEP", "TABLES", "TOY_LEVEL", "TRAIN", "TREES_MEAN_V", "WHEEL_BUILD",
     // attn_apply
     "VARIANT", "Q", "K", "V", "PARAMETERS", "STATE", "COMPARE",
