@@ -167,7 +167,7 @@ Status Variant::supports_decode(const Problem& p) const {
   if (info().membership_sees_future)
     return refuse("chooses by all tokens who attends to whom: the next token would change what was answered before");
   if (!info().row_wise) return refuse("makes no row without all others, of which a step has its own");
-  if (!info().cross && !info().last_rows) return refuse("makes no rows of a sequence without all others");
+  if (!info().cross && !info().last_rows) return refuse("takes all tokens at once: a new one changes whom the others see");
   const StateSpec kept = state(p);
   if (!kept.of_tokens) return refuse("folds tokens into no state");
   if (kept.rows() < p.kv_len && !reads_layouts()) return refuse("reads no window of its tokens");
