@@ -18,8 +18,20 @@ folder=${ATTN_TABLES:-$root/results/kernels}
 [[ -x $sweep ]] || "$root/scripts/build.sh" attn_sweep_app
 mkdir -p "$folder"
 
+# A table is of several sweeps, each of which goes on with its own part after an interruption.
+declare -A parts
 rows() { # table, further arguments
-  "$sweep" --out "$folder/$1.csv" --resume -q --samples 9 --rounds 3 --sample-time 0.02 "${@:2}"
+  parts[$1]=$((${parts[$1]:-0} + 1))
+  "$sweep" --out "$folder/$1-${parts[$1]}.csv" --resume -q --samples 9 --rounds 3 --sample-time 0.02 "${@:2}"
+}
+
+together() { # table: its parts become one file, with the context of the first
+  mv "$folder/$1-1.context.json" "$folder/$1.context.json"
+  {
+    cat "$folder/$1-1.csv"
+    for ((i = 2; i <= parts[$1]; ++i)); do tail -n +2 "$folder/$1-$i.csv"; done
+  } >"$folder/$1.csv"
+  for ((i = 1; i <= parts[$1]; ++i)); do rm -f "$folder/$1-$i".{csv,context.json}; done
 }
 
 softmax-engine() {
@@ -116,3 +128,4 @@ for table in "${wanted[@]}"; do
   }
 done
 for table in "${wanted[@]}"; do "$table"; done
+for table in "${!parts[@]}"; do together "$table"; done
