@@ -70,17 +70,13 @@ class Table:
     def at(self, key, n):
         return self.cells.get((*key, n))
 
-    def longest(self, key):
-        """The cell of the longest length that is shown, or none."""
-        return self.at(key, self.lengths[-1])
-
     def markdown(self, columns, cell=time, of="N"):
-        """`columns`: head and what a cell of the longest length says under it."""
+        """`columns`: head and what the cell of a line's longest length says under it."""
         heads = ["variant", *self.extra, *(f"{of}={n}" for n in self.lengths), *(head for head, _ in columns)]
         lines = ["| " + " | ".join(heads) + " |", "|---" * (1 + len(self.extra)) + "|" + "---:|" * (len(heads) - 1 - len(self.extra))]
         for key in self.keys:
             there = [self.at(key, n) for n in self.lengths]
-            last = there[-1]
+            last = next((row for row in reversed(there) if row is not None), None)
             fields = [self.short[key[0]], *map(str, key[1:]), *("" if row is None else cell(row) for row in there),
                       *("" if last is None else told(key, last) for _, told in columns)]
             lines.append("| " + " | ".join(field.replace("|", "\\|") for field in fields) + " |")
@@ -105,7 +101,7 @@ def prefill(run):
     table = Table(run.rows[~decodes(run.rows)])
     full = next((key for key in table.keys if table.short[key[0]] == REFERENCE), None)
     return problem(run, table) + table.markdown([
-        ("vs full", lambda key, row: over(row, table.longest(full) if full else None)),
+        ("vs full", lambda key, row: over(row, table.at(full, row["n"]) if full else None)),
         ("of roof", lambda key, row: roof(row)),
         ("memory", lambda key, row: size(row["memory_bytes"])),
         ("error", lambda key, row: f"{row['err_relative']:.0e}"),
@@ -116,7 +112,7 @@ def decode(run):
     table = Table(run.rows[decodes(run.rows)], extra=("kv_dtype",))
     first = next((key for key in table.keys if table.short[key[0]] == REFERENCE), None)
     return problem(run, table) + table.markdown([
-        ("vs full", lambda key, row: over(row, table.longest(first) if first else None)),
+        ("vs full", lambda key, row: over(row, table.at(first, row["n"]) if first else None)),
         ("of roof", lambda key, row: roof(row)),
         ("state", lambda key, row: size(row["state_bytes"]))],
         cell=lambda row: seconds(row["token_s"]) + (" ~" if row["unstable"] == 1 else ""), of="context ")
@@ -126,11 +122,11 @@ def dtypes(run):
     rows = run.rows[~decodes(run.rows)]
     table = Table(rows if rows["ok"].any() else run.rows, extra=("dtype", "kv_dtype"))
 
-    def in_f32(key):
-        return next((table.longest(other) for other in table.keys if other[0] == key[0] and set(other[1:]) <= {"f32"}), None)
+    def in_f32(key, n):
+        return next((table.at(other, n) for other in table.keys if other[0] == key[0] and set(other[1:]) <= {"f32"}), None)
 
     return problem(run, table) + table.markdown([
-        ("vs f32", lambda key, row: over(row, in_f32(key))),
+        ("vs f32", lambda key, row: over(row, in_f32(key, row["n"]))),
         ("products in", lambda key, row: row.get("compute", "")),
         ("of roof", lambda key, row: roof(row)),
         ("storage error", lambda key, row: f"{row['storage_error']:.0e}" if row.get("storage_error", 0) > 0 else "")])
@@ -139,11 +135,11 @@ def dtypes(run):
 def guests(run):
     table = Table(run.rows)
 
-    def own(key):
-        return next((table.longest(other) for other in table.keys if other[0].partition(":")[0] == id_of(key[0])), None)
+    def own(key, n):
+        return next((table.at(other, n) for other in table.keys if other[0].partition(":")[0] == id_of(key[0])), None)
 
     return problem(run, table) + table.markdown([
-        ("vs attnbench", lambda key, row: over(row, own(key))),
+        ("vs attnbench", lambda key, row: over(row, own(key, row["n"]))),
         ("memory", lambda key, row: size(row["memory_bytes"]))])
 
 
@@ -151,7 +147,7 @@ def hybrid(run):
     table = Table(run.rows[~decodes(run.rows)], baselines=False)
     full = next((key for key in table.keys if table.short[key[0]] == REFERENCE), None)
     return problem(run, table) + table.markdown([
-        ("vs full", lambda key, row: over(row, table.longest(full) if full else None)),
+        ("vs full", lambda key, row: over(row, table.at(full, row["n"]) if full else None)),
         ("of roof", lambda key, row: roof(row)),
         ("memory", lambda key, row: size(row["memory_bytes"])),
         ("skill", lambda key, row: skill(row))])
