@@ -8,6 +8,7 @@
 #include "attn/exec/resident.hpp"
 #include "attn/exec/topology.hpp"
 #include "attn/guest/own.hpp"
+#include "attn/variant/remote_plan.hpp"
 
 namespace attn {
 
@@ -28,7 +29,7 @@ std::vector<GuestTensor> inputs_of(const Arrays& arrays) {
   return inputs;
 }
 
-class GuestPlan final : public Plan, public Remote {
+class GuestPlan final : public RemotePlan {
  public:
   GuestPlan(std::shared_ptr<GuestHost> host, const VariantName& name, const Problem& p, int threads)
       : host_(std::move(host)), conversation_(host_->take(threads)), dtype_(p.dtype), kv_dtype_(p.kv_dtype) {
@@ -46,20 +47,7 @@ class GuestPlan final : public Plan, public Remote {
     }
     conversation_->output(arrays.out.f32_out());
   }
-  void backward(const Arrays&, const ParameterSet<float>&, const Gradients&, Workspace&) const override {
-    ATTN_ASSERT(false && "supports_backward() refuses");
-  }
-  void absorb(const Arrays& tokens, const ParameterSet<float>&, State& state, Workspace&) const override { state.append(tokens); }
-  void answer(const Arrays& queries, const ParameterSet<float>& parameters, const State& state,
-              Workspace& workspace) const override {
-    Arrays all = state.asked_by(queries);
-    all.lengths = {};
-    if (state.find("k") != nullptr) all.k = all.k.first(2, state.length());
-    if (state.find("v") != nullptr) all.v = all.v.first(2, state.length());
-    run(all, parameters, workspace);
-  }
 
-  Remote* remote() const override { return const_cast<GuestPlan*>(this); }
   double runs(index_t times) override {
     const GuestProcess& process = conversation_->process();
     const double used_s = process.processor_s(), waited_s = process.waited_s();

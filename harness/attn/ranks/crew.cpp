@@ -12,7 +12,7 @@
 #include "attn/core/time.hpp"
 #include "attn/kernels/machine/isa.hpp"
 #include "attn/ranks/member.hpp"
-#include "attn/variant/remote.hpp"
+#include "attn/variant/remote_plan.hpp"
 
 namespace attn {
 
@@ -107,7 +107,7 @@ const SchemeKind& kind_of(std::string_view name) {
 }
 
 // The first rank's plan: it tells the others what to do, and does its own part.
-class LeadersPlan final : public Plan, public Remote {
+class LeadersPlan final : public RemotePlan {
  public:
   LeadersPlan(const SchemeKind& kind, std::unique_ptr<Variant> variant, const Problem& p, WorkspacePlan& workspace)
       : ranks_(ranks_of_this_process()),
@@ -152,20 +152,7 @@ class LeadersPlan final : public Plan, public Remote {
                                                        std::to_string(formula.bytes) + " in " + std::to_string(formula.messages));
     }
   }
-  void backward(const Arrays&, const ParameterSet<float>&, const Gradients&, Workspace&) const override {
-    ATTN_ASSERT(false && "supports_backward() refuses");
-  }
 
-  void absorb(const Arrays& tokens, const ParameterSet<float>&, State& state, Workspace&) const override { state.append(tokens); }
-  void answer(const Arrays& queries, const ParameterSet<float>& parameters, const State& state,
-              Workspace& workspace) const override {
-    Arrays all = state.asked_by(queries);
-    all.lengths = {};
-    all.k = all.k.first(2, state.length()), all.v = all.v.first(2, state.length());
-    run(all, parameters, workspace);
-  }
-
-  Remote* remote() const override { return const_cast<LeadersPlan*>(this); }
   double runs(index_t times) override {
     tell(Verb::runs, times);
     double mine = 0;

@@ -37,4 +37,18 @@ std::vector<Hop> hops_to_earlier(int rank, int ranks) {
   return hops;
 }
 
+void sum_over(const std::vector<Hop>& hops, std::span<float> mine, std::span<float> theirs, Communicator& ranks, Doing doing,
+              FunctionRef<void(bool before)> merge) {
+  for (const Hop& hop : hops) {
+    if (hop.from >= 0) ranks.start_receive(hop.from, bytes_in(theirs));
+    if (hop.to >= 0) ranks.start_send(hop.to, bytes_in(mine));
+    ranks.wait();
+    if (hop.from < 0 || doing == Doing::messages) continue;
+    if (hop.then == Hop::Then::replace)
+      std::ranges::copy(theirs, mine.begin());
+    else
+      merge(hop.then == Hop::Then::merge_before);
+  }
+}
+
 }  // namespace attn

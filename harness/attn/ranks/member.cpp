@@ -27,7 +27,10 @@ void each_range(const Tokens& tokens, index_t first_row, F f) {
 }  // namespace
 
 Member::Member(const SchemeKind& kind, const Variant& variant, const Problem& p, Communicator& ranks, WorkspacePlan& workspace)
-    : variant_(variant), problem_(p), ranks_(ranks), scheme_(kind.plan({variant, p, ranks.rank(), ranks.size()}, workspace)) {}
+    : variant_(variant),
+      problem_(p),
+      ranks_(ranks),
+      scheme_(plan_scheme(kind, {variant, p, ranks.rank(), ranks.size()}, workspace)) {}
 
 std::string Member::belief() const {
   const Problem& p = problem_;

@@ -22,37 +22,21 @@ class Reduce : public Scheme {
   void run(const Own& own, const ParameterSet<float>& parameters, Workspace& workspace, Communicator& ranks,
            Doing doing) const override {
     const bool computes = doing == Doing::all;
-    if (part_.ranks == 1) {
-      if (computes) native_->run(own.arrays, parameters, workspace);
-      return;
-    }
     const std::span<float> mine = workspace.shared(mine_), theirs = workspace.shared(theirs_);
     if (computes) gather(own, parameters, workspace, mine.data());
-    for (const Hop& hop : hops_) {
-      if (hop.from >= 0) ranks.start_receive(hop.from, bytes_in(theirs));
-      if (hop.to >= 0) ranks.start_send(hop.to, bytes_in(mine));
-      ranks.wait();
-      if (hop.from < 0 || !computes) continue;
-      if (hop.then == Hop::Then::replace)
-        std::ranges::copy(theirs, mine.begin());
-      else
-        merge(mine, theirs, hop.then == Hop::Then::merge_before);
-    }
+    sum_over(hops_, mine, theirs, ranks, doing, [&](bool before) { merge(mine, theirs, before); });
     if (computes && own_.count() > 0) answer(own, parameters, workspace, mine.data());
   }
 
   Traffic traffic() const override { return {sends(hops_) * bytes_of(DType::f32, mine_.count), sends(hops_)}; }
 
  protected:
-  Reduce(const Part& part, index_t floats, WorkspacePlan& workspace) : part_(part), own_(held(part.rank)) {
-    if (part.ranks == 1) {
-      native_ = part.variant.plan(part.problem, workspace);
-      return;
-    }
-    hops_ = hops_to_all(part.rank, part.ranks);
-    mine_ = workspace.shared<float>(floats);
-    theirs_ = workspace.shared<float>(floats);
-  }
+  Reduce(const Part& part, index_t floats, WorkspacePlan& workspace)
+      : part_(part),
+        own_(held(part.rank)),
+        hops_(hops_to_all(part.rank, part.ranks)),
+        mine_(workspace.shared<float>(floats)),
+        theirs_(workspace.shared<float>(floats)) {}
   // The rank's keys into a part; two parts, theirs of earlier keys or not; the rank's outputs from the sum of all.
   virtual void gather(const Own&, const ParameterSet<float>&, Workspace&, float* part) const = 0;
   virtual void merge(std::span<float> mine, std::span<const float> theirs, bool before) const = 0;
@@ -61,7 +45,7 @@ class Reduce : public Scheme {
   Range held(int rank) const { return part_of(part_.problem.kv_len, rank, part_.ranks); }
   // Attention of so many queries to so many keys; none where there are none.
   std::optional<kernels::Attention> attention(index_t queries, index_t keys, index_t kv_heads, WorkspacePlan& workspace) const {
-    if (part_.ranks == 1 || queries == 0 || keys == 0) return {};
+    if (queries == 0 || keys == 0) return {};
     Problem p = part_.problem;
     p.q_len = queries, p.kv_len = keys, p.kv_heads = kv_heads;
     return std::optional<kernels::Attention>(std::in_place, p, kernels::EngineOptions{}, workspace);
@@ -72,7 +56,6 @@ class Reduce : public Scheme {
 
  private:
   std::vector<Hop> hops_;
-  std::unique_ptr<Plan> native_;
   Booking<float> mine_, theirs_;
 };
 
@@ -96,7 +79,7 @@ class Linformer final : public Reduce {
         values.insert(values.end(), tensor.data() + line * all + columns.first, tensor.data() + line * all + columns.end);
       Shape shape = tensor.shape();
       shape.back() = columns.count();
-      own.set(name, part_.ranks == 1 ? tensor : Tensor<float>(shape, values));
+      own.set(name, Tensor<float>(shape, values));
     }
     return own;
   }

@@ -14,7 +14,7 @@ namespace attn {
 namespace {
 
 Tokens tokens_of_rank(const Problem& p, int rank, int ranks) {
-  if (!p.causal || ranks == 1) return {part_of(p.kv_len, rank, ranks)};
+  if (!p.causal) return {part_of(p.kv_len, rank, ranks)};
   return {part_of(p.kv_len, rank, 2 * ranks), part_of(p.kv_len, 2 * ranks - 1 - rank, 2 * ranks)};
 }
 
@@ -33,7 +33,6 @@ class Ring final : public Scheme {
       earlier_ = engine(rows, most_first, false, workspace);
       later_ = engine(own_.back().count(), most, false, workspace);
     }
-    if (part.ranks == 1) return;
     lse_ = workspace.shared<float>(part.problem.batch * part.problem.heads * rows);
     for (auto& inbox : inboxes_) inbox = workspace.shared<std::byte>(part.kv_bytes(most));
   }

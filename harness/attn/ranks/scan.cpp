@@ -19,8 +19,7 @@ class Scan final : public Scheme {
   Scan(const Part& part, WorkspacePlan& workspace) : part_(part), own_(held(part.rank)) {
     Problem p = part.problem;
     p.q_len = p.kv_len = own_.count();
-    if (own_.count() > 0 && (part.ranks == 1 || p.causal)) native_ = part.variant.plan(p, workspace);
-    if (part.ranks == 1) return;
+    if (own_.count() > 0 && p.causal) native_ = part.variant.plan(p, workspace);
     p = part.problem;
     p.q_len = std::max<index_t>(1, own_.count()), p.pass = Pass::decode;
     steps_ = part.variant.plan(p, workspace);
@@ -44,10 +43,6 @@ class Scan final : public Scheme {
   void run(const Own& own, const ParameterSet<float>& parameters, Workspace& workspace, Communicator& ranks,
            Doing doing) const override {
     const bool computes = doing == Doing::all;
-    if (part_.ranks == 1) {
-      if (computes) native_->run(own.arrays, parameters, workspace);
-      return;
-    }
     State* mine = own_state_.get();
     mine->clear();
     if (computes && own_.count() > 0 && needed()) steps_->absorb(keys_of(own.arrays), parameters, *mine, workspace);

@@ -26,6 +26,23 @@ void each_stretch(const Array& x, Range rows, F f) {
   }
 }
 
+class Whole final : public Scheme {
+ public:
+  Whole(const Part& part, WorkspacePlan& workspace)
+      : holding_{.queries = {{0, part.problem.q_len}}, .keys = {{0, part.problem.kv_len}}},
+        native_(part.variant.plan(part.problem, workspace)) {}
+
+  Holding holding(int) const override { return holding_; }
+  void run(const Own& own, const ParameterSet<float>& parameters, Workspace& workspace, Communicator&, Doing doing) const override {
+    if (doing == Doing::all) native_->run(own.arrays, parameters, workspace);
+  }
+  Traffic traffic() const override { return {}; }
+
+ private:
+  Holding holding_;
+  std::unique_ptr<Plan> native_;
+};
+
 }  // namespace
 
 Range intersection(Range a, Range b) {
@@ -42,6 +59,11 @@ index_t count_of(const Tokens& tokens) {
 }
 
 ParameterSet<float> Scheme::share(const ParameterSet<float>& whole, int) const { return whole; }
+
+std::unique_ptr<Scheme> plan_scheme(const SchemeKind& kind, const Part& part, WorkspacePlan& workspace) {
+  if (part.ranks == 1) return std::make_unique<Whole>(part, workspace);
+  return kind.plan(part, workspace);
+}
 
 std::span<const SchemeKind* const> scheme_kinds() {
   static const std::array kinds{&ring_kind, &scan_kind, &halo_kind, &ulysses_kind, &tree_kind, &reduce_kind};

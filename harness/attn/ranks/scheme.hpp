@@ -79,8 +79,11 @@ struct SchemeKind {
   // Whether it may be a way to compute this variant, whatever its options and the problem.
   bool (*suits)(const VariantType&);
   Status (*supports)(const Variant&, const Problem&, int ranks);
-  std::unique_ptr<Scheme> (*plan)(const Part&, WorkspacePlan&);
+  std::unique_ptr<Scheme> (*plan)(const Part&, WorkspacePlan&);  // see plan_scheme
 };
+
+// Of one rank, whatever the kind: the variant's own plan, which sends nothing. So kinds plan for two ranks or more.
+std::unique_ptr<Scheme> plan_scheme(const SchemeKind& kind, const Part& part, WorkspacePlan& workspace);
 
 extern const SchemeKind ring_kind, scan_kind, halo_kind, ulysses_kind, tree_kind, reduce_kind;
 std::span<const SchemeKind* const> scheme_kinds();

@@ -19,10 +19,6 @@ class Tree final : public Scheme {
   Tree(const Part& part, WorkspacePlan& workspace) : part_(part), own_(held(part.rank)) {
     Problem p = part.problem;
     rows_ = p.batch * p.heads * p.q_len;
-    if (part.ranks == 1) {
-      native_ = part.variant.plan(p, workspace);
-      return;
-    }
     p.kv_len = own_.count(), p.causal = false;  // the query comes after all keys
     if (own_.count() > 0) engine_.emplace(p, kernels::EngineOptions{}, workspace);
     hops_ = hops_to_all(part.rank, part.ranks);
@@ -32,12 +28,7 @@ class Tree final : public Scheme {
 
   Holding holding(int rank) const override { return {.queries = {{0, part_.problem.q_len}}, .keys = {held(rank)}}; }
 
-  void run(const Own& own, const ParameterSet<float>& parameters, Workspace& workspace, Communicator& ranks,
-           Doing doing) const override {
-    if (part_.ranks == 1) {
-      if (doing == Doing::all) native_->run(own.arrays, parameters, workspace);
-      return;
-    }
+  void run(const Own& own, const ParameterSet<float>&, Workspace& workspace, Communicator& ranks, Doing doing) const override {
     const Problem& p = part_.problem;
     const std::span<float> mine = workspace.shared(mine_), theirs = workspace.shared(theirs_);
     const View<float, 4> out(mine.data(), {p.batch, p.heads, p.q_len, p.value_dim});
@@ -51,16 +42,8 @@ class Tree final : public Scheme {
         clear_rows(rows_, p.value_dim, mine.data());
       }
     }
-    for (const Hop& hop : hops_) {
-      if (hop.from >= 0) ranks.start_receive(hop.from, bytes_in(theirs));
-      if (hop.to >= 0) ranks.start_send(hop.to, bytes_in(mine));
-      ranks.wait();
-      if (hop.from < 0 || doing == Doing::messages) continue;
-      if (hop.then == Hop::Then::replace)
-        std::ranges::copy(theirs, mine.begin());
-      else
-        merge_rows(rows_, p.value_dim, mine.data(), theirs.data(), hop.then == Hop::Then::merge_before);
-    }
+    sum_over(hops_, mine, theirs, ranks, doing,
+             [&](bool before) { merge_rows(rows_, p.value_dim, mine.data(), theirs.data(), before); });
     if (doing == Doing::all) std::memcpy(const_cast<std::byte*>(own.arrays.out.data()), mine.data(), size(4 * rows_ * p.value_dim));
   }
 
@@ -75,7 +58,6 @@ class Tree final : public Scheme {
   Range own_;
   index_t rows_ = 0;
   std::vector<Hop> hops_;
-  std::unique_ptr<Plan> native_;
   std::optional<kernels::Attention> engine_;
   Booking<float> mine_, theirs_;
 };

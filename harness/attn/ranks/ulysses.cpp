@@ -15,7 +15,6 @@ class Ulysses final : public Scheme {
  public:
   Ulysses(const Part& part, WorkspacePlan& workspace) : part_(part), heads_(own_problem(part.problem, part.rank)) {
     native_ = part.variant.plan(heads_, workspace);
-    if (part.ranks == 1) return;
     const Problem& p = heads_;
     q_ = workspace.shared<std::byte>(bytes_of(p.dtype, p.batch * p.heads * p.q_len * p.head_dim));
     k_ = workspace.shared<std::byte>(bytes_of(p.kv_dtype, p.batch * p.kv_heads * p.kv_len * p.head_dim));
@@ -34,10 +33,6 @@ class Ulysses final : public Scheme {
 
   void run(const Own& own, const ParameterSet<float>& parameters, Workspace& workspace, Communicator& ranks,
            Doing doing) const override {
-    if (part_.ranks == 1) {
-      if (doing == Doing::all) native_->run(own.arrays, parameters, workspace);
-      return;
-    }
     const Arrays mine = whole_sequence_of_heads(workspace);
     const Array* const from[] = {&own.arrays.q, &own.arrays.k, &own.arrays.v};
     const Array* const to[] = {&mine.q, &mine.k, &mine.v};
