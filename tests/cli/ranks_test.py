@@ -91,7 +91,7 @@ class Faults(RanksCase):
                          {"rank_killed": "crashed", "rank_hangs": "timed_out", "rank_raises": "crashed", "rank_differs": "crashed", "none": "ok"})
         self.assertIn("process rank 1", rows["rank_killed"]["reason"])
         self.assertIn("signal 9", rows["rank_killed"]["reason"])
-        self.assertRegex(rows["rank_hangs"]["reason"], "^no answer within --timeout 10 s")
+        self.assertRegex(rows["rank_hangs"]["reason"], "^no answer within --timeout 10 s; by its cost a run takes about")
         self.assertIn("rank 1 exception: thrown on purpose", rows["rank_raises"]["reason"])
         self.assertIn("rank 1 sees another problem: ", rows["rank_differs"]["reason"])
         self.assertIn(", own 1", rows["rank_differs"]["reason"])

@@ -16,8 +16,11 @@ constexpr double check_pair_s = 60e-9;
 }  // namespace
 
 double estimated_run_s(const Cell& cell, const Registry& registry) {
-  const auto variant = registry.configure(cell.variant);
-  // A guest would have to be started and asked: by workers alone.
+  // By the page, whoever computes it: a guest would have to be started and asked, which workers alone do.
+  auto name = VariantName::parse(cell.variant);
+  if (!name) return 0;
+  name->implementation = native;
+  const auto variant = registry.configure(name->text());
   if (!variant || (*variant)->is_guest() || !(*variant)->supports(cell.problem)) return 0;
   const Cost cost = (*variant)->cost(cell.problem);
   // A quarter of such a core's FMA peak and half its bandwidth.

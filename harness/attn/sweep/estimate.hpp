@@ -10,7 +10,7 @@ namespace attn {
 // Seconds, within a factor of three or so: all rounds of the cell, and of a race the search for its budget.
 double estimate_s(const Cell& cell, const SweepOptions& options, const Registry& registry);
 
-// Of one run, by the variant's cost; 0 where it is refused, and of a guest.
+// Of one run, by the cost that the variant's page tells; 0 where that refuses, and of a guest's own variant.
 double estimated_run_s(const Cell& cell, const Registry& registry);
 
 }  // namespace attn
