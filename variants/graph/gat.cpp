@@ -9,13 +9,7 @@ namespace attn {
 //   out_i = sum_{j in N(i)} softmax_j(leaky(a.q_i + b.k_j)) v_j, leaky(x) = max(x, 0.2 x), a and b [H,D] learned, no 1/sqrt(D)
 //   Velickovic et al. 2017, arXiv:1710.10903, equation 3; q, k and v are all W h there
 //   useful flops 4 N D + 2 edges Dv a head: no product for an edge; workspace a number for each node and head and a list a worker
-struct Gat {
-  struct Options : EdgeOptions {
-    Options() { loops = kernels::Loops::added; }
-  };
-  static OptionTable<Options> options() { return edge_options<Options>(); }
-  static constexpr float slope = 0.2f;
-
+struct Gat : EdgePage<kernels::Loops::added> {
   static VariantInfo info() {
     return {.title = "Graph attention network",
             .formula = "out_i = sum_{j in N(i)} softmax_j(leaky(a.q_i + b.k_j)) v_j",
@@ -33,8 +27,6 @@ struct Gat {
     return {{.name = "a", .shape = {p.heads, p.head_dim}, .init = init, .axes = "heads, head_dim", .doc = "weighs q_i"},
             {.name = "b", .shape = {p.heads, p.head_dim}, .init = init, .axes = "heads, head_dim", .doc = "weighs k_j"}};
   }
-  static std::vector<InputSpec> inputs(const Problem& p, const Options& o) { return neighbours_input(p, o); }
-  static Status supports(const Problem& p, const Options&) { return few_enough_nodes(p); }
   static Cost cost(const Problem& p, const Options& o) {
     Cost cost = edge_cost(p, o);
     const auto tokens = static_cast<double>(p.batch * p.heads * (p.q_len + p.kv_len));
@@ -50,7 +42,7 @@ struct Gat {
     const Tensor<T> keys = of_neighbours(p, o, in.k, near);
     const Tensor<T> of_key = sum(keys * reshape(parameters["b"], {1, p.heads, 1, 1, p.head_dim}), -1);  // [B,H,rows,most]
     const Tensor<T> both = of_query + of_key;
-    return edge_attention(p, o, in, maximum(both, both * static_cast<T>(0.2)), near);
+    return edge_attention(p, o, in, leaky(both), near);
   }
 
   Gat(const Problem& p, const Options& o, WorkspacePlan& workspace)

@@ -6,13 +6,7 @@ namespace attn {
 //   out_i = sum_{j in N(i)} softmax_j(a.leaky(q_i + k_j)) v_j, leaky(x) = max(x, 0.2 x), a [H,D] learned, no 1/sqrt(D)
 //   Brody et al. 2021, arXiv:2105.14491, equation 7; q, k and v are what its layer makes of a node: W_l h_i, W_r h_j and W_r h_j
 //   useful flops edges (4 D + 2 Dv) a head; workspace a list a worker
-struct Gatv2 {
-  struct Options : EdgeOptions {
-    Options() { loops = kernels::Loops::added; }
-  };
-  static OptionTable<Options> options() { return edge_options<Options>(); }
-  static constexpr float slope = 0.2f;
-
+struct Gatv2 : EdgePage<kernels::Loops::added> {
   static VariantInfo info() {
     return {.title = "Graph attention network, second form",
             .formula = "out_i = sum_{j in N(i)} softmax_j(a.leaky(q_i + k_j)) v_j",
@@ -32,8 +26,6 @@ struct Gatv2 {
              .axes = "heads, head_dim",
              .doc = "weights of leaky(q_i + k_j)"}};
   }
-  static std::vector<InputSpec> inputs(const Problem& p, const Options& o) { return neighbours_input(p, o); }
-  static Status supports(const Problem& p, const Options&) { return few_enough_nodes(p); }
   static Cost cost(const Problem& p, const Options& o) {
     Cost cost = edge_cost(p, o);
     cost.flops = cost.exps * static_cast<double>(4 * p.head_dim + 2 * p.value_dim);
@@ -45,8 +37,7 @@ struct Gatv2 {
   static Tensor<T> definition(const Problem& p, const Options& o, const Values<T>& in, const ParameterSet<T>& parameters) {
     const Indices near = neighbours_of(p, o, in);
     const Tensor<T> both = unsqueeze(in.q, 3) + of_neighbours(p, o, in.k, near);
-    const Tensor<T> leaky = maximum(both, both * static_cast<T>(0.2));
-    return edge_attention(p, o, in, sum(leaky * reshape(parameters["a"], {1, p.heads, 1, 1, p.head_dim}), -1), near);
+    return edge_attention(p, o, in, sum(leaky(both) * reshape(parameters["a"], {1, p.heads, 1, 1, p.head_dim}), -1), near);
   }
 
   Gatv2(const Problem& p, const Options& o, WorkspacePlan& workspace) : p_(p), engine_(p, o.degree, o.rules(), workspace) {}

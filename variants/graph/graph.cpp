@@ -6,10 +6,7 @@ namespace attn {
 //   out_i = sum_{j in N(i)} softmax_j(q_i.k_j / sqrt(D)) v_j, N(i) the neighbours of node i; a node without any gets zeros
 //   Dwivedi and Bresson 2020, arXiv:2012.09699, without edge features and clamp: masked multi-head attention with the mask as lists
 //   useful flops 2 edges (D + Dv) a head, edges = N degree at most; workspace a list a worker. What binds is the gather of rows.
-struct Graph {
-  using Options = EdgeOptions;
-  static OptionTable<Options> options() { return edge_options<Options>(); }
-
+struct Graph : EdgePage<kernels::Loops::given> {
   static VariantInfo info() {
     return {.title = "Graph attention, scaled dot product",
             .formula = "out_i = sum_{j in N(i)} softmax_j(q_i.k_j/sqrt(D)) v_j",
@@ -23,8 +20,6 @@ struct Graph {
             .time_exponent = 1};
   }
 
-  static std::vector<InputSpec> inputs(const Problem& p, const Options& o) { return neighbours_input(p, o); }
-  static Status supports(const Problem& p, const Options&) { return few_enough_nodes(p); }
   static Cost cost(const Problem& p, const Options& o) { return edge_cost(p, o); }
 
   template <class T>

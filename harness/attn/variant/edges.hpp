@@ -43,18 +43,33 @@ inline std::vector<InputSpec> neighbours_input(const Problem& p, const EdgeOptio
            .whole = true}};
 }
 
-// Floats tell so many nodes apart.
-inline Status few_enough_nodes(const Problem& p) {
-  constexpr index_t most = 1 << 24;
-  return p.kv_len <= most ? Status() : refuse("takes " + std::to_string(most) + " nodes at most: their numbers are floats");
-}
-
-// Each of the 2 edges values is read for its scores; an edge of a list that is not full is counted, too.
+// The flops of an edge and head are a page's own: these are of a dot product and a sum. An edge that a list has no neighbour for counts, too.
 inline Cost edge_cost(const Problem& p, const EdgeOptions& o) {
   Cost cost = softmax_cost(p, static_cast<double>(p.q_len * std::min(o.most(), p.kv_len)) * (p.causal ? 0.5 : 1.0));
   cost.bytes += static_cast<double>(sizeof(float) * static_cast<std::size_t>(p.batch * p.kv_len * o.degree));
   return cost;
 }
+
+// What pages along edges have in common. `own_loops`: what `loops` is where nothing is said.
+template <kernels::Loops own_loops>
+struct EdgePage {
+  struct Options : EdgeOptions {
+    Options() { loops = own_loops; }
+  };
+  static OptionTable<Options> options() { return edge_options<Options>(); }
+  static std::vector<InputSpec> inputs(const Problem& p, const Options& o) { return neighbours_input(p, o); }
+  static Status supports(const Problem& p, const Options&) {
+    constexpr index_t most = 1 << 24;
+    return p.kv_len <= most ? Status() : refuse("takes " + std::to_string(most) + " nodes at most: their numbers are floats");
+  }
+
+  // Where a score is negative only so much of it is left: leaky(x) = max(x, slope x).
+  static constexpr float slope = 0.2f;
+  template <class T>
+  static Tensor<T> leaky(const Tensor<T>& x) {
+    return maximum(x, x * static_cast<T>(0.2));
+  }
+};
 
 // The neighbours of the rows of a definition, by the rules: [B,1,rows most], -1 for none.
 template <class T>

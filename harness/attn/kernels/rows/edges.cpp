@@ -106,7 +106,7 @@ namespace {
 
 constexpr index_t task_queries = 128;
 
-// Of each row all lines but the last, in which the next row may begin.
+// The row on its way into the first cache.
 void fetch(const float* row, index_t floats) {
   for (index_t c = 0; c < floats; c += 16) __builtin_prefetch(row + c, 0, 3);
 }
