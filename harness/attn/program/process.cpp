@@ -185,33 +185,6 @@ enum class Answers { self, launcher };
 
 ProcessEnd run(Answers who, const std::vector<std::string>& arguments, const std::string& question_text, double timeout_s,
                index_t memory_limit_bytes, const std::atomic<bool>* stop, const std::function<bool(std::string_view)>& on_line,
-               const std::function<double(std::string_view)>& patience);
-
-}  // namespace
-
-void adopt_orphans() {
-  const std::vector<pid_t> before = children();
-  children_before = {before.begin(), before.end()};
-  adopting = ::prctl(PR_SET_CHILD_SUBREAPER, 1) == 0;
-}
-
-ProcessEnd run_worker(const std::vector<std::string>& arguments, const std::string& question_text, double timeout_s,
-                      index_t memory_limit_bytes, const std::atomic<bool>* stop,
-                      const std::function<bool(std::string_view)>& on_line,
-                      const std::function<double(std::string_view)>& patience) {
-  return run(Answers::self, arguments, question_text, timeout_s, memory_limit_bytes, stop, on_line, patience);
-}
-
-ProcessEnd run_launcher(const std::vector<std::string>& command, const std::string& question_text, double timeout_s,
-                        index_t memory_limit_bytes, const std::atomic<bool>* stop,
-                        const std::function<bool(std::string_view)>& on_line) {
-  return run(Answers::launcher, command, question_text, timeout_s, memory_limit_bytes, stop, on_line, {});
-}
-
-namespace {
-
-ProcessEnd run(Answers who, const std::vector<std::string>& arguments, const std::string& question_text, double timeout_s,
-               index_t memory_limit_bytes, const std::atomic<bool>* stop, const std::function<bool(std::string_view)>& on_line,
                const std::function<double(std::string_view)>& patience) {
   reserve_answer_fd();
   Pipe question, answer, words;
@@ -270,5 +243,24 @@ ProcessEnd run(Answers who, const std::vector<std::string>& arguments, const std
 }
 
 }  // namespace
+
+void adopt_orphans() {
+  const std::vector<pid_t> before = children();
+  children_before = {before.begin(), before.end()};
+  adopting = ::prctl(PR_SET_CHILD_SUBREAPER, 1) == 0;
+}
+
+ProcessEnd run_worker(const std::vector<std::string>& arguments, const std::string& question_text, double timeout_s,
+                      index_t memory_limit_bytes, const std::atomic<bool>* stop,
+                      const std::function<bool(std::string_view)>& on_line,
+                      const std::function<double(std::string_view)>& patience) {
+  return run(Answers::self, arguments, question_text, timeout_s, memory_limit_bytes, stop, on_line, patience);
+}
+
+ProcessEnd run_launcher(const std::vector<std::string>& command, const std::string& question_text, double timeout_s,
+                        index_t memory_limit_bytes, const std::atomic<bool>* stop,
+                        const std::function<bool(std::string_view)>& on_line) {
+  return run(Answers::launcher, command, question_text, timeout_s, memory_limit_bytes, stop, on_line, {});
+}
 
 }  // namespace attn

@@ -17,14 +17,7 @@
 #endif
 #include <immintrin.h>
 
-// Whole lists: clang 14 adds no target to another.
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512bf16"))), \
-                             apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512bf16")
-#endif
+#include "attn/kernels/machine/bf16_target_begin-inl.hpp"
 
 namespace attn::kernels {
 namespace {
@@ -93,11 +86,7 @@ index_t round_by_vectors(const float* from, index_t n, bf16* to) {
 }  // namespace
 }  // namespace attn::kernels
 
-#if defined(__clang__)
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
+#include "attn/kernels/machine/bf16_target_end-inl.hpp"
 
 #else  // no x86: the emulation alone
 

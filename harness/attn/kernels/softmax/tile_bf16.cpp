@@ -11,18 +11,9 @@
 #endif
 #include <immintrin.h>
 
-#include "attn/kernels/softmax/tile_sight.hpp"
-
-// Whole lists: clang 14 adds no target to another.
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512bf16"))), \
-                             apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512bf16")
-#endif
-
+#include "attn/kernels/machine/bf16_target_begin-inl.hpp"
 #include "attn/kernels/softmax/tile_bf16-inl.hpp"
+#include "attn/kernels/softmax/tile_sight.hpp"
 
 namespace attn::kernels {
 namespace {
@@ -131,11 +122,7 @@ index_t pack_by_vectors(const std::byte* even, const std::byte* odd, index_t n, 
 }  // namespace
 }  // namespace attn::kernels
 
-#if defined(__clang__)
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
+#include "attn/kernels/machine/bf16_target_end-inl.hpp"
 
 namespace attn::kernels {
 
