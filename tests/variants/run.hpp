@@ -13,17 +13,9 @@
 #include "attn/variant/planned.hpp"
 #include "attn/variant/variant.hpp"
 #include "catch.hpp"
+#include "harness/variant_of.hpp"
 
 namespace attn::test {
-
-inline const Registry& registry() {
-  static const auto filled = [] {
-    auto r = std::make_unique<Registry>();
-    register_builtin_variants(*r);
-    return r;
-  }();
-  return *filled;
-}
 
 inline std::unique_ptr<Variant> variant(std::string_view name) {
   auto v = registry().configure(name);

@@ -82,16 +82,7 @@ class Fox {
 
   static Parameters parameters(const Problem& p, const Options& o) {
     if (o.gate != Gate::learned) return {};
-    return {{.name = "gate_w",
-             .shape = {p.heads, p.head_dim},
-             .init = init::normal(1 / std::sqrt(static_cast<double>(p.head_dim))),
-             .axes = "heads, head_dim",
-             .doc = "reads a token for its gate"},
-            {.name = "gate_b",
-             .shape = {p.heads},
-             .init = init::constant(kernels::logit_of_gate(kernels::log_gate_of(o.half_life))),
-             .axes = "heads",
-             .doc = "f_t = sigmoid(gate_w.k_t + gate_b)"}};
+    return learned_gate(p.heads, "heads", p.head_dim, o.half_life, "f");
   }
 
   static std::vector<InputSpec> inputs(const Problem& p, const Options& o) {

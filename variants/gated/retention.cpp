@@ -46,16 +46,7 @@ struct Retention {
 
   static Parameters parameters(const Problem& p, const Options& o) {
     if (o.decay != Decay::learned) return {};
-    return {{.name = "gate_w",
-             .shape = {p.kv_heads, p.head_dim},
-             .init = init::normal(1 / std::sqrt(static_cast<double>(p.head_dim))),
-             .axes = "kv_heads, head_dim",
-             .doc = "reads a token for its gate"},
-            {.name = "gate_b",
-             .shape = {p.kv_heads},
-             .init = init::constant(kernels::logit_of_gate(kernels::log_gate_of(o.half_life))),
-             .axes = "kv_heads",
-             .doc = "g_t = sigmoid(gate_w.k_t + gate_b)"}};
+    return learned_gate(p.kv_heads, "kv_heads", p.head_dim, o.half_life);
   }
 
   static std::vector<InputSpec> inputs(const Problem& p, const Options& o) {

@@ -87,6 +87,22 @@ Tensor<T> read_from_keys(const Values<T>& in, const Tensor<T>& w, const Tensor<T
   return sum(in.k * unsqueeze(w, 1), -1) + unsqueeze(b, 1);
 }
 
+// Parameters gate_w and gate_b of a gate g_t = sigmoid(gate_w.k_t + gate_b) for each head of these (`axis` names them) with its half-life at
+// the start.
+inline Parameters learned_gate(index_t heads, const std::string& axis, index_t head_dim, double half_life,
+                               const std::string& gate = "g") {
+  return {{.name = "gate_w",
+           .shape = {heads, head_dim},
+           .init = init::normal(1 / std::sqrt(static_cast<double>(head_dim))),
+           .axes = axis + ", head_dim",
+           .doc = "reads a token for its gate"},
+          {.name = "gate_b",
+           .shape = {heads},
+           .init = init::constant(kernels::logit_of_gate(kernels::log_gate_of(half_life))),
+           .axes = axis,
+           .doc = gate + "_t = sigmoid(gate_w.k_t + gate_b)"}};
+}
+
 // ln g of tokens [B,Hk,M], or of tokens and channels [B,Hk,M,D]; `keeps`: what fades by it.
 inline InputSpec log_decay_input(std::vector<index_t> extents, double half_life, const std::string& keeps,
                                  const std::string& gate = "g") {

@@ -13,19 +13,13 @@
 #include "attn/cell/grid.hpp"
 #include "attn/core/rng.hpp"
 #include "catch.hpp"
+#include "harness/variant_of.hpp"
 
 using namespace attn;
 
 namespace {
 
-const Registry& registry() {
-  static const Registry all = [] {
-    Registry r;
-    register_builtin_variants(r);
-    return r;
-  }();
-  return all;
-}
+using test::registry;
 
 Result<std::vector<Block>> grid(Asked asked) {
   asked.insert({"variant", {"full"}});

@@ -1,19 +1,13 @@
 #include "attn/cell/grid.hpp"
 
 #include "catch.hpp"
+#include "harness/variant_of.hpp"
 
 using namespace attn;
 
 namespace {
 
-const Registry& registry() {
-  static const Registry all = [] {
-    Registry r;
-    register_builtin_variants(r);
-    return r;
-  }();
-  return all;
-}
+using test::registry;
 
 std::vector<Block> blocks(const Asked& asked) {
   const auto grid = parse_grid(asked, registry());

@@ -8,20 +8,14 @@
 #include "attn/variant/planned.hpp"
 #include "attn/variant/variant.hpp"
 #include "catch.hpp"
+#include "harness/variant_of.hpp"
 #include "thread_ranks.hpp"
 
 using namespace attn;
 
 namespace {
 
-const Registry& registry() {
-  static const Registry all = [] {
-    Registry r;
-    register_builtin_variants(r);
-    return r;
-  }();
-  return all;
-}
+using test::registry;
 
 const SchemeKind& scheme(std::string_view name) {
   for (const SchemeKind* kind : scheme_kinds())
