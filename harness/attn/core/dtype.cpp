@@ -65,6 +65,7 @@ index_t block_of(DType dtype) { return entry_of(dtype).elements; }
 
 index_t bytes_of(DType dtype, index_t count) {
   const Entry& entry = entry_of(dtype);
+  if (entry.elements == 1) return count * entry.bytes;  // asked for each block of queries: no division there
   return (count + entry.elements - 1) / entry.elements * entry.bytes;
 }
 

@@ -25,13 +25,23 @@ inline constexpr index_t lanes = kLanes;
 // 24 (12) accumulators hide the latency of two FMA pipes.
 #if HWY_TARGET <= HWY_AVX3
 inline constexpr int max_width = 4;
-inline constexpr int tile_rows[] = {0, 16, 12, 8, 6};
+inline constexpr int tile_rows[] = {0, 16, 12, 8, 6, 0, 0, 0, 1, 0, 0, 0, 1};
 #elif HWY_TARGET <= HWY_AVX2
 inline constexpr int max_width = 3;
-inline constexpr int tile_rows[] = {0, 12, 6, 4};
+inline constexpr int tile_rows[] = {0, 12, 6, 4, 0, 0, 0, 0, 1};
 #else
 inline constexpr int max_width = 2;
 inline constexpr int tile_rows[] = {0, 4, 4};
+#endif
+
+// Widths for a single row, widest first: four accumulators alone would wait for each other's latency, and lines of B come in longer
+// runs (gru's step takes 0.91 of the time, Zen 4, D = 64).
+#if HWY_TARGET <= HWY_AVX3
+inline constexpr std::array row_widths{12, 8};
+#elif HWY_TARGET <= HWY_AVX2
+inline constexpr std::array row_widths{8};
+#else
+inline constexpr std::array<int, 0> row_widths{};
 #endif
 
 // Depth of a block: 128 rows of 4 vectors of B are 32 of the 48 KB of a Golden Cove L1.
@@ -181,15 +191,18 @@ template <int W>
 void strip(index_t k, Left a, Rows b, Into c, const GemmOptions& o, const Block& block, index_t at, index_t last,
            FetchRuns& fetch) {
   constexpr index_t rows = tile_rows[W];
-  HWY_ALIGN float packed[block_depth * W * lanes];
-  HWY_ALIGN float packed_below[max_below * W * lanes];
+  constexpr bool packs = W <= max_width;  // those of a single row are of whole vectors, each read once
+  HWY_ALIGN float packed[packs ? block_depth * W * lanes : 1];
+  HWY_ALIGN float packed_below[packs ? max_below * W * lanes : 1];
   Tile t{
       .a_row = a.row, .a_step = a.step, .b = b.data + block.k * b.stride + at, .b_row = b.stride, .c_row = c.stride, .last = last};
   // Rows a multiple of 4 KB apart fall into one set of L1; elsewhere copying costs what it saves (Emerald Rapids).
-  if (last < lanes || (b.stride % 1024 == 0 && block.rows >= 96)) {
-    pack<W>(t.b, b.stride, block.depth, last, packed);
-    t.b = packed;
-    t.b_row = W * lanes;
+  if constexpr (packs) {
+    if (last < lanes || (b.stride % 1024 == 0 && block.rows >= 96)) {
+      pack<W>(t.b, b.stride, block.depth, last, packed);
+      t.b = packed;
+      t.b_row = W * lanes;
+    }
   }
   t.add = o.add || block.k > 0;
   const bool ends = block.k + block.depth == k;
@@ -197,10 +210,12 @@ void strip(index_t k, Left a, Rows b, Into c, const GemmOptions& o, const Block&
   if (ends && o.below_k > 0) {
     t.below = o.below.data + at;
     t.below_row = o.below.stride;
-    if (last < lanes) {
-      pack<W>(t.below, o.below.stride, o.below_k, last, packed_below);
-      t.below = packed_below;
-      t.below_row = W * lanes;
+    if constexpr (packs) {
+      if (last < lanes) {
+        pack<W>(t.below, o.below.stride, o.below_k, last, packed_below);
+        t.below = packed_below;
+        t.below_row = W * lanes;
+      }
     }
   }
   for (index_t i = block.row; i < block.row + block.rows; i += rows) {
@@ -224,6 +239,18 @@ constexpr int next_width(index_t vectors) {
   return rest == 0 || rest == max_width - 1 ? max_width : max_width - 1;
 }
 
+// Wide strips of a single row, of whole vectors; returns the first column that is not done.
+template <size_t I = 0>
+index_t wide_row(index_t n, index_t k, Left a, Rows b, Into c, const GemmOptions& o, const Block& block, index_t at,
+                 FetchRuns& fetch) {
+  if constexpr (I < row_widths.size()) {
+    constexpr int width = row_widths[I];
+    for (; n - at >= width * lanes; at += width * lanes) strip<width>(k, a, b, c, o, block, at, lanes, fetch);
+    return wide_row<I + 1>(n, k, a, b, c, o, block, at, fetch);
+  }
+  return at;
+}
+
 inline void run(index_t m, index_t n, index_t k, Left a, Rows b, Into c, const GemmOptions& o) {
   Block block;
   FetchRuns fetch(o);
@@ -231,7 +258,7 @@ inline void run(index_t m, index_t n, index_t k, Left a, Rows b, Into c, const G
     block.depth = std::min(block_depth, k - block.k);
     for (block.row = 0; block.row < m; block.row += block.rows) {
       block.rows = std::min(block_rows, m - block.row);
-      for (index_t at = 0; at < n;) {
+      for (index_t at = m == 1 && o.lower != Lower::result ? wide_row(n, k, a, b, c, o, block, 0, fetch) : 0; at < n;) {
         // A triangle in narrow strips has less to compute above its diagonal.
         const int width = o.lower == Lower::result ? 1 : next_width((n - at + lanes - 1) / lanes);
         const index_t last = std::min(lanes, n - at - (width - 1) * lanes);

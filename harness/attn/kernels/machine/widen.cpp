@@ -51,8 +51,8 @@ void widen(DType dtype, const std::byte* const* rows, index_t count, index_t n, 
 }
 
 index_t stride_bytes(const Array& array, std::size_t axis) {
-  const index_t stride = array.stride(axis);
-  ATTN_ASSERT(stride % block_of(array.dtype()) == 0);
+  const index_t stride = array.stride(axis), block = block_of(array.dtype());
+  ATTN_ASSERT(block == 1 || stride % block == 0);
   return bytes_of(array.dtype(), stride);
 }
 

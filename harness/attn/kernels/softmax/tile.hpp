@@ -45,19 +45,20 @@ struct KeyBatch {
   const float* bias = nullptr;  // of each key, in log2 units, for tiles that are biased
 };
 
-// A tile in flight. Query i of the tile is lane i of every vector. The arrays are the caller's, 64-byte aligned.
+// A tile in flight, made by `tile_in`. Query i of the tile is lane i of every vector. The arrays are the caller's, 64-byte aligned. Of no
+// initial values: a block has room for 24 and most often uses a few.
 struct Tile {
-  float* qt;              // [head_dim][lanes]   queries times factor, transposed
-  float* ot;              // [value_dim][lanes]  sum of exp2(s - ref) v
-  float* minus_ref;       // [lanes]             minus the reference score
-  float* sum;             // [lanes]             sum of exp2(s - ref)
-  float* batch_sum;       // [lanes]             the part of the batch that is attended
-  std::uint64_t unset;    // lanes that have seen no key yet: their ot and sum are zero
-  bool fresh;             // no batch was attended yet: ot and sum are not written
-  bool wide = false;      // scores were seen that lie far from the reference, or are likely: decides on time, not on bits
-  std::uint64_t far = 0;  // lanes whose reference has moved to such a score
-  float factor = 1;       // on scores, where qt is without it
-  float cap = 0;          // in log2 units, for tiles that are capped: there qt gives scores / cap
+  float* qt;            // [head_dim][lanes]   queries times factor, transposed
+  float* ot;            // [value_dim][lanes]  sum of exp2(s - ref) v
+  float* minus_ref;     // [lanes]             minus the reference score
+  float* sum;           // [lanes]             sum of exp2(s - ref)
+  float* batch_sum;     // [lanes]             the part of the batch that is attended
+  std::uint64_t unset;  // lanes that have seen no key yet: their ot and sum are zero
+  bool fresh;           // no batch was attended yet: ot and sum are not written
+  bool wide;            // scores were seen that lie far from the reference, or are likely: decides on time, not on bits
+  std::uint64_t far;    // lanes whose reference has moved to such a score
+  float factor;         // on scores, where qt is without it
+  float cap;            // in log2 units, for tiles that are capped: there qt gives scores / cap
 };
 
 struct TileShape {
@@ -98,7 +99,7 @@ inline int tile_vectors(index_t queries, index_t vector) {
 // A tile's arrays, and their floats.
 constexpr index_t tile_floats(index_t lanes, const TileShape& shape) { return lanes * (shape.head_dim + shape.value_dim + 3); }
 inline Tile tile_in(float* memory, index_t lanes, const TileShape& shape) {
-  Tile tile{.qt = memory, .unset = 0, .fresh = true};
+  Tile tile{.qt = memory, .fresh = true, .factor = 1};
   tile.ot = tile.qt + lanes * shape.head_dim;
   tile.minus_ref = tile.ot + lanes * shape.value_dim;
   tile.sum = tile.minus_ref + lanes;
