@@ -79,7 +79,8 @@ modern() {
 decode() {
   local steps=(decode --pass decode --fidelity none)
   local grouped=(--heads 32 --kv-heads 8 --head-dim 128)
-  rows "${steps[@]}" --variants all --n '1024..65536*4' "${grouped[@]}" --threads 1 --timeout 300
+  rows "${steps[@]}" --variants all --n '1024..16384*4' "${grouped[@]}" --threads 1 --rounds 1
+  rows "${steps[@]}" --variants full,local,linear,quest,mla --n 65536 "${grouped[@]}" --threads 1 --rounds 1 --timeout 300
   rows "${steps[@]}" --variants full --n 16384 --heads 8 --head-dim 64 --threads 1,2
   rows "${steps[@]}" --variants full --n 4096,32768 "${grouped[@]}" --threads 1,2 --cache hot,cold
   rows "${steps[@]}" --variants full --n 32768 "${grouped[@]}" --threads 1 --cache hot,cold --kv-dtype bf16,f16,q8
@@ -87,8 +88,8 @@ decode() {
   rows "${steps[@]}" --variants full --n 32768 --heads 32 --kv-heads 1 --head-dim 128 --threads 1
   rows "${steps[@]}" --variants local:left=1024 --n '8192..131072*4' "${grouped[@]}" --threads 1 --cache hot,cold
   rows "${steps[@]}" --variants linear,performer,cosformer,rfa --n '1024..65536*8' --heads 8 --head-dim 64 --threads 1 --cache hot,cold
-  rows "${steps[@]}" --variants full --n 30000 --batch 16 --heads 16 --kv-heads 4 --head-dim 128 --lengths equal,uniform:100..30000,zipf \
-    --kv-layout contiguous,paged:16 --threads 1,2
+  rows "${steps[@]}" --variants full --n 30000 --batch 16 --heads 16 --kv-heads 4 --head-dim 128 --lengths uniform:100..30000 \
+    --kv-layout contiguous,paged:16 --threads 1,2 --rounds 1
 }
 
 # What others do in a step is in the time of a row of theirs as far as it is attention: they get the keys as one array.

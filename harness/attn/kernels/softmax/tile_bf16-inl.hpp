@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -23,9 +24,9 @@ constexpr index_t L = 16;
 constexpr float log2_of_e = 1.44269504f;
 constexpr float no_score = -std::numeric_limits<float>::infinity();
 
-// What the sums of a batch must lie between; in the same place as in tile_reference-inl.hpp.
-constexpr float move_above = 4096.0f;
-constexpr float lost_below = 0x1p-83f;  // of a lane's first batch
+// As in tile_reference-inl.hpp: sums of a batch above the first have their weights scaled, above the second or, in a lane's first batch,
+// below the third, made again from the scores.
+constexpr float scale_down_above = 4096.0f, lost_above = 0x1p92f, lost_below = 0x1p-83f;
 
 // Weights of a batch: [count / 2][vectors] pairs, in memory that held scores.
 ATTN_BF16_INLINE std::uint32_t* pairs_at(float* memory) { return reinterpret_cast<std::uint32_t*>(memory); }
@@ -165,16 +166,21 @@ ATTN_BF16_INLINE void weigh_batch(const Tile& t, index_t head_dim, const KeyBatc
 
 // ---- References
 
-// Lanes whose sum must not be used as it is. What a lane does depends on its own scores alone.
+// Lanes whose sum is beyond the limits. What a lane does depends on its own scores alone.
 template <class M, int W>
-ATTN_BF16_INLINE std::uint64_t lanes_off(const Tile& t, std::uint64_t first) {
+ATTN_BF16_INLINE std::uint64_t lanes_off(const Tile& t, std::uint64_t first, float above) {
   std::uint64_t off = 0;
   for (int w = 0; w < W; ++w) {
     const typename M::V sum = M::load(t.batch_sum + w * L);
-    off |= std::uint64_t{M::not_at_most(sum, move_above)} << (16 * w);
+    off |= std::uint64_t{M::not_at_most(sum, above)} << (16 * w);
     off |= (std::uint64_t{M::not_at_least(sum, lost_below)} << (16 * w)) & first;
   }
   return off;
+}
+
+template <class M, int W>
+ATTN_BF16_INLINE void scale_row(float* row, const float* by) {
+  for (int w = 0; w < W; ++w) M::store(row + w * L, M::mul(M::load(row + w * L), M::load(by + w * L)));
 }
 
 // The batch once more, by scores: references of the lanes `off` move to their largest score, and the sums with them.
@@ -195,11 +201,11 @@ ATTN_BF16_NOINLINE void weigh_again(Tile& t, const TileShape& shape, const KeyBa
     by[i] = (first >> i & 1) != 0 ? 1.0f : std::exp2(moved - t.minus_ref[i]);  // sums before the first batch are zeros
     t.minus_ref[i] = moved;
   }
-  for (index_t x = 0; x < shape.value_dim && !t.fresh; ++x) {
-    for (int w = 0; w < W; ++w) M::store(t.ot + (x * W + w) * L, M::mul(M::load(t.ot + (x * W + w) * L), M::load(by + w * L)));
+  if (!t.fresh) {
+    scale_row<M, W>(t.sum, by);
+    for (index_t x = 0; x < shape.value_dim; ++x) scale_row<M, W>(t.ot + x * W * L, by);
   }
   for (int w = 0; w < W; ++w) {
-    if (!t.fresh) M::store(t.sum + w * L, M::mul(M::load(t.sum + w * L), M::load(by + w * L)));
     typename M::V total = M::zero();
     const typename M::V factor = M::set(t.factor), minus_ref = M::load(t.minus_ref + w * L);
     for (index_t j = 0; j < batch.count; j += 2) {
@@ -210,6 +216,40 @@ ATTN_BF16_NOINLINE void weigh_again(Tile& t, const TileShape& shape, const KeyBa
     }
     M::store(t.batch_sum + w * L, total);
   }
+}
+
+// Reference, weights and sums by a power of two, which rounds nothing but what falls below the smallest normal number: to zero.
+template <class M, int W>
+ATTN_BF16_NOINLINE void scale_down(Tile& t, const TileShape& shape, index_t count, std::uint64_t first, float* p) {
+  alignas(64) float own[max_lanes], before[max_lanes];
+  alignas(64) std::uint32_t exponents[max_lanes];
+  for (index_t i = 0; i < W * L; ++i) {
+    const float sum = t.batch_sum[i];
+    const bool scaled = sum > scale_down_above && sum <= std::numeric_limits<float>::max();
+    const std::uint32_t by = scaled ? (std::bit_cast<std::uint32_t>(sum) >> 23) - 127 : 0;
+    own[i] = std::bit_cast<float>((127 - by) << 23);
+    before[i] = (first >> i & 1) != 0 ? 1.0f : own[i];  // sums before the first batch are zeros
+    exponents[i] = by << 7 | by << 23;
+    t.minus_ref[i] -= static_cast<float>(by);
+  }
+  for (index_t j = 0; j < count / 2; ++j) {
+    for (int w = 0; w < W; ++w) {
+      std::uint32_t* const pairs = pairs_at(p) + (j * W + w) * L;
+      M::store_pairs(pairs, M::less_exponents(M::load_pairs(pairs), M::load_pairs(exponents + w * L)));
+    }
+  }
+  scale_row<M, W>(t.batch_sum, own);
+  if (t.fresh) return;
+  scale_row<M, W>(t.sum, before);
+  for (index_t x = 0; x < shape.value_dim; ++x) scale_row<M, W>(t.ot + x * W * L, before);
+}
+
+// What `weigh_batch` left must not be used as it is.
+template <class M, int W>
+ATTN_BF16_NOINLINE void mend(Tile& t, const TileShape& shape, const KeyBatch& batch, std::uint64_t first, float* p) {
+  const std::uint64_t lost = lanes_off<M, W>(t, first, lost_above);
+  if (lost != 0) weigh_again<M, W>(t, shape, batch, first, lost, p);
+  if (lanes_off<M, W>(t, 0, scale_down_above) != 0) scale_down<M, W>(t, shape, batch.count, first, p);
 }
 
 // ---- Values
@@ -315,8 +355,7 @@ static void attend(Tile& t, const TileShape& shape, const KeyBatch& batch, float
   const std::uint64_t first = t.unset != 0 ? t.unset & seeing_lanes(batch) : 0;
   for (int w = 0; w < W; ++w) M::store(t.batch_sum + w * L, M::zero());
   weigh_batch<M, W, false>(t, shape.head_dim, batch, p);
-  const std::uint64_t off = lanes_off<M, W>(t, first);
-  if (__builtin_expect(off != 0, 0)) weigh_again<M, W>(t, shape, batch, first, off, p);
+  if (__builtin_expect(lanes_off<M, W>(t, first, scale_down_above) != 0, 0)) mend<M, W>(t, shape, batch, first, p);
   t.unset &= ~first;
   accumulate<M, W>(t, shape, batch, pairs_at(p));
   for (int w = 0; w < W; ++w) {

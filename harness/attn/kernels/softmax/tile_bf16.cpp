@@ -58,6 +58,8 @@ struct Avx512Bf16 {
     return _mm512_and_si512(
         pairs, _mm512_mask_mov_epi16(_mm512_maskz_set1_epi32(even, 0xffff), 0xaaaaaaaa, _mm512_maskz_set1_epi32(odd, -1)));
   }
+  // Of numbers that are not below zero: those whose exponent is no larger than `by` become zero, or denormal, which `dot` takes for zero.
+  ATTN_BF16_INLINE I less_exponents(I pairs, I by) { return _mm512_subs_epu16(pairs, by); }
   ATTN_BF16_INLINE V dot(V c, I a, I b) { return _mm512_dpbf16_ps(c, (__m512bh)a, (__m512bh)b); }
   ATTN_BF16_INLINE I round(V even, V odd) {
     return _mm512_permutexvar_epi16(_mm512_load_si512(interleave), (I)_mm512_cvtne2ps_pbh(odd, even));

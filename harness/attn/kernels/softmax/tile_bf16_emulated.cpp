@@ -104,6 +104,13 @@ struct Emulated {
     }
     return pairs;
   }
+  static I less_exponents(I pairs, const I& by) {
+    for (int i = 0; i < L; ++i) {
+      const std::uint32_t low = pairs.x[i] & 0xffff, high = pairs.x[i] >> 16, by_low = by.x[i] & 0xffff, by_high = by.x[i] >> 16;
+      pairs.x[i] = (low > by_low ? low - by_low : 0) | (high > by_high ? high - by_high : 0) << 16;
+    }
+    return pairs;
+  }
   static V dot(const V& c, const I& a, const I& b) {
     return each([&](int i) { return dot_of_pairs(c.x[i], a.x[i], b.x[i]); });
   }
