@@ -13,6 +13,7 @@
 #include "attn/kernels/dense/transpose-inl.hpp"
 #include "attn/kernels/machine/lanes-inl.hpp"
 #include "attn/kernels/machine/storage-inl.hpp"
+#include "attn/kernels/machine/tanh-inl.hpp"
 #include "attn/kernels/rows/fetch-inl.hpp"
 #include "attn/kernels/rows/few_rows.hpp"
 #include "attn/kernels/rows/lane_sums-inl.hpp"
@@ -262,6 +263,25 @@ HWY_NOINLINE void blank(index_t n, const std::uint64_t* seen, index_t rows, floa
   }
 }
 
+// Scores s to softcap tanh(s / softcap). `n` whole tiles' keys.
+template <int R>
+HWY_NOINLINE void cap(index_t n, float softcap, float* s) {
+  const F d;
+  const V whole = hn::Set(d, softcap), inverse = hn::Set(d, 1.0f / softcap);
+  for (index_t at = 0; at < n * R; at += kLanes)
+    hn::Store(hn::Mul(whole, tanh_lanes(hn::Mul(hn::Load(d, s + at), inverse))), d, s + at);
+}
+
+template <int R>
+HWY_NOINLINE void add_bias(index_t n, const float* bias, float* s) {
+  constexpr index_t keys = tile_keys<R>;
+  for (index_t first = 0; first < n; first += keys, s += sums) {
+    ATTN_UNROLL for (index_t r = 0; r < R; ++r) {
+      ATTN_UNROLL for (index_t g = 0; g < keys; ++g) s[r * keys + g] += bias[r * few_rows_block + first + g];
+    }
+  }
+}
+
 template <class S>
 struct Block {
   const GroupShape& shape;
@@ -270,6 +290,7 @@ struct Block {
   const KeyBlock& next;
   const KeyBlock& later;
   const std::uint64_t* seen;
+  const float* bias;
   FewRowsState state;
   float* weights;
 
@@ -286,6 +307,9 @@ struct Block {
       score<S, R, kRate>(now.k.data() + j, q, shape.head_dim, soon, s);
     }
     values = soon;
+    const index_t n = (now.count + tile_keys<R> - 1) / tile_keys<R> * tile_keys<R>;
+    if (shape.softcap > 0) cap<R>(n, static_cast<float>(shape.softcap), weights_of(first));
+    if (bias != nullptr) add_bias<R>(n, bias + first * few_rows_block, weights_of(first));
     if (HWY_UNLIKELY(seen != nullptr || now.count % tile_keys<R> != 0)) {
       blank<R>(now.count, seen_by(first), shape.rows - first, weights_of(first));
     }
@@ -371,13 +395,13 @@ struct Block {
 };
 
 template <class S>
-void attend(const GroupShape& shape, const float* queries, const KeyBlocks& keys, const std::uint64_t* seen, float* state,
-            float* weights) {
+void attend(const GroupShape& shape, const float* queries, const KeyBlocks& keys, const std::uint64_t* seen, const float* bias,
+            float* state, float* weights) {
   const FewRowsState to(shape, state);
   for (index_t r = 0; r < shape.rows; ++r) {
     if (seen == nullptr || seen[r] != 0) *to.met |= std::uint64_t{1} << r;
   }
-  Block<S>{shape, queries, keys.now, keys.next, keys.later, seen, to, weights}.attend();
+  Block<S>{shape, queries, keys.now, keys.next, keys.later, seen, bias, to, weights}.attend();
 }
 
 // ---- The ends
@@ -447,7 +471,24 @@ inline FewRowsOps::Attend attend_of(DType of_keys) {
   return nullptr;
 }
 
-inline constexpr FewRowsOps ops{load, attend_of, merge, store};
+inline void make_bias(const GroupShape& shape, const KeyBlock& keys, const GroupRows& rows, float* to) {
+  const auto count = static_cast<std::size_t>(keys.count);
+  const auto first = keys.position.begin(), end = first + keys.count;
+  const bool in_a_row = end[-1] - *first == keys.count - 1 && std::is_sorted(first, end);
+  std::fill_n(to, padded_rows(shape.rows) * few_rows_block, 0.0f);
+  for (index_t r = 0; r < shape.rows; ++r, to += few_rows_block) {
+    const double* const potential = rows.potential_of(r);
+    const double own = potential[std::max(rows.first_potential, rows.shift + rows.query(r))];
+    if (in_a_row) {
+      const double* const of_keys = potential + *first;
+      for (std::size_t j = 0; j < count; ++j) to[j] = static_cast<float>(own - of_keys[j]);
+    } else {
+      for (std::size_t j = 0; j < count; ++j) to[j] = static_cast<float>(own - potential[keys.position[j]]);
+    }
+  }
+}
+
+inline constexpr FewRowsOps ops{load, attend_of, make_bias, merge, store};
 
 inline const FewRowsOps* get_ops() { return &ops; }
 

@@ -41,7 +41,7 @@ class FewRowsKernel final : public GroupKernel {
         std::clamp<index_t>(phase_bytes / row_bytes / KeyBlock::padding * KeyBlock::padding, KeyBlock::padding, few_rows_block);
     query_floats_ = padded_rows(shape.rows) * padded_columns(shape.head_dim);
     state_floats_ = FewRowsState::floats(shape);
-    scratch_floats_ = padded_rows(shape.rows) * few_rows_block;
+    scratch_floats_ = 2 * padded_rows(shape.rows) * few_rows_block;  // weights, biases
   }
 
   void load(const std::byte* const* rows, index_t count, double scale, float* queries) const override {
@@ -67,7 +67,9 @@ class FewRowsKernel final : public GroupKernel {
         seen[static_cast<std::size_t>(r)] = bits;
       }
     }
-    attend_(shape_, queries, keys, now.cut ? seen.data() : nullptr, state, scratch);
+    float* const bias = rows.potential != nullptr ? scratch + padded_rows(shape_.rows) * few_rows_block : nullptr;
+    if (bias != nullptr) ops_.bias(shape_, now, rows, bias);
+    attend_(shape_, queries, keys, now.cut ? seen.data() : nullptr, bias, state, scratch);
   }
 
   void merge(float* into, const float* from) const override { ops_.merge(shape_, into, from); }

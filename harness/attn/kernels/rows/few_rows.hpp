@@ -14,10 +14,12 @@ namespace attn::kernels {
 struct FewRowsOps {
   // queries[row][columns], scaled, zeros past head_dim and in rows past the last.
   void (*load)(const GroupShape&, const std::byte* const* rows, double scale, float* queries);
-  // seen[r]: bit j is key j of the block; null where every row sees every key.
-  using Attend = void (*)(const GroupShape&, const float* queries, const KeyBlocks& keys, const std::uint64_t* seen, float* state,
-                          float* weights);
+  // seen[r]: bit j is key j of the block; null where every row sees every key. bias[r * few_rows_block + j] is added to a score; null: none.
+  using Attend = void (*)(const GroupShape&, const float* queries, const KeyBlocks& keys, const std::uint64_t* seen,
+                          const float* bias, float* state, float* weights);
   Attend (*attend)(DType of_keys);
+  // Of the rows' potential; rows past the last have zeros.
+  void (*bias)(const GroupShape&, const KeyBlock&, const GroupRows&, float* to);
   void (*merge)(const GroupShape&, float* into, const float* from);
   void (*store)(const GroupShape&, const float* state, float* const* out, float* const* lse);
 };

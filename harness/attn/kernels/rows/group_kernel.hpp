@@ -15,6 +15,7 @@ namespace attn::kernels {
 struct GroupShape {
   index_t rows, head_dim, value_dim;  // rows: at most
   DType kv_dtype = DType::f32;        // of the keys and values
+  double softcap = 0;  // > 0: scores are softcap tanh(scale q.k / softcap); few rows alone, which alone take a potential too
 };
 
 class GroupKernel {

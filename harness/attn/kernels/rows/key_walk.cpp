@@ -155,7 +155,7 @@ void KeyWalk::next(KeyBlock& block, index_t limit) {
     const index_t count = std::min(limit - block.count, single ? run.count - at_ : run.width - offset);
     const index_t low = run.first + stretch * run.step + offset, step = single ? run.step : 1;
     point(block, low, step, count);
-    if (rows_.queries > 1) {
+    if (rows_.queries > 1 || rows_.potential != nullptr) {
       const auto begin = static_cast<std::size_t>(block.count);
       for (std::size_t j = 0; j < static_cast<std::size_t>(count); ++j) {
         block.position[begin + j] = low + static_cast<index_t>(j) * step;

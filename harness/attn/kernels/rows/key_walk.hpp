@@ -18,7 +18,13 @@ struct GroupRows {
   index_t queries = 1, first_query = 0;
   index_t shift = 0;
   bool causal = false;
+  // Unless null: to the logit of key j and a row of the list's head h come potential(h, position of the row) - potential(h, j), which is
+  // potential[h * head_stride + position].
+  const double* potential = nullptr;
+  index_t head_stride = 0;
+  index_t first_potential = 0;  // the least position that has one; rows before it see nothing
 
+  const double* potential_of(index_t i) const { return potential + (first + i) / queries * head_stride; }
   index_t query(index_t i) const { return first_query + (first + i) % queries; }
   index_t lowest() const { return shift + first_query; }
   index_t highest() const { return lowest() + queries - 1; }
@@ -33,7 +39,7 @@ struct KeyBlock {
   static constexpr index_t ahead = 4;     // and so many more: kernels fetch a row some keys before they read it
 
   index_t count = 0;
-  bool cut = false;  // some query does not see some key; then position and run are set
+  bool cut = false;  // some query does not see some key; then position and run are set; position too where there is a potential
   std::array<const std::byte*, capacity + ahead> k, v;
   std::array<index_t, capacity> position;
   std::array<const KeyRun*, capacity> run;

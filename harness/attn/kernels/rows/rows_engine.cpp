@@ -51,6 +51,10 @@ struct RowsEngine::Task {
   index_t item, begin, end;
 };
 
+bool RowsEngine::takes_scores(const Problem& p, const RowsOptions& options) {
+  return (options.heads_apart ? 1 : p.heads / p.kv_heads) * (options.apart ? 1 : p.q_len) <= few_rows_limit;
+}
+
 RowsEngine::RowsEngine(const Problem& problem, const RowsOptions& options, WorkspacePlan& plan)
     : problem_(problem),
       scale_(options.scale.value_or(problem.scale())),
@@ -65,8 +69,9 @@ RowsEngine::RowsEngine(const Problem& problem, const RowsOptions& options, Works
   if (rows <= few_rows_limit) {
     row_blocks_ = 1;
     block_rows_ = rows;
-    kernel_ = few_rows({rows, problem.head_dim, problem.value_dim, problem.kv_dtype});
+    kernel_ = few_rows({rows, problem.head_dim, problem.value_dim, problem.kv_dtype, options.softcap});
   } else {
+    ATTN_ASSERT(options.softcap == 0);
     block_rows_ = std::min(rows, round_up(ceil_div(rows, ceil_div(rows, most_lane_rows())), vector_lanes()));
     row_blocks_ = ceil_div(rows, block_rows_);
     kernel_ = lane_rows({block_rows_, problem.head_dim, problem.value_dim, problem.kv_dtype});
@@ -125,6 +130,12 @@ class RowsEngine::Run {
     const index_t length = lengths_.empty() ? p.kv_len : lengths_[static_cast<std::size_t>(own.batch)];
     ATTN_ASSERT(length >= 0 && length <= p.kv_len);
     own.rows = {.queries = e_.queries_, .first_query = list % steps, .shift = length - p.q_len, .causal = p.causal};
+    if (const View<const double, 3>& potential = arrays_.potential; potential.data_handle() != nullptr) {
+      const index_t extra = potential.extent(2) - p.kv_len;
+      own.rows.potential = &potential(own.batch, own.head, extra);
+      own.rows.head_stride = potential.stride(1);
+      own.rows.first_potential = -extra;
+    }
     own.first_span = list * e_.span_room_;
     const std::span<KeyRun> room =
         spans_.subspan(static_cast<std::size_t>(own.first_span), static_cast<std::size_t>(e_.span_room_));
@@ -306,6 +317,7 @@ void RowsEngine::run(const RowsArrays& arrays, std::span<const index_t> lengths,
   ATTN_ASSERT(holds_rows(arrays.v, problem_.kv_dtype) && arrays.out.stride(3) == 1);
   ATTN_ASSERT(lengths.empty() || static_cast<index_t>(lengths.size()) == problem_.batch);
   ATTN_ASSERT(!arrays.resume || arrays.lse.data_handle() != nullptr);
+  ATTN_ASSERT(arrays.potential.data_handle() == nullptr || (row_blocks_ == 1 && block_rows_ <= few_rows_limit));
   Run(*this, arrays, lengths, workspace)(schedule);
 }
 

@@ -33,6 +33,9 @@ struct RowsArrays {
   View<float, 4> out;       // [B,H,N,Dv]   zeros for a query that sees no key
   View<float, 3> lse = {};  // [B,H,N]      optional: ln sum exp(logit), -inf for a query that sees no key
   KeyLayout layout = {};
+  // [B,H,extra+M], extra >= N - M, where runs have one: to the logit of a query at position i and key j come potential(extra + i) -
+  // potential(extra + j).
+  View<const double, 3> potential = {};
   bool resume = false;  // out and lse hold what earlier runs found among other keys: go on from there
 };
 
@@ -42,10 +45,14 @@ struct RowsOptions {
   index_t spans = 64;                // evenly spaced runs of equal stretches in a list, at most
   bool apart = false;                // every query has a list of its own
   bool heads_apart = false;          // so have heads that share a kv head
+  double softcap = 0;                // > 0: logits are softcap tanh(scale q.k / softcap), where takes_scores
 };
 
 class RowsEngine {
  public:
+  // So few rows to a list that their scores may be capped or have a potential.
+  static bool takes_scores(const Problem&, const RowsOptions&);
+
   // kv_len: keys of the longest sequence. head_dim and value_dim from 1 to 256; of q8, rows are whole blocks.
   RowsEngine(const Problem&, const RowsOptions&, WorkspacePlan&);
 

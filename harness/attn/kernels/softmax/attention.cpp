@@ -16,22 +16,27 @@ RowsOptions rows_options(const Problem& p, const EngineOptions& options) {
           .keys = options.keys_per_query < p.kv_len ? std::min(p.kv_len, options.keys_per_query * lists) : p.kv_len,
           .spans = options.stretches,
           .apart = apart,
-          .heads_apart = options.heads_apart};
+          .heads_apart = options.heads_apart,
+          .softcap = options.softcap};
 }
 
 }  // namespace
 
 Attention::Attention(const Problem& problem, const EngineOptions& options, WorkspacePlan& plan) {
-  if (meets_few_rows(problem) && options.queries.kind != QueryBlocks::Kind::listed)
-    rows_.emplace(problem, rows_options(problem, options), plan);
+  const RowsOptions of_rows = rows_options(problem, options);
+  const bool plain = options.softcap == 0 && !options.biased;
+  if (meets_few_rows(problem) && options.queries.kind != QueryBlocks::Kind::listed &&
+      (plain || RowsEngine::takes_scores(problem, of_rows)))
+    rows_.emplace(problem, of_rows, plan);
   else
     blocks_.emplace(problem, options, plan);
 }
 
 void Attention::run(const EngineArrays& a, const Workspace& workspace, KeySchedule schedule) const {
   if (blocks_) return blocks_->run(a, workspace, schedule);
-  rows_->run({.q = a.q, .k = a.k, .v = a.v, .out = a.out, .lse = a.lse, .layout = a.layout, .resume = a.resume}, a.lengths,
-             workspace, schedule);
+  rows_->run(
+      {.q = a.q, .k = a.k, .v = a.v, .out = a.out, .lse = a.lse, .layout = a.layout, .potential = a.potential, .resume = a.resume},
+      a.lengths, workspace, schedule);
 }
 
 void Attention::run(const EngineArrays& a, const Workspace& workspace, RowSchedule rows, KeySchedule schedule) const {

@@ -8,6 +8,7 @@
 #include <hwy/highway.h>
 
 #include "attn/kernels/machine/exp-inl.hpp"
+#include "attn/kernels/machine/tanh-inl.hpp"
 #include "attn/kernels/softmax/tile_product-inl.hpp"
 #include "attn/kernels/softmax/tile_sight.hpp"
 
@@ -28,20 +29,13 @@ HWY_INLINE V of_seen(Mask seen, V made) {
   return kMade == Made::scores ? hn::IfThenElse(seen, made, hn::Set(F(), -infinity)) : hn::IfThenElseZero(seen, made);
 }
 
-// cap tanh(x) + start of x = score / cap, `cap` in log2 units: below |x| = 1/2 by a polynomial in x^2 (Chebyshev, 1.4e-8 relative), beyond by
-// the exponential. A lane's way depends on its own score alone.
-HWY_INLINE V cap_beyond(V x, V cap) {
-  const F d;
-  const V e = exp2_lanes(hn::Mul(hn::Abs(x), hn::Set(d, 2 * log2_e)));
-  const V size = hn::Sub(hn::Set(d, 1.0f), hn::Div(hn::Set(d, 2.0f), hn::Add(e, hn::Set(d, 1.0f))));
-  return hn::Mul(cap, hn::CopySign(size, x));
-}
+// cap tanh(x) + start of x = score / cap, `cap` in log2 units. A lane's way depends on its own score alone.
 template <int R, int W>
 HWY_INLINE void cap_scores(float cap, const V (&start)[W], V (&c)[R][W]) {
   const F d;
-  const V limit = hn::Set(d, 0.25f), whole = hn::Set(d, cap);
-  const V a0 = hn::Set(d, 0.99999999f * cap), a1 = hn::Set(d, -0.33333068f * cap), a2 = hn::Set(d, 0.13324751f * cap);
-  const V a3 = hn::Set(d, -0.05298424f * cap), a4 = hn::Set(d, 0.01713134f * cap);
+  const V limit = hn::Set(d, tanh_near_squared), whole = hn::Set(d, cap);
+  const V a0 = hn::Set(d, tanh_near[0] * cap), a1 = hn::Set(d, tanh_near[1] * cap), a2 = hn::Set(d, tanh_near[2] * cap);
+  const V a3 = hn::Set(d, tanh_near[3] * cap), a4 = hn::Set(d, tanh_near[4] * cap);
   const auto near = [&](V x, V square) HWY_ATTR {
     V p = hn::MulAdd(a4, square, a3);
     p = hn::MulAdd(p, square, a2);
@@ -61,7 +55,7 @@ HWY_INLINE void cap_scores(float cap, const V (&start)[W], V (&c)[R][W]) {
   for (int i = 0; i < R; ++i)
     for (int w = 0; w < W; ++w) {
       const V x = c[i][w], square = hn::Mul(x, x);
-      c[i][w] = hn::Add(hn::IfThenElse(hn::Gt(square, limit), cap_beyond(x, whole), near(x, square)), start[w]);
+      c[i][w] = hn::Add(hn::IfThenElse(hn::Gt(square, limit), hn::Mul(whole, tanh_beyond(x)), near(x, square)), start[w]);
     }
 }
 
