@@ -35,7 +35,7 @@ TEST_CASE("every registered variant conforms") {
   for (std::size_t i = first; i < variants->size(); i += step) {
     const attn::Variant& variant = *(*variants)[i];
     for (const attn::Finding& finding :
-         attn::check_conformance(variant, {.threads = 2, .gradient = isa == nullptr, .meter = attn::program_call_meter()})) {
+         attn::check_conformance(variant, {.threads = 2, .another_isa = isa != nullptr, .meter = attn::program_call_meter()})) {
       INFO(variant.short_name() << ": " << finding.property << " (" << finding.cases << " cases)");
       CHECK(finding.failure == "");
       if (finding.property == "causality") of_causality += finding.cases;

@@ -17,6 +17,7 @@ struct Property {
   std::string id;      // one word
   std::string holds;   // what every variant does
   bool timed = false;  // reads the clock: wants the machine for itself
+  bool by_isa = true;  // may hold on one instruction set and not on another; else it is about code that all of them share
 };
 const std::vector<Property>& properties();
 
@@ -33,9 +34,9 @@ struct Finding {
 };
 
 struct ConformanceOptions {
-  int threads = 2;        // where a property does not vary them
-  bool thorough = false;  // more shapes
-  bool gradient = true;   // of the definition, which knows no instruction set: false when trying another of those
+  int threads = 2;           // where a property does not vary them
+  bool thorough = false;     // more shapes
+  bool another_isa = false;  // than the one that everything was tried on: no property that does not depend on it
   // Null where the program counts no calls: what needs it is then not tried.
   CallMeter* meter = nullptr;
   // Told what is tried next. A variant may end the process, and whoever watches it then knows where.
@@ -46,7 +47,7 @@ struct ConformanceOptions {
 // `bounds` ends the process where a variant leaves its arrays: it hits protected pages.
 Finding check_property(const Variant& variant, const Property& property, const ConformanceOptions& options);
 
-// All that read no clock.
+// All that read no clock and that the options ask for.
 std::vector<Finding> check_conformance(const Variant& variant, const ConformanceOptions& options);
 
 // The problems that most properties are tried on, supported or not.
