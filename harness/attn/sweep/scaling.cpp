@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <optional>
 
 #include "attn/cell/cell_run.hpp"
@@ -14,7 +16,8 @@
 #include "attn/core/time.hpp"
 #include "attn/exec/limits.hpp"
 #include "attn/exec/seating.hpp"
-#include "attn/measure/machine.hpp"
+#include "attn/kernels/machine/probes.hpp"
+#include "attn/measure/bandwidth.hpp"
 #include "attn/measure/scaling.hpp"
 #include "attn/record/statistics.hpp"
 #include "attn/record/table.hpp"
@@ -23,58 +26,73 @@ namespace attn {
 
 namespace {
 
-constexpr int repeats = 5;
-constexpr double sample_s = 0.01;  // at least, as a sweep's
+constexpr int repeats = 7;  // of which the least is taken: others on the machine only add to it
+constexpr double least_together_s = 0.2;
 
 // What of this machine a run's time depends on, at one thread and at all that it has.
 struct Rates {
   int threads = 1;  // all
-  Peak one, all;
+  BandwidthCurve read_of_one, read_of_all;
+  double slowdown = 1;       // of a thread's arithmetic while all others compute
   double start_s = 0;        // of a region at all threads
   double bandwidth_gbs = 0;  // asked for; 0: as many times that of one as there are threads, beyond those that were measured
 };
 
-double median_of_samples(double seconds_at_least, FunctionRef<void()> run) {
-  std::vector<double> samples_s;
-  for (int i = 0; i < repeats; ++i) {
-    const double begin_s = monotonic_s();
-    double runs = 0, took_s = 0;
-    do {
-      run();
-      ++runs;
-      took_s = monotonic_s() - begin_s;
-    } while (took_s < seconds_at_least);
-    samples_s.push_back(took_s / runs);
+// Of single runs: among many short ones some meet nobody.
+double least_of_runs(FunctionRef<void()> run) {
+  double least_s = std::numeric_limits<double>::infinity();
+  const double begin_s = monotonic_s();
+  for (int i = 0; i < repeats || monotonic_s() - begin_s < least_together_s; ++i) {
+    const double started_s = monotonic_s();
+    run();
+    least_s = std::min(least_s, monotonic_s() - started_s);
   }
-  return median(std::move(samples_s));
+  return least_s;
 }
 
-Rates measure_rates(double bandwidth_gbs, Pinning pinning) {
-  Rates rates{.threads = usable_cores(), .one = measure_peak(Arena(1, pinning), true)};
-  rates.bandwidth_gbs = bandwidth_gbs;
-  const Arena arena(rates.threads, pinning);
-  rates.all = rates.threads > 1 ? measure_peak(arena, true) : rates.one;
-  if (rates.threads > 1) {
+// FMA flops of a thread in a second of its own processor time, while all of the arena compute: others on the machine must not look like a clock
+// that falls.
+double flops_of_a_thread(const Arena& arena) {
+  constexpr index_t iterations = 200'000;
+  std::vector<double> rates(static_cast<std::size_t>(arena.threads()));
+  double best = 0;
+  for (int i = 0; i < repeats; ++i) {
     arena.execute([&] {
-      constexpr int regions = 100;
-      rates.start_s = median_of_samples(sample_s,
-                                        [&] {
-                                          for (int i = 0; i < regions; ++i) parallel_tasks(rates.threads, [](index_t, int) {});
-                                        }) /
-                      regions;
+      parallel_tasks(arena.threads(), [&](index_t task, int) {
+        const double begin_s = thread_cpu_s();
+        const double flops = kernels::probe_fma(iterations);
+        rates[static_cast<std::size_t>(task)] = flops / (thread_cpu_s() - begin_s);
+      });
     });
+    best = std::max(best, std::accumulate(rates.begin(), rates.end(), 0.0) / arena.threads());
   }
+  return best;
+}
+
+double start_of_a_region_s(const Arena& arena) {
+  double least_s = 0;
+  arena.execute([&] { least_s = least_of_runs([&] { parallel_tasks(arena.threads(), [](index_t, int) {}); }); });
+  return least_s;
+}
+
+// One arena at a time: that of fewer threads would hold the other back.
+Rates measure_rates(double bandwidth_gbs, Pinning pinning) {
+  Rates rates{.threads = usable_cores(), .bandwidth_gbs = bandwidth_gbs};
+  rates.read_of_one = measure_read_bandwidth(Arena(1, pinning));
+  rates.read_of_all = measure_read_bandwidth(Arena(rates.threads, pinning));
+  rates.slowdown = std::max(1.0, flops_of_a_thread(Arena(1, pinning)) / flops_of_a_thread(Arena(rates.threads, pinning)));
+  rates.start_s = rates.threads > 1 ? start_of_a_region_s(Arena(rates.threads, pinning)) : 0;
   return rates;
 }
 
 // What was not measured: regions begin as a tree of so many threads would, and each further core brings as much bandwidth.
 ThreadModel model_of(const Rates& rates, int threads, double bytes) {
   const double cores = rates.threads;
-  const double all_gbs = rates.all.read.at(bytes);
-  ThreadModel model{.threads = threads, .bytes = bytes, .gbs_of_one = rates.one.read.at(bytes)};
+  const double all_gbs = rates.read_of_all.at(bytes);
+  ThreadModel model{.threads = threads, .bytes = bytes, .gbs_of_one = rates.read_of_one.at(bytes)};
   if (threads == 1) return model;
   model.start_s = cores > 1 ? rates.start_s * std::log2(threads) / std::log2(cores) : 0;
-  model.slowdown = std::max(1.0, rates.one.fma_gflops * cores / rates.all.fma_gflops);
+  model.slowdown = rates.slowdown;
   model.gbs_of_all = threads <= rates.threads ? all_gbs : all_gbs * threads / cores;
   if (rates.bandwidth_gbs > 0 && threads > rates.threads) model.gbs_of_all = std::min(model.gbs_of_all, rates.bandwidth_gbs);
   return model;
@@ -120,7 +138,7 @@ Rehearsed rehearse(const CellRun& run, int threads) {
     recordings.push_back(recorder.take());
   }
   recordings.erase(recordings.begin());  // pages and caches
-  return {typical_of(recordings), plan.workspace_bytes()};
+  return {least_of(recordings), plan.workspace_bytes()};
 }
 
 Result<Line> line_of(Cell cell, int threads, const Rates& rates, bool pin, const Registry& registry) {
@@ -140,7 +158,7 @@ Result<Line> line_of(Cell cell, int threads, const Rates& rates, bool pin, const
   Line line{.title = registry.short_text(cell.variant), .threads = threads, .workspace_bytes = rehearsed->workspace_bytes};
   line.parallelism = parallelism_of(rehearsed->recording);
   line.foretold = foretell(rehearsed->recording, model_of(rates, threads, run.cost().bytes));
-  if (threads <= rates.threads) line.measured_s = median_of_samples(sample_s, [&] { run.again(); });
+  if (threads <= rates.threads) line.measured_s = least_of_runs([&] { run.again(); });
   return line;
 }
 
@@ -213,17 +231,17 @@ std::string verdict(const std::vector<Line>& lines) {
 
 }  // namespace
 
-Recording typical_of(const std::vector<Recording>& recordings) {
+Recording least_of(const std::vector<Recording>& recordings) {
   ATTN_ASSERT(!recordings.empty());
-  Recording typical = recordings.front();
+  Recording least = recordings.front();
   const auto over_all = [&](auto figure) {
-    std::vector<double> list;
-    for (const Recording& recording : recordings) list.push_back(figure(recording));
-    return median(std::move(list));
+    double seconds = figure(recordings.front());
+    for (const Recording& recording : recordings) seconds = std::min(seconds, figure(recording));
+    return seconds;
   };
   double at_s = over_all([](const Recording& recording) { return recording.serial_s(); });
-  for (std::size_t r = 0; r < typical.regions.size(); ++r) {
-    RecordedRegion& region = typical.regions[r];
+  for (std::size_t r = 0; r < least.regions.size(); ++r) {
+    RecordedRegion& region = least.regions[r];
     region.begin_s = at_s;
     for (std::size_t t = 0; t < region.tasks_s.size(); ++t) {
       region.tasks_s[t] = over_all([&](const Recording& recording) { return recording.regions.at(r).tasks_s.at(t); });
@@ -231,8 +249,8 @@ Recording typical_of(const std::vector<Recording>& recordings) {
     }
     region.end_s = at_s;
   }
-  typical.end_s = at_s;
-  return typical;
+  least.end_s = at_s;
+  return least;
 }
 
 Result<std::string> scaling_text(const std::vector<Block>& blocks, const SweepOptions& o, const Registry& registry) {

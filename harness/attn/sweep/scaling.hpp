@@ -13,8 +13,8 @@
 
 namespace attn {
 
-// Of several recordings of the same run the median of each task, and of what lies between the regions.
-Recording typical_of(const std::vector<Recording>& recordings);
+// Of several recordings of the same run the least time of each task, and of what lies between the regions.
+Recording least_of(const std::vector<Recording>& recordings);
 
 // Of the cells in these blocks, whatever their threads: on each number that --scaling names. Runs all of them, in this process.
 Result<std::string> scaling_text(const std::vector<Block>& blocks, const SweepOptions& o, const Registry& registry);
