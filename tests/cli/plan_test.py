@@ -1,5 +1,6 @@
 """attn_sweep --plan: a grid as lines, one a block, that other machines measure; and folders of captures, of which each file is an input."""
 import os
+import pathlib
 import re
 import shlex
 import subprocess
@@ -7,7 +8,7 @@ import unittest
 
 import numpy as np
 
-from sweep_case import Case, QUICK, rows_of, run
+from sweep_case import Case, QUICK, SWEEP, rows_of, run
 
 GRID = ["--variants", "full,local:left=8,right=8,linear", "--n", "32,48", "--causal", "both", "--heads", "2", "--head-dim", "16", "--input", "iid:1"]
 
@@ -57,6 +58,19 @@ class Plan(Case):
         done = run(*shlex.split(blocks[3][4]), "-q", "--out", self.out)
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual({(row["q_len"], row["causal"]) for row in rows_of(self.out)}, {("48", "1")})
+
+    def test_a_node_without_the_plan_s_instruction_set_says_so_and_publishes_nothing(self):
+        head, blocks, _ = self.plan(*GRID, "--isa", "scalar")
+        lacking = "neon" if os.uname().machine == "x86_64" else "avx512"
+        plan = self.folder / "plan.tsv"
+        plan.write_text(plan.read_text().replace("--isa scalar", f"--isa {lacking}"))
+        shard = pathlib.Path(__file__).resolve().parents[2] / "scripts/cluster/attn_shard"
+        done = subprocess.run([shard, "--plan", plan, "--index", "0", "--sweep", SWEEP, "--anchor", ""], capture_output=True, text=True,
+                              env={**os.environ, "ATTN_NODE": "n7", "ATTN_LOCK_DIR": str(self.folder)})
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertRegex(done.stderr, rf"node n7: attn_sweep ended with 2 on block 0, '.*shard-0000.csv': .*'{lacking}' is not available; "
+                                      "this machine and build have ")
+        self.assertEqual(list((self.folder / "plan.run/shards").iterdir()), [])
 
     def test_a_plan_that_cannot_be_written_is_said(self):
         done = run(*QUICK, *GRID, "--plan", "/none/plan.tsv")

@@ -1,6 +1,7 @@
 """attn_shard, status and submit.sh without a cluster: a block is published once, whole, and of one node. A stand-in measures."""
 import csv
 import os
+import resource
 import signal
 import subprocess
 import time
@@ -29,9 +30,9 @@ class Cluster(ScriptTest):
     def environment(self, node, **more):
         return {**os.environ, "ATTN_NODE": node, "ATTN_LOCK_DIR": str(self.folder), **{key: str(value) for key, value in more.items()}}
 
-    def start(self, index, node="n1", **more):
+    def start(self, index, node="n1", before=None, **more):
         return subprocess.Popen([CLUSTER / "attn_shard", "--plan", self.plan, "--index", str(index), "--sweep", FAKE], cwd=self.folder, text=True,
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.environment(node, **more))
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.environment(node, **more), preexec_fn=before)
 
     def shard(self, index, node="n1", code=0, **more):
         process = self.start(index, node, **more)
@@ -144,6 +145,14 @@ class Cluster(ScriptTest):
         self.assertIn("block 0 failed: node n1: attn_sweep ended with 2", self.status(3))
         self.shard(0, "n1")
         self.assertIn("1 of 3 blocks published, 0 at work, 0 failed", self.status(3))
+
+    def test_a_disk_that_takes_no_more_fails_the_block_with_node_and_file_and_costs_no_row(self):
+        said = self.shard(0, "n1", code=1, before=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192)))
+        self.assertIn("node n1: ", said)
+        self.assertIn("shard-0000", said)
+        self.assertIn("0 of 3 blocks published, 0 at work, 1 failed", self.status(3))
+        self.shard(0, "n1")
+        self.assertEqual([row["variant"] for row in self.rows(0)], VARIANTS.split(","))
 
     def test_bad_input(self):
         self.assertIn("block 9 is not in", self.shard(9, code=2))

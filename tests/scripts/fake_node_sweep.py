@@ -29,7 +29,8 @@ node = os.environ.get("SLURMD_NODENAME") or os.environ.get("ATTN_NODE", "here")
 rows = []
 if args.resume and os.path.exists(args.out):
     with open(args.out, newline="") as file:
-        rows = list(csv.DictReader(file))
+        text = file.read()
+    rows = list(csv.DictReader(text[:text.rfind("\n") + 1].splitlines(keepends=True)))  # a torn line is none
 done = {row["variant"] for row in rows}
 for i, variant in enumerate(v for v in args.variants.split(",") if v not in done):
     if i == 1 and "anchor" not in args.out:

@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <utility>
 
+#include "attn/cell/axis_kinds.hpp"
 #include "attn/cell/lengths.hpp"
 #include "attn/cell/shapes.hpp"
 #include "attn/cell/values.hpp"
 #include "attn/core/text.hpp"
 #include "attn/exec/limits.hpp"
+#include "attn/exec/topology.hpp"
 #include "attn/inputs/input.hpp"
 #include "attn/kernels/machine/isa.hpp"
 
@@ -15,76 +17,14 @@ namespace attn {
 
 namespace {
 
+using namespace axis_kinds;
+
 constexpr index_t longest = index_t{1} << 26;
 constexpr index_t most = 65536;  // sequences, heads
 constexpr index_t most_threads = 4096, most_ranks = 4096;
 constexpr index_t largest_seed = index_t{1} << 62;
 
-using Values = Result<std::vector<AxisValue>>;
-
-Result<AxisValue> read_number(std::string_view text) {
-  const auto value = parse_integer(text);
-  if (!value) return value.refusal();
-  return AxisValue(*value);
-}
-
-// A number. `at(cell)` is where it lies, in a cell that is const or not.
-template <class At>
-Axis number(Axis axis, index_t low, index_t high, At at) {
-  axis.parse = [low, high](std::string_view text, const Registry&) -> Values {
-    const auto values = parse_axis(text, low, high);
-    if (!values) return values.refusal();
-    return std::vector<AxisValue>(values->begin(), values->end());
-  };
-  axis.read = read_number;
-  axis.set = [at](Cell& cell, const AxisValue& value) {
-    auto& field = at(cell);
-    field = static_cast<std::decay_t<decltype(field)>>(std::get<index_t>(value));
-  };
-  axis.get = [at](const Cell& cell) { return AxisValue(static_cast<index_t>(at(cell))); };
-  return axis;
-}
-
-// A name, which each part of a list must `read`.
-template <class Read>
-Axis name(Axis axis, Read read) {
-  axis.number = false;
-  axis.read = read;
-  axis.parse = [read](std::string_view text, const Registry&) -> Values {
-    std::vector<AxisValue> values;
-    for (const auto part : split(text, ',')) {
-      auto value = read(trim(part));
-      if (!value) return value.refusal();
-      if (std::find(values.begin(), values.end(), *value) == values.end()) values.push_back(*std::move(value));
-    }
-    return values;
-  };
-  return axis;
-}
-
-// One of a type's few values, with its to_string and its parser.
-template <class T, class At>
-Axis choice(Axis axis, Result<T> (*parse)(std::string_view), At at) {
-  axis = name(std::move(axis), [parse](std::string_view text) -> Result<AxisValue> {
-    const auto value = parse(text);
-    if (!value) return value.refusal();
-    return AxisValue(std::string(to_string(*value)));
-  });
-  axis.set = [parse, at](Cell& cell, const AxisValue& value) { at(cell) = parse(std::get<std::string>(value)).value(); };
-  axis.get = [at](const Cell& cell) { return AxisValue(std::string(to_string(at(cell)))); };
-  return axis;
-}
-
-// Any text.
-template <class At>
-Axis text(Axis axis, At at) {
-  axis = name(std::move(axis), [](std::string_view given) -> Result<AxisValue> { return AxisValue(std::string(given)); });
-  axis.set = [at](Cell& cell, const AxisValue& value) { at(cell) = std::get<std::string>(value); };
-  axis.get = [at](const Cell& cell) { return AxisValue(at(cell)); };
-  return axis;
-}
-
-Values variants_of(std::string_view names, const Registry& registry) {
+AxisValues variants_of(std::string_view names, const Registry& registry) {
   const auto variants = registry.configure_list(names);
   if (!variants) return variants.refusal();
   std::vector<AxisValue> values;
@@ -123,7 +63,7 @@ Axis length_axis() {
        .unit = "tokens",
        .usual = "128..4096*2"},
       1, longest, [](auto& c) -> auto& { return decodes(c) ? c.problem.kv_len : c.problem.q_len; });
-  axis.parse = [parse = axis.parse](std::string_view given, const Registry& registry) -> Values {
+  axis.parse = [parse = axis.parse](std::string_view given, const Registry& registry) -> AxisValues {
     auto values = parse(given, registry);
     if (values) std::sort(values->begin(), values->end());
     return values;
@@ -141,7 +81,7 @@ Axis causal_axis() {
        .yes_alone = true,
        .quiet = true},
       0, 1, [](auto& c) -> auto& { return c.problem.causal; });
-  axis.parse = [](std::string_view given, const Registry&) -> Values {
+  axis.parse = [](std::string_view given, const Registry&) -> AxisValues {
     const auto values = parse_causal(given);
     if (!values) return values.refusal();
     return std::vector<AxisValue>(values->begin(), values->end());
@@ -211,7 +151,7 @@ Axis input_axis() {
        .usual = "text",
        .repeatable = true},
       [](auto& c) -> auto& { return c.input; });
-  axis.parse = [](std::string_view given, const Registry&) -> Values {
+  axis.parse = [](std::string_view given, const Registry&) -> AxisValues {
     const auto names = expand_input(given);
     if (!names) return names.refusal();
     std::vector<AxisValue> values;
@@ -269,6 +209,28 @@ Axis layout_axis() {
   return axis;
 }
 
+Axis numa_axis() {
+  Axis axis = choice(
+      {.name = "numa",
+       .flag = "numa",
+       .doc = "local: a NUMA node holds the arrays of its heads and its workers take their tasks before others'; interleave: pages "
+              "lie on "
+              "the nodes in turn; first: on that of the thread that fills them",
+       .help = "where arrays lie on a machine of several NUMA nodes: local, interleave, first",
+       .usual = std::string(to_string(Numa::local)),
+       .quiet = true},
+      parse_numa, [](auto& c) -> auto& { return c.numa; });
+  axis.parse = [parse = axis.parse](std::string_view given, const Registry& registry) -> AxisValues {
+    auto values = parse(given, registry);
+    for (const AxisValue& value : values ? *values : std::vector<AxisValue>{}) {
+      if (topology().numa_nodes < 2 && to_string(value) != to_string(Numa::local))
+        return refuse("'" + to_string(value) + "' on a machine of one NUMA node is what 'local' is, which is accepted");
+    }
+    return values;
+  };
+  return axis;
+}
+
 // A name alone: make_blocks gives a cell what it stands for.
 Axis shape_axis() {
   Axis axis = name(
@@ -298,7 +260,7 @@ Axis threads_axis() {
        .help = "threads of the pool; all: every usable core (default: all)",
        .usual = std::to_string(usable_cores())},
       1, most_threads, [](auto& c) -> auto& { return c.threads; });
-  axis.parse = [parse = axis.parse](std::string_view given, const Registry& registry) -> Values {
+  axis.parse = [parse = axis.parse](std::string_view given, const Registry& registry) -> AxisValues {
     constexpr std::string_view all = "all";
     std::string text(given);
     for (auto at = text.find(all); at != std::string::npos; at = text.find(all))
@@ -390,6 +352,7 @@ std::vector<Axis> setting_axes() {
           step_axis(),
           lengths_axis(),
           layout_axis(),
+          numa_axis(),
           choice(
               {.name = "scope",
                .flag = "scope",

@@ -8,6 +8,7 @@
 
 #include "attn/core/problem.hpp"
 #include "attn/core/result.hpp"
+#include "attn/exec/seating.hpp"
 #include "attn/inputs/tensors.hpp"
 #include "attn/variant/registry.hpp"
 #include "attn/variant/remote.hpp"
@@ -34,6 +35,7 @@ struct Cell {
   std::string isa;  // empty: the best this machine has
   Scope scope = Scope::mixer;
   CacheState cache = CacheState::hot;
+  Numa numa = Numa::local;
   std::string lengths = "equal";  // of the sequences of the batch (lengths.hpp)
   std::string shape = "none";     // the model that heads, widths and causality are of (shapes.hpp)
 };
@@ -55,6 +57,7 @@ struct Settings {
   std::string against;             // canonical name of the variant whose samples are taken beside this one's; empty: none
   index_t memory_limit_bytes = 0;  // 0: none
   std::string output_file;         // .npy that the output is written to; empty: none
+  std::string machine_root = "/";  // where proc and sys are read
 };
 
 enum class Outcome { ok, unsupported, inaccurate, timed_out, out_of_memory, crashed, skipped_budget };
@@ -102,14 +105,23 @@ struct Fidelity {
   MatrixFidelity matrix;
 };
 
+// What the machine's own meters show of a run, all threads. Below zero: not shown.
+struct RunMeters {
+  double cycles = -1, instructions = -1, cache_misses = -1;  // in user space; of the last level
+  double joules = -1;                                        // of all packages, whoever else used them
+  std::string unsupported;                                   // why there are none of these or of those; empty: all are there
+};
+
 struct Measurement {
   Outcome outcome = Outcome::ok;
   std::string reason;
   std::string isa;
-  std::vector<double> samples_s;                     // seconds a run, one entry a sample
-  std::string against;                               // whose samples were taken beside these; empty: nobody's
-  std::vector<double> against_s;                     // those samples
-  std::vector<double> append_s;                      // of a decode: seconds of taking up a step's tokens, samples of their own
+  std::vector<double> samples_s;  // seconds a run, one entry a sample
+  std::string against;            // whose samples were taken beside these; empty: nobody's
+  std::vector<double> against_s;  // those samples
+  std::vector<double> append_s;   // of a decode: seconds of taking up a step's tokens, samples of their own
+  double parallelism = 0;         // of a run: work over span (scaling.hpp); 0: not recorded
+  RunMeters meters;
   double mixer_share = 0;                            // of a layer's time in the samples; 0: not a layer
   std::string variant_note;                          // Variant::note, of the first round
   kernels::Compute compute = kernels::Compute::f32;  // Variant::compute

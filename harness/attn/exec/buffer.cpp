@@ -4,6 +4,8 @@
 
 #include <new>
 
+#include "attn/exec/seating.hpp"
+
 namespace attn {
 
 Buffer::Buffer(std::size_t bytes) : bytes_(bytes) {
@@ -13,6 +15,7 @@ Buffer::Buffer(std::size_t bytes) : bytes_(bytes) {
   constexpr std::size_t huge_from_bytes = std::size_t{4} << 20;
   if (bytes >= huge_from_bytes) ::madvise(memory, bytes, MADV_HUGEPAGE);
   data_ = static_cast<std::byte*>(memory);
+  OnNodes::lay(data_, bytes);
 }
 
 Buffer::~Buffer() {

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "attn/exec/seating.hpp"
+
 namespace attn {
 
 namespace {
@@ -42,6 +44,11 @@ void Workspace::for_each_gap(F&& f) const {
 }
 
 Workspace::Workspace(const WorkspacePlan& plan, Mode mode) : plan_(plan), memory_(static_cast<std::size_t>(plan.bytes())) {
+  const auto shared_bytes = static_cast<std::size_t>(plan_.shared_bytes_);
+  for (const auto& range : plan_.ranges_) {
+    if (!range.per_worker) OnNodes::lay(memory_.data() + range.offset_bytes, static_cast<std::size_t>(range.bytes));
+  }
+  OnNodes::lay(memory_.data() + shared_bytes, memory_.bytes() - shared_bytes);
   if (mode == Mode::checked && memory_.bytes() > 0) {
     std::memset(memory_.data(), 0xFF, memory_.bytes());  // all ones is a NaN in every floating type
     for_each_gap([](std::byte* gap, std::size_t bytes) { std::memset(gap, gap_pattern, bytes); });

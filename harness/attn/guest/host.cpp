@@ -5,8 +5,9 @@
 
 #include "attn/core/text.hpp"
 #include "attn/core/time.hpp"
+#include "attn/exec/limits.hpp"
 #include "attn/exec/resident.hpp"
-#include "attn/exec/topology.hpp"
+#include "attn/exec/seating.hpp"
 #include "attn/guest/own.hpp"
 #include "attn/variant/remote_plan.hpp"
 
@@ -141,8 +142,8 @@ void place_guests(int threads, bool pin) {
   GuestPlace& place = place_of_this_process();
   place = {.threads = threads};
   if (!pin) return;
-  place.processors = cores_spread_first();
-  if (std::ssize(place.processors) > threads) place.processors.resize(static_cast<std::size_t>(threads));
+  const int distinct = std::min(threads, static_cast<int>(allowed_processors().size()));
+  for (const Processor& seat : seating(distinct).seats()) place.processors.push_back(seat.number);
 }
 
 std::unique_ptr<Conversation> GuestHost::take(int threads) {

@@ -11,6 +11,7 @@
 
 #include "attn/core/text.hpp"
 #include "attn/exec/arena.hpp"
+#include "attn/exec/seating.hpp"
 
 namespace attn {
 
@@ -58,6 +59,8 @@ Array array_at(const Part& part, const Buffer& memory) { return {part.dtype, mem
 
 StoredTensors StoredTensors::copy() const {
   StoredTensors other{Buffer(memory.bytes()), {}, {}, {}};
+  for (const Array* array : {&q, &k, &v})
+    OnNodes::lay(other.memory.data() + (array->data() - memory.data()), static_cast<std::size_t>(array->bytes()));
   std::memcpy(other.memory.data(), memory.data(), memory.bytes());
   const auto there = [&](const Array& array) {
     return Array(array.dtype(), other.memory.data() + (array.data() - memory.data()), array.extents());
@@ -85,6 +88,7 @@ Result<StoredTensors> store(Tensors floats, const Problem& p) {
     end = parts[i].at_bytes + parts[i].bytes();
   }
   stored.memory = Buffer(end);
+  for (const Part& part : parts) OnNodes::lay(stored.memory.data() + part.at_bytes, part.bytes());
   for (const Part& part : parts) {
     if (const index_t lost = round_into(part, stored.memory.data() + part.at_bytes); lost > 0) return too_large(part, lost);
   }

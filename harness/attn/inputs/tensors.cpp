@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "attn/core/rng.hpp"
+#include "attn/exec/seating.hpp"
 
 namespace attn {
 
@@ -29,6 +30,7 @@ Tensors Tensors::allocate(const Problem& p) {
   t.q = {base, t.q.extents()};
   t.k = {base + k_at / sizeof(float), t.k.extents()};
   t.v = {base + v_at / sizeof(float), t.v.extents()};
+  for (const auto& x : {t.q, t.k, t.v}) OnNodes::lay(reinterpret_cast<std::byte*>(x.data_handle()), bytes(x));
   return t;
 }
 

@@ -15,6 +15,7 @@
 #include "attn/kernels/dense/onednn.hpp"
 #include "attn/kernels/machine/low_precision.hpp"
 #include "attn/measure/machine_state.hpp"
+#include "attn/measure/meters.hpp"
 
 namespace attn {
 
@@ -191,6 +192,11 @@ std::vector<Advice> small_numbers() {
   return list;
 }
 
+// Nothing to do about what a machine does not show.
+Advice meter(const std::string& topic, const std::string& unsupported, const std::string& why) {
+  return {Verdict::fine, topic, unsupported.empty() ? "there" : "none: " + unsupported, why, ""};
+}
+
 Advice onednn_runtime() {
   const std::string topic = "oneDNN runtime",
                     why = "attnbench runs oneDNN on one thread a worker; another pool beside TBB fights for cores";
@@ -236,6 +242,8 @@ std::vector<Advice> examine(const std::string& root) {
   std::vector<Advice> list = {
       load(root),     steal(root), allowed(limits), quota(limits),    memory(limits),   memory_pressure(root), process_files(root),
       governor(root), turbo(root), siblings(root),  huge_pages(root), onednn_runtime(), openmp_binding(),      spinning()};
+  list.push_back(meter("counters", EventMeter(root).unsupported(), "columns cycles, instructions and llc_misses are read there"));
+  list.push_back(meter("energy", EnergyMeter(root).unsupported(), "the column joules is read there"));
   const std::vector<Advice> numbers = small_numbers();
   list.insert(list.end(), numbers.begin(), numbers.end());
   return list;

@@ -3,15 +3,20 @@
 #include <algorithm>
 #include <limits>
 #include <new>
+#include <optional>
 
 #include "attn/core/text.hpp"
 #include "attn/core/time.hpp"
+#include "attn/exec/recorder.hpp"
+#include "attn/exec/seating.hpp"
 #include "attn/inputs/npy.hpp"
 #include "attn/kernels/machine/isa.hpp"
 #include "attn/measure/clock.hpp"
 #include "attn/measure/fidelity.hpp"
 #include "attn/measure/machine.hpp"
 #include "attn/measure/memory.hpp"
+#include "attn/measure/meters.hpp"
+#include "attn/measure/scaling.hpp"
 #include "attn/prove/difference.hpp"
 #include "attn/prove/gate.hpp"
 #include "attn/prove/gradient_check.hpp"
@@ -122,6 +127,14 @@ Result<std::unique_ptr<CellRun>> reference_of(const CellRun& run, const Registry
   return reference;
 }
 
+// One run, and how many threads its tasks could keep busy.
+void run_and_record(const std::function<void()>& run, const Settings& settings, Measurement& m) {
+  if (!settings.gate) return run();  // it stands in the first round
+  Recorder recorder;
+  run();
+  m.parallelism = parallelism_of(recorder.take()).ratio();
+}
+
 void take_samples(const CellRun& run, const CellRun* reference, const Settings& settings, Measurement& m) {
   const LayerClock before = run.layer_clock() != nullptr ? *run.layer_clock() : LayerClock{};
   const auto own = [&] { run.again(); };
@@ -140,9 +153,22 @@ void take_samples(const CellRun& run, const CellRun* reference, const Settings& 
     m.mixer_share = (after->mixer_s - before.mixer_s) / (after->layer_s - before.layer_s);
 }
 
+// Of ranks their figures; neither they nor a guest show their tasks or what a meter of this process could read.
+void note_remote(const CellRun& run, Measurement& m) {
+  if (run.remote() == nullptr) return;
+  const auto ranks = run.remote()->over_ranks();
+  m.over_ranks = ranks.has_value();
+  m.ranks = ranks.value_or(RankFigures{});
+  m.parallelism = 0;
+  m.meters.unsupported = "unsupported: processes of their own did it";
+}
+
 Measurement measure(const Registry& registry, const Cell& cell, const Settings& settings, double started_s,
                     const std::function<void(const Needs&)>& tell) {
   Measurement m;
+  std::optional<OnNodes> nodes;  // an unpinned thread has none
+  if (settings.pin) nodes.emplace(seating(cell.threads), cell.numa);
+  Meters meters(settings.machine_root);
   const auto needs = needs_before_planning(registry, cell);
   if (needs && tell) tell(*needs);
   auto opened = CellRun::open(registry, cell, settings.pin);
@@ -168,7 +194,7 @@ Measurement measure(const Registry& registry, const Cell& cell, const Settings& 
   const index_t level = resident_bytes();
   run.equip(make_parameters(specs, cell.seed, fitted));
   const double first_begin_s = monotonic_s();
-  run.run();
+  run_and_record([&] { run.run(); }, settings, m);
   const double first_run_s = monotonic_s() - first_begin_s;
   m.peak_rss_bytes = peak_readable && level >= 0 ? std::max<index_t>(0, peak_resident_bytes() - level) : -1;
   if (run.remote() != nullptr) m.peak_rss_bytes = run.remote()->peak_bytes();
@@ -195,7 +221,7 @@ Measurement measure(const Registry& registry, const Cell& cell, const Settings& 
   const double checks_s = monotonic_s() - checks_begin_s;
 
   constexpr double warm_up_below_s = 1;  // a slower run has its caches and clocks warm from the first
-  if (run.decodes() || first_run_s < warm_up_below_s) run.again();
+  if (run.decodes() || first_run_s < warm_up_below_s) run_and_record([&] { run.again(); }, settings, m);
   m.setup_s = monotonic_s() - started_s - checks_s;
   // Entering the arena takes the better part of a microsecond, which is a short step's time, and a server does not leave it.
   const auto samples = [&] { take_samples(run, reference.get(), settings, m); };
@@ -204,15 +230,12 @@ Measurement measure(const Registry& registry, const Cell& cell, const Settings& 
   } else {
     samples();
   }
+  if (settings.gate && run.remote() == nullptr) m.meters = meters.of([&] { run.again(); });
   for (const Remote* guest : {run.remote(), reference ? reference->remote() : nullptr}) {
     if (Status agrees = guest != nullptr ? guest->clock_agrees() : Status(); !agrees)
       return failed(m, Outcome::crashed, agrees.reason());
   }
-  if (run.remote() != nullptr) {
-    const auto ranks = run.remote()->over_ranks();
-    m.over_ranks = ranks.has_value();
-    m.ranks = ranks.value_or(RankFigures{});
-  }
+  note_remote(run, m);
   m.fma_gflops = quick_fma_gflops(run.arena());
   return m;
 }

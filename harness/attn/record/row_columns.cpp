@@ -70,6 +70,14 @@ void time_columns(Columns& c) {
           &Figures::tokens_per_s);
   figure("append_s", "of a decode: what of a step takes up its tokens, median of samples of its own", "s", &Figures::append_s);
   c.number_if(
+      {"parallelism",
+       "work over span of a run: the time of all its tasks over that of the longest of each region, serial parts in both; more "
+       "threads than "
+       "this cannot all be busy",
+       "", Role::measure, higher},
+      [](const Row& r) { return timed(r) && r.measurement.parallelism > 0; },
+      [](auto& r) -> auto& { return r.measurement.parallelism; });
+  c.number_if(
       {"mixer_share", "the mixer's share of a layer's time, in the same samples (--scope layer)", "", Role::measure},
       [](const Row& r) { return timed(r) && r.measurement.mixer_share > 0; },
       [](auto& r) -> auto& { return r.measurement.mixer_share; });
@@ -124,6 +132,23 @@ void machine_columns(Columns& c) {
   c.number_if(
       {"remeasured", "rounds measured again because something else went on", "", Role::context}, timed,
       [](auto& r) -> auto& { return r.measurement.remeasured; });
+}
+
+void meter_columns(Columns& c) {
+  const auto meter = [&](std::string name, std::string doc, std::string unit, double RunMeters::*member) {
+    c.natural(
+        {std::move(name), std::move(doc), std::move(unit), Role::measure, lower}, [member](auto& r) -> auto& {
+          return r.measurement.meters.*member;
+        });
+  };
+  meter("cycles", "of all threads, in user space, a run; this and what follows where the machine shows it, in runs of their own",
+        "", &RunMeters::cycles);
+  meter("instructions", "likewise", "", &RunMeters::instructions);
+  meter("llc_misses", "likewise: misses of the last-level cache", "", &RunMeters::cache_misses);
+  meter("joules", "energy of all packages, a run, whoever else used them", "J", &RunMeters::joules);
+  c.text(
+      {"meters_reason", "why there are no cycles, instructions and misses, or no joules", "", Role::context},
+      [](auto& r) -> auto& { return r.measurement.meters.unsupported; });
 }
 
 void memory_columns(Columns& c) {
@@ -290,8 +315,8 @@ const Schema<Row>& row_schema() {
   static const Schema<Row> schema(csv_schema, [] {
     Columns c;
     for (const auto add :
-         {variant_columns, cell_columns, outcome_columns, time_columns, work_columns, machine_columns, memory_columns, rank_columns,
-          error_columns, fidelity_columns, matrix_columns, input_columns, origin_columns})
+         {variant_columns, cell_columns, outcome_columns, time_columns, work_columns, machine_columns, meter_columns,
+          memory_columns, rank_columns, error_columns, fidelity_columns, matrix_columns, input_columns, origin_columns})
       add(c);
     return c.take();
   }());

@@ -132,6 +132,18 @@ void declare(CLI::App& app, SweepOptions& o) {
       ->capture_default_str();
   add_switch(app, "--columns", o.columns, "the CSV's columns", instead);
   text("plan", o.plan, "write a line for each block (all variants of one problem) into this file, for scripts/cluster", instead);
+  text("scaling", o.scaling,
+       "numbers of threads, such as 2,64,192: predict the time of --variants on each from their tasks on one thread (--format md, "
+       "json), and "
+       "measure it where this machine has so many",
+       instead);
+  accept_from_to(
+      *app.add_option("--bandwidth", o.bandwidth_gbs,
+                      "of --scaling: GB/s that all threads of the machine with so many share (0: each has as much as here)")
+           ->multi_option_policy(last)
+           ->group(instead)
+           ->capture_default_str(),
+      0, 1e6);
   add_switch(app, "--dry-run", o.dry_run, "what would be measured", instead);
   add_switch(app, "--version", o.version, "version, commit and libraries", instead);
 }

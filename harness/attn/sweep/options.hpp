@@ -55,7 +55,9 @@ struct SweepOptions {
   std::string list;             // "text", "md" or "json"
   std::string explain;          // variants, by --format
   bool columns = false;
-  std::string plan;  // file
+  std::string plan;     // file
+  std::string scaling;  // numbers of threads; empty: a sweep
+  double bandwidth_gbs = 0;
   bool dry_run = false;
   bool version = false;
 

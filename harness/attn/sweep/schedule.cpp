@@ -47,6 +47,7 @@ Settings Schedule::settings(const Cell& cell, std::size_t round) const {
   settings.fidelity = first ? comparison_from(options_.fidelity) : Comparison::none;
   settings.fidelity_seeds = static_cast<int>(options_.fidelity_seeds);
   settings.pin = options_.pin;
+  settings.machine_root = options_.machine_root;
   settings.against = options_.against;
   if (first) settings.output_file = output_file(options_.save_output, cell);
   return settings;

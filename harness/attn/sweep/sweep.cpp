@@ -36,6 +36,7 @@
 #include "attn/sweep/measuring.hpp"
 #include "attn/sweep/outputs.hpp"
 #include "attn/sweep/plan.hpp"
+#include "attn/sweep/scaling.hpp"
 #include "attn/sweep/schedule.hpp"
 #include "attn/sweep/worker.hpp"
 #include "attn/variant/plugin.hpp"
@@ -157,6 +158,10 @@ int run(SweepOptions o, const Registry& registry, const std::vector<std::string>
   named.push_back(o.against);
   tell_of_renamed(registry, named, "attn_sweep");
   if (o.dry_run) return dry_run(*blocks, o, registry);
+  if (!o.scaling.empty()) {
+    const auto text = scaling_text(*blocks, o, registry);
+    return text ? print_and_exit(*text) : usage(text.reason());
+  }
   if (!o.plan.empty()) return plan(o, *blocks, registry);
   const Begun begun = begun_with(o, registry);
   if (!o.against.empty()) o.against = (*registry.configure(o.against))->name().text();

@@ -2,11 +2,13 @@
 
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <utility>
 
 #include "attn/core/text.hpp"
 #include "attn/core/time.hpp"
 #include "attn/exec/limits.hpp"
+#include "attn/exec/seating.hpp"
 #include "attn/guest/folder.hpp"
 #include "attn/guest/host.hpp"
 #include "attn/kernels/machine/isa.hpp"
@@ -36,7 +38,11 @@ std::string answer_peak(const std::string& text, const Registry&) {
     std::fprintf(stderr, "%s\n", forced.reason().c_str());  // last words
     return "";
   }
-  const Arena arena(question.at("threads").get<int>(), question.at("pin").get<bool>() ? Pinning::cores : Pinning::none);
+  const int threads = question.at("threads").get<int>();
+  const bool pin = question.at("pin").get<bool>();
+  std::optional<OnNodes> nodes;  // the roof is that of memory which lies well
+  if (pin) nodes.emplace(seating(threads), Numa::local);
+  const Arena arena(threads, pin ? Pinning::cores : Pinning::none);
   return to_json(measure_peak(arena, true));
 }
 

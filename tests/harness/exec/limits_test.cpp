@@ -5,6 +5,7 @@
 
 #include "../machine_of_files.hpp"
 #include "attn/exec/openmp.hpp"
+#include "attn/exec/seating.hpp"
 #include "attn/exec/topology.hpp"
 #include "catch.hpp"
 
@@ -228,8 +229,9 @@ TEST_CASE("this process may use a core, and has memory left") {
   CHECK(usable_cores() >= 1);
   CHECK(available_memory_bytes() > mebi);
   CHECK(available_memory_bytes() < std::numeric_limits<index_t>::max());
-  CHECK(cores_spread_first().size() == allowed_processors().size());
-  CHECK(static_cast<int>(cores_spread_first().size()) >= usable_cores());
+  const auto allowed = static_cast<int>(allowed_processors().size());
+  CHECK(std::ssize(seating(allowed).seats()) == allowed);
+  CHECK(allowed >= usable_cores());
 }
 
 TEST_CASE("variables that bind OpenMP's threads are taken out, all others stay in order") {

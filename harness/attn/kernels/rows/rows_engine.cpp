@@ -7,6 +7,7 @@
 #include <new>
 
 #include "attn/core/assert.hpp"
+#include "attn/exec/seating.hpp"
 #include "attn/kernels/machine/flush_denormals.hpp"
 #include "attn/kernels/machine/isa.hpp"
 #include "attn/kernels/machine/widen.hpp"
@@ -180,9 +181,11 @@ class RowsEngine::Run {
       const auto keys = [&](const Task& t) {
         return std::min(t.end * part_keys, items_[static_cast<std::size_t>(t.item)].keys) - t.begin * part_keys;
       };
-      std::sort(tasks_.begin(), tasks_.begin() + tasks, [&](const Task& a, const Task& b) {
-        const index_t of_a = keys(a), of_b = keys(b);
-        return of_a != of_b ? of_a > of_b : a.item != b.item ? a.item < b.item : a.begin < b.begin;
+      for_each_share(tasks, [&](index_t first, index_t last) {
+        std::sort(tasks_.begin() + first, tasks_.begin() + last, [&](const Task& a, const Task& b) {
+          const index_t of_a = keys(a), of_b = keys(b);
+          return of_a != of_b ? of_a > of_b : a.item != b.item ? a.item < b.item : a.begin < b.begin;
+        });
       });
     }
     return tasks;

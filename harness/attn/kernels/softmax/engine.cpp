@@ -8,6 +8,7 @@
 
 #include "attn/core/assert.hpp"
 #include "attn/core/round.hpp"
+#include "attn/exec/seating.hpp"
 #include "attn/kernels/machine/flush_denormals.hpp"
 #include "attn/kernels/machine/widen.hpp"
 #include "attn/kernels/softmax/block_pass.hpp"
@@ -205,9 +206,11 @@ void SoftmaxEngine::order_tasks(const Division& division, std::span<std::int32_t
     const auto [lowest, highest] = position_range(block, 0, block.count);
     cost[number] = static_cast<float>(KeyStream(list, lowest, highest, problem_.causal).remaining() * block.count);
   }
-  std::sort(order.begin(), order.end(), [&](std::int32_t a, std::int32_t b) {
-    const float cost_a = cost[static_cast<std::size_t>(a)], cost_b = cost[static_cast<std::size_t>(b)];
-    return cost_a != cost_b ? cost_a > cost_b : a < b;
+  for_each_share(std::ssize(order), [&](index_t begin, index_t end) {
+    std::sort(order.begin() + begin, order.begin() + end, [&](std::int32_t a, std::int32_t b) {
+      const float cost_a = cost[static_cast<std::size_t>(a)], cost_b = cost[static_cast<std::size_t>(b)];
+      return cost_a != cost_b ? cost_a > cost_b : a < b;
+    });
   });
 }
 
