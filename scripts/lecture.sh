@@ -14,10 +14,11 @@ out=${ATTN_LECTURE:-$root/results/lecture}
 mixers="full,local:left=16,right=16,longformer:window=16,tokens=1,bigbird:block=16,random=1,reformer:chunk=16,sinkhorn:block=16,routing"
 mixers+=",linformer:k=32,weights=small,nystrom:landmarks=32,linear,performer:m=64,cosformer,synth_dense,synth_random:cached=no,gmlp,fnet"
 mixers+=",conv1d,gru"
-lengths=1024..4096*2 steps=() test=2048
+lengths=1024..4096*2 steps=() samples=() test=2048
 case "${1:-}" in
   "") ;;
-  --quick) mixers=full,linear lengths=256..512*2 steps=(--steps 20 --width 16) test=64 out=${ATTN_LECTURE:-$root/results/lecture-quick} ;;
+  --quick) mixers=full,linear lengths=256..512*2 test=64
+    steps=(--steps 5 --width 16) samples=(--samples 3 --rounds 1 --sample-time 0) out=${ATTN_LECTURE:-$root/results/lecture-quick} ;;
   *)
     echo "lecture.sh: unknown argument '$1'; accepted: --quick, or none" >&2
     exit 2
@@ -34,5 +35,5 @@ learn listops 128 --width 32 --steps 1000
 learn retrieval 128 --width 32 --steps 1000
 learn glyphs 256 --width 32 --steps 800
 learn pathfinder 256 --width 32 --steps 800
-"$sweep" --variants "$mixers" --n "$lengths" --out "$out/speed.csv" --resume || (($? == 1))
+"$sweep" --variants "$mixers" --n "$lengths" --out "$out/speed.csv" --resume "${samples[@]}" || (($? == 1))
 "$root/scripts/report.py" "$out/speed.csv" "$out/tasks.train.csv" -o "$out/lecture.html" --figures "$out/figures" --bubble 'all tasks' --summary
