@@ -7,6 +7,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.ticker import FuncFormatter, NullFormatter  # noqa: E402
 import numpy as np  # noqa: E402
+import pandas as pd  # noqa: E402
 
 from attncsv import PAGE, axes_of, groups, labels, native_of, plain, seconds, size  # noqa: E402
 from families import colours  # noqa: E402
@@ -89,6 +90,50 @@ def bubbles(rows, looks):
     return figure
 
 
+def scored(train, task, n):
+    """Of one task the models of the trained length nearest to n: (rows, floor, whether its control passed)."""
+    part = train[(train["task"] == task) & train["accuracy"].notna()]
+    part = part[part["n"] == min(part["n"], key=lambda trained: abs(np.log(trained / n)))] if len(part) else part
+    return part, part["floor"].max() if len(part) else np.nan, not (part["verdict"] == "inconclusive").any()
+
+
+def closing(rows, train, looks):
+    """What a variant learned against how fast it is, a panel a task, bubble area is memory: the question that a choice is made by. Speed is
+    that of the longest length which full has; a panel is hollow where full attention, its control, missed its bar."""
+    full = rows[rows["name"] == "full"].set_index("n")["time_median_s"]
+    timed = rows[rows["n"].isin(full.index)]
+    tasks = [task for task in sorted(set(train["task"])) if len(scored(train, task, 1)[0])]
+    if timed.empty or not tasks:
+        return None
+    n = timed["n"].max()
+    speed = (full[n] / timed[timed["n"] == n].set_index("name")["time_median_s"]).to_dict()
+    memory = timed[timed["n"] == n].set_index("name")["memory_bytes"].fillna(0).to_dict()
+    columns = min(2, len(tasks))
+    figure, panels = plt.subplots(-(-len(tasks) // columns), columns, figsize=(6.6 * columns, 4.6 * -(-len(tasks) // columns)), layout="constrained",
+                                  squeeze=False)
+    for ax in panels.flat[len(tasks):]:
+        ax.set_visible(False)
+    largest = max(max(memory.values()), 1)
+    for task, ax in zip(tasks, panels.flat):
+        part, floor, passed = scored(train, task, n)
+        for row in part[part["name"].isin(speed)].to_dict("records"):
+            colour, point = looks.hues[row["family"]], (speed[row["name"]], row["accuracy"])
+            ax.scatter(*point, s=20 + 900 * memory[row["name"]] / largest, facecolor=colour if passed else "none", edgecolor=colour, alpha=0.5 if passed else 1)
+            ax.annotate(looks.labels[row["name"]], point, fontsize=6.5, color=colour, xytext=(4, 4), textcoords="offset points")
+        ax.axhline(floor, color="#777777", linestyle=":", linewidth=1)
+        ax.annotate("floor", (1, floor), xycoords=("axes fraction", "data"), fontsize=7, color="#777777", ha="right", va="bottom")
+        trained = int(part["n"].iloc[0])
+        ax.set_title(f"{task}, trained at N={trained}" + ("" if passed else ": inconclusive, full attention missed its bar"), fontsize=9)
+        ax.set_xscale("log")
+        ax.margins(x=0.15)
+        for axis_formatter in (ax.xaxis.set_major_formatter, ax.xaxis.set_minor_formatter):
+            axis_formatter(FuncFormatter(lambda v, _: f"{v:g}x" if f"{v:e}"[0] in "125" else ""))
+        ax.set_xlabel(f"speed relative to full, N={n}")
+        ax.set_ylabel("accuracy")
+        ax.grid(True, linewidth=0.4, alpha=0.5)
+    return figure
+
+
 def save(figure, path):
     if figure is None:
         return
@@ -112,6 +157,8 @@ def write_figures(folder, rows, train):
         save(curves(part, looks, "roof_fraction", "fraction of the roof", False), path("roof"))
         save(curves(part, looks, "fid_skill", "fidelity skill", False, floor=-1), path("skill"))
         save(bubbles(part, looks), path("bubble"))
+        if train is not None:
+            save(closing(part, train, Looks(pd.concat([rows, train], ignore_index=True))), path("closing"))
     if train is not None:
         looks = Looks(train)
         for task, part in train.groupby("task"):

@@ -228,7 +228,7 @@ def group_values(axes):
     return [jsonable(value) for value in axes.values()]
 
 
-def page_data(rows, train, runs, found, kept):
+def page_data(rows, train, runs, found, kept, bubble="fid_skill"):
     ok = rows[rows["ok"]]
     columns, stem = page_columns(rows)
     task = task_records(train)
@@ -254,7 +254,7 @@ def page_data(rows, train, runs, found, kept):
                         "group": group_values(r["axes"])} for r in found],
         "exponents": [{"name": r["name"], "group": group_values(r["axes"]), "contract": r["contract"], "declared": r["declared"],
                        **{k: round(r[k], 3) for k in ("exponent", "low", "high")}} for r in kept if np.isfinite(r["exponent"])],
-        "train": task, "tasks": sorted({r["task"] for r in task}),
+        "train": task, "tasks": sorted({r["task"] for r in task}), "bubble": bubble,
         "refused": refused_records(rows), "unstable": unstable_records(rows), "caveats": caveats(rows, runs, train),
         "missing": missing(rows), "summary": summary(rows, found), "context": context_sections(runs),
         "subtitle": " · ".join(filter(None, [
@@ -286,6 +286,7 @@ def arguments():
     p.add_argument("csv", nargs="+")
     p.add_argument("-o", "--out", help="the page (default: the first CSV's name with .html)")
     p.add_argument("--figures", metavar="DIR", help="write the curves as SVG and PNG")
+    p.add_argument("--bubble", metavar="WHAT", default="fid_skill", help="what the bubble chart has upwards at first: fid_skill, a task, or 'all tasks'")
     p.add_argument("--summary", action="store_true", help="print the path and a ten-line summary")
     p.add_argument("--any-machine", action="store_true", help="take runs of several machines together")
     p.add_argument("--attn-sweep", metavar="PROGRAM", help="whose --list=json has the declared exponents")
@@ -300,7 +301,10 @@ def main():
     library = chartjs(args.chartjs)
     found = crossovers(rows, draws=DRAWS)
     declared, _ = listing(find_sweep(args.attn_sweep, runs))
-    data = page_data(rows, train, runs, found, contracts(rows, declared, 0.25))
+    data = page_data(rows, train, runs, found, contracts(rows, declared, 0.25), args.bubble)
+    choices = ["fid_skill", *data["tasks"], *(["all tasks"] if len(data["tasks"]) > 1 else [])]
+    if args.bubble not in choices:
+        raise Refusal(f"--bubble: '{args.bubble}' is not among {', '.join(choices)}")
     first = Path(args.csv[0])
     out = Path(args.out) if args.out else first.with_suffix(".html")
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -359,6 +359,7 @@ int main(int argc, char** argv) {
   benchmark::AddCustomContext("onednn", onednn_version() + " " + onednn_runtime());
   register_engine_cases();
   register_decode_cases();
+  register_graph_cases();
   register_step_cases();
   register_storage_cases();
   register_products();

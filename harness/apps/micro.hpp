@@ -26,6 +26,7 @@ inline Floats normals(index_t count, std::uint64_t stream) {
 }
 
 void register_decode_cases();   // micro_decode.cpp
+void register_graph_cases();    // micro_graph.cpp
 void register_step_cases();     // micro_step.cpp
 void register_storage_cases();  // micro_storage.cpp
 

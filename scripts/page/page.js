@@ -27,7 +27,7 @@ for (const family of families) {
   }
 }
 
-const state = { axes: { ...data.start }, hidden: new Set(), relative: false, bubbleN: null, bubbleY: 'fid_skill', inputsN: null, task: null };
+const state = { axes: { ...data.start }, hidden: new Set(), relative: false, bubbleN: null, bubbleY: data.bubble, inputsN: null, task: null };
 const dark = () => document.documentElement.dataset.theme === 'dark';
 const colour = name => data.families[data.variants[name].family][dark() ? 1 : 0];
 const label = name => data.variants[name].label;
@@ -259,35 +259,57 @@ function drawInputs(skill) {
     y: { suggestedMin: 0, max: 1, title: { display: true, text: 'skill' }, ticks: { callback: fixed(1) } } });
 }
 
+// What a variant learned of a task, at the trained length nearest to n: the mean over its points; null where it was not trained.
+function learned(task, name, n) {
+  const trained = data.train.filter(t => t.task === task && t.name === name && t.accuracy != null);
+  if (!trained.length) return null;
+  const nearest = Math.min(...trained.map(t => Math.abs(Math.log(t.n / n))));
+  const used = trained.filter(t => Math.abs(Math.log(t.n / n)) === nearest), mean = key => used.reduce((sum, t) => sum + t[key], 0) / used.length;
+  return { accuracy: mean('accuracy'), floor: mean('floor'), hollow: used.some(t => t.hollow) };
+}
+const ALL_TASKS = 'all tasks';
+// Tasks whose control, full attention, passed: the others say nothing of anybody.
+const judged = n => data.tasks.filter(task => { const full = learned(task, data.reference, n); return full && !full.hollow; });
+
+// What the bubble chart has upwards: { of(row): a number or null, hollow(row), title, floor, note }.
+function upwards(which, n) {
+  if (which === 'fid_skill') return { of: row => row.fid_skill, hollow: () => false, title: `skill on ${state.axes.input}`, floor: null, note: '' };
+  const tasks = which === ALL_TASKS ? judged(n) : [which], points = name => tasks.map(task => learned(task, name, n));
+  const of = ({ name }) => {
+    const found = points(name);
+    if (!found.length || found.some(p => !p)) return null;
+    return which === ALL_TASKS ? found.reduce((sum, p) => sum + (p.accuracy - p.floor) / (1 - p.floor), 0) / found.length : found[0].accuracy;
+  };
+  const trained = 'that of the trained length nearest to N';
+  if (which === ALL_TASKS) return { of, hollow: () => false, title: `mean skill of ${tasks.length} tasks`, floor: 0, note: ` Skill of a task is (accuracy - floor) / (1 - floor), ${trained}, of ${tasks.join(', ') || 'no task'}: the tasks whose control passed, of ${data.tasks.length}.` };
+  const control = learned(which, data.reference, n);
+  return { of, hollow: row => points(row.name)[0].hollow, title: `accuracy, ${which}`, floor: control ? control.floor : null,
+    note: ` Accuracy is ${trained}. Dotted: the floor that needs no attention.` + (control && control.hollow ? ' Hollow: inconclusive, since full attention missed its bar.' : '') };
+}
+
 function drawBubble(group) {
   const bubbleN = chooseLength($('bubble-n'), group.filter(r => r.relative), state.bubbleN);
-  const ys = ['fid_skill', ...data.tasks];
-  state.bubbleY = choose($('bubble-y'), ys, ys.includes(state.bubbleY) ? state.bubbleY : 'fid_skill', y => y === 'fid_skill' ? `skill on ${state.axes.input}` : `task ${y}`);
-  const accuracy = row => {
-    if (state.bubbleY === 'fid_skill') return row.fid_skill;
-    const trained = data.train.filter(t => t.task === state.bubbleY && t.name === row.name && t.accuracy != null);
-    if (!trained.length) return null;
-    const nearest = Math.min(...trained.map(t => Math.abs(Math.log(t.n / row.n))));
-    const used = trained.filter(t => Math.abs(Math.log(t.n / row.n)) === nearest);
-    return used.reduce((sum, t) => sum + t.accuracy, 0) / used.length;
-  };
+  const ys = ['fid_skill', ...data.tasks, ...(data.tasks.length > 1 ? [ALL_TASKS] : [])];
+  state.bubbleY = choose($('bubble-y'), ys, ys.includes(state.bubbleY) ? state.bubbleY : 'fid_skill', y => y === 'fid_skill' ? `skill on ${state.axes.input}` : y === ALL_TASKS ? y : `task ${y}`);
+  const up = upwards(state.bubbleY, bubbleN);
   const here = group.filter(r => r.n === bubbleN && r.relative);
-  const points = here.map(row => ({ row, x: 1 / row.relative, y: accuracy(row) })).filter(p => p.y != null);
-  const left = here.filter(row => accuracy(row) == null).map(row => label(row.name));
+  const points = here.map(row => ({ row, x: 1 / row.relative, y: up.of(row) })).filter(p => p.y != null);
+  const left = here.filter(row => up.of(row) == null).map(row => label(row.name));
   const largest = Math.max(1, ...points.map(p => p.row.memory_bytes || 0));
   const narrow = $('bubble').parentElement.clientWidth < 600;
-  const sets = points.map(p => ({ label: label(p.row.name), variant: p.row.name, hidden: !shown(p.row.name), borderColor: colour(p.row.name), backgroundColor: colour(p.row.name) + '66',
+  const sets = points.map(p => ({ label: label(p.row.name), variant: p.row.name, hidden: !shown(p.row.name), borderColor: colour(p.row.name), backgroundColor: up.hollow(p.row) ? 'transparent' : colour(p.row.name) + '66',
     data: [{ x: p.x, y: Math.max(-1, p.y), row: p.row, r: 4 + (narrow ? 16 : 28) * Math.sqrt((p.row.memory_bytes || 0) / largest) }] }));
   sets.sort((a, b) => b.data[0].r - a.data[0].r);
   const front = [];
   for (const p of points.filter(p => shown(p.row.name) && data.variants[p.row.name].family !== 'baseline').sort((a, b) => b.x - a.x || b.y - a.y))
     if (!front.length || p.y > front[front.length - 1].y) front.push({ x: p.x, y: Math.max(-1, p.y) });
   sets.push({ type: 'line', label: 'Pareto front', data: front, stepped: 'before', borderColor: css('--accent'), borderDash: [5, 4], borderWidth: 1.5, pointRadius: 0, order: 99 });
+  const [least, most] = [Math.min(...points.map(p => p.x), 1) / 1.4, Math.max(...points.map(p => p.x), 1) * 1.8];
+  if (up.floor != null) sets.push({ type: 'line', label: 'floor', data: [{ x: least, y: up.floor }, { x: most, y: up.floor }], borderColor: css('--soft'), borderDash: [2, 4], borderWidth: 1.2, pointRadius: 0, order: 100 });
   draw('bubble', 'Accuracy against speed relative to full attention; bubble area is peak memory', 'bubble', sets,
-    { x: { type: 'logarithmic', min: Math.min(...points.map(p => p.x), 1) / 1.4, max: Math.max(...points.map(p => p.x), 1) * 1.8, title: { display: true, text: `speed relative to ${data.reference} at N=${bubbleN} (right is faster)` }, afterBuildTicks: logTicks(10, [1, 2, 5]), ticks: { callback: times } },
-      y: { suggestedMin: 0, suggestedMax: 1, grace: '8%', ticks: { callback: v => Math.abs(v) > 1.001 ? '' : v.toFixed(1) }, title: { display: true, text: state.bubbleY === 'fid_skill' ? `skill on ${state.axes.input}` : `accuracy, ${state.bubbleY}` } } });
-  $('bubble-note').textContent = `Bubble area: memory, the largest is ${bytes(largest)}. Dashed: Pareto front without the baselines, in steps: no variant was measured between its points.` + (left.length ? ` Not in the picture for want of this accuracy: ${left.join(', ')}.` : '') +
-    (state.bubbleY === 'fid_skill' ? '' : ' Accuracy is that of the trained length nearest to N.');
+    { x: { type: 'logarithmic', min: least, max: most, title: { display: true, text: `speed relative to ${data.reference} at N=${bubbleN} (right is faster)` }, afterBuildTicks: logTicks(10, [1, 2, 5]), ticks: { callback: times } },
+      y: { suggestedMin: 0, suggestedMax: 1, grace: '8%', ticks: { callback: v => Math.abs(v) > 1.001 ? '' : v.toFixed(1) }, title: { display: true, text: up.title } } });
+  $('bubble-note').textContent = `Bubble area: memory, the largest is ${bytes(largest)}. Dashed: Pareto front without the baselines, in steps: no variant was measured between its points.` + (left.length ? ` Not in the picture for want of this accuracy: ${left.join(', ')}.` : '') + up.note;
 }
 
 function drawTask() {

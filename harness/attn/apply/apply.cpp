@@ -7,8 +7,10 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <optional>
 
 #include "attn/apply/continuation.hpp"
+#include "attn/apply/map.hpp"
 #include "attn/apply/parameters.hpp"
 #include "attn/cell/values.hpp"
 #include "attn/exec/limits.hpp"
@@ -35,11 +37,13 @@ namespace {
 struct ApplyOptions {
   std::string variant = "full";
   std::string q, k, v, input;
-  std::string out = "o.npy";
+  std::string out;         // empty: none, with a map; else o.npy
   std::string parameters;  // folder
   std::string state;
   index_t context = 0;
   std::string compare = "none";
+  MapOptions map;
+  index_t n = 0, heads = 8, head_dim = 64;  // of an input that takes any shape
   std::string isa;
   std::string dtype = "f32", kv_dtype;
   std::vector<std::string> plugins, guests;
@@ -58,6 +62,7 @@ constexpr const char* examples =
     R"(Examples
   attn_apply --variant performer --q q.npy --k k.npy --v v.npy --compare full
   attn_apply --variant full --input npz:captured/layer0.npz --out o.npy
+  attn_apply --variant local --input text --n 128 --map map.html
   attn_apply --variant linear --input npz:more.npz --state s.npz --context 4096
 
 Exit codes
@@ -70,16 +75,25 @@ void declare(CLI::App& app, ApplyOptions& o) {
   app.add_option("--q", o.q, "queries, .npy: [N,d], [H,N,d] or [B,H,N,d]");
   app.add_option("--k", o.k, "keys, .npy");
   app.add_option("--v", o.v, "values, .npy");
-  app.add_option(
-      "--input", o.input,
-      "instead of the three: npz:FILE, safetensors:FILE or npy:Q,K,V, each with ,layer=i if need be, the first two with ,prefix=P");
-  app.add_option("--out", o.out, "output, .npy: [B,H,N,d] in f32")->capture_default_str();
+  app.add_option("--input", o.input,
+                 "instead of the three: npz:FILE, safetensors:FILE or npy:Q,K,V, each with ,layer=i if need be, the first two with "
+                 ",prefix=P; or, "
+                 "with --n, any input of attn_sweep --list");
+  app.add_option("--n", o.n, "tokens of an input that has no shape of its own")->check(CLI::Range(index_t{1}, index_t{1} << 24));
+  app.add_option("--heads", o.heads, "with --n: heads")->check(CLI::Range(index_t{1}, index_t{4096}))->capture_default_str();
+  app.add_option("--head-dim", o.head_dim, "with --n: width of a head")
+      ->check(CLI::Range(index_t{1}, widest_head))
+      ->capture_default_str();
+  app.add_option("--out", o.out, "output, .npy: [B,H,N,d] in f32 (default: o.npy; with --map none)");
   app.add_option("--parameters", o.parameters,
                  "folder of the learned tensors and random tables, one .npy each: read if they are there, else drawn or "
                  "fitted, and written");
   app.add_option("--compare", o.compare, "print gate and fidelity: none, rows or full")
       ->check(CLI::IsMember({"none", "rows", "full"}))
       ->capture_default_str();
+  app.add_option("--map", o.map.file,
+                 "what each head looks at: FILE.npy with the weights [B,H,N,M], FILE.html with a page that draws them");
+  app.add_option("--tokens", o.map.tokens, "with --map: what the tokens are, a file of one a line (default: what the input knows)");
   app.add_option("--fidelity-seeds", o.fidelity_seeds, "seeds of random tables that fidelity is averaged over")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
@@ -135,14 +149,25 @@ Status fits_memory(const CellRun& run) {
                   run.variant().name().text(), parameters, workspace, *limits.memory_bytes, limits.memory_by));
 }
 
-Status writable(const ApplyOptions& o) {
+Status writable(const std::string& flag, const std::string& file, bool force) {
   std::error_code none;
-  if (!o.force && ::access(o.out.c_str(), F_OK) == 0) return refuse("'" + o.out + "' exists: --force replaces it");
-  if (std::filesystem::is_directory(o.out, none)) return refuse("--out: '" + o.out + "' is a folder, a file is accepted");
-  const auto folder = std::filesystem::path(o.out).parent_path();
+  if (!force && ::access(file.c_str(), F_OK) == 0) return refuse("'" + file + "' exists: --force replaces it");
+  if (std::filesystem::is_directory(file, none)) return refuse(flag + ": '" + file + "' is a folder, a file is accepted");
+  const auto folder = std::filesystem::path(file).parent_path();
   if (!folder.empty() && !std::filesystem::is_directory(folder, none))
-    return refuse("--out: there is no folder '" + folder.string() + "'");
+    return refuse(flag + ": there is no folder '" + folder.string() + "'");
   return {};
+}
+
+// That of the input, or the one asked for of an input that takes any.
+Result<Problem> shape_of(const ApplyOptions& o, const Input& input) {
+  const auto own = input.shape();
+  if (own && o.n > 0) return refuse("--n is given, input " + input.name() + " has a shape of its own; accepted: one of them");
+  if (own) return *own;
+  if (o.n == 0)
+    return refuse("input " + input.name() + " has no shape of its own; accepted: npy:, npz: and safetensors:, or --n with it");
+  return input.adapt(
+      {.heads = o.heads, .kv_heads = o.heads, .q_len = o.n, .kv_len = o.n, .head_dim = o.head_dim, .value_dim = o.head_dim});
 }
 
 // What a user names, and what there is to know of it.
@@ -153,7 +178,10 @@ struct Named {
 };
 
 Result<Named> named(const ApplyOptions& o, const Registry& registry) {
-  if (Status status = writable(o); !status) return status.refusal();
+  for (const auto& [flag, file] : {std::pair("--out", o.out), std::pair("--map", o.map.file)}) {
+    if (file.empty()) continue;
+    if (Status status = writable(flag, file, o.force); !status) return status.refusal();
+  }
   const auto name = input_name(o);
   if (!name) return name.refusal();
   auto variant = registry.configure(o.variant);
@@ -161,8 +189,8 @@ Result<Named> named(const ApplyOptions& o, const Registry& registry) {
   tell_of_renamed(registry, {o.variant}, "attn_apply");
   auto input = parse_input(*name);
   if (!input) return input.refusal();
-  auto shape = (*input)->shape();
-  if (!shape) return refuse("input " + *name + " has no shape of its own; accepted: npy:, npz: and safetensors:");
+  auto shape = shape_of(o, **input);
+  if (!shape) return shape.refusal();
   const auto dtype = parse_dtype(o.dtype), kv_dtype = parse_dtype(o.kv_dtype.empty() ? o.dtype : o.kv_dtype);
   if (!dtype) return refuse("--dtype: " + dtype.reason());
   if (!kv_dtype) return refuse("--kv-dtype: " + kv_dtype.reason());
@@ -183,6 +211,9 @@ Result<Named> named(const ApplyOptions& o, const Registry& registry) {
 Result<std::unique_ptr<CellRun>> prepare(const ApplyOptions& o, const Registry& registry, bool& parameters_loaded) {
   auto given = named(o, registry);
   if (!given) return given.refusal();
+  if (!o.map.file.empty()) {
+    if (Status possible = check_map(o.map, given->shape); !possible) return possible.refusal();
+  }
   const Cell cell{.variant = given->variant->name().text(),
                   .problem = given->shape,
                   .input = given->input->name(),
@@ -244,6 +275,7 @@ int go_on(const ApplyOptions& o, const Registry& registry) {
   if (o.compare != "none")
     return usage(
         "--compare holds a whole sequence against its definition, --state has the last of its tokens; accepted: one of them");
+  if (!o.map.file.empty()) return usage("--map shows a whole sequence, --state has the last of its tokens; accepted: one of them");
   if (!o.isa.empty()) {
     if (Status forced = kernels::force_isa(o.isa); !forced) return usage(forced.reason());
   }
@@ -288,15 +320,29 @@ int apply(const ApplyOptions& o) {
   if (const std::string crowded = read_limits().crowded(o.threads); !crowded.empty()) tell(stderr, "attn_apply: " + crowded + "\n");
   if (!o.state.empty()) return go_on(o, registry);
   if (o.context > 0) return usage("--context is of a state: give --state too");
+  if (o.map.file.empty() && !o.map.tokens.empty()) return usage("--tokens is of a map: give --map too");
   bool parameters_loaded = false;
   const auto run = prepare(o, registry, parameters_loaded);
   if (!run) return usage(run.reason());
   if (const std::string& note = (*run)->note(); !note.empty()) tell(stderr, fmt::format("attn_apply: {}\n", note));
   (*run)->run();
-  if (Status written = save_output(**run, o.out); !written) return failed(exit_not_written, "--out: " + written.reason());
+  std::optional<AttentionMap> map;
+  if (!o.map.file.empty()) {
+    auto found = AttentionMap::of(**run, o.map);
+    if (!found) return usage(found.reason());
+    map.emplace(*std::move(found));
+  }
+  if (!o.out.empty()) {
+    if (Status written = save_output(**run, o.out); !written) return failed(exit_not_written, "--out: " + written.reason());
+  }
+  if (map) {
+    if (Status written = map->write(); !written) return failed(exit_not_written, written.reason());
+  }
   warn_unless_finite((*run)->output(), o.compare == "none");
-  const int said = tell_what_was_done(o, (*run)->output(), (*run)->variant().short_name(),
-                                      parameters_text(o, parameters_loaded, !(*run)->specs().empty()));
+  const std::string of_parameters = parameters_text(o, parameters_loaded, !(*run)->specs().empty());
+  int said = exit_ok;
+  if (!o.out.empty()) said = tell_what_was_done(o, (*run)->output(), (*run)->variant().short_name(), of_parameters);
+  if (map && !o.quiet && said == exit_ok) said = print_and_exit(map->text(of_parameters));
   if (o.compare == "none" || said != exit_ok) return said;
 
   Settings settings;
@@ -323,6 +369,7 @@ int apply_main(int argc, char** argv) {
   }
   if (end.exit) return print_and_exit(end.text);
   if (o.version) return print_and_exit(program_version());
+  if (o.out.empty() && o.map.file.empty()) o.out = "o.npy";
   try {
     return apply(o);
   } catch (const RemoteError& e) {

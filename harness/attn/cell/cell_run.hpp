@@ -51,6 +51,7 @@ class CellRun {
   const Arrays& arrays() const { return arrays_; }
   // Of a decode: q, k and v of all tokens. q is that of the step where the variant and its gate look at no other.
   const Arrays& sequence() const { return sequence_; }
+  const Input& input() const { return *input_; }
   // Both as they were before they were rounded to the problem's number types: Q, K and V made once more.
   Result<Tensors> unrounded() const;
   const ParameterSet<float>& parameters() const { return planned_->parameters(); }

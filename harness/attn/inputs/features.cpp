@@ -20,6 +20,16 @@ class FeatureInput final : public Input {
     return std::to_string(features_.count) + " " + features_.noun + " are repeated to make " + std::to_string(needed);
   }
 
+  TokenPicture picture(const Problem& p, const std::vector<InputSpec>&, std::uint64_t) const override {
+    TokenPicture picture{.columns = features_.columns};
+    const index_t first = sequence_length(p) - p.kv_len;
+    for (index_t j = 0; features_.columns > 0 && j < p.kv_len; ++j) {
+      const auto colour = features_.colours.begin() + (first + j) % features_.count * 3;
+      picture.colours.insert(picture.colours.end(), colour, colour + 3);
+    }
+    return picture;
+  }
+
  protected:
   Status fill(const Problem& p, std::uint64_t seed, const Tensors& tensors) const override {
     const PackedMatrix weights = xavier(features_.size, model_width(p), Rng(seed, "feature embedding"));

@@ -12,8 +12,10 @@ namespace attn {
 
 struct Features {
   index_t count = 0, size = 0;
-  std::vector<float> values;  // [count, size]
-  std::string noun;           // what one of them is, plural: "frames"
+  std::vector<float> values;        // [count, size]
+  std::string noun;                 // what one of them is, plural: "frames"
+  index_t columns = 0;              // of patches in raster order; 0: no picture
+  std::vector<float> colours = {};  // of these [count, 3]: the mean red, green and blue, 0..1
 };
 
 // Shifts and scales all values together to mean 0 and variance 1; constant values become 0.

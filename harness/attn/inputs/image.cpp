@@ -2,6 +2,7 @@
 #include "attn/inputs/image.hpp"
 
 #include <algorithm>
+#include <array>
 #include <optional>
 #include <string_view>
 
@@ -45,6 +46,16 @@ class NumberReader {
   std::string_view text_;
   std::size_t at_;
 };
+
+// Red, green and blue, of grey pixels all the same.
+std::array<float, 3> mean_colour(std::span<const float> samples, index_t channels) {
+  std::array<double, 3> sum{};
+  for (std::size_t i = 0; i < samples.size(); ++i) sum[i % static_cast<std::size_t>(channels)] += static_cast<double>(samples[i]);
+  const auto pixels = static_cast<double>(samples.size()) / static_cast<double>(channels);
+  std::array<float, 3> colour{};
+  for (std::size_t c = 0; c < 3; ++c) colour[c] = static_cast<float>(sum[channels == 1 ? 0 : c] / pixels);
+  return colour;
+}
 
 Result<std::unique_ptr<Input>> open(std::string_view text) {
   const auto comma = text.rfind(",patch=");
@@ -128,6 +139,12 @@ Features patches(const Image& image, index_t patch) {
                .samples[static_cast<std::size_t>(((i / columns * patch + y) * image.width + i % columns * patch) * image.channels)];
       features.values.insert(features.values.end(), line, line + patch * image.channels);
     }
+  }
+  features.columns = columns;
+  for (index_t i = 0; i < features.count; ++i) {
+    const std::span patch_values(features.values.data() + i * features.size, static_cast<std::size_t>(features.size));
+    const auto colour = mean_colour(patch_values, image.channels);
+    features.colours.insert(features.colours.end(), colour.begin(), colour.end());
   }
   standardise(features.values);
   return features;

@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "attn/core/input_spec.hpp"
@@ -21,6 +22,14 @@ namespace attn {
 // What a user is told about one kind.
 struct InputDoc {
   std::string name, syntax, doc;
+};
+
+// What the tokens of a sequence are, for those who draw them. Empty where they are numbers only, of a file of tensors or a distribution.
+struct TokenPicture {
+  std::vector<std::string> words;                  // one a token, as a reader would see it; of bytes that are no letter a name
+  index_t columns = 0;                             // of a picture, whose tokens are its patches in raster order
+  std::vector<float> colours;                      // of these [tokens, 3]: the mean red, green and blue, 0..1
+  std::vector<std::pair<index_t, index_t>> edges;  // of a graph, whose tokens are its nodes
 };
 
 // A source, opened and checked: what can be refused without knowing the problem has been.
@@ -40,6 +49,9 @@ class Input {
 
   // What a reader of results must know of this problem's tensors, such as a text that was repeated; mostly empty.
   virtual std::string note(const Problem&) const { return {}; }
+
+  // The kv_len tokens of the problem's first sequence. `named`: what the variant reads beside them, which says how many edges a node has.
+  virtual TokenPicture picture(const Problem&, const std::vector<InputSpec>& /*named*/, std::uint64_t /*seed*/) const { return {}; }
 
   // Q, K and V of a problem that adapt() returned: a pure function of name, problem and seed, whatever the number of
   // threads. Runs in the caller's arena. Files of tensors ignore the seed. Floats: store() rounds them to the

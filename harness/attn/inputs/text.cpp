@@ -17,6 +17,13 @@ constexpr char own_text[] =
 #include "attn/inputs/own_text.inc"
     ;
 
+// A letter as it is, any other byte by its number: half of a letter of UTF-8 is none.
+std::string word_of(unsigned char byte) {
+  if (byte == '\n' || (byte >= ' ' && byte <= '~')) return {static_cast<char>(byte)};
+  constexpr std::string_view digits = "0123456789abcdef";
+  return {'\\', 'x', digits[byte / 16U], digits[byte % 16U]};
+}
+
 class Text final : public Input {
  public:
   Text() : Input("text") {}
@@ -26,6 +33,14 @@ class Text final : public Input {
     const index_t needed = p.batch * sequence_length(p);
     if (needed <= size()) return {};
     return "a text of " + std::to_string(size()) + " bytes is repeated to make " + std::to_string(needed);
+  }
+
+  TokenPicture picture(const Problem& p, const std::vector<InputSpec>&, std::uint64_t) const override {
+    TokenPicture picture;
+    const index_t first = sequence_length(p) - p.kv_len;
+    for (index_t j = 0; j < p.kv_len; ++j)
+      picture.words.push_back(word_of(std::to_integer<unsigned char>(bytes()[static_cast<std::size_t>((first + j) % size())])));
+    return picture;
   }
 
  protected:

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <numeric>
 #include <span>
 
 #include "attn/core/assert.hpp"
+#include "attn/core/rng.hpp"
 #include "attn/core/time.hpp"
 #include "attn/exec/buffer.hpp"
 #include "attn/exec/limits.hpp"
@@ -92,6 +94,43 @@ BandwidthCurve measure_read_bandwidth(const Arena& arena) {
 
 BandwidthCurve measure_update_bandwidth(const Arena& arena) {
   return measure(arena, 1, [](std::span<float> share, int) { return kernels::probe_update(share); });
+}
+
+BandwidthCurve measure_gather_bandwidth(const Arena& arena) {
+  const int threads = arena.threads();
+  constexpr index_t row_bytes = kernels::gathered_floats * static_cast<index_t>(sizeof(float)), names = index_t{1} << 16;
+  const index_t most = std::clamp<index_t>(std::min(4 * last_level_cache_bytes(), available_memory_bytes() / 8), index_t{64} << 20,
+                                           index_t{1} << 28);
+  const Buffer table(static_cast<std::size_t>(most));
+  std::vector<std::vector<std::int32_t>> rows(static_cast<std::size_t>(threads),
+                                              std::vector<std::int32_t>(static_cast<std::size_t>(names)));
+  std::vector<double> bytes, gbs, moved(static_cast<std::size_t>(threads));
+  arena.execute([&] {
+    const index_t share = most / static_cast<index_t>(sizeof(float)) / threads;
+    parallel_tasks(threads, [&](index_t task, int) { std::fill_n(table.as<float>() + task * share, share, 1.0f); });
+    for (index_t footprint = threads * (index_t{16} << 10); footprint <= most; footprint *= 2) {
+      double best = 0;
+      for (int attempt = 0; attempt < repeats * 3;
+           ++attempt) {  // other rows in each: none is in a cache for having been read before
+        parallel_tasks(threads, [&](index_t task, int) {
+          const Rng rng = Rng(static_cast<std::uint64_t>(attempt), "gather").substream(static_cast<std::uint64_t>(task));
+          std::vector<std::int32_t>& own = rows[static_cast<std::size_t>(task)];
+          for (index_t i = 0; i < names; ++i)
+            own[static_cast<std::size_t>(i)] = static_cast<std::int32_t>(rng.below(i, footprint / row_bytes));
+        });
+        const double begin_s = monotonic_s();
+        parallel_tasks(threads, [&](index_t task, int) {
+          const auto own = static_cast<std::size_t>(task);
+          moved[own] = kernels::probe_gather({table.as<float>(), static_cast<std::size_t>(footprint) / sizeof(float)}, rows[own],
+                                             16 * (attempt % 3));
+        });
+        best = std::max(best, std::accumulate(moved.begin(), moved.end(), 0.0) / (monotonic_s() - begin_s));
+      }
+      bytes.push_back(static_cast<double>(footprint));
+      gbs.push_back(1e-9 * best);
+    }
+  });
+  return bandwidth_curve(std::move(bytes), std::move(gbs));
 }
 
 }  // namespace attn

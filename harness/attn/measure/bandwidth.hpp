@@ -24,4 +24,8 @@ BandwidthCurve bandwidth_curve(std::vector<double> bytes, std::vector<double> gb
 BandwidthCurve measure_read_bandwidth(const Arena& arena);
 BandwidthCurve measure_update_bandwidth(const Arena& arena);
 
+// Rows of 256 bytes that lie anywhere in the footprint, which all threads share: what following the edges of a graph can reach. The fastest of
+// three distances of fetching; half a second.
+BandwidthCurve measure_gather_bandwidth(const Arena& arena);
+
 }  // namespace attn

@@ -10,7 +10,7 @@
 #include <span>
 
 #include "attn/core/rng.hpp"
-#include "attn/core/text.hpp"
+#include "attn/measure/implicit_matrix.hpp"
 #include "attn/prove/sampled_rows.hpp"
 
 namespace attn {
@@ -20,7 +20,6 @@ namespace {
 constexpr index_t compared_pairs = index_t{1} << 27;  // of a query and a key, over all heads
 constexpr index_t least_rows = 64;
 constexpr index_t chunk_pairs = index_t{1} << 18;  // of a head at once: some matrices of 2 MiB
-constexpr index_t longest_matrix = 2048;           // queries and keys: 128 MiB for 8 heads
 
 double mean(const std::vector<double>& values) {
   double sum = 0;
@@ -250,73 +249,25 @@ void add_head(Weights& w, MatrixFidelity& sum) {
   sum.support_mass += head.support_mass / rows;
 }
 
-// P' of all heads, [batch, heads, q_len, kv_len].
-Elements<float> implicit_matrix(const CellRun& cell) {
-  const Problem& p = cell.problem();
-  Arrays arrays = cell.arrays();
-  const DType dtype = arrays.v.dtype();
-  const Buffer v_memory(static_cast<std::size_t>(arrays.v.bytes()));
-  const Buffer out_memory = output_buffer(p);
-  const View<float, 4> out = output_view(p, out_memory);
-  arrays.v = Array(dtype, v_memory.data(), arrays.v.extents());
-  arrays.out = out;
-  Elements<float> matrix({p.batch, p.heads, p.q_len, p.kv_len});
-  const View<float, 4> columns(matrix.writable(), {p.batch, p.heads, p.q_len, p.kv_len});
-  const auto set_block = [&](index_t first, index_t count, float value) {
-    for (index_t head = 0; head < p.batch * p.kv_heads; ++head) {
-      for (index_t d = 0; d < count; ++d)
-        round_row(&value, 1, dtype, v_memory.data() + bytes_of(dtype, (head * p.kv_len + first + d) * p.value_dim + d));
-    }
-  };
-  for (index_t first = 0; first < p.kv_len; first += p.value_dim) {
-    const index_t count = std::min(p.value_dim, p.kv_len - first);
-    set_block(first, count, 1);
-    cell.run(arrays, cell.parameters());
-    set_block(first, count, 0);
-    for (index_t head = 0; head < p.batch * p.heads; ++head) {
-      const auto from = out[head / p.heads][head % p.heads];
-      const auto to = columns[head / p.heads][head % p.heads];
-      for (index_t i = 0; i < p.q_len; ++i) std::copy_n(from.row(i), count, to.row(i) + first);
-    }
-  }
-  return matrix;
-}
-
 }  // namespace
 
 MatrixFidelity compare_matrices(const CellRun& cell) {
   const Problem& p = cell.problem();
-  if (p.q_len > longest_matrix || p.kv_len > longest_matrix)
-    return {.reason = "matrices are compared up to " + std::to_string(longest_matrix) + " queries and keys"};
-  if (block_of(p.kv_dtype) > 1) return {.reason = "blocks of " + std::string(to_string(p.kv_dtype)) + " hold no identity matrix"};
-  const Elements<float> all = implicit_matrix(cell);
+  const Result<Elements<float>> all = implicit_matrix(cell);
+  if (!all) return {.reason = all.reason()};
   const AsFloats floats(cell.arrays());
   const FloatArrays in = floats.views();
   const Problem one = of_one_head(p);
   const std::vector<index_t> rows = all_rows(p.q_len);
   MatrixFidelity sum{.done = true};
-  double missed2 = 0, output2 = 0;
   for (index_t head = 0; head < p.batch * p.heads; ++head) {
-    const index_t b = head / p.heads, h = head % p.heads;
     const Values<double> inputs = one_head(p, in, head, rows);
     const Tensor<double> exact =
         softmax(matmul_transposed(inputs.q, inputs.k) * one.scale(), allowed_pairs(one, inputs, every_key));
-    const float* first = all.data() + head * p.q_len * p.kv_len;
+    const float* first = all->data() + head * p.q_len * p.kv_len;
     Weights weights{p.q_len, p.kv_len, {exact.data(), exact.data() + exact.size()}, {first, first + exact.size()}};
-
-    const Tensor<double> product = matmul(Tensor<double>({p.q_len, p.kv_len}, weights.given), inputs.v);
-    const Tensor<double> output = Tensor<double>::from(View<const float, 2>(cell.output()[b][h]));
-    for (index_t i = 0; i < output.size(); ++i) {
-      missed2 += std::pow(product.data()[i] - output.data()[i], 2);
-      output2 += std::pow(output.data()[i], 2);
-    }
     add_head(weights, sum);
   }
-  // Rounding alone leaves 1e-6; biases and channels that are mixed leave more than this.
-  constexpr double linear_within = 1e-3;
-  if (!(missed2 <= linear_within * linear_within * output2))
-    return {.reason = "the output is not a matrix times V: they differ by " +
-                      format_number(std::round(1e4 * finite(std::sqrt(missed2 / std::max(output2, 1e-300)))) / 1e4)};
   for (double MatrixFidelity::*figure :
        {&MatrixFidelity::relative, &MatrixFidelity::js, &MatrixFidelity::recall_1, &MatrixFidelity::recall_8,
         &MatrixFidelity::recall_32, &MatrixFidelity::support_mass, &MatrixFidelity::spectral}) {

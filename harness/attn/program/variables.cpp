@@ -24,9 +24,9 @@ constexpr std::string_view prefix = "ATTN_";
 constexpr std::array elsewhere = {
     "ANCHOR", "APPLY", "APPROVE", "BUILD", "CLONE", "FACTS", "FAULTY", "GUEST_FOLDER", "GUEST_THREADS", "HALF", "LOCK_DIR",
     "MUTATE_COPY", "NEW_PAGE", "NODE", "NOISE_FLOOR", "ONEDNN_GRAPH", "PYTHON", "README_PAGE", "SANITIZE", "SKIP_SETUP",
-    "SOAK_MARK", "SOURCE", "SWEEP", "TABLES", "TOY_LEVEL", "TRAIN", "TREES_MEAN_V", "WHEEL_BUILD",
+    "SOAK_MARK", "SOURCE", "SWEEP", "TABLES", "TOY_LEVEL", "TRAIN", "TREES_MEAN_V", "WHEEL_BUILD", "LECTURE",
     // attn_apply
-    "VARIANT", "Q", "K", "V", "PARAMETERS", "STATE", "COMPARE",
+    "VARIANT", "Q", "K", "V", "PARAMETERS", "STATE", "COMPARE", "MAP", "TOKENS",
     // attn_train
     "TASK", "RATE", "WIDTH", "LAYERS", "MLP", "CONV", "POSITIONS", "STEPS", "TEST_SAMPLES", "JOBS",
     // attn_sweep, but for its axes

@@ -16,6 +16,7 @@ TaskType parity_task();
 TaskType selective_copying_task();
 TaskType glyphs_task();
 TaskType pathfinder_task();
+TaskType retrieval_task();
 
 // id:options without those that have their default.
 std::string task_name(const std::string& id, const OptionValues& options, const std::vector<OptionDoc>& docs);

@@ -1,4 +1,6 @@
+#include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <set>
 
 #include "support.hpp"
@@ -101,4 +103,46 @@ TEST_CASE("graph: a node with more neighbours than a variant takes is refused wi
   const auto named = input("graph:" + star)->make_named(p, {neighbours(4, 2)}, 1);
   REQUIRE(!named);
   CHECK(named.reason().find("node 0 has 3 neighbours; accepted: 2 at most, or a variant's degree=3") != std::string::npos);
+}
+
+TEST_CASE("graph: numbered by reverse Cuthill and McKee, a ring in any order has its neighbours near, and is the same ring") {
+  const Scratch folder;
+  std::string text;
+  for (index_t i = 0; i < 101; ++i) text += std::to_string(7 * i % 101) + " " + std::to_string(7 * (i + 1) % 101) + "\n";
+  const std::string name = "graph:" + folder.write("ring.txt", text);
+  const auto farthest = [](const auto& list) {
+    index_t most = 0;
+    for (index_t i = 0; i < std::ssize(list); ++i)
+      for (const index_t j : list[static_cast<std::size_t>(i)]) most = std::max(most, std::abs(i - j));
+    return most;
+  };
+  CHECK(farthest(graph(name, 101, 2)) > 90);
+  const auto list = graph(name + ",order=rcm", 101, 2);
+  CHECK(farthest(list) == 2);
+  std::set<index_t> reached{0};
+  for (index_t round = 0; round < 101; ++round)
+    for (const index_t i : std::set<index_t>(reached))
+      reached.insert(list[static_cast<std::size_t>(i)].begin(), list[static_cast<std::size_t>(i)].end());
+  CHECK(reached.size() == 101);
+  CHECK(farthest(graph("graph:regular,order=rcm", 200, 4)) < farthest(graph("graph:regular", 200, 4)));
+  CHECK(input(name + ",order=rcm")->name() == name + ",order=rcm");
+}
+
+TEST_CASE("graph: an expander adds as many edges to each node, whatever the graph, and brings far nodes near") {
+  const auto steps = [](const auto& list) {  // from node 0 to the farthest
+    std::set<index_t> reached{0};
+    index_t count = 0;
+    for (; std::ssize(reached) < std::ssize(list); ++count)
+      for (const index_t i : std::set<index_t>(reached))
+        reached.insert(list[static_cast<std::size_t>(i)].begin(), list[static_cast<std::size_t>(i)].end());
+    return count;
+  };
+  const auto ring = graph("graph:ring", 256, 2);
+  CHECK(steps(ring) == 128);
+  const auto wired = graph("graph:ring,expander=4", 256, 6);
+  for (const auto& list : wired) CHECK(list.size() == 6);
+  CHECK(steps(wired) < 10);
+  CHECK(input("graph:grid,order=rcm,expander=4")->name() == "graph:grid,expander=4,order=rcm");
+  CHECK(refused("graph:ring,expander=3").find("accepted: expander=2, 4, ... 1024") != std::string::npos);
+  CHECK(refused("graph:ring,order=up").find("accepted: order=rcm") != std::string::npos);
 }

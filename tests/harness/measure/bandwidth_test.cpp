@@ -1,6 +1,7 @@
 #include "attn/measure/bandwidth.hpp"
 
 #include <algorithm>
+#include <cstdint>
 #include <functional>
 #include <vector>
 
@@ -27,10 +28,11 @@ TEST_CASE("a disturbed small footprint does not lower the roof below what a larg
   for (double x = 0.5; x < 20; x *= 1.1) CHECK(curve.at(x) >= curve.at(1.1 * x));
 }
 
-TEST_CASE("reading and updating are measured from a first cache to beyond the last one") {
+TEST_CASE("reading, updating and gathering are measured from a first cache to beyond the last one") {
   for (const int threads : {1, 2}) {
     const Arena arena(threads);
-    for (const BandwidthCurve& curve : {measure_read_bandwidth(arena), measure_update_bandwidth(arena)}) {
+    for (const BandwidthCurve& curve :
+         {measure_read_bandwidth(arena), measure_update_bandwidth(arena), measure_gather_bandwidth(arena)}) {
       REQUIRE(curve.bytes.size() == curve.gbs.size());
       CHECK(curve.bytes.front() <= 64 << 10);
       CHECK(curve.bytes.back() >= 64 << 20);
@@ -47,6 +49,7 @@ TEST_CASE("probes of reading and updating go through whole buffers, on every ins
   for (const std::string& isa : available_isas()) {
     REQUIRE(force_isa(isa));
     for (const index_t ahead : {0, 2048}) CHECK(probe_read(ones, ahead) == 4.0 * 4096);
+    for (const index_t ahead : {0, 3}) CHECK(probe_gather(ones, std::vector<std::int32_t>{63, 0, 7, 7, 1}, ahead) == 5 * 256);
     CHECK(probe_update(zeros) == 8.0 * 4096);
     CHECK(probe_update(ones) == 8.0 * 4096);
   }

@@ -314,3 +314,27 @@ TEST_CASE("A task is named by the options that differ from the default", "[train
   CHECK(task_of("mqar", 64)->name == "mqar");
   CHECK(task_of("mqar:kv=8,power=0.01,curriculum=no", 64)->name == "mqar:kv=8");
 }
+
+TEST_CASE("Two texts share their topic or no word of it, and counting words tells little of that", "[train]") {
+  const auto task = task_of("retrieval", 128);
+  const auto test = some(*task, 2048);
+  double same = 0;
+  for (const Sample& s : test) {
+    std::array<std::set<index_t>, 2> words;
+    for (index_t i = 0; i < 128; ++i) {
+      const index_t text = i < 64 ? 0 : 1;
+      REQUIRE(s.symbols[at(2 * i + 1)] == 128 + 16 + text);
+      if (s.symbols[at(2 * i)] < 128) words[at(text)].insert(s.symbols[at(2 * i)]);
+    }
+    index_t shared = 0;
+    for (const index_t word : words[0]) shared += words[1].contains(word);
+    CHECK((shared > 0) == (s.targets[0] == 1));
+    same += static_cast<double>(s.targets[0]);
+  }
+  CHECK(same / 2048 == Approx(0.5).margin(0.03));
+  const auto levels = task->levels(test);
+  CHECK(level(levels, "shared_word") == 1);
+  const double variety = level(levels, "variety");
+  CHECK((variety > 0.55 && variety < 0.75));
+  CHECK(refusal("retrieval", 17).find("an even N of at least 16, given N=17") != std::string::npos);
+}

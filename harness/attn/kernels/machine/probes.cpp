@@ -85,6 +85,27 @@ HWY_ATTR double ProbeUpdate(float* buffer, size_t count) {
   return 2 * static_cast<double>(whole) * sizeof(float);
 }
 
+HWY_ATTR double ProbeGather(const float* table, const std::int32_t* rows, size_t count, size_t ahead) {
+  const hn::ScalableTag<float> d;
+  constexpr size_t lanes = hn::MaxLanes(d), width = static_cast<size_t>(gathered_floats), line = 16;
+  const auto row = [&](size_t i) { return table + static_cast<size_t>(rows[i]) * width; };
+  auto s0 = hn::Zero(d), s1 = s0, s2 = s0, s3 = s0;
+  for (size_t i = 0; i < count; ++i) {
+    if (ahead > 0 && i + ahead < count) {
+      for (size_t c = 0; c < width; c += line) hwy::Prefetch(row(i + ahead) + c);
+    }
+    const float* p = row(i);
+    for (size_t c = 0; c < width; c += 4 * lanes) {
+      s0 = hn::Add(s0, hn::LoadU(d, p + c));
+      s1 = hn::Add(s1, hn::LoadU(d, p + c + lanes));
+      s2 = hn::Add(s2, hn::LoadU(d, p + c + 2 * lanes));
+      s3 = hn::Add(s3, hn::LoadU(d, p + c + 3 * lanes));
+    }
+  }
+  Keep(hn::GetLane(hn::Add(hn::Add(s0, s1), hn::Add(s2, s3))));
+  return static_cast<double>(count * width) * sizeof(float);
+}
+
 HWY_ATTR double ProbeTriad(float* a, const float* b, const float* c, size_t count) {
   const hn::ScalableTag<float> d;
   const size_t lanes = hn::Lanes(d);
@@ -107,6 +128,7 @@ HWY_EXPORT(ProbeFma);
 HWY_EXPORT(ProbeExp);
 HWY_EXPORT(ProbeRead);
 HWY_EXPORT(ProbeUpdate);
+HWY_EXPORT(ProbeGather);
 HWY_EXPORT(ProbeTriad);
 
 double probe_fma(index_t iterations) { return HWY_DYNAMIC_DISPATCH(ProbeFma)(iterations); }
@@ -120,6 +142,10 @@ double probe_read(std::span<const float> buffer, index_t ahead_bytes) {
 }
 
 double probe_update(std::span<float> buffer) { return HWY_DYNAMIC_DISPATCH(ProbeUpdate)(buffer.data(), buffer.size()); }
+
+double probe_gather(std::span<const float> table, std::span<const std::int32_t> rows, index_t ahead) {
+  return HWY_DYNAMIC_DISPATCH(ProbeGather)(table.data(), rows.data(), rows.size(), static_cast<std::size_t>(ahead));
+}
 
 double probe_triad(std::span<float> a, std::span<const float> b, std::span<const float> c) {
   return HWY_DYNAMIC_DISPATCH(ProbeTriad)(a.data(), b.data(), c.data(), std::min({a.size(), b.size(), c.size()}));
