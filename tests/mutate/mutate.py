@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Tests the tests: puts one small fault at a time into a copy of the tree, builds what it touches and runs the tests of that.
 
-    mutate.py [--count N] [--seed S] [--minutes M] [--only TEXT] [--least SCORE] [--list]
+    mutate.py [--count N] [--seed S] [--minutes M] [--only TEXT] [--least SCORE] [--programs] [--list]
 
 A fault that no test notices is a survivor: it gets a test, or a reason in excused.tsv (file, the line with the fault, why nobody can
 tell it from the right one). What makes the same object file is no fault. Sources are kernels, pages, gate, meters and statistics, CSV
@@ -79,7 +79,8 @@ class Tests:
             tags = ",".join(f"[#{test.stem}]" for test in own)
             pages = self.pages_of(path)
             return [cases("test_kernels", "--filenames-as-tags", tags)] + (of_pages(pages) if pages else [])
-        return [cases(f"test_{name}") for name in FLOORS[floor]] + [script(*words.split()) for words in SCRIPTS.get(floor, ())]
+        programs = [name for name in FLOORS[floor] if name != "fidelity" or name in path]
+        return [cases(f"test_{name}") for name in programs] + [script(*words.split()) for words in SCRIPTS.get(floor, ())]
 
     def notice(self, path):
         """The name of the test that fails, None if none does, or "-" if the tree does not build."""
@@ -147,11 +148,13 @@ def main():
     arguments.add_argument("--count", type=int, default=200)
     arguments.add_argument("--seed", type=int, default=1)
     arguments.add_argument("--minutes", type=float, default=1e9, help="stop then, and judge what was tried")
-    arguments.add_argument("--only", default="", help="files whose path holds this")
+    arguments.add_argument("--only", default="", help="files whose path holds this, or one of these: TEXT,TEXT")
     arguments.add_argument("--least", type=float, default=0.9)
+    arguments.add_argument("--programs", action="store_true", help="ask test programs alone, no scripts")
     arguments.add_argument("--list", action="store_true", help="print the faults and try none")
     given = arguments.parse_args()
-    sources = {folder: [(str(p.relative_to(ROOT)), p.read_text()) for p in sorted(ROOT.glob(pattern)) if given.only in str(p)]
+    sources = {folder: [(str(p.relative_to(ROOT)), p.read_text()) for p in sorted(ROOT.glob(pattern))
+                        if any(text in str(p) for text in given.only.split(","))]
                for folder, pattern in FOLDERS.items()}
     chosen = operators.drawn(sources, 2 * given.count, given.seed)  # some make no code
     if given.list:
@@ -159,6 +162,8 @@ def main():
             print(f"{folder:8} {path}:{number + 1}: {operator}: {new.strip()}")
         return 0
     copy_tree()
+    if given.programs:
+        SCRIPTS.clear()
     tests, excused, results, end = Tests(), excuses(), [], time.monotonic() + 60 * given.minutes
     for folder, path, number, operator, new in chosen:
         if time.monotonic() > end or sum(r[4] in ("noticed", "survived") for r in results) >= given.count:
