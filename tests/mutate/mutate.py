@@ -1,32 +1,24 @@
 #!/usr/bin/env python3
 """Tests the tests: puts one small fault at a time into a copy of the tree, builds what it touches and runs the tests of that.
 
-    mutate.py [--count N] [--seed S] [--minutes M] [--only TEXT] [--least SCORE] [--list]
+    mutate.py [--count N] [--seed S] [--minutes M] [--only TEXT] [--least SCORE] [--programs] [--list]
 
 A fault that no test notices is a survivor: it gets a test, or a reason in excused.tsv (file, the line with the fault, why nobody can
 tell it from the right one). What makes the same object file is no fault. Sources are kernels, pages, gate, meters and statistics, CSV
-and journal, and the sweep's rounds and resuming; tests are those of the file's floor and, of pages and of the pages nearest to a
-kernel, their own tests and conformance. Prints survivors and a table by folder, and keeps both in build/mutate/report.md. Exit 1
-where fewer than SCORE (0.9) of the faults were noticed."""
+and journal, and the sweep's rounds and resuming. Tests are those of a kernel's room; of pages, and of the pages nearest to a kernel, their
+own and conformance; of another file its floor's and scripts that ask the program. Prints survivors and a table by folder, and keeps both
+in build/mutate/report.md. Exit 1 where fewer than SCORE (0.9) of the faults were noticed."""
 import argparse
 import collections
-import filecmp
 import hashlib
-import os
 import re
-import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import operators
+from tree import BUILD, COPY, HERE, PYTHON, ROOT, build, cases, copy_tree, script
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
-# As deep as the tree itself, so that ccache knows the commands.
-COPY = Path(os.environ.get("ATTN_MUTATE_COPY", ROOT / "build/mutate"))
-BUILD = COPY / "build/release"
 FOLDERS = {
     "kernels": "harness/attn/kernels/*/*.cpp",
     "pages": "variants/*/*.cpp",
@@ -35,41 +27,12 @@ FOLDERS = {
     "record": "harness/attn/record/*.cpp",
     "sweep": "harness/attn/sweep/*.cpp",
 }
+# Test programs of a floor, and scripts that ask the program: of these the ones that hold no time against another.
+FLOORS = {"prove": ["prove"], "measure": ["measure", "fidelity", "sweep"], "record": ["record", "sweep"], "sweep": ["sweep"]}
+ASKING = ["cli/resume_test.py", "cli/foresee_test.py", "cli/sweep_test.py Statuses Pairs"]
+SCRIPTS = {"measure": ["cli/noise_test.py", *ASKING], "record": ASKING, "sweep": ["cli/plan_test.py", *ASKING]}
 PAGES_OF_A_KERNEL = 4
 PATIENCE = 5  # times as long as without a fault
-
-
-def run(command, seconds=None, at=COPY, **more):
-    environment = dict(os.environ, CCACHE_BASEDIR=str(ROOT.parent), CCACHE_NOHASHDIR="1", **more)
-    try:
-        done = subprocess.run(command, cwd=at, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, text=True, errors="replace", timeout=seconds)
-    except subprocess.TimeoutExpired:
-        return None, "took too long"
-    return done.returncode, done.stdout
-
-
-def copy_tree():
-    """The tracked files, with their times, so that what did not change is not built again. What differs in the copy, from a fault that a
-    stopped run left there too, is written anew: its object is of the other text."""
-    listed = subprocess.run(["git", "ls-files", "-z", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True)
-    for name in filter(None, listed.stdout.split("\0")):
-        source, copy = ROOT / name, COPY / name
-        if not source.is_file():
-            continue
-        if not copy.exists():
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(source, copy)
-        elif not filecmp.cmp(source, copy, shallow=False):
-            shutil.copyfile(source, copy)
-    if not (BUILD / "build.ninja").exists():
-        code, said = run(["cmake", "--preset", "release", "-DCMAKE_LINK_DEPENDS_NO_SHARED=ON"])
-        if code != 0:
-            sys.exit(said[-4000:])
-
-
-def build(*targets):
-    return run(["ninja", "-C", str(BUILD), *targets])
 
 
 def object_hash(path):
@@ -86,7 +49,7 @@ class Tests:
             for path in ROOT.glob(pattern):
                 names = re.findall(r'#include "(attn/[^"]+)"', path.read_text(errors="replace"))
                 self.includes[str(path.relative_to(ROOT))] = {"harness/" + name for name in names}
-        self.clean = {}  # command: seconds without a fault
+        self.clean = {}  # test: seconds without a fault
 
     def pages_of(self, path):
         """Pages that use a kernel, those that include it themselves first."""
@@ -101,45 +64,46 @@ class Tests:
         return []
 
     def of(self, path):
-        """[(target, arguments, environment)], the quickest first."""
+        """The quickest first."""
         def of_pages(names):
             own = ",".join(f"{name}:*,{name} *" for name in names)
             own += ",what pages declare*,learned tensors*"
-            return [("test_variants", [own], {}), ("test_variants_2", [own], {}),
-                    ("test_conformance", ["every registered variant conforms"], {"ATTN_VARIANTS": ",".join(names)})]
+            return [cases("test_variants", own), cases("test_variants_2", own),
+                    cases("test_conformance", "every registered variant conforms", ATTN_VARIANTS=",".join(names))]
 
         if path.startswith("variants/"):
             return of_pages([Path(path).stem])
-        floor = path.split("/")[2]
+        floor, room = path.split("/")[2:4]
         if floor == "kernels":
+            own = sorted((ROOT / "tests/harness/kernels" / room).glob("*_test.cpp"))
+            tags = ",".join(f"[#{test.stem}]" for test in own)
             pages = self.pages_of(path)
-            return [("test_kernels", [], {})] + (of_pages(pages) if pages else [])
-        return [(f"test_{name}", [], {}) for name in {"prove": ["prove"], "measure": ["measure", "fidelity", "sweep"],
-                                                      "record": ["record", "sweep"], "sweep": ["sweep"]}[floor]]
+            return [cases("test_kernels", "--filenames-as-tags", tags)] + (of_pages(pages) if pages else [])
+        programs = [name for name in FLOORS[floor] if name != "fidelity" or name in path]
+        return [cases(f"test_{name}") for name in programs] + [script(*words.split()) for words in SCRIPTS.get(floor, ())]
 
     def notice(self, path):
-        """The test that fails, None if none does, or "-" if the tree does not build."""
-        for target, arguments, environment in self.of(path):
-            if build(target)[0] != 0:
+        """The name of the test that fails, None if none does, or "-" if the tree does not build."""
+        for test in self.of(path):
+            if build(*test.targets)[0] != 0:
                 return "-"
-            key = (target, *arguments, *environment.values())
-            code, _ = run([str(BUILD / "bin" / target), *arguments], 10 + PATIENCE * self.clean[key], **environment)
-            if code != 0:
-                return f"{target} {environment.get('ATTN_VARIANTS', '')}".strip() + (" (too long)" if code is None else "")
+            tries = 2 if test.command[0] == PYTHON else 1  # a script may fail by itself where others load the machine
+            codes = [test.run(10 + PATIENCE * self.clean[test])[0] for _ in range(tries)]
+            if 0 not in codes:
+                return test.name + (" (too long)" if None in codes else "")
         return None
 
     def try_clean(self, path):
-        for target, arguments, environment in self.of(path):
-            key = (target, *arguments, *environment.values())
-            if key in self.clean:
+        for test in self.of(path):
+            if test in self.clean:
                 continue
-            code, said = build(target)
+            code, said = build(*test.targets)
             begin = time.monotonic()
             if code == 0:
-                code, said = run([str(BUILD / "bin" / target), *arguments], **environment)
+                code, said = test.run()
             if code != 0:
-                sys.exit(f"without any fault, {target} {' '.join(arguments)}: exit {code}\n{said[-4000:]}")
-            self.clean[key] = time.monotonic() - begin
+                sys.exit(f"without any fault, {test.name}: exit {code}\n{said[-4000:]}")
+            self.clean[test] = time.monotonic() - begin
 
 
 def outcome_of(tests, path, number, new):
@@ -151,7 +115,7 @@ def outcome_of(tests, path, number, new):
     lines[number] = new
     file.write_text("\n".join(lines))
     try:
-        if build(tests.of(path)[0][0])[0] != 0:
+        if build(*tests.of(path)[0].targets)[0] != 0:
             return "no code", ""
         if object_hash(path) == before:
             return "same code", ""
@@ -184,11 +148,13 @@ def main():
     arguments.add_argument("--count", type=int, default=200)
     arguments.add_argument("--seed", type=int, default=1)
     arguments.add_argument("--minutes", type=float, default=1e9, help="stop then, and judge what was tried")
-    arguments.add_argument("--only", default="", help="files whose path holds this")
+    arguments.add_argument("--only", default="", help="files whose path holds this, or one of these: TEXT,TEXT")
     arguments.add_argument("--least", type=float, default=0.9)
+    arguments.add_argument("--programs", action="store_true", help="ask test programs alone, no scripts")
     arguments.add_argument("--list", action="store_true", help="print the faults and try none")
     given = arguments.parse_args()
-    sources = {folder: [(str(p.relative_to(ROOT)), p.read_text()) for p in sorted(ROOT.glob(pattern)) if given.only in str(p)]
+    sources = {folder: [(str(p.relative_to(ROOT)), p.read_text()) for p in sorted(ROOT.glob(pattern))
+                        if any(text in str(p) for text in given.only.split(","))]
                for folder, pattern in FOLDERS.items()}
     chosen = operators.drawn(sources, 2 * given.count, given.seed)  # some make no code
     if given.list:
@@ -196,6 +162,8 @@ def main():
             print(f"{folder:8} {path}:{number + 1}: {operator}: {new.strip()}")
         return 0
     copy_tree()
+    if given.programs:
+        SCRIPTS.clear()
     tests, excused, results, end = Tests(), excuses(), [], time.monotonic() + 60 * given.minutes
     for folder, path, number, operator, new in chosen:
         if time.monotonic() > end or sum(r[4] in ("noticed", "survived") for r in results) >= given.count:

@@ -1,63 +1,73 @@
 #!/usr/bin/env python3
-"""Faults that the suite once let through, put back into a copy of the tree one by one: planted.py [--only TEXT | --third].
-Each line of planted.tsv has a file, what is right, what is wrong, and the test that must notice; --third takes every third line, others
-the next day. Exit 1 with those that nothing noticed, or that the tree has no place for any more."""
+"""Faults that the suite once let through, put back into a copy of the tree one by one: planted.py [--only TEXT] [--list].
+Each line of planted.tsv has a file, what is right, what is wrong, a test program or script, and the case of it that must notice. A case
+passes first without any fault, else its failing shows nothing. Exit 1 with those that went unnoticed."""
 import argparse
-import os
 import sys
 import time
+from typing import NamedTuple
 
-from mutate import BUILD, COPY, HERE, build, copy_tree, run
+from tree import COPY, HERE, build, cases, copy_tree, named, script
 
-PYTHON = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable  # whose NumPy and pandas setup.sh installs
-PROGRAMS = ["attn_sweep_app", "attn_apply_app", "faulty"]
-ENVIRONMENT = {"ATTN_SWEEP": f"{BUILD}/bin/attn_sweep", "ATTN_APPLY": f"{BUILD}/bin/attn_apply", "ATTN_TRAIN": f"{BUILD}/bin/attn_train",
-               "ATTN_FAULTY": f"{BUILD}/lib/faulty.so", "ATTN_SANITIZE": "", "PYTHONDONTWRITEBYTECODE": "1"}
+LONGEST_CASE_S = 300
+
+
+class Fault(NamedTuple):
+    path: str
+    right: str
+    wrong: str
+    test: str
+    case: str
+
+    def must_notice(self):
+        return script(self.test, self.case) if self.test.endswith(".py") else cases(self.test, "--warn", "NoTests", named(self.case))
+
+    def passes(self):
+        """Whether its case passes, and was not skipped."""
+        code, said = self.must_notice().run(LONGEST_CASE_S)
+        return code == 0 and "skipped=" not in said
+
+    def outcome(self):
+        file = COPY / self.path
+        text = file.read_text()
+        if text.count(self.right) != 1:
+            return "no such place"
+        file.write_text(text.replace(self.right, self.wrong))
+        try:
+            return "no code" if build(*self.must_notice().targets)[0] != 0 else "not noticed" if self.passes() else "noticed"
+        finally:
+            file.write_text(text)
 
 
 def planted():
-    rows = [line.split("\t") for line in (HERE / "planted.tsv").read_text().splitlines() if line and not line.startswith("#")]
-    assert all(len(row) == 4 for row in rows), rows
-    return rows
-
-
-def notices(test):
-    """Whether a test fails."""
-    if test.endswith(".py"):
-        if test.startswith("cli/") and build(*PROGRAMS)[0] != 0:
-            return None
-        path = COPY / "tests" / test
-        return run([PYTHON, path.name], 600, at=path.parent, **ENVIRONMENT)[0] != 0
-    halves = [test, f"{test}_2"] if test == "test_variants" else [test]
-    if build(*halves)[0] != 0:
-        return None
-    names = ["~*conform*"] if test == "test_variants" else []  # has no hidden tests, which such a pattern takes in
-    return any(run([str(BUILD / "bin" / half), *names], 600)[0] != 0 for half in halves)
+    lines = (HERE / "planted.tsv").read_text().splitlines()
+    return [Fault(*line.split("\t")) for line in lines if line and not line.startswith("#")]
 
 
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--only", default="", help="files whose path holds this")
-    arguments.add_argument("--third", action="store_true")
+    arguments.add_argument("--list", action="store_true", help="print the faults and plant none")
     given = arguments.parse_args()
+    faults = [fault for fault in planted() if given.only in fault.path]
+    if given.list:
+        for fault in faults:
+            print(f"{fault.path}: {fault.wrong}  ({fault.test}: {fault.case})")
+        return 0
     copy_tree()
-    failed, today = 0, int(time.time() // 86400) % 3
-    for number, (path, right, wrong, test) in enumerate(planted()):
-        if given.only not in path or (given.third and number % 3 != today):
-            continue
-        begin, file = time.monotonic(), COPY / path
-        text = file.read_text()
-        if text.count(right) < 1:
-            said = "no such place"
-        else:
-            file.write_text(text.replace(right, wrong, 1))
-            try:
-                said = {True: "noticed", False: "not noticed", None: "no code"}[notices(test)]
-            finally:
-                file.write_text(text)
-        failed += said != "noticed"
-        print(f"{said:12} {time.monotonic() - begin:4.0f} s  {path}: {wrong[:70]}  {test}", flush=True)
-    return 1 if failed else 0
+    code, said = build(*sorted({target for fault in faults for target in fault.must_notice().targets}))
+    if code != 0:
+        sys.exit(said[-4000:])
+    for fault in {(fault.test, fault.case): fault for fault in faults}.values():
+        if not fault.passes():
+            sys.exit(f"{fault.test}: '{fault.case}' does not pass without any fault")
+    unnoticed = 0
+    for fault in faults:
+        begin, said = time.monotonic(), fault.outcome()
+        unnoticed += said != "noticed"
+        print(f"{said:13} {time.monotonic() - begin:4.0f} s  {fault.path}: {fault.wrong[:70]}  ({fault.test}: {fault.case})", flush=True)
+    print(f"{len(faults) - unnoticed} of {len(faults)} noticed")
+    return 1 if unnoticed else 0
 
 
 if __name__ == "__main__":

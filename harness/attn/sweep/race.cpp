@@ -66,8 +66,8 @@ Result<std::string> fit_budget(Cell& cell, const Goal& goal, const Worker& worke
 int probes_of(const Cell& cell, const Registry& registry) {
   const auto budget = budget_of(cell, registry);
   if (!budget) return 1;
-  // Doublings, then four halvings to a sixteenth.
-  return static_cast<int>(std::bit_width(static_cast<std::uint64_t>(most_of(*budget, cell) / budget->low))) + 4;
+  // Doublings, the last one cut to the most, then four halvings to a sixteenth.
+  return static_cast<int>(std::bit_width(static_cast<std::uint64_t>(most_of(*budget, cell) / budget->low))) + 5;
 }
 
 bool same_but_budget(const Cell& a, const Cell& b, const Registry& registry) {

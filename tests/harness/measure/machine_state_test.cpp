@@ -70,6 +70,33 @@ TEST_CASE("others, the hypervisor and short memory disturb, each in words") {
   CHECK(disturbance(at(0), after) == "the hypervisor took 0.10 processors; memory was short for 5 % of the time");
 }
 
+// Of 10 s on two processors, and of 0.1 s, where the ticks that the kernel counts in would be more.
+TEST_CASE("each disturbance begins where it is more than its share of the time, and than a tick") {
+  const auto said = [](double elapsed_s, std::optional<double> MachineState::*counter, double seconds) {
+    MachineState before = at(0), after = at(elapsed_s);
+    before.*counter = 5.0;
+    after.*counter = 5.0 + seconds;
+    return !disturbance(before, after).empty();
+  };
+  struct Threshold {
+    std::optional<double> MachineState::*counter;
+    double of_10_s, of_a_tenth;
+  };
+  for (const Threshold& t : {Threshold{&MachineState::busy_s, 1.0, 0.05},
+                             {&MachineState::stolen_s, 0.4, 0.02},
+                             {&MachineState::memory_stall_s, 0.1, 0.005},
+                             {&MachineState::throttled_s, 0.1, 0.005}}) {
+    INFO("above " << t.of_10_s << " s of 10");
+    CHECK_FALSE(said(10, t.counter, 0.99 * t.of_10_s));
+    CHECK(said(10, t.counter, 1.01 * t.of_10_s));
+    CHECK_FALSE(said(0.1, t.counter, 0.99 * t.of_a_tenth));
+    CHECK(said(0.1, t.counter, 1.01 * t.of_a_tenth));
+  }
+  MachineState after = at(10);
+  after.busy_s = 3.0, after.own_cpu_s = 1.9;
+  CHECK(disturbance(at(0), after) == "others used 0.11 processors");
+}
+
 TEST_CASE("a short cell is not disturbed by a few ticks of the counter") {
   MachineState after = at(0.1);
   after.busy_s = 0.04;
@@ -79,6 +106,8 @@ TEST_CASE("a short cell is not disturbed by a few ticks of the counter") {
 TEST_CASE("a clock that has fallen disturbs, one that has risen does not") {
   CHECK(clock_disturbance(50, 100) == "the clock ran at 0.50 of its speed at the start");
   CHECK(clock_disturbance(96, 100) == "");
+  CHECK((clock_disturbance(84.9, 100) != "" && clock_disturbance(85.1, 100) == ""));
+  CHECK((clock_disturbance(50, 0) == "" && clock_disturbance(-1, 100) == ""));
   CHECK(clock_disturbance(130, 100) == "");
   CHECK(clock_disturbance(0, 100) == "");
 }
@@ -87,6 +116,10 @@ TEST_CASE("a loaded machine is named before the sweep") {
   MachineState state = at(0);
   state.load = 0.4;
   CHECK(busy_before(state) == "");
+  state.load = 0.5;
+  CHECK(busy_before(state) == "");
+  state.load = 0.51;
+  CHECK(busy_before(state) != "");
   state.load = 3;
   CHECK(busy_before(state).find("3.00 on 2 processors") != std::string::npos);
 }

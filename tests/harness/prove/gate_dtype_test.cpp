@@ -188,6 +188,49 @@ TEST_CASE("logits of bf16 pass in a framework's arithmetic, and not where only o
   CHECK_FALSE(passed(judge(*guest(), in, out)));
 }
 
+namespace {
+
+// out = q, of which rows can be taken alone, or are said not to be.
+template <bool row_wise>
+struct CopyQ {
+  static VariantInfo info() { return {.title = "test", .formula = "q", .row_wise = row_wise}; }
+  static Cost cost(const Problem&, const NoOptions&) { return {}; }
+  template <class T>
+  static Tensor<T> definition(const Problem&, const NoOptions&, const Values<T>& in, const ParameterSet<T>&) {
+    return in.q;
+  }
+  CopyQ(const Problem&, const NoOptions&, WorkspacePlan&) {}
+  void run(const Arrays&, const ParameterSet<float>&, Workspace&) const {}
+};
+
+template <bool row_wise>
+std::optional<double> error_of_copy(index_t rows) {
+  Registry registry;
+  registry.add(std::make_unique<erase::TypeOf<CopyQ<row_wise>>>("copy", "test"));
+  const auto variant = registry.configure("copy");
+  REQUIRE(variant);
+  Problem p = problem;
+  p.q_len = rows, p.kv_len = rows, p.head_dim = 1, p.value_dim = 1;
+  std::vector<float> given(static_cast<std::size_t>(rows));
+  std::vector<bf16> kept(given.size());
+  for (std::size_t i = 0; i < given.size(); ++i) given[i] = i % 2 == 0 ? 2.0f : 1.00390625f;  // 1 + 2^-8 is 1, by a tie
+  round_row(given.data(), rows, DType::bf16, kept.data());
+  const View<const float, 4> floats(given.data(), {1, 1, rows, 1});
+  const View<const bf16, 4> stored(kept.data(), {1, 1, rows, 1});
+  return storage_error(**variant, p, {.q = stored, .k = stored, .v = stored}, {.q = floats, .k = floats, .v = floats}, {});
+}
+
+}  // namespace
+
+TEST_CASE("what storage costs is the norm of the difference over that of what was given", "[gate]") {
+  const double of_two_rows = 0.00390625 / std::sqrt(4 + 1.00390625 * 1.00390625);
+  CHECK(error_of_copy<true>(2).value() == Approx(of_two_rows));
+  CHECK(error_of_copy<true>(1000).value() == Approx(of_two_rows));
+  CHECK(error_of_copy<false>(1000).value() == Approx(of_two_rows));
+  CHECK(error_of_copy<true>(3000).value() == Approx(of_two_rows).epsilon(0.5));  // of sampled rows
+  CHECK_FALSE(error_of_copy<false>(3000));
+}
+
 TEST_CASE("what storage costs is the distance of two definitions", "[gate]") {
   const Inputs in;
   const auto variant = page<kernels::Compute::f32>();

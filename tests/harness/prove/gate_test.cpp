@@ -2,6 +2,7 @@
 
 #include <cfloat>
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "attn/core/rng.hpp"
@@ -193,6 +194,78 @@ TEST_CASE("A wrong row is found where logits reach hundreds", "[gate]") {
     INFO("seed " << seed);
     CHECK_FALSE(c.passes());
   }
+}
+
+TEST_CASE("A gate tells the largest error, and that of all outputs over the definition's", "[gate]") {
+  Case c(page<CopyQ>(), problem(3, 3, 2));
+  double norm2 = 0;
+  for (const float x : c.q) norm2 += double{x} * double{x};
+  c.at(1, 0) += 0.5f;
+  c.at(2, 1) -= 0.25f;
+  const GateResult gate = c.judge();
+  CHECK(gate.done);
+  CHECK(gate.scope == "whole");
+  CHECK(gate.max_abs == Approx(0.5));
+  CHECK(gate.relative == Approx(std::sqrt(0.3125 / norm2)));
+  CHECK(compare_with_reference(c.reference, c.output()).relative == Approx(gate.relative));
+}
+
+TEST_CASE("What is not finite agrees with the same and with nothing else", "[gate]") {
+  const float infinity = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+  const std::vector<float> kinds = {nan, infinity, -infinity, 1.0f};
+  for (std::size_t in = 0; in < kinds.size(); ++in) {
+    for (std::size_t out = 0; out < kinds.size(); ++out) {
+      Case c(page<CopyQ>(), problem(3, 3, 2));
+      c.q[3] = kinds[in];
+      c.at(1, 1) = kinds[out];
+      INFO(kinds[in] << " and " << kinds[out]);
+      CHECK(c.passes() == (in == out));
+      if (in != out) CHECK(c.judge().max_abs == std::numeric_limits<double>::max());
+    }
+  }
+}
+
+namespace {
+
+// out_i = sum of all x, or of all but the first: no row can be taken alone.
+template <bool right>
+struct SumOfAll {
+  static VariantInfo info() { return {.title = "test", .formula = "sum", .reads = Reads::x, .cross = false, .row_wise = false}; }
+  static Cost cost(const Problem&, const NoOptions&) { return {}; }
+  template <class T>
+  static Tensor<T> definition(const Problem&, const NoOptions&, const Values<T>& in, const ParameterSet<T>&) {
+    return broadcast_to(sum(in.x(), 2, Keep::yes), in.x().shape());
+  }
+  SumOfAll(const Problem& p, const NoOptions&, WorkspacePlan&) : p_(p) {}
+  void run(const FloatArrays& a, const ParameterSet<float>&, Workspace&) const {
+    for (index_t d = 0; d < p_.head_dim; ++d) {
+      double total = 0;
+      for (index_t j = right ? 0 : 1; j < p_.q_len; ++j) total += static_cast<double>(a.x()(0, 0, j, d));
+      for (index_t i = 0; i < p_.q_len; ++i) a.out(0, 0, i, d) = static_cast<float>(total);
+    }
+  }
+
+ private:
+  Problem p_;
+};
+
+template <bool right>
+GateResult gate_of_sum(index_t n) {
+  Registry registry;
+  registry.add(std::make_unique<erase::TypeOf<SumOfAll<right>>>("page", "test"));
+  auto variant = registry.configure("page");
+  REQUIRE(variant);
+  Case c(*std::move(variant), problem(n, n, 2));
+  if (n > 1024) std::fill(c.out.begin(), c.out.end(), 0.0f);  // of a shorter problem: this output is not looked at
+  return c.judge();
+}
+
+}  // namespace
+
+TEST_CASE("What knows no row alone is compared whole, and where it is long a shorter twin is run and compared", "[gate]") {
+  CHECK((gate_of_sum<true>(40).scope == "whole" && passed(gate_of_sum<true>(40))));
+  CHECK((gate_of_sum<true>(1500).scope == "twin" && passed(gate_of_sum<true>(1500))));
+  CHECK_FALSE(passed(gate_of_sum<false>(1500)));
 }
 
 }  // namespace attn
