@@ -19,7 +19,9 @@ def models(path):
     with open(path, newline="") as file:
         for row in csv.DictReader(file):
             if row["accuracy"] and native(row):
-                key = (row["task"], int(row["n"]), int(row["width"]), row["variant"], row["options"])
+                few = row.get("samples", "0")
+                task = row["task"] + (f" samples={few}" if few not in ("", "0") else "")
+                key = (task, int(row["n"]), int(row["width"]), row["variant"], row["options"])
                 groups.setdefault(key, {}).setdefault(row["seed"], []).append(row)
     found = {}
     for (*key, options), seeds in groups.items():
@@ -139,6 +141,11 @@ def main():
         f.check(f"{task}, N={n}: full solves it", [of("full")], above(0.97))
         f.check(f"{task}, N={n}: a Synthesizer, FNet and a window of 4 are far below",
                 [of(v) for v in ("synth_random", "fnet", "local")], below(0.6))
+
+    of = f.at("reverse", 30, 64)
+    f.check("reverse, N=30: additive and dot-product attention do it", [of("full"), of("additive")], above(0.9))
+    f.check("reverse, N=30: a recurrent encoder and decoder without attention do not", [of("gru")], below(0.6))
+    f.check("reverse, N=5: without attention it is done", [f.at("reverse", 5, 64)("gru")], above(0.9))
 
     of = f.at("listops", 128, 32)
     f.check("ListOps, N=128: full reaches the root operator's rung", [of("full")],

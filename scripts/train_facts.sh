@@ -7,6 +7,7 @@
 #   lowrank     packed recall of 8 pairs at N=64: Linformer with k=16 and k=4, windows               12 core minutes
 #   capacity    packed recall of 32 pairs at N=128, width 32 and 64: full, linear, a Synthesizer     15 core minutes
 #   induction   induction head and associative recall at the H3 paper's sizes                        about 2 core hours
+#   reverse     sequences answered backwards, N=5 to 30: attention, and a recurrent model without       15 core minutes
 #   listops     short ListOps: which rung of the ladder each learner stands on                       10 core minutes
 #   length      packed recall of N/4 pairs, at most 64, N=64, 128, 256, for twenty variants          30 core minutes
 #   sweep       the same with three seeds and two more rates                                         several core hours
@@ -43,6 +44,8 @@ induction() {
   run --task induction --n 30 --seed 1..3 --variants "full,$blind,fnet,local:left=4,right=4"
   run --task associative_recall --n 40 --seed 1..3 --variants "full,$blind,fnet,local:left=4,right=4"
 }
+# gru joins encoder and decoder by a state alone.
+reverse() { run --task reverse --n 5,10,20,30 --seed 1..3 --variants full,additive,luong_general,gru; }
 listops() { run --task listops --n 128 --width 32 --rate 3e-3 --seed 1..3 --variants "full,linear,$window,$blind,fnet"; }
 
 # Full attention leaves the plateau of 64 pairs at the high rate only, and with a curriculum. 16 sequences of 64 questions are as
@@ -62,7 +65,7 @@ speed() {
   "$(dirname "$train")/attn_sweep" --variants full,linear,performer,linformer,local,reformer --n 4096 --out "$speed" --resume
 }
 
-all="toys marker lowrank capacity induction listops length sweep speed"
+all="toys marker lowrank capacity induction reverse listops length sweep speed"
 read -ra wanted <<<"${*:-$all}"
 for fact in "${wanted[@]}"; do
   [[ " $all " == *" $fact "* ]] || {

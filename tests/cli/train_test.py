@@ -40,6 +40,9 @@ class Case(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         return {(row["variant"], int(row["n"])): row for row in rows_of(self.out)}
 
+    def level(self, row, name):
+        return float(dict(part.split("=") for part in row["levels"].split(";"))[name])
+
     def refused(self, *arguments, say=()):
         done = self.train(*arguments)
         self.assertEqual(done.returncode, 2, done.stderr)
@@ -51,9 +54,6 @@ class Case(unittest.TestCase):
 
 
 class WhatAnalysisTells(Case):
-    def level(self, row, name):
-        return float(dict(part.split("=") for part in row["levels"].split(";"))[name])
-
     def test_packed_recall_is_solved_by_full_attention_and_guessed_by_a_random_synthesizer(self):
         # The Synthesizer's weights do not see the tokens: it can only name some value of this context, one of four.
         rows = self.trained("--task", "mqar:kv=4,vocabulary=32", "--variants", "full,synth_random:cached=no", "--n", "32",
@@ -111,6 +111,27 @@ class Rows(Case):
         row = rows["fnet", 16]
         self.assertEqual((row["verdict"], row["accuracy"], row["steps"]), ("refused", "", ""))
         self.assertIn("has no causal form", row["reason"])
+
+    def test_a_sequence_is_answered_by_a_recurrent_model_that_the_variant_joins_or_none(self):
+        rows = self.trained("--task", "reverse:alphabet=4", "--variants", "additive:size=8,gru,fnet", "--n", "6", "--width", "32",
+                            "--rate", "0.01", "--steps", "200", "--test-samples", "200", "--quiet")
+        self.assertEqual({row["body"] for row in rows.values()}, {"recurrent"})
+        self.assertGreaterEqual(float(rows["full", 6]["accuracy"]), 0.95)
+        self.assertLess(int(rows["gru", 6]["parameters"]), int(rows["full", 6]["parameters"]))
+        self.assertEqual((rows["fnet", 6]["verdict"], rows["additive", 6]["chrf"]), ("refused", ""))
+        self.assertIn("has no cross form", rows["fnet", 6]["reason"])
+
+    def test_a_translation_is_tested_on_all_pairs_that_are_held_out_and_scored_by_characters(self):
+        pairs = self.folder / "pairs.tsv"
+        pairs.write_text("".join(f"{a}{b}\t{b}{a}\n" for a in "abcdef" for b in "ghijk"))
+        row = self.trained("--task", f"translate:{pairs}", "--variants", "full", "--n", "4", "--width", "32", "--rate", "0.01",
+                           "--steps", "200", "--quiet")["full", 4]
+        self.assertEqual(int(row["test_samples"]), 6)
+        self.assertGreaterEqual(float(row["chrf"]), 0.3)
+        self.assertEqual(self.level(row, "copied"), 0)
+        again = self.train("--task", f"translate:{self.folder}/none.tsv", "--n", "4", "--out", str(self.folder / "b.csv"), *TINY)
+        self.assertEqual(again.returncode, 5, again.stderr)
+        self.assertIn("none.tsv", rows_of(self.folder / "b.csv")[0]["reason"])
 
     def test_a_size_that_no_sequence_fits_is_a_row_with_the_reason(self):
         done = self.train("--task", "glyphs", "--variants", "linear", "--n", "500", *TINY)
@@ -228,6 +249,9 @@ class BadInput(Case):
         self.refused("--rate", "-1", say=["-1 is not above 0"])
         self.refused("--width", "x", say=["--width: 'x' is not a whole number"])
         self.refused("--heads", "0", say=["--heads: 0 is outside 1..256"])
+        self.refused("--body", "lstm", say=["'lstm' is not one of layers, recurrent"])
+        self.refused("--samples", "-5", say=["--samples"])
+        self.refused("--task", "translate", say=["names no file; accepted: FILE.tsv|FILE.mo"])
         self.refused("--positions", "rope", say=["none, sinusoidal, learned, rotary, alibi"])
         self.refused("--causal", "both", say=["'both' is not one of no, yes"])
         self.refused("--memory-limit", "much", say=["'much' is not a size"])

@@ -1,6 +1,7 @@
 #include <cmath>
 #include <vector>
 
+#include "attn/algebra/recurrent.hpp"
 #include "attn/kernels/dense/activations.hpp"
 #include "attn/kernels/dense/rows.hpp"
 #include "attn/kernels/linear/recurrence.hpp"
@@ -54,15 +55,11 @@ struct Gru {
 
   template <class T>
   static Tensor<T> definition(const Problem& p, const NoOptions&, const Values<T>& in, const ParameterSet<T>& parameters) {
-    const index_t d = p.head_dim;
     const Tensor<T> inputs = matmul(in.x(), parameters["W"]) + parameters["b"];  // [B,H,N,gates D]
-    Tensor<T> h = zeros<T>({p.batch, p.heads, 1, d});
+    Tensor<T> h = zeros<T>({p.batch, p.heads, 1, p.head_dim});
     std::vector<Tensor<T>> states;
     for (index_t t = 0; t < p.q_len; ++t) {
-      const std::vector<Tensor<T>> x = split_at(slice(inputs, 2, t, t + 1), -1, {2 * d, d});
-      const std::vector<Tensor<T>> own = split_at(matmul(h, parameters["U"]) + parameters["c"], -1, {2 * d, d});
-      const std::vector<Tensor<T>> rz = split_at(sigmoid(x[0] + own[0]), -1, {d, d});
-      h = (T{1} - rz[1]) * tanh(x[1] + rz[0] * own[1]) + rz[1] * h;
+      h = gru_step(slice(inputs, 2, t, t + 1), h, parameters["U"], parameters["c"]);
       states.push_back(h);
     }
     return concat(states, 2);

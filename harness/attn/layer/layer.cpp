@@ -100,14 +100,24 @@ Parameters layer_parameters(const LayerShape& shape, const Variant& variant, ind
   if (reads_values(variant)) all.push_back(square("Wv", 1));
   all.push_back(square("Wo", residual_gain));
   declare(all, "mixer", variant.parameters(mixer_problem(shape, 1, length)));
-  if (shape.mlp > 0) {
-    declare(all, "mlp_norm", norm_parameters(width));
-    all.push_back({.name = "W1", .shape = {width, shape.mlp}, .init = scaled_normal(width)});
-    all.push_back({.name = "b1", .shape = {shape.mlp}, .init = init::zeros()});
-    all.push_back({.name = "W2", .shape = {shape.mlp, width}, .init = scaled_normal(shape.mlp, residual_gain)});
-    all.push_back({.name = "b2", .shape = {width}, .init = init::zeros()});
-  }
+  declare_mlp(all, shape);
   return all;
+}
+
+void declare_mlp(Parameters& all, const LayerShape& shape) {
+  if (shape.mlp == 0) return;
+  declare(all, "mlp_norm", norm_parameters(shape.width));
+  all.push_back({.name = "W1", .shape = {shape.width, shape.mlp}, .init = scaled_normal(shape.width)});
+  all.push_back({.name = "b1", .shape = {shape.mlp}, .init = init::zeros()});
+  all.push_back({.name = "W2", .shape = {shape.mlp, shape.width}, .init = scaled_normal(shape.mlp, residual_gain)});
+  all.push_back({.name = "b2", .shape = {shape.width}, .init = init::zeros()});
+}
+
+template <class T>
+Tensor<T> plus_mlp(const LayerShape& shape, const Weights<T>& weights, const Tensor<T>& x) {
+  if (shape.mlp == 0) return x;
+  const Tensor<T> hidden = relu(matmul(norm(weights.of("mlp_norm"), x), weights["W1"]) + weights["b1"]);
+  return x + matmul(hidden, weights["W2"]) + weights["b2"];
 }
 
 template <class T>
@@ -129,16 +139,15 @@ Tensor<T> layer(const LayerShape& shape, const Variant& variant, const Weights<T
     q = k = to_heads(y, shape.heads);
   }
   const Tensor<T> v = reads_values(variant) ? projected("Wv") : q;
-  Tensor<T> mixed = x + matmul(from_heads(mix(variant, p, q, k, v, weights.of("mixer").set(), mixing)), weights["Wo"]);
-  if (shape.mlp == 0) return mixed;
-  const Tensor<T> hidden = relu(matmul(norm(weights.of("mlp_norm"), mixed), weights["W1"]) + weights["b1"]);
-  return mixed + matmul(hidden, weights["W2"]) + weights["b2"];
+  const Tensor<T> mixed = from_heads(mix(variant, p, q, k, v, weights.of("mixer").set(), mixing));
+  return plus_mlp(shape, weights, x + matmul(mixed, weights["Wo"]));
 }
 
-#define ATTN_INSTANTIATE(T)                                     \
-  template Tensor<T> to_heads(const Tensor<T>&, index_t);       \
-  template Tensor<T> from_heads(const Tensor<T>&);              \
-  template Tensor<T> norm(const Weights<T>&, const Tensor<T>&); \
+#define ATTN_INSTANTIATE(T)                                                            \
+  template Tensor<T> plus_mlp(const LayerShape&, const Weights<T>&, const Tensor<T>&); \
+  template Tensor<T> to_heads(const Tensor<T>&, index_t);                              \
+  template Tensor<T> from_heads(const Tensor<T>&);                                     \
+  template Tensor<T> norm(const Weights<T>&, const Tensor<T>&);                        \
   template Tensor<T> layer(const LayerShape&, const Variant&, const Weights<T>&, const Tensor<T>&, Mixing);
 ATTN_INSTANTIATE(float)
 ATTN_INSTANTIATE(double)

@@ -33,6 +33,11 @@ template <class T>
 Tensor<T> layer(const LayerShape& shape, const Variant& variant, const Weights<T>& weights, const Tensor<T>& x,
                 Mixing mixing = Mixing::fastest);
 
+// The layer's second half alone: x + W2 relu(W1 norm(x) + b1) + b2, or x where there is no MLP.
+void declare_mlp(Parameters& all, const LayerShape& shape);
+template <class T>
+Tensor<T> plus_mlp(const LayerShape& shape, const Weights<T>& weights, const Tensor<T>& x);
+
 // What a layer projects: Wq and Wk where the mixer reads queries and keys, Wv where it reads values.
 bool reads_queries(const Variant& variant);
 bool reads_values(const Variant& variant);

@@ -12,9 +12,9 @@ namespace {
 
 template <class T>
 Tensor<T> by_definition(const Variant& variant, const Problem& p, const Tensor<T>& q, const Tensor<T>& k, const Tensor<T>& v,
-                        const ParameterSet<T>& parameters) {
+                        const ParameterSet<T>& parameters, index_t first = 0) {
   Values<T> in{q, k, v, {}};
-  for (index_t row = 0; row < p.q_len; ++row) in.position.push_back(p.query_position(row));
+  for (index_t row = first; row < first + q.extent(2); ++row) in.position.push_back(p.query_position(row));
   return variant.definition(p, in, parameters);
 }
 
@@ -80,5 +80,19 @@ Tensor<double> mix(const Variant& variant, const Problem& p, const Tensor<double
                    const Tensor<double>& v, const ParameterSet<double>& parameters, Mixing) {
   return by_definition(variant, p, q, k, v, parameters);
 }
+
+template <class T>
+Tensor<T> mix_rows(const Variant& variant, const Problem& p, index_t first, const Tensor<T>& q, const Tensor<T>& k,
+                   const Tensor<T>& v, const ParameterSet<T>& parameters) {
+  ATTN_ASSERT(variant.info().row_wise && 0 <= first && first + q.extent(2) <= p.q_len);
+  return by_definition(variant, p, q, k, v, parameters, first);
+}
+
+#define ATTN_INSTANTIATE(T)                                                                                                  \
+  template Tensor<T> mix_rows(const Variant&, const Problem&, index_t, const Tensor<T>&, const Tensor<T>&, const Tensor<T>&, \
+                              const ParameterSet<T>&);
+ATTN_INSTANTIATE(float)
+ATTN_INSTANTIATE(double)
+#undef ATTN_INSTANTIATE
 
 }  // namespace attn

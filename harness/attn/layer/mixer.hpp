@@ -17,4 +17,10 @@ Tensor<float> mix(const Variant& variant, const Problem& p, const Tensor<float>&
 Tensor<double> mix(const Variant& variant, const Problem& p, const Tensor<double>& q, const Tensor<double>& k,
                    const Tensor<double>& v, const ParameterSet<double>& parameters, Mixing mixing = Mixing::fastest);
 
+// Rows first, first + 1, ... of that, as many as q [B,H,rows,D] has, by the definition: of a variant whose rows do without each other
+// (VariantInfo::row_wise).
+template <class T>
+Tensor<T> mix_rows(const Variant& variant, const Problem& p, index_t first, const Tensor<T>& q, const Tensor<T>& k,
+                   const Tensor<T>& v, const ParameterSet<T>& parameters);
+
 }  // namespace attn

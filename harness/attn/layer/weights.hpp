@@ -8,6 +8,8 @@
 
 namespace attn {
 
+inline std::string numbered(const std::string& part, index_t i) { return part + std::to_string(i); }
+
 // What a part declares, under the part's name.
 inline void declare(Parameters& all, const std::string& part, Parameters own) {
   for (ParameterSpec& spec : own) {

@@ -17,11 +17,14 @@ std::string to_json(const Job& job) {
                         {"positions", to_string(s.layer.positions)},
                         {"causal", s.layer.causal},
                         {"layers", s.layers},
+                        {"body", to_string(s.body)},
                         {"batch", s.batch},
                         {"steps", s.steps},
                         {"rate", s.rate},
                         {"seed", s.seed},
-                        {"test_samples", s.test_samples}}
+                        {"test_samples", s.test_samples},
+                        {"beam", s.beam},
+                        {"samples", s.samples}}
       .dump();
 }
 
@@ -36,11 +39,14 @@ Job job_from_json(const std::string& text) {
              .positions = *parse_positions(j.at("positions").get<std::string>()),
              .causal = j.at("causal")};
   s.layers = j.at("layers");
+  s.body = *parse_body(j.at("body").get<std::string>());
   s.batch = j.at("batch");
   s.steps = j.at("steps");
   s.rate = j.at("rate");
   s.seed = j.at("seed");
   s.test_samples = j.at("test_samples");
+  s.beam = j.at("beam");
+  s.samples = j.at("samples");
   return job;
 }
 
@@ -58,6 +64,7 @@ std::string to_json(const RunResult& r, index_t peak_memory_bytes) {
                         {"accuracy", r.accuracy},
                         {"low", r.low},
                         {"high", r.high},
+                        {"chrf", r.chrf ? nlohmann::json(*r.chrf) : nlohmann::json()},
                         {"levels", levels},
                         {"train_s", r.train_s},
                         {"parameter_count", r.parameter_count},
@@ -77,6 +84,7 @@ RunResult result_from_json(const std::string& text, index_t& peak_memory_bytes) 
   r.accuracy = j.at("accuracy");
   r.low = j.at("low");
   r.high = j.at("high");
+  if (!j.at("chrf").is_null()) r.chrf = j.at("chrf").get<double>();
   for (const auto& level : j.at("levels")) r.levels.push_back({level.at("name"), level.at("accuracy"), level.at("floor")});
   r.train_s = j.at("train_s");
   r.parameter_count = j.at("parameter_count");

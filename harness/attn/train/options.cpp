@@ -36,10 +36,14 @@ void declare(CLI::App& app, TrainOptions& o) {
   text("n", o.n, "sequence lengths", axes);
   text("seed", o.seed, "seeds of weights and samples", axes);
   text("rate", o.rate, "learning rates: table (one for each task), sweep (that, a third and three times as much), or a list", axes);
+  text("samples", o.samples, "training samples, drawn again and again; 0: each is new", axes);
   add_texts(app, "plugin", o.plugins, "shared library with a variant; may be given several times", axes);
   add_prefer(app, o.prefer, axes);
 
   const char* model = "Model and training (default: what the task's recipe says)";
+  text("body", o.body, "layers: of the variant; recurrent: gated recurrent units that it joins, where a sequence is answered",
+       model);
+  text("beam", o.beam, "hypotheses in the test, where a sequence is answered; 1: greedy", model);
   text("width", o.width, "of the model", model);
   text("heads", o.heads, "of each mixer", model);
   text("layers", o.layers, "of the model", model);
@@ -84,8 +88,9 @@ void declare(CLI::App& app, TrainOptions& o) {
   add_switch(app, "--version", o.version, "version and commit", instead);
 }
 
-constexpr std::array asked_flags = {"task",   "variants", "n",    "seed",      "rate",   "plugin", "prefer", "width",       "heads",
-                                    "layers", "mlp",      "conv", "positions", "causal", "batch",  "steps",  "test-samples"};
+constexpr std::array asked_flags = {"task",   "variants",  "n",      "seed",  "rate",  "samples",     "plugin",
+                                    "prefer", "body",      "beam",   "width", "heads", "layers",      "mlp",
+                                    "conv",   "positions", "causal", "batch", "steps", "test-samples"};
 
 // As asked_json() wrote it, in flags; none where the CSV holds nothing or its context does not tell.
 std::vector<std::string> asked_before(const std::string& csv) {
@@ -128,9 +133,10 @@ std::string asked_json(const TrainOptions& o) {
   for (const std::string& task : o.tasks) add("task", task);
   for (const std::string& plugin : o.plugins) add("plugin", plugin);
   const std::pair<const char*, const std::string*> texts[] = {
-      {"variants", &o.variants},   {"n", &o.n},           {"seed", &o.seed},     {"rate", &o.rate},  {"prefer", &o.prefer},
-      {"width", &o.width},         {"heads", &o.heads},   {"layers", &o.layers}, {"mlp", &o.mlp},    {"conv", &o.conv},
-      {"positions", &o.positions}, {"causal", &o.causal}, {"batch", &o.batch},   {"steps", &o.steps}};
+      {"variants", &o.variants}, {"n", &o.n},        {"seed", &o.seed}, {"rate", &o.rate},           {"samples", &o.samples},
+      {"prefer", &o.prefer},     {"body", &o.body},  {"beam", &o.beam}, {"width", &o.width},         {"heads", &o.heads},
+      {"layers", &o.layers},     {"mlp", &o.mlp},    {"conv", &o.conv}, {"positions", &o.positions}, {"causal", &o.causal},
+      {"batch", &o.batch},       {"steps", &o.steps}};
   for (const auto& [flag, value] : texts) add(flag, *value);
   add("test-samples", std::to_string(o.test_samples));
   return nlohmann::json{{"arguments", arguments}}.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);

@@ -15,10 +15,11 @@ struct TrainOptions {
   std::string n = "64";
   std::string seed = "1";
   std::string rate = "table";  // or "sweep", or a list
+  std::string samples = "0";
   std::vector<std::string> plugins;
   std::string prefer;  // empty, or plugin
   // Model and training; empty: as the task's recipe says
-  std::string width, heads, layers, mlp, conv, positions, causal, batch, steps;
+  std::string body, beam, width, heads, layers, mlp, conv, positions, causal, batch, steps;
   index_t test_samples = 2048;
   // Running
   index_t jobs = 0;  // 0: all usable cores

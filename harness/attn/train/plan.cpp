@@ -45,6 +45,7 @@ Status override_with(const std::string& text, const char* flag, index_t low, ind
 
 Status apply(const TrainOptions& o, RunSettings& s) {
   const std::vector<std::function<Status()>> overrides = {
+      [&] { return override_with(o.beam, "--beam", 1, 1024, s.beam); },
       [&] { return override_with(o.width, "--width", 1, 4096, s.layer.width); },
       [&] { return override_with(o.heads, "--heads", 1, 256, s.layer.heads); },
       [&] { return override_with(o.layers, "--layers", 1, 64, s.layers); },
@@ -55,6 +56,11 @@ Status apply(const TrainOptions& o, RunSettings& s) {
   };
   for (const auto& set : overrides) {
     if (Status status = set(); !status) return status;
+  }
+  if (!o.body.empty()) {
+    const auto body = parse_body(o.body);
+    if (!body) return refuse("--body: " + body.reason());
+    s.body = *body;
   }
   // A model twice as wide has an MLP twice as wide.
   if (!o.width.empty() && o.mlp.empty() && s.layer.mlp > 0) s.layer.mlp = 2 * s.layer.width;
@@ -72,6 +78,30 @@ Status apply(const TrainOptions& o, RunSettings& s) {
   return {};
 }
 
+RunSettings usual_settings(const Task& task) {
+  const Recipe& recipe = task.recipe;
+  RunSettings settings;
+  settings.layer = recipe.layer;
+  settings.layers = recipe.layers;
+  settings.body = recipe.body;
+  settings.batch = recipe.batch;
+  settings.steps = recipe.steps;
+  settings.rate = recipe.rate;
+  return settings;
+}
+
+// Of the last point.
+void add_runs(TrainPlan& plan, Job job, bool control, const std::string& refusal, const std::vector<index_t>& seeds,
+              const std::vector<double>& rates) {
+  for (const index_t seed : seeds) {
+    for (const double rate : rates) {
+      job.settings.seed = static_cast<std::uint64_t>(seed);
+      job.settings.rate = rate;
+      plan.runs.push_back({job, plan.points.size() - 1, control, refusal});
+    }
+  }
+}
+
 }  // namespace
 
 Result<TrainPlan> plan_training(const TrainOptions& o, const Registry& registry) {
@@ -79,6 +109,8 @@ Result<TrainPlan> plan_training(const TrainOptions& o, const Registry& registry)
   if (!lengths) return refuse("--n: " + lengths.reason());
   const auto seeds = parse_axis(o.seed, 0, index_t{1} << 62);
   if (!seeds) return refuse("--seed: " + seeds.reason());
+  const auto samples = parse_axis(o.samples, 0, index_t{1} << 40);
+  if (!samples) return refuse("--samples: " + samples.reason());
   auto variants = registry.configure_list(o.variants);
   if (!variants) return refuse("--variants: " + variants.reason());
   auto control = registry.configure(control_variant);
@@ -92,39 +124,24 @@ Result<TrainPlan> plan_training(const TrainOptions& o, const Registry& registry)
     for (const index_t length : *lengths) {
       const auto task = make_task(name, length);
       RunSettings settings;
-      if (task) {
-        const Recipe& recipe = (*task)->recipe;
-        settings.layer = recipe.layer;
-        settings.layers = recipe.layers;
-        settings.batch = recipe.batch;
-        settings.steps = recipe.steps;
-        settings.rate = recipe.rate;
-      }
+      if (task) settings = usual_settings(**task);
       const auto rates = parse_rates(o.rate, settings.rate);
       if (!rates) return rates.refusal();
       if (Status status = apply(o, settings); !status) return status.refusal();
-      const Point point{task ? (*task)->name : name, length, task ? (*task)->control_bar : 0};
-      const auto same = [&](const Point& p) { return p.task == point.task && p.length == length; };
-      if (std::ranges::any_of(plan.points, same)) continue;
-      plan.points.push_back(point);
+      if (task && (*task)->test_size > 0) settings.test_samples = std::min(settings.test_samples, (*task)->test_size);
+      std::vector<std::string> refusals;
       for (const auto& variant : *variants) {
-        std::string refusal;
-        if (!task) {
-          refusal = task.reason();
-        } else if (const Status status = supports(model_shape(**task, settings), *variant); !status) {
-          refusal = status.reason();
-        }
-        for (const index_t seed : *seeds) {
-          for (const double rate : *rates) {
-            PlannedRun run{{plan.points.back().task, variant->name().text(), length, settings},
-                           plan.points.size() - 1,
-                           variant == variants->front(),
-                           refusal};
-            run.job.settings.seed = static_cast<std::uint64_t>(seed);
-            run.job.settings.rate = rate;
-            plan.runs.push_back(std::move(run));
-          }
-        }
+        const Status status = task ? supports(model_shape(**task, settings), *variant) : Status(task.refusal());
+        refusals.push_back(status ? "" : status.reason());
+      }
+      for (const index_t count : *samples) {
+        settings.samples = count;
+        const Point point{task ? (*task)->name : name, length, count, task && count == 0 ? (*task)->control_bar : 0};
+        const auto same = [&](const Point& p) { return p.task == point.task && p.length == length && p.samples == count; };
+        if (std::ranges::any_of(plan.points, same)) continue;
+        plan.points.push_back(point);
+        for (std::size_t v = 0; v < variants->size(); ++v)
+          add_runs(plan, {point.task, (*variants)[v]->name().text(), length, settings}, v == 0, refusals[v], *seeds, *rates);
       }
     }
   }
@@ -155,6 +172,9 @@ std::vector<std::string> job_arguments(const Job& job, const std::string& varian
   add("--n", std::to_string(job.length));
   add("--seed", std::to_string(s.seed));
   add("--rate", rates);
+  add("--samples", std::to_string(s.samples));
+  add("--body", std::string(to_string(s.body)));
+  add("--beam", std::to_string(s.beam));
   add("--width", std::to_string(s.layer.width));
   add("--heads", std::to_string(s.layer.heads));
   add("--layers", std::to_string(s.layers));

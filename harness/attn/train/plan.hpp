@@ -11,11 +11,12 @@
 
 namespace attn {
 
-// A task at a length: what is compared with each other, and with full attention as the control.
+// A task at a length, with so many training samples: what is compared with each other, and with full attention as the control.
 struct Point {
   std::string task;
   index_t length = 0;
-  double control_bar = 0;
+  index_t samples = 0;
+  double control_bar = 0;  // none where samples are few: how much they teach full attention is a result like another
 };
 
 struct PlannedRun {

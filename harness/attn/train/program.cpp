@@ -9,6 +9,7 @@
 #include <mutex>
 #include <optional>
 #include <set>
+#include <tuple>
 
 #include "attn/core/text.hpp"
 #include "attn/core/time.hpp"
@@ -33,8 +34,13 @@ namespace {
 
 int usage(const std::string& reason) { return fail(exit_usage, "attn_train", reason); }
 
+std::string problem(const Job& job) {
+  return fmt::format("{} N={}", job.task, job.length) +
+         (job.settings.samples > 0 ? fmt::format(" samples={}", job.settings.samples) : "");
+}
+
 std::string title(const Registry& registry, const Job& job) {
-  return fmt::format("{} N={} {} seed={} rate={:.3g}", job.task, job.length, registry.short_text(job.variant), job.settings.seed,
+  return fmt::format("{} {} seed={} rate={:.3g}", problem(job), registry.short_text(job.variant), job.settings.seed,
                      job.settings.rate);
 }
 
@@ -263,12 +269,15 @@ std::string verdicts(const std::vector<const TrainRow*>& runs) {
 
 // One line a variant and point: of the rate that learned best, the mean over the seeds that were trained to the end.
 std::string table(const std::vector<TrainRow>& rows) {
-  std::map<std::pair<std::string, index_t>, std::map<std::string, std::map<double, std::vector<const TrainRow*>>>> points;
-  for (const TrainRow& row : rows) points[{row.job.task, row.job.length}][row.name][row.job.settings.rate].push_back(&row);
+  using Point = std::tuple<std::string, index_t, index_t>;
+  std::map<Point, std::map<std::string, std::map<double, std::vector<const TrainRow*>>>> points;
+  for (const TrainRow& row : rows)
+    points[{row.job.task, row.job.length, row.job.settings.samples}][row.name][row.job.settings.rate].push_back(&row);
   std::string text;
   for (const auto& [point, variants] : points) {
-    text += fmt::format("\n{} N={}\n{:<40} {:>8} {:>8} {:>6} {:>8} {:>8} {:>8}  {}\n", point.first, point.second, "variant",
-                        "accuracy", "skill", "seeds", "rate", "to 99 %", "steps/s", "verdict");
+    const Job& any = variants.begin()->second.begin()->second.front()->job;
+    text += fmt::format("\n{}\n{:<40} {:>8} {:>8} {:>6} {:>8} {:>8} {:>8}  {}\n", problem(any), "variant", "accuracy", "skill",
+                        "seeds", "rate", "to 99 %", "steps/s", "verdict");
     for (const auto& [variant, by_rate] : variants) {
       const auto mean = [](const std::vector<const TrainRow*>& runs, auto value) {
         double sum = 0, count = 0;

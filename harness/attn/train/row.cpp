@@ -77,6 +77,10 @@ void run_columns(Columns& c) {
   layer("width", "of the model", &LayerShape::width);
   layer("heads", "of each mixer", &LayerShape::heads);
   setting("layers", "of the model", &RunSettings::layers);
+  c.choice(
+      {"body", "what carries the tokens: layers of the variant, or recurrent: gated recurrent units that it joins", "", Role::key,
+       neither, Holds::text, "layers"},
+      [](auto& r) -> auto& { return r.job.settings.body; }, parse_body);
   layer("mlp", "hidden units of a layer's MLP; 0: none", &LayerShape::mlp);
   layer("conv", "taps of the short convolution before a mixer; 0: none", &LayerShape::conv);
   c.choice(
@@ -91,6 +95,12 @@ void run_columns(Columns& c) {
   setting("seed", "of weights and training samples; the test samples are the same for all", &RunSettings::seed);
   setting("steps_budget", "steps at most", &RunSettings::steps);
   setting("test_samples", "sequences of the test", &RunSettings::test_samples);
+  c.number(
+      {"beam", "hypotheses in the test, where answers are decoded; 1: greedy", "", Role::key, neither, Holds::number, "1"},
+      [](auto& r) -> auto& { return r.job.settings.beam; });
+  c.number(
+      {"samples", "training samples, drawn again and again; 0: each is new", "", Role::key, neither, Holds::number, "0"},
+      [](auto& r) -> auto& { return r.job.settings.samples; });
 }
 
 void accuracy_columns(Columns& c) {
@@ -106,7 +116,8 @@ void accuracy_columns(Columns& c) {
       [](auto& r) -> auto& { return r.verdict; }, parse_verdict);
   c.text(
       {"reason", "why the verdict is not ok"}, [](auto& r) -> auto& { return r.reason; });
-  figure("accuracy", "share of right answers on the test samples", higher, &RunResult::accuracy);
+  figure("accuracy", "share of right answers on the test samples; of decoded sequences, of those right as a whole", higher,
+         &RunResult::accuracy);
   figure("accuracy_ci_low", "95 % interval over test sequences, lower end: it does not cover the choice of seed", higher,
          &RunResult::low);
   figure("accuracy_ci_high", "its upper end", higher, &RunResult::high);
@@ -114,11 +125,14 @@ void accuracy_columns(Columns& c) {
       {"floor", "accuracy on the same samples without the skill that the task asks for", "", Role::accuracy},
       [](auto& r) -> auto& { return r.floor; });
   c.optional(
+      {"chrf", "character n-gram F-score of decoded text on the test samples, 0 to 1, chrF2", "", Role::accuracy, higher},
+      [](auto& r) -> auto& { return r.result.chrf; });
+  c.optional(
       {"skill", "(accuracy - floor) / (1 - floor)", "", Role::accuracy, higher}, [](auto& r) -> auto& { return r.skill; });
   c.add({"levels", "accuracies with a meaning on these samples: floors, and what a limited reach or depth allows; name=value;...",
          "", Role::accuracy, neither, Holds::text},
         print_levels, read_levels);
-  figure("train_accuracy", "of the last 20 batches of training, each new to the model: choose the rate by this", higher,
+  figure("train_accuracy", "of the last 20 batches of training, before each was learned from: choose the rate by this", higher,
          &RunResult::train_accuracy);
   c.add(
       {"loss", "mean of the last 20 batches", "", Role::accuracy, lower},
@@ -134,7 +148,8 @@ void cost_columns(Columns& c) {
       {"steps", "steps taken: a solved task ends early, a diverged run where it did", "", Role::measure, lower}, stepped,
       [](auto& r) -> auto& { return r.result.steps; });
   c.number_if(
-      {"steps_to_99", "steps until 20 batches in a row, each new to the model, were answered to 99 %", "", Role::measure, lower},
+      {"steps_to_99", "steps until 20 batches in a row, before each was learned from, were answered to 99 %", "", Role::measure,
+       lower},
       [](const TrainRow& r) { return r.result.steps_to_99 > 0; }, [](auto& r) -> auto& { return r.result.steps_to_99; });
   c.number_if(
       {"train_s", "seconds of training on one thread, samples included, test excluded", "s", Role::measure, lower}, stepped,

@@ -8,12 +8,17 @@
 namespace attn {
 
 std::vector<Level> Task::levels(const std::vector<Sample>& test) const {
-  std::map<index_t, double> counts;
+  std::map<std::vector<index_t>, double> counts;
   double all = 0, most = 0;
+  const auto count = [&](const std::vector<index_t>& answer) {
+    most = std::max(most, counts[answer] += 1);
+    all += 1;
+  };
   for (const Sample& sample : test) {
-    for (const index_t target : sample.targets) {
-      most = std::max(most, counts[target] += 1);
-      all += 1;
+    if (pool == Pool::decoded) {
+      count(sample.targets);
+    } else {
+      for (const index_t target : sample.targets) count({target});
     }
   }
   return {{"constant", most / all}};
@@ -25,7 +30,10 @@ const std::vector<TaskType>& task_types() {
                                               induction_task(),  associative_recall_task(),
                                               listops_task(),    majority_task(),
                                               parity_task(),     glyphs_task(),
-                                              pathfinder_task(), retrieval_task()};
+                                              pathfinder_task(), retrieval_task(),
+                                              reverse_task(),    sort_task(),
+                                              translate_task(),  language_task(),
+                                              switching_task(),  captions_task()};
   return types;
 }
 
@@ -75,7 +83,7 @@ std::vector<Sample> samples(const Task& task, Split split, std::uint64_t seed, i
   std::vector<Sample> list;
   for (index_t i = first; i < first + count; ++i) {
     Draws draws(rng.substream(static_cast<std::uint64_t>(i)));
-    list.push_back(task.sample(draws, progress));
+    list.push_back(split == Split::train ? task.sample(draws, progress) : task.test_sample(draws, i, progress));
   }
   return list;
 }
@@ -83,13 +91,17 @@ std::vector<Sample> samples(const Task& task, Split split, std::uint64_t seed, i
 Batch to_batch(const Task& task, const std::vector<Sample>& list) {
   const auto count = static_cast<index_t>(list.size());
   const auto answers = static_cast<index_t>(list.front().targets.size());
-  Batch batch{{Indices({count, task.length, task.streams}), Indices({count, answers})}, Indices({count, answers})};
+  Batch batch{{Indices({count, task.length, task.streams}), Indices({count, answers}), Indices({count, answers})},
+              Indices({count, answers})};
   index_t* symbols = batch.tokens.symbols.writable();
   index_t* at = batch.tokens.at.writable();
+  index_t* before = batch.tokens.before.writable();
   index_t* targets = batch.targets.writable();
   for (const Sample& sample : list) {
     ATTN_ASSERT(static_cast<index_t>(sample.symbols.size()) == task.length * task.streams);
     ATTN_ASSERT(static_cast<index_t>(sample.targets.size()) == answers);
+    *before++ = task.classes;
+    before = std::copy(sample.targets.begin(), sample.targets.end() - 1, before);
     symbols = std::copy(sample.symbols.begin(), sample.symbols.end(), symbols);
     targets = std::copy(sample.targets.begin(), sample.targets.end(), targets);
     if (task.pool == Pool::chosen) {

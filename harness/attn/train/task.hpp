@@ -3,6 +3,8 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -17,7 +19,8 @@ namespace attn {
 struct Sample {
   std::vector<index_t> symbols;  // length * streams; -1: no symbol
   std::vector<index_t> at;       // positions that are asked, with Pool::chosen
-  std::vector<index_t> targets;  // the class at each of them; one with Pool::mean
+  // The class at each of them; one with Pool::mean; with Pool::decoded as many as Task::answers, -1 behind the end.
+  std::vector<index_t> targets;
 };
 
 // An accuracy with a meaning, computed on the test set itself: what answers without the skill score, or what a limited reach
@@ -32,6 +35,7 @@ struct Level {
 struct Recipe {
   LayerShape layer;
   index_t layers = 1;
+  Body body = Body::layers;
   index_t batch = 32;
   index_t steps = 1000;
   double rate = 3e-3;
@@ -43,15 +47,23 @@ class Task {
 
   std::string name;  // id:options, those that differ from the default
   index_t length = 0, streams = 1, symbols = 0, classes = 0;
+  index_t answers = 1;     // with Pool::decoded, the end of what is answered among them where it has no fixed length
+  index_t end_class = -1;  // with Pool::decoded, the class behind which nothing is asked; -1: none
   Pool pool = Pool::mean;
+  index_t test_size = 0;  // samples that are held out for the test; 0: as many as are asked for
   Recipe recipe;
   // What full attention must reach for the point to say anything about other variants; 0: nobody is expected to.
   double control_bar = 0;
 
   // progress in [0, 1]: where training stands, for tasks that begin with easier samples. Test samples are those of 1.
   virtual Sample sample(Draws& draws, double progress) const = 0;
+  // Of what training never shows; with test_size number 0 .. test_size-1 of it.
+  virtual Sample test_sample(Draws& draws, index_t, double progress) const { return sample(draws, progress); }
   virtual double full_difficulty_from() const { return 0; }  // from this progress on, samples are as hard as the test's
-  virtual std::vector<Level> levels(const std::vector<Sample>& test) const;  // default: the most frequent answer
+  // Default: the most frequent answer; with Pool::decoded the most frequent sequence of them.
+  virtual std::vector<Level> levels(const std::vector<Sample>& test) const;
+  // With Pool::decoded: the text that answers stand for, up to their end; none where they stand for no text.
+  virtual std::optional<std::string> spelled(std::span<const index_t>) const { return std::nullopt; }
 };
 
 // Registered tasks, not yet sized.

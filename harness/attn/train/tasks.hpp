@@ -17,6 +17,12 @@ TaskType selective_copying_task();
 TaskType glyphs_task();
 TaskType pathfinder_task();
 TaskType retrieval_task();
+TaskType reverse_task();
+TaskType sort_task();
+TaskType translate_task();
+TaskType language_task();
+TaskType switching_task();
+TaskType captions_task();
 
 // id:options without those that have their default.
 std::string task_name(const std::string& id, const OptionValues& options, const std::vector<OptionDoc>& docs);

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "attn/core/time.hpp"
+#include "attn/train/chrf.hpp"
 
 namespace attn {
 
@@ -21,16 +22,36 @@ struct Count {
   double right = 0, asked = 0;
 };
 
-// Answers that are right, of one sequence or of all.
-Count count_right(const Tensor<float>& logits, const Indices& targets, index_t first, index_t count) {
+// Answers of the sequences first .. first+count-1 that are right; where they are decoded, sequences that are right as a whole.
+Count count_right(Pool pool, const Indices& answered, const Indices& targets, index_t first, index_t count) {
   Count c;
-  const index_t answers = targets.extent(1), classes = logits.extent(-1);
-  for (index_t i = first * answers; i < (first + count) * answers; ++i) {
-    const float* row = logits.data() + i * classes;
-    c.right += std::max_element(row, row + classes) - row == targets.data()[i];
-    c.asked += 1;
+  for (index_t i = first; i < first + count; ++i) {
+    Count own;
+    for (index_t a = 0; a < targets.extent(1); ++a) {
+      if (targets(i, a) < 0) continue;
+      own.right += answered(i, a) == targets(i, a);
+      own.asked += 1;
+    }
+    c.right += pool == Pool::decoded ? static_cast<double>(own.right == own.asked) : own.right;
+    c.asked += pool == Pool::decoded ? 1 : own.asked;
   }
   return c;
+}
+
+// What the model answers, told nothing but the question: [batch, answers].
+Indices answered(const ModelShape& shape, const Variant& variant, const ParameterSet<float>& parameters, const Tokens& tokens) {
+  if (shape.pool == Pool::decoded) return decode(shape, variant, parameters, tokens);
+  return argmax(logits(shape, variant, parameters, tokens));
+}
+
+// One batch of a step: samples of their own, or some of those that there are.
+std::vector<Sample> training_samples(const Task& task, const RunSettings& s, index_t step, double progress) {
+  if (s.samples == 0) return samples(task, Split::train, s.seed, step * s.batch, s.batch, progress);
+  const Rng order(s.seed, "order of samples");
+  std::vector<Sample> list;
+  for (index_t i = step * s.batch; i < (step + 1) * s.batch; ++i)
+    list.push_back(samples(task, Split::train, s.seed, order.below(i, s.samples), 1, progress).front());
+  return list;
 }
 
 double mean_of(const std::vector<double>& values, std::size_t first, std::size_t last) {
@@ -56,12 +77,17 @@ void test_model(const Task& task, const ModelShape& shape, const Variant& varian
   constexpr std::uint64_t test_seed = 1;  // one test set for all seeds of training
   const std::vector<Sample> test = samples(task, Split::test, test_seed, 0, count);
   double right = 0, asked = 0, sum_of_squares = 0;
+  Chrf chrf;
   for (index_t first = 0; first < count; first += test_batch) {
     const index_t here = std::min(test_batch, count - first);
     const Batch batch = to_batch(task, {test.begin() + first, test.begin() + first + here});
-    const Tensor<float> answer = logits(shape, variant, parameters, batch.tokens);
+    const Indices answers = answered(shape, variant, parameters, batch.tokens);
+    const auto text = [&](const Indices& of, index_t i) {
+      return task.spelled({of.data() + i * of.extent(1), static_cast<std::size_t>(of.extent(1))});
+    };
     for (index_t i = 0; i < here; ++i) {
-      const Count c = count_right(answer, batch.targets, i, 1);
+      if (const auto wanted = text(batch.targets, i)) chrf.add(*text(answers, i), *wanted);
+      const Count c = count_right(shape.pool, answers, batch.targets, i, 1);
       right += c.right;
       asked += c.asked;
       sum_of_squares += (c.right / c.asked) * (c.right / c.asked);
@@ -75,6 +101,7 @@ void test_model(const Task& task, const ModelShape& shape, const Variant& varian
   const Proportion interval = wilson(p, trials);
   result.low = interval.low;
   result.high = interval.high;
+  if (chrf.any()) result.chrf = chrf.score();
   result.levels = task.levels(test);
 }
 
@@ -83,10 +110,14 @@ void test_model(const Task& task, const ModelShape& shape, const Variant& varian
 ModelShape model_shape(const Task& task, const RunSettings& settings) {
   return {.layer = settings.layer,
           .layers = settings.layers,
+          .body = settings.body,
           .length = task.length,
           .symbols = task.symbols,
           .classes = task.classes,
-          .pool = task.pool};
+          .pool = task.pool,
+          .answers = task.answers,
+          .end = task.end_class,
+          .beam = settings.beam};
 }
 
 Proportion wilson(double p, double n) {
@@ -124,7 +155,7 @@ RunResult train(const Task& task, const Variant& variant, const RunSettings& set
   const double begin_s = monotonic_s();
   for (index_t step = 0; step < settings.steps; ++step) {
     const double fraction = static_cast<double>(step) / static_cast<double>(settings.steps);
-    const Batch batch = to_batch(task, samples(task, Split::train, settings.seed, step * settings.batch, settings.batch, fraction));
+    const Batch batch = to_batch(task, training_samples(task, settings, step, fraction));
     std::vector<Tensor<float>> leaves;
     for (std::size_t i = 0; i < names.size(); ++i) {
       leaves.push_back(variable(trained[i]));
@@ -132,7 +163,7 @@ RunResult train(const Task& task, const Variant& variant, const RunSettings& set
     }
     const Tensor<float> answer = logits(shape, variant, parameters, batch.tokens);
     const Tensor<float> loss = cross_entropy(answer, batch.targets);
-    const Count c = count_right(answer, batch.targets, 0, settings.batch);
+    const Count c = count_right(task.pool, argmax(answer), batch.targets, 0, settings.batch);
     losses.push_back(static_cast<double>(loss.item()));
     accuracies.push_back(c.right / c.asked);
     result.steps = step + 1;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,11 +14,14 @@ namespace attn {
 struct RunSettings {
   LayerShape layer;
   index_t layers = 1;
+  Body body = Body::layers;
   index_t batch = 32;
   index_t steps = 1000;  // the budget; a solved task ends earlier
   double rate = 3e-3;
   std::uint64_t seed = 1;
   index_t test_samples = 2048;
+  index_t beam = 1;     // hypotheses in the test, where answers are decoded
+  index_t samples = 0;  // training draws from so many at random, again and again; 0: a new one each time
 };
 
 ModelShape model_shape(const Task& task, const RunSettings& settings);
@@ -27,11 +31,12 @@ enum class Ending { finished, diverged };
 struct RunResult {
   Ending ending = Ending::finished;
   index_t steps = 0;          // taken; where it diverged
-  index_t steps_to_99 = 0;    // until the accuracy of the last 20 batches, all new to the model, reached 99 %; 0: never
+  index_t steps_to_99 = 0;    // until the accuracy of the last 20 batches, each before it was learned from, reached 99 %; 0: never
   double loss = 0;            // mean over the last 20 batches
   double train_accuracy = 0;  // of the same batches, before each was learned from
   bool still_improving = false;
-  double accuracy = 0, low = 0, high = 0;  // on the test samples, with a 95 % interval
+  double accuracy = 0, low = 0, high = 0;  // on the test samples, with a 95 % interval; a decoded sequence is right as a whole
+  std::optional<double> chrf;              // of decoded text
   std::vector<Level> levels;               // of the same samples
   double train_s = 0;                      // in steps, samples included; the test is not
   index_t parameter_count = 0;             // trained numbers

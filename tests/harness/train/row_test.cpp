@@ -13,11 +13,14 @@ TrainRow full_row() {
   Job job{"mqar:kv=2", "local@unfused:left=2,right=2,sinks=0", 16, {}};
   job.settings = {.layer = {.width = 48, .heads = 3, .mlp = 7, .conv = 4, .positions = Positions::sinusoidal, .causal = true},
                   .layers = 5,
+                  .body = Body::recurrent,
                   .batch = 6,
                   .steps = 1234,
                   .rate = 0.0012345678,
                   .seed = 9,
-                  .test_samples = 99};
+                  .test_samples = 99,
+                  .beam = 3,
+                  .samples = 77};
   TrainRow row = make_train_row(job);
   row.name = "local:left=2,right=2";
   row.family = "sparse";
@@ -30,6 +33,7 @@ TrainRow full_row() {
   r.accuracy = 0.91234567;
   r.low = 0.9;
   r.high = 0.95;
+  r.chrf = 5.0 / 7;
   r.levels = {{"chance", 1.0 / 3, true}, {"window_8", 0.77777, false}};
   r.train_s = 7.0 / 9;
   r.parameter_count = 321;
@@ -116,6 +120,7 @@ TEST_CASE("The key of a training row changes with each of its fields, and with n
     if (infos[c].name == "schema") continue;
     auto changed = record;
     changed[c] = infos[c].name == "positions" ? "none"
+                 : infos[c].name == "body"    ? "layers"
                  : infos[c].name == "verdict" ? "ok"
                  : infos[c].name == "levels"  ? "chance=0.2"
                  : infos[c].name == "causal"  ? "0"
@@ -126,7 +131,7 @@ TEST_CASE("The key of a training row changes with each of its fields, and with n
     CHECK((train_schema().key(*row) != key) == (infos[c].role == Role::key));
     keys += infos[c].role == Role::key;
   }
-  CHECK(keys == 17);
+  CHECK(keys == 20);
 }
 
 TEST_CASE("A training record that no row has is refused with its column", "[train]") {
