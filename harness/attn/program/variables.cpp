@@ -30,7 +30,7 @@ constexpr std::array elsewhere = {"ANCHOR", "APPLY", "APPROVE", "BUILD", "CLONE"
                                   // attn_train
                                   "TASK", "RATE", "WIDTH", "LAYERS", "MLP", "CONV", "POSITIONS", "STEPS", "TEST_SAMPLES", "JOBS",
                                   // attn_sweep, but for its axes
-                                  "LAUNCHER", "GUEST", "SAMPLES", "ROUNDS", "SAMPLE_TIME", "BUDGET", "PIN", "NO_PIN",
+                                  "LAUNCHER", "GUEST", "SAMPLES", "ROUNDS", "STEADY", "SAMPLE_TIME", "BUDGET", "PIN", "NO_PIN",
                                   "MACHINE_ROOT", "ORDER_SEED", "FIDELITY", "FIDELITY_SEEDS", "ISO_ERROR", "ISO_SKILL", "AGAINST",
                                   "JSONL", "SAVE_OUTPUT", "BASELINE", "TABLE", "EXPLAIN", "DOCTOR", "VERIFY", "PROPERTY", "FORMAT"};
 
