@@ -12,7 +12,10 @@ SERVES = 0.9  # least skill of a variant that a summary calls serving a layer
 
 
 def place_of(source):
-    """(folder, file) of an input npz:FOLDER/FILE.npz[,...]; None of any other."""
+    """(folder, file) of an input npz:FOLDER/FILE.npz[,...], or of model:NAME,layer=i as of a folder model:NAME; None of any other."""
+    if source.startswith("model:"):
+        folder, _, layer = source.partition(",layer=")
+        return folder, f"layer{layer}"
     if not source.startswith("npz:"):
         return None
     folder, file = os.path.split(source[len("npz:"):].partition(",")[0])

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds, runs attn_sweep with the arguments given, and makes a report of the CSV. Without arguments: the sweeps of
-# scripts/sweeps (prefill, causal in two number types, decode: three minutes on two cores), one report of them all. The exit code is attn_sweep's.
+# scripts/sweeps (prefill, causal, causal in bf16, a model's own tensors, decode: three minutes on two cores), one report of them all. The exit
+# code is attn_sweep's.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 
@@ -28,7 +29,7 @@ else
   stem=results/sweep-$(date -u +%Y%m%dT%H%M%SZ)
   mkdir -p "$stem"
   out=(-o "$stem/report.html")
-  for part in prefill causal decode; do
+  for part in prefill causal bf16 model decode; do
     sweep --config "$root/scripts/sweeps/$part.toml" --out "$stem/$part.csv" || exit "$code"
   done
 fi

@@ -249,8 +249,11 @@ function chooseLength(select, measured, chosen) {
   return choose(select, ns, ns.includes(chosen) ? chosen : ns.filter(n => cells(n) >= 0.8 * most).pop());
 }
 
+// A file's shape is its own: where an input has no cell of the shape that the filters choose, those of its own stand for it.
 function drawInputs(skill) {
-  const candidates = rows.filter(row => inGroup(row, 'input') && row.fid_skill != null);
+  const near = across(['input', 'batch', 'heads', 'kv_heads', 'head_dim', 'value_dim', 'kv', 'causal']).filter(row => row.fid_skill != null);
+  const alike = new Set(near.filter(row => inGroup(row, 'input')).map(row => row.input));
+  const candidates = near.filter(row => !alike.has(row.input) || inGroup(row, 'input'));
   const inputs = [...new Set(candidates.map(r => r.input))].sort();
   const inputsN = chooseLength($('inputs-n'), candidates, state.inputsN);
   const of = name => candidates.filter(r => r.name === name && r.n === inputsN);

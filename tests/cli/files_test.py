@@ -7,7 +7,7 @@ import wave
 
 import numpy
 
-from sweep_case import Case, ROOT, run
+from sweep_case import Case, QUICK, ROOT, rows_of, run
 
 CORPUS = ROOT / "tests/fuzz/corpus"
 APPLY = os.environ["ATTN_APPLY"]
@@ -68,6 +68,32 @@ class Files(Case):
         done = subprocess.run([APPLY, "--input", f"npz:{self.folder}/b.npz", "--out", self.folder / "c.npy"], capture_output=True, text=True)
         self.assertEqual(done.returncode, 2)
         self.assertRegex(done.stderr, "b.npz': byte .*(the compressed bytes are torn|CRC-32 of member)")
+
+    def capture(self, file, shape=(2, 40, 8), **more):
+        rng = numpy.random.default_rng(3)
+        arrays = {name: rng.normal(size=shape).astype(numpy.float32) for name in "qkv"}
+        (self.folder / "captured").mkdir(exist_ok=True)
+        numpy.savez(self.folder / "captured" / file, **arrays, **more)
+        return f"npz:{self.folder}/captured/{file}", arrays
+
+    def test_each_file_of_a_folder_is_an_input_of_its_own_shape(self):
+        self.capture("layer0.npz")
+        self.capture("layer1.npz", shape=(3, 24, 16))
+        folder = f"npz:{self.folder}/captured/"
+        done = run(*QUICK, "--variants", "full,local", "--n", "24", "--input", folder, "--out", self.out)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual([(r["input"][-10:], r["heads"], r["q_len"], r["head_dim"], r["status"]) for r in rows_of(self.out)],
+                         [("layer0.npz", "2", "24", "8", "ok")] * 2 + [("layer1.npz", "3", "24", "16", "ok")] * 2)
+        os.remove(self.out)
+        numpy.savez(self.folder / "captured" / "layer2.npz", q=numpy.zeros((2, 8, 4), numpy.float32))
+        self.refused("--n", "24", "--input", folder, say=("layer2.npz': ", "there is no member k.npy"))
+
+    def test_a_carried_model_needs_no_file(self):
+        done = run(*QUICK, "--variants", "full", "--n", "256", "--input", "model:ocr", "--out", self.out)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual([(r["input"], r["heads"], r["head_dim"], r["status"]) for r in rows_of(self.out)],
+                         [("model:ocr,layer=0", "8", "15", "ok"), ("model:ocr,layer=1", "8", "15", "ok")])
+        self.refused("--input", "model:bert", say=("no capture that attnbench carries; accepted: ocr",))
 
     def test_torn_files_are_refused(self):
         for kind, name, keep, words in (("image", "rgb.png", 60, "a torn PNG: "), ("image", "rgb.jpg", 700, "a torn JPEG: "),

@@ -19,6 +19,17 @@ class Rounds(Case):
         self.assertEqual((row["status"], row["samples"]), ("ok", "1"))
         self.assertEqual(float(row["samples_s"]), float(row["time_median_s"]))
 
+    def test_a_cell_that_is_not_steady_gets_more_samples_up_to_a_cap(self):
+        """Single runs of a microsecond differ by more than a hundredth of a per cent."""
+        done = run("--variants", "copy_v", "--n", "64", "--heads", "2", "--machine-root", "/none", "--samples", "6", "--rounds", "2",
+                   "--sample-time", "0", "--steady", "0.01", "--out", self.out, "--force")
+        row, = rows_of(self.out)
+        self.assertEqual((done.returncode, row["samples"]), (0, "9"), done.stderr)
+        self.assertIn("[3/3]", done.stderr)
+        self.sweep("--variants", "copy_v", "--n", "64", "--samples", "6", "--rounds", "2", "--steady", "100")
+        row, = rows_of(self.out)
+        self.assertEqual(row["samples"], "6")
+
     @unsanitized
     def test_memory_is_the_peak_of_a_run_and_not_of_what_came_before_or_is_left(self):
         """192 MiB are taken and given back when it is planned, 96 MiB in a run."""

@@ -109,7 +109,7 @@ class BadInput(ScriptTest):
     def test_hostile_words_stay_words(self):
         rows = synthetic.zoo((256, 512))
         for row in rows:
-            row.update(reason="</script><script>alert(1)</script>", input="<img src=x onerror=alert(1)>@DATA@")
+            row.update(name="<img src=x onerror=alert(2)>", reason="</script><script>alert(1)</script>", input="<img src=x onerror=alert(1)>@DATA@")
         path = synthetic.write(self.folder / "hostile.csv", rows)
         self.run_script("report.py", path, "-o", "hostile.html")
         page = (self.folder / "hostile.html").read_text()

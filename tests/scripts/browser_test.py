@@ -31,7 +31,9 @@ class Page(unittest.TestCase):
         subprocess.run([sys.executable, SCRIPTS / "report.py", steps, "-o", cls.steps], check=True, capture_output=True)
         cls.types, cls.one = folder / "types.html", folder / "one.html"
         both = [{**row, "dtype": kind, "kv_dtype": kind} for kind in ("f32", "bf16") for row in synthetic.zoo((256, 512))]
-        for page, rows in ((cls.types, both), (cls.one, synthetic.zoo((512,)))):
+        cls.shapes = folder / "shapes.html"
+        carried = [{**row, "head_dim": 15, "value_dim": 15} for row in synthetic.zoo((1024,), inputs=("model:ocr,layer=0",))]
+        for page, rows in ((cls.types, both), (cls.one, synthetic.zoo((512,))), (cls.shapes, synthetic.zoo((512, 1024)) + carried)):
             sweep = synthetic.write(page.with_suffix(".csv"), rows)
             subprocess.run([sys.executable, SCRIPTS / "report.py", sweep, "-o", page], check=True, capture_output=True)
         cls.page = browser.Browser()
@@ -107,6 +109,13 @@ class Page(unittest.TestCase):
         self.page.open(self.one)
         self.assertFalse(self.page.run(shown))
         self.assertTrue(self.page.run("return document.getElementById('cells').checkVisibility()"))
+
+    def test_an_input_of_a_shape_of_its_own_stands_beside_the_others(self):
+        self.page.open(self.shapes)
+        self.choose("head_dim", "64"), self.choose("input", "text")
+        self.assertEqual(self.page.run("return charts.inputs.options.scales.x.labels"), ["model:ocr,layer=0", "text"])
+        points = self.page.run("return charts.inputs.data.datasets.map(s => s.data.map(p => p.row.head_dim))")
+        self.assertIn([15, 64], points)
 
     def test_what_scrolls_is_reached_by_tab(self):
         self.assertEqual(self.page.run("return [...document.querySelectorAll('.scroll')].filter(s => s.tabIndex !== 0).length"), 0)

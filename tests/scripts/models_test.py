@@ -41,6 +41,14 @@ class Models(ScriptTest):
         self.assertEqual([round(p["share"], 6) for p in told["layers"]], [0.25, 0.25, 0.5])
         self.assertEqual(told["one_for_all"], "full")
 
+    def test_a_carried_model_is_one_as_a_folder_is(self):
+        carried = [{**row, "input": row["input"].replace("npz:captured/layer", "model:ocr,layer=").removesuffix(".npz")} for row in rows()]
+        self.path = synthetic.write(self.folder / "ocr.csv", carried)
+        told = json.loads(self.run_script("advise.py", self.path, "--model", "model:ocr", "--format", "json", "--skill", 0.95).stdout)
+        self.assertEqual([(p["file"], p["take"]) for p in told["layers"]],
+                         [("layer0", "local:left=64,right=64"), ("layer1", "nystrom"), ("layer2", "full")])
+        self.assertIn("model model:ocr, 3 layers:", self.run_script("report.py", self.path, "--summary", "-o", "a.html").stdout)
+
     def test_less_skill_is_one_variant_for_all(self):
         told = self.advise("--skill", 0.1)
         self.assertEqual((told["one_for_all"], told["gain"]), ("local:left=64,right=64", 40 / 6))

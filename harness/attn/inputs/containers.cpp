@@ -3,6 +3,7 @@
 #include <functional>
 #include <memory>
 
+#include "attn/inputs/archive.hpp"
 #include "attn/inputs/kinds.hpp"
 #include "attn/inputs/npy.hpp"
 #include "attn/inputs/npz.hpp"
@@ -35,43 +36,53 @@ struct Archive {
   Result<StoredArray> (*parse)(std::span<const std::byte> file, std::string_view name);
   Result<std::vector<std::string>> (*names)(std::span<const std::byte> file);
 };
+constexpr Archive npz{"npz", parse_npz, names_in_npz}, safetensors{"safetensors", parse_safetensors, names_in_safetensors};
 
-// Of a file that outlives what is returned.
-Result<NamedArray> member(const Archive& archive, const MappedFile& file, const std::string& name) {
-  auto array = archive.parse(file.bytes(), name);
-  if (!array) return refuse(std::string("input ") + archive.kind + ": '" + file.path() + "': " + array.reason());
-  return NamedArray{name + " of '" + file.path() + "'", std::move(array).value()};
+Result<NamedArray> member(const Archive& archive, const ArchiveBytes& file, const std::string& name) {
+  auto array = archive.parse(file.bytes, name);
+  if (!array) return refuse(std::string("input ") + archive.kind + ": " + file.label + ": " + array.reason());
+  return NamedArray{name + " of " + file.label, std::move(array).value()};
+}
+
+Result<std::unique_ptr<Input>> open_archive(const Archive& archive, const ArchiveBytes& file, const ArchiveParts& parts) {
+  std::array<NamedArray, 3> qkv;
+  constexpr std::array<const char*, 3> names{"q", "k", "v"};
+  for (std::size_t t = 0; t < 3; ++t) {
+    auto array = member(archive, file, parts.prefix + names[t]);
+    if (!array) return array.refusal();
+    qkv[t] = std::move(array).value();
+  }
+  const FindArray find = [archive, file, prefix = parts.prefix](const std::string& name) -> Result<std::optional<NamedArray>> {
+    const auto there = archive.names(file.bytes);
+    if (!there) return there.refusal();
+    if (std::ranges::find(*there, prefix + name) == there->end()) return std::optional<NamedArray>();
+    auto array = member(archive, file, prefix + name);
+    if (!array) return array.refusal();
+    return std::optional(std::move(array).value());
+  };
+  return open_tensors(file.input, {}, std::move(qkv), parts.layer, find);
 }
 
 // One file that holds arrays named q, k and v, after a prefix.
-Result<std::unique_ptr<Input>> open_archive(const Archive& archive, std::string_view text) {
+Result<std::unique_ptr<Input>> open_file(const Archive& archive, std::string_view text) {
   const std::string kind = archive.kind;
   const auto arguments = parse_tensor_arguments(kind, text, 1);
   if (!arguments) return arguments.refusal();
   if (Status pickle = no_pickle(arguments->paths[0], kind); !pickle) return pickle.refusal();
   auto file = MappedFile::open(arguments->paths[0]);
   if (!file) return refuse("input " + kind + ": " + file.reason());
-  std::array<NamedArray, 3> qkv;
-  constexpr std::array<const char*, 3> names{"q", "k", "v"};
-  for (std::size_t t = 0; t < 3; ++t) {
-    auto array = member(archive, *file, arguments->prefix + names[t]);
-    if (!array) return array.refusal();
-    qkv[t] = std::move(array).value();
-  }
-  const auto shared = std::make_shared<const MappedFile>(std::move(file).value());
-  const FindArray find = [archive, shared,
-                          prefix = arguments->prefix](const std::string& name) -> Result<std::optional<NamedArray>> {
-    const auto there = archive.names(shared->bytes());
-    if (!there) return there.refusal();
-    if (std::ranges::find(*there, prefix + name) == there->end()) return std::optional<NamedArray>();
-    auto array = member(archive, *shared, prefix + name);
-    if (!array) return array.refusal();
-    return std::optional(std::move(array).value());
-  };
-  return open_tensors(kind + ":" + arguments->text, {}, std::move(qkv), arguments->layer, find);
+  const auto mapped = std::make_shared<const MappedFile>(std::move(file).value());
+  return open_archive(
+      archive,
+      {.input = kind + ":" + arguments->text, .label = "'" + mapped->path() + "'", .bytes = mapped->bytes(), .owner = mapped},
+      {arguments->prefix, arguments->layer});
 }
 
 }  // namespace
+
+Result<std::unique_ptr<Input>> open_npz(const ArchiveBytes& file, const ArchiveParts& parts) {
+  return open_archive(npz, file, parts);
+}
 
 std::vector<InputKind> container_inputs() {
   return {
@@ -82,14 +93,10 @@ std::vector<InputKind> container_inputs() {
         "arrays Pq, Pk and Pv of a numpy.savez or savez_compressed file; others, such as Pgate, where a variant reads them; "
         "Pcausal = 1: keys behind a "
         "query are hidden; of a folder, every .npz file"},
-       [](std::string_view text) {
-         return open_archive({"npz", parse_npz, names_in_npz}, text);
-       }},
+       [](std::string_view text) { return open_file(npz, text); }},
       {{"safetensors", "safetensors:FILE[,prefix=P][,layer=i]",
         "tensors Pq, Pk and Pv, such as layers.3.q with prefix=layers.3.: F16, BF16, F32 or F64"},
-       [](std::string_view text) {
-         return open_archive({"safetensors", parse_safetensors, names_in_safetensors}, text);
-       }},
+       [](std::string_view text) { return open_file(safetensors, text); }},
   };
 }
 

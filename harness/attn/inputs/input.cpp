@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "attn/core/text.hpp"
+#include "attn/inputs/archive.hpp"
 #include "attn/inputs/kinds.hpp"
 #include "attn/inputs/tensor_files.hpp"
 
@@ -15,7 +16,7 @@ namespace {
 
 const std::vector<InputKind>& kinds() {
   static const std::vector<InputKind> all = [] {
-    std::vector<InputKind> list{text_input(), wav_input(), image_input(), graph_input()};
+    std::vector<InputKind> list{text_input(), wav_input(), image_input(), graph_input(), model_input()};
     for (const auto& more : {distribution_inputs(), container_inputs()}) list.insert(list.end(), more.begin(), more.end());
     return list;
   }();
@@ -77,6 +78,9 @@ Result<std::unique_ptr<Input>> parse_input(std::string_view name) {
 
 Result<std::vector<std::string>> expand_input(std::string_view name) {
   const std::string_view text = trim(name);
+  if (const std::string_view model = "model:"; text.starts_with(model)) {
+    if (auto layers = layers_of_model(text.substr(model.size())); !layers.empty()) return layers;
+  }
   const std::string kind = "npz:";
   if (!text.starts_with(kind)) return std::vector{std::string(text)};
   const std::size_t comma = std::min(text.find(','), text.size());

@@ -16,6 +16,7 @@ InputKind text_input();
 InputKind wav_input();
 InputKind image_input();
 InputKind graph_input();
+InputKind model_input();
 std::vector<InputKind> container_inputs();
 std::vector<InputKind> distribution_inputs();
 

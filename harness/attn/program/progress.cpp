@@ -42,6 +42,11 @@ void Progress::skip(double work) {
   work_ -= work;
 }
 
+void Progress::add(double work) {
+  ++count_;
+  work_ += work;
+}
+
 void Progress::clear() const {
   if (terminal_ && !quiet_) tell(stderr, "\r\033[K");
 }

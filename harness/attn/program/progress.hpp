@@ -25,6 +25,8 @@ class Progress {
   void end(const std::string& title, double work, const std::string& came_of_it);
   // Done by an earlier call of the program.
   void skip(double work);
+  // One more than was thought, of so much work.
+  void add(double work);
   // Takes the line off the terminal, for other words.
   void clear() const;
 

@@ -40,6 +40,7 @@ std::vector<std::string> sweep_arguments(const SweepOptions& o) {
   const auto add = [&](const char* flag, const std::string& value, const std::string& otherwise) {
     if (value != otherwise) arguments.insert(arguments.end(), {flag, value});
   };
+  add("--steady", format_number(o.steady_percent), format_number(usual.steady_percent));
   add("--timeout", format_number(o.timeout_s), format_number(usual.timeout_s));
   add("--memory-limit", o.memory_limit, usual.memory_limit);
   add("--order-seed", o.order_seed, usual.order_seed);

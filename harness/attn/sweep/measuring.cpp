@@ -51,8 +51,9 @@ std::string outcome_text(const Measurement& m) {
 
 }  // namespace
 
-bool Measuring::Course::ended(std::size_t all) const {
-  return rounds.size() >= all || (!rounds.empty() && rounds.back().outcome != Outcome::ok);
+bool Measuring::ended(const Course& course) const {
+  if (course.failed() || course.rounds.size() < schedule_.rounds()) return course.failed();
+  return further_rounds_ == 0 || !schedule_.wants_more(merged(course.rounds).samples_s, course.rounds.size());
 }
 
 Status Measuring::run(const std::vector<Block>& blocks) {
@@ -75,14 +76,16 @@ Measuring::Course Measuring::course_of(const Cell& cell) {
   const std::string key = cell_key(cell);
   const double round_s = estimate_s(cell, options_, registry_) / static_cast<double>(schedule_.rounds());
   Course course{cell, key, outputs_.rounds_from_before(key), outputs_.has(key), round_s, ""};
-  skip(course, course.has_row ? schedule_.rounds() : course.rounds.size());
+  skip(course, course.has_row ? schedule_.rounds() : std::min(course.rounds.size(), schedule_.rounds()));
   return course;
 }
 
 Status Measuring::measure_block(const Block& block, std::size_t number) {
   std::vector<Course> courses;
   for (const Cell& cell : block.cells) courses.push_back(course_of(cell));
-  for (std::size_t round = 0; round < schedule_.rounds(); ++round) {
+  further_rounds_ = schedule_.further_rounds(block.cells.size());
+  const auto all_have_rows = [&] { return std::ranges::all_of(courses, &Course::has_row); };
+  for (std::size_t round = 0; !all_have_rows(); ++round) {
     for (const std::size_t c : schedule_.order(block, number, round)) {
       if (Status status = advance(courses[c], round); !status || interrupted) return status;
     }
@@ -96,11 +99,12 @@ Status Measuring::race_block(const Block& block) {
     const bool found_before =
         std::any_of(rows.begin(), rows.end(), [&](const Row& row) { return same_but_budget(row.cell, cell, registry_); });
     Course course = course_of(cell);
-    if (found_before && !course.has_row) skip(course, schedule_.rounds() - course.rounds.size());
+    further_rounds_ = schedule_.further_rounds(1);
+    if (found_before && !course.has_row) skip(course, schedule_.rounds() - std::min(course.rounds.size(), schedule_.rounds()));
     if (found_before) continue;
     search(course);
     if (interrupted) return {};
-    for (std::size_t round = 0; round < schedule_.rounds(); ++round) {
+    for (std::size_t round = 0; !course.has_row; ++round) {
       if (Status status = advance(course, round); !status || interrupted) return status;
     }
   }
@@ -116,17 +120,18 @@ void Measuring::search(Course& course) {
   if (!found) course.out_of_reach = found.reason();
   course.key = cell_key(course.cell);
   course.rounds = outputs_.rounds_from_before(course.key);
-  skip(course, course.rounds.size());
+  skip(course, std::min(course.rounds.size(), schedule_.rounds()));
 }
 
 // One round further, to the row where it was the last.
 Status Measuring::advance(Course& course, std::size_t round) {
   if (course.has_row) return {};
-  if (course.rounds.size() <= round && !course.ended(schedule_.rounds())) {
+  if (course.rounds.size() <= round && !ended(course)) {
+    if (round >= schedule_.rounds()) progress_->add(course.round_s), --further_rounds_;
     if (Status status = measure_round(course, round); !status || interrupted) return status;
   }
-  if (!course.ended(schedule_.rounds())) return {};
-  skip(course, schedule_.rounds() - course.rounds.size());
+  if (!ended(course)) return {};
+  skip(course, schedule_.rounds() - std::min(course.rounds.size(), schedule_.rounds()));
   course.has_row = true;
   return outputs_.write(row_of(course));
 }

@@ -36,7 +36,7 @@ class Measuring {
     double round_s;            // as foreseen
     std::string out_of_reach;  // of a race: why no budget reaches its goal; empty: one does
 
-    bool ended(std::size_t all) const;
+    bool failed() const { return !rounds.empty() && rounds.back().outcome != Outcome::ok; }
   };
 
   Course course_of(const Cell& cell);
@@ -46,6 +46,7 @@ class Measuring {
   Status race_block(const Block& block);
   void search(Course& course);
   Status advance(Course& course, std::size_t round);
+  bool ended(const Course& course) const;
   Status measure_round(Course& course, std::size_t round);
   Measurement measured(const Course& course, std::size_t round) const;
   Row row_of(const Course& course) const;
@@ -58,6 +59,7 @@ class Measuring {
   Outputs& outputs_;
   std::optional<Goal> goal_;
   std::optional<Progress> progress_;
+  std::size_t further_rounds_ = 0;  // of the block, that are left
 };
 
 }  // namespace attn

@@ -64,6 +64,13 @@ void declare(CLI::App& app, SweepOptions& o) {
   };
   whole("samples", o.samples, 1, 10'000, "timed samples of a cell, over all rounds");
   whole("rounds", o.rounds, 1, 100, "rounds in shuffled order that the samples are spread over");
+  auto* steady = app.add_option("--steady", o.steady_percent,
+                                "more rounds for cells whose 95 % interval is wider than so many per cent of the median: three "
+                                "times as many at most, and "
+                                "a quarter more in all (0: none)")
+                     ->multi_option_policy(last)
+                     ->group(measuring);
+  accept_from_to(*steady->capture_default_str(), 0, 100);
   seconds("sample-time", o.sample_time_s, 0, "least seconds of a sample: short runs are repeated (0: none is)");
   seconds("timeout", o.timeout_s, least_timeout_s, "seconds after which a cell's worker is killed");
   seconds("budget", o.budget_s, 0, "seconds after which no cell is started (0: none)");

@@ -25,6 +25,7 @@ struct SweepOptions {
   // Measuring
   index_t samples = 9;
   index_t rounds = 3;
+  double steady_percent = 0;  // wider intervals get further rounds (Schedule::wants_more); 0: none do
   double sample_time_s = 0.01;
   double timeout_s = 60;
   double budget_s = 0;  // 0: none

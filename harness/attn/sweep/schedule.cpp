@@ -9,6 +9,7 @@
 #include "attn/cell/axes.hpp"
 #include "attn/core/rng.hpp"
 #include "attn/core/time.hpp"
+#include "attn/record/statistics.hpp"
 
 namespace attn {
 
@@ -51,6 +52,13 @@ Settings Schedule::settings(const Cell& cell, std::size_t round) const {
   settings.against = options_.against;
   if (first) settings.output_file = output_file(options_.save_output, cell);
   return settings;
+}
+
+bool Schedule::wants_more(const std::vector<double>& samples_s, std::size_t rounds_so_far) const {
+  constexpr std::size_t most = 3;  // times the rounds that every cell has
+  if (options_.steady_percent <= 0 || samples_s.empty() || rounds_so_far >= most * rounds() || budget_is_used_up()) return false;
+  const Interval interval = median_interval(samples_s);
+  return (interval.high - interval.low) / median(samples_s) > options_.steady_percent / 100;
 }
 
 bool Schedule::budget_is_used_up() const { return options_.budget_s > 0 && monotonic_s() - begin_s_ > options_.budget_s; }

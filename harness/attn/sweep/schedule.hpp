@@ -20,6 +20,10 @@ class Schedule {
   // What a round measures of a cell: all of them clock, the first gates and compares too.
   Settings settings(const Cell& cell, std::size_t round) const;
   bool budget_is_used_up() const;
+  // Whether a cell with these samples, of so many rounds, is to have a further one (--steady).
+  bool wants_more(const std::vector<double>& samples_s, std::size_t rounds_so_far) const;
+  // How many further ones so many cells have together, so that a sweep takes a quarter longer at most.
+  std::size_t further_rounds(std::size_t cells) const { return (cells * rounds() + 3) / 4; }
 
  private:
   const SweepOptions& options_;

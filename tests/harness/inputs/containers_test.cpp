@@ -1,5 +1,6 @@
 // npz and safetensors: files made here byte by byte.
 #include <algorithm>
+#include <cmath>
 
 #include "attn/inputs/file.hpp"
 #include "attn/inputs/npy.hpp"
@@ -174,6 +175,23 @@ TEST_CASE("npz: a file that says that it is causal serves causal problems, one w
   CHECK(archive("causal.npy", {2}, 1).reason().find("has shape [2]; accepted: one number, 0 or 1") != std::string::npos);
   const auto masked = *archive("mask.npy", {1, 1, 6, 6}, 0);
   CHECK(masked->note(*masked->shape()) == "its mask is left out: variants see the causal one alone");
+}
+
+TEST_CASE("model: each layer of a carried capture is an input of its own shape; others are refused by name") {
+  const std::vector<std::string> layers = *expand_input("model:ocr");
+  CHECK(layers == std::vector<std::string>{"model:ocr,layer=0", "model:ocr,layer=1"});
+  for (const std::string& name : layers) {
+    const auto source = input(name);
+    CHECK(source->name() == name);
+    const Problem p = *source->shape();
+    CHECK(to_string(p) == "batch=1 heads=8 q_len=1024 head_dim=15");
+    const auto t = source->make(p, 1);
+    REQUIRE(t);
+    CHECK(std::abs(t->q(0, 7, 1023, 14)) > 0);
+  }
+  CHECK(parse_input("model:bert").reason() == "input model: 'bert' is no capture that attnbench carries; accepted: ocr");
+  CHECK(parse_input("model:ocr,layer=2").reason() == "input model:ocr,layer=2: ocr has 2 layers; accepted: layer=0 to layer=1");
+  CHECK(parse_input("model:").reason() == "input model takes 1 file, not 0");
 }
 
 TEST_CASE("npz: malformed archives are refused, by field and byte") {

@@ -72,3 +72,20 @@ TEST_CASE("a budget of no seconds is none") {
   o.budget_s = 1e9;
   CHECK_FALSE(Schedule(o).budget_is_used_up());
 }
+
+TEST_CASE("a cell has more rounds while its interval is wider than asked for, three times as many at most") {
+  SweepOptions o;
+  o.rounds = 3;
+  const std::vector<double> wide{1, 1.1, 1.2, 1.3, 1.4}, narrow{1, 1.001, 1.002, 1.003};
+  CHECK_FALSE(Schedule(o).wants_more(wide, 3));  // nothing was asked for
+  o.steady_percent = 5;
+  CHECK(Schedule(o).wants_more(wide, 3));
+  CHECK(Schedule(o).wants_more(wide, 8));
+  CHECK_FALSE(Schedule(o).wants_more(wide, 9));
+  CHECK_FALSE(Schedule(o).wants_more(narrow, 3));
+  CHECK_FALSE(Schedule(o).wants_more({}, 3));
+  CHECK(Schedule(o).further_rounds(8) == 6);
+  CHECK(Schedule(o).further_rounds(1) == 1);
+  o.steady_percent = 50;
+  CHECK_FALSE(Schedule(o).wants_more(wide, 3));
+}
