@@ -93,6 +93,7 @@ class Files(Case):
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual([(r["input"], r["heads"], r["head_dim"], r["status"]) for r in rows_of(self.out)],
                          [("model:ocr,layer=0", "8", "15", "ok"), ("model:ocr,layer=1", "8", "15", "ok")])
+        os.remove(self.out)
         self.refused("--input", "model:bert", say=("no capture that attnbench carries; accepted: ocr",))
 
     def test_torn_files_are_refused(self):

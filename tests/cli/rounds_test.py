@@ -26,7 +26,7 @@ class Rounds(Case):
         row, = rows_of(self.out)
         self.assertEqual((done.returncode, row["samples"]), (0, "9"), done.stderr)
         self.assertIn("[3/3]", done.stderr)
-        self.sweep("--variants", "copy_v", "--n", "64", "--samples", "6", "--rounds", "2", "--steady", "100")
+        self.sweep("--variants", "copy_v", "--n", "64", "--samples", "6", "--rounds", "2", "--force")
         row, = rows_of(self.out)
         self.assertEqual(row["samples"], "6")
 

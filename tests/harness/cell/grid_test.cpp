@@ -1,5 +1,7 @@
 #include "attn/cell/grid.hpp"
 
+#include <map>
+
 #include "catch.hpp"
 #include "harness/variant_of.hpp"
 
@@ -53,6 +55,28 @@ TEST_CASE("every axis has a flag, a doc, values to take where none are asked for
       CHECK(axis.get(cell) == value);
     }
     CHECK(cell_key(cell) == cell_key(only(asked)));
+  }
+}
+
+TEST_CASE("the key of a cell changes with each of its axes") {
+  const std::map<std::string, std::string, std::less<>> others = {
+      {"variant", "mean_v"}, {"input", "iid:2"},        {"isa", "another"},    {"pass", "forward_backward"},
+      {"scope", "layer"},    {"lengths", "zipf"},       {"dtype", "bf16"},     {"kv_dtype", "q8"},
+      {"cache", "cold"},     {"kv_layout", "paged:16"}, {"shape", "bert-base"}};
+  for (const Asked& asked : {small, with(small, "pass", "decode")}) {
+    const Cell cell = only(asked);
+    for (const Axis& axis : axes()) {
+      INFO(axis.name);
+      const AxisValue value = axis.get(cell);
+      if (to_string(value).empty()) continue;  // a step where there is none
+      Cell other = cell;
+      const auto* number = std::get_if<index_t>(&value);
+      const index_t next = number == nullptr ? 0 : axis.name == "causal" ? 1 - *number : *number + 1;
+      const auto changed = axis.read(number != nullptr ? std::to_string(next) : others.at(axis.name));
+      REQUIRE(changed);
+      axis.set(other, *changed);
+      CHECK(cell_key(other) != cell_key(cell));
+    }
   }
 }
 
