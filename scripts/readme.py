@@ -19,6 +19,9 @@ from readmepictures import pictures
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = "full"
 MOST_LENGTHS = 3
+# Lines of the table of decode, whose file has all variants that decode.
+SERVED = ("full", "local", "longformer", "blockwise", "moba", "quest", "compressed", "linear", "performer", "cosformer", "retention", "mamba2",
+          "gated_delta", "gla", "kda", "rwkv7", "gru", "lstm")
 
 
 def thinned(values, most=MOST_LENGTHS):
@@ -50,7 +53,7 @@ def skill(row):
 class Table:
     """Lines of one problem in several lengths. `extra` are axes that lines differ in besides the variant."""
 
-    def __init__(self, rows, extra=(), baselines=True):
+    def __init__(self, rows, extra=(), baselines=True, most=MOST_LENGTHS):
         short = labels(rows)
         ok = measured(rows)
         if not baselines:
@@ -59,7 +62,7 @@ class Table:
         self.axes = main_group(alike)
         self.rows = in_group(ok, self.axes)
         self.extra = [axis for axis in extra if axis in self.rows and self.rows[axis].nunique() > 1]
-        self.lengths = thinned(sorted(self.rows["n"].unique()))
+        self.lengths = thinned(sorted(self.rows["n"].unique()), most)
         self.cells = {(r["name"], *(r[axis] for axis in self.extra), r["n"]): r for r in self.rows.to_dict("records")}
         self.short = short
         self.keys = list(dict.fromkeys(key[:-1] for key in self.cells))
@@ -109,7 +112,9 @@ def prefill(run):
 
 
 def decode(run):
-    table = Table(run.rows[decodes(run.rows)], extra=("kv_dtype",))
+    rows = run.rows[decodes(run.rows) & run.rows["name"].map(id_of).isin(SERVED) & run.rows["kv_dtype"].eq("f32")]
+    compared = rows.groupby(["n", "heads", "head_dim"])["name"].transform("nunique") > 3  # lines of some variants alone are other questions
+    table = Table(rows[compared], most=4)
     first = next((key for key in table.keys if table.short[key[0]] == REFERENCE), None)
     return problem(run, table) + table.markdown([
         ("vs full", lambda key, row: over(row, table.at(first, row["n"]) if first else None)),
