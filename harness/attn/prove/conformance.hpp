@@ -36,6 +36,7 @@ struct Finding {
 struct ConformanceOptions {
   int threads = 2;           // where a property does not vary them
   bool thorough = false;     // more shapes
+  bool gradient = true;      // of the definition: false where differences cross its jumps
   bool another_isa = false;  // than the one that everything was tried on: no property that does not depend on it
   // Null where the program counts no calls: what needs it is then not tried.
   CallMeter* meter = nullptr;

@@ -36,6 +36,7 @@ std::vector<Problem> gradient_problems(bool thorough) {
 }  // namespace
 
 void Checker::gradient() {
+  if (!options_.gradient) return none("left out");
   for (const Problem& p : gradient_problems(options_.thorough)) {
     if (!variant_.supports(p)) continue;
     begin(p);
