@@ -32,7 +32,7 @@ learn() { # task, N, further arguments; a mixer that a task's length does not su
     "${steps[@]}" || (($? == 1 || $? == 5))
 }
 learn listops 128 --width 32 --steps 1000
-learn retrieval 64 --width 64 --steps 2500
+learn retrieval:asks=words 128 --width 64 --heads 1 --steps 600
 learn glyphs 256 --width 32 --steps 800
 learn pathfinder 256 --width 32 --steps 800
 "$sweep" --variants "$mixers" --n "$lengths" --out "$out/speed.csv" --resume "${samples[@]}" || (($? == 1))
