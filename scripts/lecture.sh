@@ -31,9 +31,9 @@ learn() { # task, N, further arguments; a mixer that a task's length does not su
   "$train" --task "$1" --n "$2" --variants "$mixers" --out "$out/tasks.train.csv" --resume --jobs "${ATTN_JOBS:-0}" --test-samples "$test" "${@:3}" \
     "${steps[@]}" || (($? == 1 || $? == 5))
 }
-learn listops 128 --width 32 --steps 800
+learn listops 128 --width 32 --steps 1500
 learn retrieval:asks=words 128 --width 64 --heads 1 --steps 500
-learn glyphs 256 --width 32 --steps 600
+learn glyphs 256 --width 32 --steps 700
 learn pathfinder 256 --width 32 --steps 500
 "$sweep" --variants "$mixers" --n "$lengths" --out "$out/speed.csv" --resume "${samples[@]}" || (($? == 1))
 "$root/scripts/report.py" "$out/speed.csv" "$out/tasks.train.csv" -o "$out/lecture.html" --figures "$out/figures" --bubble 'all tasks' --summary
