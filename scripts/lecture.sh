@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The closing picture of a lecture on attention, of this machine: what eighteen mixers learn against how fast they are, with memory as the
 # bubble. Four tasks, each with its floor and with full attention as its control; one seed and the recipe's rate; speed at N=1024 to 4096.
-# Forty minutes on two cores, into results/lecture (or $ATTN_LECTURE). Called again it goes on where it was interrupted.
+# Less than forty minutes on two cores, into results/lecture (or $ATTN_LECTURE). Called again it goes on where it was interrupted.
 #   --quick   two mixers, a few steps of each task: whether all of it runs, in seconds
 # $ATTN_JOBS: trainings at the same time (default: one a core).
 set -euo pipefail
@@ -14,7 +14,7 @@ out=${ATTN_LECTURE:-$root/results/lecture}
 mixers="full,local:left=16,right=16,longformer:window=16,tokens=1,bigbird:block=16,random=1,reformer:chunk=16,sinkhorn:block=16,routing"
 mixers+=",linformer:k=32,weights=small,nystrom:landmarks=32,linear,performer:m=64,cosformer,synth_dense,synth_random:cached=no,gmlp,fnet"
 mixers+=",conv1d,gru"
-lengths=1024..4096*2 steps=() samples=() test=2048
+lengths=1024..4096*2 steps=() samples=() test=1024
 case "${1:-}" in
   "") ;;
   --quick) mixers=full,linear lengths=256..512*2 test=64
@@ -31,9 +31,9 @@ learn() { # task, N, further arguments; a mixer that a task's length does not su
   "$train" --task "$1" --n "$2" --variants "$mixers" --out "$out/tasks.train.csv" --resume --jobs "${ATTN_JOBS:-0}" --test-samples "$test" "${@:3}" \
     "${steps[@]}" || (($? == 1 || $? == 5))
 }
-learn listops 128 --width 32 --steps 1000
-learn retrieval 128 --width 32 --steps 1000
-learn glyphs 256 --width 32 --steps 800
-learn pathfinder 256 --width 32 --steps 800
+learn listops 128 --width 32 --steps 1500
+learn retrieval:asks=words 128 --width 64 --heads 1 --steps 500
+learn glyphs 256 --width 32 --steps 700
+learn pathfinder 256 --width 32 --steps 500
 "$sweep" --variants "$mixers" --n "$lengths" --out "$out/speed.csv" --resume "${samples[@]}" || (($? == 1))
 "$root/scripts/report.py" "$out/speed.csv" "$out/tasks.train.csv" -o "$out/lecture.html" --figures "$out/figures" --bubble 'all tasks' --summary

@@ -27,7 +27,7 @@ class Lecture(ScriptTest):
                          {"speed.csv", "speed.context.json", "tasks.train.csv", "tasks.train.context.json", "lecture.html", "figures"})
         self.assertTrue(list((out / "figures").glob("closing*.svg")))
         rows = (out / "tasks.train.csv").read_text()
-        for task in ("listops", "retrieval", "glyphs", "pathfinder"):
+        for task in ("listops", "retrieval:asks=words", "glyphs", "pathfinder"):
             self.assertIn(f"attn_train --task {task} ", rows)
         self.lecture("--quick")
         self.assertEqual((out / "tasks.train.csv").read_text(), rows)

@@ -11,11 +11,17 @@ namespace {
 // A text is half of the sequence, and every token says which half: half of its words, drawn one by one, are words that all texts have,
 // half are of its topic, a few words of the vocabulary. Two texts share their topic, or no word of it.
 struct Retrieval final : Task {
+  enum class Asks { texts, words };
   struct Options {
-    index_t vocabulary = 128, common = 16;
+    Asks asks = Asks::texts;
+    index_t vocabulary = 64, common = 4;
   };
   static OptionTable<Options> options() {
     return OptionTable<Options>()
+        .choice("asks", &Options::asks, {{"texts", Asks::texts}, {"words", Asks::words}},
+                "texts: whether both are about the same; words: of each word of the second, half of which are of the first's "
+                "topic, whether "
+                "it stands in the first")
         .integer("vocabulary", &Options::vocabulary, 64, 1 << 16, "words that topics are made of")
         .integer("common", &Options::common, 1, 1 << 16, "words that every text has");
   }
@@ -34,13 +40,15 @@ struct Retrieval final : Task {
     control_bar = 0.8;
     recipe.layers = 2;
     recipe.layer.heads = 2;
-    recipe.steps = 2000;
+    recipe.steps = 3000;
     recipe.rate = 3e-3;
+    if (o.asks == Asks::words) pool = Pool::chosen;
   }
 
   // A topic of 4, 8, 16 or 32 words: two topics have as many words together as one of twice the size, so that the variety of a pair tells
   // little and that of one text nothing.
   Sample sample(Draws& draws, double) const override {
+    if (o.asks == Asks::words) return asked_by_word(draws);
     const index_t words = index_t{4} << draws.below(4);
     const bool same = draws.coin();
     const auto topics = draws.distinct(2 * words, o.vocabulary);
@@ -56,6 +64,24 @@ struct Retrieval final : Task {
     return s;
   }
 
+  // No word is common here: all of them are asked.
+  Sample asked_by_word(Draws& draws) const {
+    const index_t words = index_t{4} << draws.below(4), half = length / 2;
+    const auto topics = draws.distinct(2 * words, o.vocabulary);
+    Sample s;
+    for (index_t i = 0; i < length; ++i) {
+      const index_t first = i >= half && draws.coin() ? words : 0;
+      s.symbols.push_back(topics[static_cast<std::size_t>(first + draws.below(words))]);
+      s.symbols.push_back(o.vocabulary + o.common + (i < half ? 0 : 1));
+    }
+    const auto there = words_of(s, 0, half);
+    for (index_t i = half; i < length; ++i) {
+      s.at.push_back(i);
+      s.targets.push_back(there.contains(s.symbols[static_cast<std::size_t>(i * streams)]));
+    }
+    return s;
+  }
+
   // Different words of the vocabulary in tokens first .. end-1.
   std::set<index_t> words_of(const Sample& s, index_t first, index_t end) const {
     std::set<index_t> words;
@@ -68,6 +94,7 @@ struct Retrieval final : Task {
 
   // variety: how many different words both texts have together, against the best bound. shared_word: whether any stands in both.
   std::vector<Level> levels(const std::vector<Sample>& test) const override {
+    if (o.asks == Asks::words) return Task::levels(test);
     std::vector<double> of_variety(static_cast<std::size_t>(o.vocabulary) + 2);  // right answers, were the bound so high
     double shared = 0;
     for (const Sample& s : test) {

@@ -328,8 +328,8 @@ TEST_CASE("Two texts share their topic or no word of it, and counting words tell
     std::array<std::set<index_t>, 2> words;
     for (index_t i = 0; i < 128; ++i) {
       const index_t text = i < 64 ? 0 : 1;
-      REQUIRE(s.symbols[at(2 * i + 1)] == 128 + 16 + text);
-      if (s.symbols[at(2 * i)] < 128) words[at(text)].insert(s.symbols[at(2 * i)]);
+      REQUIRE(s.symbols[at(2 * i + 1)] == 64 + 4 + text);
+      if (s.symbols[at(2 * i)] < 64) words[at(text)].insert(s.symbols[at(2 * i)]);
     }
     index_t shared = 0;
     for (const index_t word : words[0]) shared += words[1].contains(word);
@@ -342,4 +342,20 @@ TEST_CASE("Two texts share their topic or no word of it, and counting words tell
   const double variety = level(levels, "variety");
   CHECK((variety > 0.55 && variety < 0.75));
   CHECK(refusal("retrieval", 17).find("an even N of at least 16, given N=17") != std::string::npos);
+}
+
+TEST_CASE("Asked by word, a text of two has half of its words from the other's topic, and each is right that stands there", "[train]") {
+  const auto task = task_of("retrieval:asks=words", 128);
+  double there = 0;
+  for (const Sample& s : some(*task, 200)) {
+    std::set<index_t> first;
+    for (index_t i = 0; i < 64; ++i) first.insert(s.symbols[at(2 * i)]);
+    REQUIRE(s.at.size() == 64);
+    for (index_t i = 0; i < 64; ++i) {
+      CHECK(s.at[at(i)] == 64 + i);
+      CHECK(first.contains(s.symbols[at(2 * s.at[at(i)])]) == (s.targets[at(i)] == 1));
+      there += static_cast<double>(s.targets[at(i)]);
+    }
+  }
+  CHECK(there / 200 / 64 == Approx(0.48).margin(0.04));  // a topic of 32 words is not seen whole in 64
 }
