@@ -100,7 +100,9 @@ Recording rehearsed(const Variant& variant, const Problem& p, int times) {
 
 }  // namespace
 
-TEST_CASE("192 threads find tasks enough in every region that counts, but for the variants that are named with their reason") {
+// Some fifteen seconds.
+TEST_CASE("192 threads find tasks enough in every region that counts, but for the variants that are named with their reason",
+          "[.many]") {
   for (const auto& variant : all_variants()) {
     const std::string id = variant->name().label();
     INFO(id);
