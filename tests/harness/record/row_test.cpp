@@ -80,6 +80,9 @@ Row full_row() {
   m.against_s = {0.1234567891, 0.2, 0.21, 1e-9};
   m.append_s = {0.125, 0.0625, 0.03125};
   m.mixer_share = 2.0 / 3;
+  m.parallelism = 7.75;
+  m.meters = {
+      .cycles = 3e9, .instructions = 8e9, .cache_misses = 123456, .joules = 1.25, .unsupported = "unsupported: energy: none"};
   m.variant_note = "100 % of \"it\"";
   m.compute = kernels::Compute::bf16_dot;
   m.stored = true;
@@ -331,9 +334,9 @@ TEST_CASE("the key changes with each of its fields, and with nothing else") {
   full.cell.problem.pass = Pass::forward_backward;
   const auto record = row_schema().record(full);
   const std::string key = row_schema().key(full);
-  const std::map<std::string, std::string> others = {{"kv_dtype", "q8"}, {"dtype", "bf16"},   {"pass", "forward"},
-                                                     {"scope", "mixer"}, {"lengths", "zipf"}, {"kv_layout", "paged:16"},
-                                                     {"cache", "hot"},   {"causal", "0"},     {"shape", "bert-base"}};
+  const std::map<std::string, std::string> others = {
+      {"kv_dtype", "q8"},        {"dtype", "bf16"}, {"pass", "forward"}, {"scope", "mixer"}, {"lengths", "zipf"},
+      {"kv_layout", "paged:16"}, {"numa", "first"}, {"cache", "hot"},    {"causal", "0"},    {"shape", "bert-base"}};
   std::size_t keys = 0;
   for (std::size_t c = 0; c < infos.size(); ++c) {
     INFO(infos[c].name);
