@@ -22,7 +22,7 @@ void fuzz(std::span<const std::byte> bytes) {
                              .whole = true};
   const auto named = (*input)->make_named(*p, {neighbours}, 1);
   if (!named) return;  // more neighbours than that
-  const auto list = named->arrays.at("neighbours").f32<4>();
+  const auto list = named->arrays["neighbours"].f32<4>();
   const auto beside = [&](index_t i, index_t j) {
     return std::count(list[0][0].row(i), list[0][0].row(i) + degree, static_cast<float>(j));
   };
