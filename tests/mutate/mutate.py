@@ -3,8 +3,8 @@
 
     mutate.py [--count N] [--seed S] [--minutes M] [--only TEXT] [--least SCORE] [--programs] [--list]
 
-A fault that no test notices is a survivor: it gets a test, or a reason in excused.tsv (file, the line with the fault, why nobody can
-tell it from the right one). What makes the same object file is no fault. Sources are kernels, pages, gate, meters and statistics, CSV
+A fault that no test notices is a survivor: it gets a test, or a reason in excused.tsv (file, the right line, the wrong one, why nobody
+can tell them apart). What makes the same object file is no fault. Sources are kernels, pages, gate, meters and statistics, CSV
 and journal, and the sweep's rounds and resuming. Tests are those of a kernel's room; of pages, and of the pages nearest to a kernel, their
 own and conformance; of another file its floor's and scripts that ask the program. Prints survivors and a table by folder, and keeps both
 in build/mutate/report.md. Exit 1 where fewer than SCORE (0.9) of the faults were noticed."""
@@ -127,7 +127,7 @@ def outcome_of(tests, path, number, new):
 
 def excuses():
     rows = [line.split("\t") for line in (HERE / "excused.tsv").read_text().splitlines() if line and not line.startswith("#")]
-    return {(path, line): why for path, line, why in rows}
+    return {(path, right, wrong) for path, right, wrong, _ in rows}
 
 
 def report(results):
@@ -170,7 +170,8 @@ def main():
             break
         begin = time.monotonic()
         outcome, by = outcome_of(tests, path, number, new)
-        if outcome == "survived" and (path, new.strip()) in excused:
+        right = (ROOT / path).read_text().split("\n")[number]
+        if outcome == "survived" and (path, right.strip(), new.strip()) in excused:
             outcome = "excused"
         results.append((folder, path, number, new, outcome, by))
         print(f"{outcome:9} {time.monotonic() - begin:5.0f} s  {path}:{number + 1}: {operator}: {new.strip()[:100]}  {by}", flush=True)

@@ -37,6 +37,15 @@ TEST_CASE("peaks are those of all threads together, in units of 1e9 a second") {
   }
 }
 
+TEST_CASE("bandwidths belong to the peaks where they are asked for") {
+  const Peak peak = measure_peak(Arena(1), true);
+  for (const BandwidthCurve* curve : {&peak.read, &peak.update}) {
+    REQUIRE(!curve->bytes.empty());
+    CHECK(curve->gbs.back() > 0);
+  }
+  CHECK(peak.triad_gbs > 0);
+}
+
 TEST_CASE("peaks cross to another process whole") {
   const Peak peak{.isa = "avx2",
                   .threads = 3,

@@ -62,6 +62,22 @@ TEST_CASE("the samples are spread over the rounds, of which the first gates, com
   CHECK(schedule.settings(cell, 0).output_file.starts_with("folder/local-"));
 }
 
+TEST_CASE("a cell is measured as the sweep was asked to") {
+  SweepOptions o;
+  o.samples = 1, o.rounds = 2;
+  o.sample_time_s = 0.25;
+  o.fidelity = "full", o.fidelity_seeds = 7;
+  o.pin = false;
+  o.against = "full";
+  const Schedule schedule(o);
+  const Settings first = schedule.settings({.variant = "local", .problem = {}, .input = "iid:1"}, 0);
+  CHECK((first.samples == 1 && first.sample_min_s == 0.25 && first.clock));
+  CHECK((first.fidelity == Comparison::full && first.fidelity_seeds == 7));
+  CHECK((!first.pin && first.against == "full" && first.output_file.empty()));
+  const Settings second = schedule.settings({.variant = "local", .problem = {}, .input = "iid:1"}, 1);
+  CHECK((second.samples == 0 && !second.clock && !second.gate && second.fidelity == Comparison::none));
+}
+
 TEST_CASE("a budget of no seconds is none") {
   SweepOptions o;
   CHECK_FALSE(Schedule(o).budget_is_used_up());
