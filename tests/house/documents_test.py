@@ -80,6 +80,8 @@ class Documents(unittest.TestCase):
         """What a reader has: a text, arrays, a model, layers of one."""
         rng = numpy.random.default_rng(1)
         (cls.folder / "book.txt").write_text((ROOT / "README.md").read_text() * 8)
+        (cls.folder / "names.tsv").write_text("Chad\tTchad\nPeru\tP\u00e9rou\nCuba\tCuba\nSpain\tEspagne\nItaly\tItalie\nChina\tChine\n")
+        (cls.folder / "sentences.tsv").write_text("le chat dort\tfr\ndie Katze ruht\tde\nle chien court\tfr\nder Hund rennt\tde\n")
         q, k, v = rng.standard_normal((3, 2, 256, 32), dtype="float32")
         for name, array in (("q", q), ("k", k), ("v", v)):
             numpy.save(cls.folder / f"{name}.npy", array)

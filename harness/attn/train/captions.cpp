@@ -49,7 +49,9 @@ struct Captions final : Task {
     answers = 4;
     pool = Pool::decoded;
     control_bar = 0.9;
-    recipe = {.layer = {.width = 64, .mlp = 0}, .body = Body::recurrent, .steps = 3000, .rate = 3e-3};
+    // Which object is odd shows by comparing all of them: layers of full attention do it after 800 steps, a recurrent encoder and decoder joined by
+    // it stand at 0.57 after 1500.
+    recipe = {.layer = {.width = 64, .heads = 2}, .layers = 2, .steps = 1500, .rate = 2e-3};
   }
 
   struct Look {
