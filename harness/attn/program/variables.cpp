@@ -21,18 +21,18 @@ namespace {
 constexpr std::string_view prefix = "ATTN_";
 
 // What scripts, tests and guests read, without the prefix, and flags that attn_sweep has and attn_train has not, or the other way round.
-constexpr std::array elsewhere = {"ANCHOR", "APPLY", "APPROVE", "BUILD", "CLONE", "FACTS", "FAULTY", "GUEST_FOLDER",
-                                  "GUEST_THREADS", "HALF", "LOCK_DIR", "MUTATE_COPY", "NEW_PAGE", "NODE", "NOISE_FLOOR",
-                                  "ONEDNN_GRAPH", "PYTHON", "README_PAGE", "SANITIZE", "SKIP_SETUP", "SOAK_MARK", "SOURCE", "SWEEP",
-                                  "TABLES", "TOY_LEVEL", "TRAIN", "TREES_MEAN_V", "WHEEL_BUILD",
-                                  // attn_apply
-                                  "VARIANT", "Q", "K", "V", "PARAMETERS", "STATE", "COMPARE",
-                                  // attn_train
-                                  "TASK", "RATE", "WIDTH", "LAYERS", "MLP", "CONV", "POSITIONS", "STEPS", "TEST_SAMPLES", "JOBS",
-                                  // attn_sweep, but for its axes
-                                  "LAUNCHER", "GUEST", "SAMPLES", "ROUNDS", "SAMPLE_TIME", "BUDGET", "PIN", "NO_PIN",
-                                  "MACHINE_ROOT", "ORDER_SEED", "FIDELITY", "FIDELITY_SEEDS", "ISO_ERROR", "ISO_SKILL", "AGAINST",
-                                  "JSONL", "SAVE_OUTPUT", "BASELINE", "TABLE", "EXPLAIN", "DOCTOR", "VERIFY", "PROPERTY", "FORMAT"};
+constexpr std::array elsewhere = {
+    "ANCHOR", "APPLY", "APPROVE", "BUILD", "CLONE", "FACTS", "FAULTY", "GUEST_FOLDER", "GUEST_THREADS", "HALF", "LOCK_DIR",
+    "MUTATE_COPY", "NEW_PAGE", "NODE", "NOISE_FLOOR", "ONEDNN_GRAPH", "PYTHON", "README_PAGE", "SANITIZE", "SKIP_SETUP",
+    "SOAK_MARK", "SOURCE", "SWEEP", "TABLES", "TOY_LEVEL", "TRAIN", "TREES_MEAN_V", "WHEEL_BUILD",
+    // attn_apply
+    "VARIANT", "Q", "K", "V", "PARAMETERS", "STATE", "COMPARE",
+    // attn_train
+    "TASK", "RATE", "WIDTH", "LAYERS", "MLP", "CONV", "POSITIONS", "STEPS", "TEST_SAMPLES", "JOBS", "EXTRAPOLATE", "STATE_BYTES",
+    // attn_sweep, but for its axes
+    "LAUNCHER", "GUEST", "SAMPLES", "ROUNDS", "SAMPLE_TIME", "BUDGET", "PIN", "NO_PIN", "MACHINE_ROOT", "ORDER_SEED", "FIDELITY",
+    "FIDELITY_SEEDS", "ISO_ERROR", "ISO_SKILL", "AGAINST", "JSONL", "SAVE_OUTPUT", "BASELINE", "TABLE", "EXPLAIN", "DOCTOR",
+    "VERIFY", "PROPERTY", "FORMAT"};
 
 std::string variable_of(const std::string& flag) {
   std::string name(prefix);

@@ -21,7 +21,8 @@ std::string to_json(const Job& job) {
                         {"steps", s.steps},
                         {"rate", s.rate},
                         {"seed", s.seed},
-                        {"test_samples", s.test_samples}}
+                        {"test_samples", s.test_samples},
+                        {"extrapolate", s.extrapolate}}
       .dump();
 }
 
@@ -41,6 +42,7 @@ Job job_from_json(const std::string& text) {
   s.rate = j.at("rate");
   s.seed = j.at("seed");
   s.test_samples = j.at("test_samples");
+  s.extrapolate = j.at("extrapolate");
   return job;
 }
 
@@ -59,6 +61,8 @@ std::string to_json(const RunResult& r, index_t peak_memory_bytes) {
                         {"low", r.low},
                         {"high", r.high},
                         {"levels", levels},
+                        {"longer_accuracy", r.longer_accuracy},
+                        {"longer_skill", r.longer_skill},
                         {"train_s", r.train_s},
                         {"parameter_count", r.parameter_count},
                         {"peak_memory_bytes", peak_memory_bytes}}
@@ -78,6 +82,8 @@ RunResult result_from_json(const std::string& text, index_t& peak_memory_bytes) 
   r.low = j.at("low");
   r.high = j.at("high");
   for (const auto& level : j.at("levels")) r.levels.push_back({level.at("name"), level.at("accuracy"), level.at("floor")});
+  r.longer_accuracy = j.at("longer_accuracy");
+  r.longer_skill = j.at("longer_skill");
   r.train_s = j.at("train_s");
   r.parameter_count = j.at("parameter_count");
   peak_memory_bytes = j.at("peak_memory_bytes");

@@ -24,8 +24,8 @@ const std::vector<TaskType>& task_types() {
                                               needle_task(),    selective_copying_task(),
                                               induction_task(), associative_recall_task(),
                                               listops_task(),   majority_task(),
-                                              parity_task(),    glyphs_task(),
-                                              pathfinder_task()};
+                                              parity_task(),    word_task(),
+                                              glyphs_task(),    pathfinder_task()};
   return types;
 }
 
