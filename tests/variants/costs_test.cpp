@@ -57,7 +57,12 @@ const Declared table[] = {
     {"vertical_slash:block=2,last=2,vertical=1,slash=1,first=1,local=1", heads * 2 * (1 + 2 + 3 + 4 + 4 + 5 + 4 + 5) * 10, qkvo,
      heads * 28, not_decoded},
     // beside the cache two bounds of each of 4 channels and 4 pages
-    {"quest:page=2,keep=2", heads * 2 * (1 + 2 + 3 + 4 + 3 + 4 + 3 + 4) * 10, qkvo, heads * 24, 8 * token_bytes + 3 * 2 * 4 * 4 * 4},
+    {"quest:page=2,keep=2", heads * 2 * (1 + 2 + 3 + 4 + 3 + 4 + 3 + 4) * 10, qkvo, heads * 24,
+     8 * token_bytes + 3 * 2 * 4 * 4 * 4},
+    // with the sum of each kept key, and the position of two of them
+    {"h2o:heavy=2,recent=2", heads * 2 * (1 + 2 + 3 + 5 * 4) * 10, qkvo, heads * 26, 3 * (4 * (4 + 6 + 1) + 2) * 4},
+    // a prompt of 6, of which 4 keys are kept, and its two last queries
+    {"snapkv:keep=2,window=2", heads * 2 * (1 + 2 + 3 + 4 + 5 + 6 + 5 + 6) * 10, qkvo, heads * 32, 3 * (6 * 10 + 2 * 4) * 4},
 
     // graph: edges, with one of each node to itself where loops are added; their lists are read
     {"graph:degree=2", heads * 2 * 8 * 2 * 10, qkvo + 4 * 2 * 8 * 2, heads * 16, not_decoded},

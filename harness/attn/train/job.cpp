@@ -23,6 +23,7 @@ std::string to_json(const Job& job) {
                         {"rate", s.rate},
                         {"seed", s.seed},
                         {"test_samples", s.test_samples},
+                        {"extrapolate", s.extrapolate},
                         {"beam", s.beam},
                         {"samples", s.samples}}
       .dump();
@@ -45,6 +46,7 @@ Job job_from_json(const std::string& text) {
   s.rate = j.at("rate");
   s.seed = j.at("seed");
   s.test_samples = j.at("test_samples");
+  s.extrapolate = j.at("extrapolate");
   s.beam = j.at("beam");
   s.samples = j.at("samples");
   return job;
@@ -66,6 +68,8 @@ std::string to_json(const RunResult& r, index_t peak_memory_bytes) {
                         {"high", r.high},
                         {"chrf", r.chrf ? nlohmann::json(*r.chrf) : nlohmann::json()},
                         {"levels", levels},
+                        {"longer_accuracy", r.longer_accuracy},
+                        {"longer_skill", r.longer_skill},
                         {"train_s", r.train_s},
                         {"parameter_count", r.parameter_count},
                         {"peak_memory_bytes", peak_memory_bytes}}
@@ -86,6 +90,8 @@ RunResult result_from_json(const std::string& text, index_t& peak_memory_bytes) 
   r.high = j.at("high");
   if (!j.at("chrf").is_null()) r.chrf = j.at("chrf").get<double>();
   for (const auto& level : j.at("levels")) r.levels.push_back({level.at("name"), level.at("accuracy"), level.at("floor")});
+  r.longer_accuracy = j.at("longer_accuracy");
+  r.longer_skill = j.at("longer_skill");
   r.train_s = j.at("train_s");
   r.parameter_count = j.at("parameter_count");
   peak_memory_bytes = j.at("peak_memory_bytes");

@@ -59,6 +59,13 @@ void declare(CLI::App& app, TrainOptions& o) {
       ->group(model)
       ->check(CLI::Range(index_t{1}, index_t{1'000'000}))
       ->capture_default_str();
+  app.add_option("--extrapolate", o.extrapolate, "test on sequences so many times as long, too (1: none)")
+      ->multi_option_policy(last)
+      ->group(model)
+      ->check(CLI::Range(index_t{1}, index_t{1024}))
+      ->capture_default_str();
+  text("state-bytes", o.state_bytes,
+       "as many heads for each variant but the control as keep a layer's state nearest to, and not above, so many bytes", model);
 
   const char* running = "Running";
   app.add_option("--jobs", o.jobs, "runs at the same time, one thread each (0: all usable cores)")
@@ -88,9 +95,9 @@ void declare(CLI::App& app, TrainOptions& o) {
   add_switch(app, "--version", o.version, "version and commit", instead);
 }
 
-constexpr std::array asked_flags = {"task",   "variants",  "n",      "seed",  "rate",  "samples",     "plugin",
-                                    "prefer", "body",      "beam",   "width", "heads", "layers",      "mlp",
-                                    "conv",   "positions", "causal", "batch", "steps", "test-samples"};
+constexpr std::array asked_flags = {
+    "task",  "variants", "n",   "seed", "rate",      "samples", "plugin", "prefer", "body",         "beam",        "width",
+    "heads", "layers",   "mlp", "conv", "positions", "causal",  "batch",  "steps",  "test-samples", "extrapolate", "state-bytes"};
 
 // As asked_json() wrote it, in flags; none where the CSV holds nothing or its context does not tell.
 std::vector<std::string> asked_before(const std::string& csv) {
@@ -132,13 +139,18 @@ std::string asked_json(const TrainOptions& o) {
   };
   for (const std::string& task : o.tasks) add("task", task);
   for (const std::string& plugin : o.plugins) add("plugin", plugin);
-  const std::pair<const char*, const std::string*> texts[] = {
-      {"variants", &o.variants}, {"n", &o.n},        {"seed", &o.seed}, {"rate", &o.rate},           {"samples", &o.samples},
-      {"prefer", &o.prefer},     {"body", &o.body},  {"beam", &o.beam}, {"width", &o.width},         {"heads", &o.heads},
-      {"layers", &o.layers},     {"mlp", &o.mlp},    {"conv", &o.conv}, {"positions", &o.positions}, {"causal", &o.causal},
-      {"batch", &o.batch},       {"steps", &o.steps}};
+  const std::pair<const char*, const std::string*> texts[] = {{"variants", &o.variants}, {"n", &o.n},
+                                                              {"seed", &o.seed},         {"rate", &o.rate},
+                                                              {"samples", &o.samples},   {"prefer", &o.prefer},
+                                                              {"body", &o.body},         {"beam", &o.beam},
+                                                              {"width", &o.width},       {"heads", &o.heads},
+                                                              {"layers", &o.layers},     {"mlp", &o.mlp},
+                                                              {"conv", &o.conv},         {"positions", &o.positions},
+                                                              {"causal", &o.causal},     {"batch", &o.batch},
+                                                              {"steps", &o.steps},       {"state-bytes", &o.state_bytes}};
   for (const auto& [flag, value] : texts) add(flag, *value);
   add("test-samples", std::to_string(o.test_samples));
+  add("extrapolate", std::to_string(o.extrapolate));
   return nlohmann::json{{"arguments", arguments}}.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 

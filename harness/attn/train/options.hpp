@@ -21,6 +21,8 @@ struct TrainOptions {
   // Model and training; empty: as the task's recipe says
   std::string body, beam, width, heads, layers, mlp, conv, positions, causal, batch, steps;
   index_t test_samples = 2048;
+  index_t extrapolate = 1;
+  std::string state_bytes;  // empty: heads are as the recipe or the user says
   // Running
   index_t jobs = 0;  // 0: all usable cores
   double timeout_s = 7200;

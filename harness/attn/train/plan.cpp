@@ -5,7 +5,10 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <limits>
 #include <map>
+#include <optional>
+#include <tuple>
 #include <utility>
 
 #include "attn/cell/values.hpp"
@@ -30,6 +33,13 @@ Result<std::vector<double>> parse_rates(const std::string& text, double usual) {
     if (std::ranges::find(rates, *rate) == rates.end()) rates.push_back(*rate);
   }
   return rates;
+}
+
+Result<std::optional<index_t>> parse_state_bytes(const std::string& text) {
+  if (text.empty()) return std::optional<index_t>();
+  const auto bytes = parse_bytes(text);
+  if (!bytes) return bytes.refusal();
+  return std::optional<index_t>(*bytes);
 }
 
 // A field that overrides the recipe.
@@ -75,7 +85,36 @@ Status apply(const TrainOptions& o, RunSettings& s) {
     s.layer.causal = *causal;
   }
   s.test_samples = o.test_samples;
+  s.extrapolate = o.extrapolate;
   return {};
+}
+
+// Sets the heads to those, of the width's divisors, that make a layer's state largest and not above so many bytes: sums over tokens hold more
+// the wider a head is. Where they make no difference they stay.
+Status fit_state(const Task& task, const Variant& variant, index_t most_bytes, RunSettings& settings) {
+  const index_t usual = settings.layer.heads;
+  index_t best = 0, best_bytes = 0, least_bytes = std::numeric_limits<index_t>::max();
+  for (index_t heads = 1; heads <= settings.layer.width; ++heads) {
+    RunSettings tried = settings;
+    tried.layer.heads = heads;
+    if (settings.layer.width % heads != 0 || !supports(model_shape(task, tried), variant)) continue;
+    const index_t bytes = variant.state_bytes(mixer_problem(tried.layer, 1, task.length));
+    least_bytes = std::min(least_bytes, bytes);
+    if (bytes <= most_bytes && (bytes > best_bytes || (bytes == best_bytes && heads == usual))) best = heads, best_bytes = bytes;
+  }
+  if (best == 0 && least_bytes == std::numeric_limits<index_t>::max()) return {};  // refused at any heads, by a better sentence
+  if (best == 0)
+    return refuse(variant.name().label() + " keeps at least " + std::to_string(least_bytes) +
+                  " bytes of a sequence, above --state-bytes " + std::to_string(most_bytes));
+  settings.layer.heads = best;
+  return {};
+}
+
+// The settings of one variant, or why it is not trained.
+Status fit_to(const Task& task, const Variant& variant, const std::optional<index_t>& state_bytes, RunSettings& settings) {
+  if (Status fits = state_bytes ? fit_state(task, variant, *state_bytes, settings) : Status(); !fits) return fits;
+  if (Status status = supports(model_shape(task, settings), variant); !status) return status;
+  return settings.extrapolate > 1 ? supports_longer(task, variant, settings) : Status();
 }
 
 RunSettings usual_settings(const Task& task) {
@@ -111,6 +150,8 @@ Result<TrainPlan> plan_training(const TrainOptions& o, const Registry& registry)
   if (!seeds) return refuse("--seed: " + seeds.reason());
   const auto samples = parse_axis(o.samples, 0, index_t{1} << 40);
   if (!samples) return refuse("--samples: " + samples.reason());
+  const auto state_bytes = parse_state_bytes(o.state_bytes);
+  if (!state_bytes) return refuse("--state-bytes: " + state_bytes.reason());
   auto variants = registry.configure_list(o.variants);
   if (!variants) return refuse("--variants: " + variants.reason());
   auto control = registry.configure(control_variant);
@@ -129,19 +170,23 @@ Result<TrainPlan> plan_training(const TrainOptions& o, const Registry& registry)
       if (!rates) return rates.refusal();
       if (Status status = apply(o, settings); !status) return status.refusal();
       if (task && (*task)->test_size > 0) settings.test_samples = std::min(settings.test_samples, (*task)->test_size);
-      std::vector<std::string> refusals;
+      std::vector<std::pair<RunSettings, std::string>> fitted;  // of each variant: its settings, or why it is not trained
       for (const auto& variant : *variants) {
-        const Status status = task ? supports(model_shape(**task, settings), *variant) : Status(task.refusal());
-        refusals.push_back(status ? "" : status.reason());
+        RunSettings own = settings;
+        const auto bytes = variant == variants->front() ? std::optional<index_t>() : *state_bytes;  // the control keeps its heads
+        const Status fits = task ? fit_to(**task, *variant, bytes, own) : Status(task.refusal());
+        fitted.emplace_back(own, fits ? "" : fits.reason());
       }
       for (const index_t count : *samples) {
-        settings.samples = count;
         const Point point{task ? (*task)->name : name, length, count, task && count == 0 ? (*task)->control_bar : 0};
         const auto same = [&](const Point& p) { return p.task == point.task && p.length == length && p.samples == count; };
         if (std::ranges::any_of(plan.points, same)) continue;
         plan.points.push_back(point);
-        for (std::size_t v = 0; v < variants->size(); ++v)
-          add_runs(plan, {point.task, (*variants)[v]->name().text(), length, settings}, v == 0, refusals[v], *seeds, *rates);
+        for (std::size_t v = 0; v < variants->size(); ++v) {
+          auto [own, refusal] = fitted[v];
+          own.samples = count;
+          add_runs(plan, {point.task, (*variants)[v]->name().text(), length, own}, v == 0, refusal, *seeds, *rates);
+        }
       }
     }
   }
@@ -185,6 +230,7 @@ std::vector<std::string> job_arguments(const Job& job, const std::string& varian
   add("--batch", std::to_string(s.batch));
   add("--steps", std::to_string(s.steps));
   add("--test-samples", std::to_string(s.test_samples));
+  if (s.extrapolate > 1) add("--extrapolate", std::to_string(s.extrapolate));
   return words;
 }
 
@@ -198,9 +244,9 @@ struct TrainBlock {
 };
 
 std::vector<TrainBlock> blocks_of(const TrainPlan& plan) {
-  std::map<std::pair<std::size_t, std::uint64_t>, TrainBlock> blocks;
+  std::map<std::tuple<std::size_t, std::uint64_t, index_t>, TrainBlock> blocks;
   for (const PlannedRun& run : plan.runs) {
-    TrainBlock& block = blocks[{run.point, run.job.settings.seed}];
+    TrainBlock& block = blocks[{run.point, run.job.settings.seed, run.job.settings.layer.heads}];
     block.runs.push_back(&run);
     add_new(block.variants, run.job.variant);
     add_new(block.rates, format_number(run.job.settings.rate));

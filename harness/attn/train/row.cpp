@@ -95,6 +95,7 @@ void run_columns(Columns& c) {
   setting("seed", "of weights and training samples; the test samples are the same for all", &RunSettings::seed);
   setting("steps_budget", "steps at most", &RunSettings::steps);
   setting("test_samples", "sequences of the test", &RunSettings::test_samples);
+  setting("extrapolate", "times as long sequences that the model is tested on, too; 1: none", &RunSettings::extrapolate);
   c.number(
       {"beam", "hypotheses in the test, where answers are decoded; 1: greedy", "", Role::key, neither, Holds::number, "1"},
       [](auto& r) -> auto& { return r.job.settings.beam; });
@@ -132,6 +133,15 @@ void accuracy_columns(Columns& c) {
   c.add({"levels", "accuracies with a meaning on these samples: floors, and what a limited reach or depth allows; name=value;...",
          "", Role::accuracy, neither, Holds::text},
         print_levels, read_levels);
+  const auto longer = [&](std::string name, std::string doc, double RunResult::*member) {
+    c.number_if(
+        {std::move(name), std::move(doc), "", Role::accuracy, higher},
+        [](const TrainRow& r) { return r.trained() && r.job.settings.extrapolate > 1; },
+        [member](auto& r) -> auto& { return r.result.*member; });
+  };
+  longer("accuracy_longer", "share of right answers on sequences `extrapolate` times as long as those of training",
+         &RunResult::longer_accuracy);
+  longer("skill_longer", "likewise (accuracy - floor) / (1 - floor)", &RunResult::longer_skill);
   figure("train_accuracy", "of the last 20 batches of training, before each was learned from: choose the rate by this", higher,
          &RunResult::train_accuracy);
   c.add(

@@ -25,15 +25,16 @@ std::vector<Level> Task::levels(const std::vector<Sample>& test) const {
 }
 
 const std::vector<TaskType>& task_types() {
-  static const std::vector<TaskType> types = {mqar_task(),       marker_task(),
-                                              needle_task(),     selective_copying_task(),
-                                              induction_task(),  associative_recall_task(),
-                                              listops_task(),    majority_task(),
-                                              parity_task(),     glyphs_task(),
-                                              pathfinder_task(), retrieval_task(),
-                                              reverse_task(),    sort_task(),
-                                              translate_task(),  language_task(),
-                                              switching_task(),  captions_task()};
+  static const std::vector<TaskType> types = {mqar_task(),      marker_task(),
+                                              needle_task(),    selective_copying_task(),
+                                              induction_task(), associative_recall_task(),
+                                              listops_task(),   majority_task(),
+                                              parity_task(),    word_task(),
+                                              glyphs_task(),    pathfinder_task(),
+                                              retrieval_task(), reverse_task(),
+                                              sort_task(),      translate_task(),
+                                              language_task(),  switching_task(),
+                                              captions_task()};
   return types;
 }
 

@@ -13,6 +13,7 @@ TaskType associative_recall_task();
 TaskType listops_task();
 TaskType majority_task();
 TaskType parity_task();
+TaskType word_task();
 TaskType selective_copying_task();
 TaskType glyphs_task();
 TaskType pathfinder_task();

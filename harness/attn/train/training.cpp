@@ -71,11 +71,15 @@ bool falls(const std::vector<double>& losses) {
   return mean_of_last(losses, fifth) < (1 - improving_slope) * before;
 }
 
+std::vector<Sample> test_samples(const Task& task, index_t count) {
+  constexpr std::uint64_t test_seed = 1;  // one test set for all seeds of training
+  return samples(task, Split::test, test_seed, 0, count);
+}
+
 // Answers of one sequence are not independent: the interval counts as many trials as explain the spread between sequences.
 void test_model(const Task& task, const ModelShape& shape, const Variant& variant, const ParameterSet<float>& parameters,
                 index_t count, RunResult& result) {
-  constexpr std::uint64_t test_seed = 1;  // one test set for all seeds of training
-  const std::vector<Sample> test = samples(task, Split::test, test_seed, 0, count);
+  const std::vector<Sample> test = test_samples(task, count);
   double right = 0, asked = 0, sum_of_squares = 0;
   Chrf chrf;
   for (index_t first = 0; first < count; first += test_batch) {
@@ -105,7 +109,39 @@ void test_model(const Task& task, const ModelShape& shape, const Variant& varian
   result.levels = task.levels(test);
 }
 
+// The task at the longer length.
+Result<std::unique_ptr<Task>> longer_task(const Task& task, const RunSettings& settings) {
+  return make_task(task.name, task.length * settings.extrapolate);
+}
+
+void test_longer(const Task& task, const Variant& variant, const RunSettings& settings, const ParameterSet<float>& parameters,
+                 RunResult& result) {
+  const auto longer = longer_task(task, settings);
+  ATTN_ASSERT(longer);
+  RunResult there;
+  test_model(**longer, model_shape(**longer, settings), variant, parameters,
+             std::max<index_t>(1, settings.test_samples / settings.extrapolate), there);
+  result.longer_accuracy = there.accuracy;
+  result.longer_skill = skill(there.accuracy, highest_floor(there.levels).accuracy);
+}
+
 }  // namespace
+
+Status supports_longer(const Task& task, const Variant& variant, const RunSettings& settings) {
+  const auto longer = longer_task(task, settings);
+  if (!longer) return longer.refusal();
+  const std::string at = " at N=" + std::to_string((*longer)->length);
+  if ((*longer)->symbols != task.symbols || (*longer)->classes != task.classes)
+    return refuse(task.name + " has other symbols or answers" + at + ": give the options that follow from N");
+  const ModelShape shape = model_shape(**longer, settings);
+  if (Status status = supports(shape, variant); !status) return status;
+  const Parameters own = model_parameters(model_shape(task, settings), variant), there = model_parameters(shape, variant);
+  for (std::size_t i = 0; i < own.size(); ++i) {
+    if (own[i].shape != there[i].shape)
+      return refuse("learns '" + own[i].name + "' for N=" + std::to_string(task.length) + " and cannot be tested" + at);
+  }
+  return {};
+}
 
 ModelShape model_shape(const Task& task, const RunSettings& settings) {
   return {.layer = settings.layer,
@@ -187,6 +223,7 @@ RunResult train(const Task& task, const Variant& variant, const RunSettings& set
   result.still_improving = result.steps_to_99 == 0 && falls(losses);
   for (std::size_t i = 0; i < names.size(); ++i) parameters.set(names[i], trained[i]);
   test_model(task, shape, variant, parameters, settings.test_samples, result);
+  if (settings.extrapolate > 1) test_longer(task, variant, settings, parameters, result);
   return result;
 }
 

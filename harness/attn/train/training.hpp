@@ -20,11 +20,15 @@ struct RunSettings {
   double rate = 3e-3;
   std::uint64_t seed = 1;
   index_t test_samples = 2048;
-  index_t beam = 1;     // hypotheses in the test, where answers are decoded
-  index_t samples = 0;  // training draws from so many at random, again and again; 0: a new one each time
+  index_t extrapolate = 1;  // times as long sequences of the same task that the model is tested on, too; 1: none
+  index_t beam = 1;         // hypotheses in the test, where answers are decoded
+  index_t samples = 0;      // training draws from so many at random, again and again; 0: a new one each time
 };
 
 ModelShape model_shape(const Task& task, const RunSettings& settings);
+
+// Whether a model of this task can be tested on sequences that are `settings.extrapolate` times as long; if not, why.
+Status supports_longer(const Task& task, const Variant& variant, const RunSettings& settings);
 
 enum class Ending { finished, diverged };
 
@@ -38,8 +42,9 @@ struct RunResult {
   double accuracy = 0, low = 0, high = 0;  // on the test samples, with a 95 % interval; a decoded sequence is right as a whole
   std::optional<double> chrf;              // of decoded text
   std::vector<Level> levels;               // of the same samples
-  double train_s = 0;                      // in steps, samples included; the test is not
-  index_t parameter_count = 0;             // trained numbers
+  double longer_accuracy = 0, longer_skill = 0;  // with RunSettings::extrapolate, on as many tokens of longer sequences
+  double train_s = 0;                            // in steps, samples included; the test is not
+  index_t parameter_count = 0;                   // trained numbers
 };
 
 // progress(step, loss, accuracy) from time to time; returning false ends the run early (its result means nothing then).

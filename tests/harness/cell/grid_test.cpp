@@ -60,9 +60,9 @@ TEST_CASE("every axis has a flag, a doc, values to take where none are asked for
 
 TEST_CASE("the key of a cell changes with each of its axes") {
   const std::map<std::string, std::string, std::less<>> others = {
-      {"variant", "mean_v"}, {"input", "iid:2"},        {"isa", "another"},    {"pass", "forward_backward"},
-      {"scope", "layer"},    {"lengths", "zipf"},       {"dtype", "bf16"},     {"kv_dtype", "q8"},
-      {"cache", "cold"},     {"kv_layout", "paged:16"}, {"shape", "bert-base"}};
+      {"variant", "mean_v"}, {"input", "iid:2"},        {"isa", "another"},     {"pass", "forward_backward"},
+      {"scope", "layer"},    {"lengths", "zipf"},       {"dtype", "bf16"},      {"kv_dtype", "q8"},
+      {"cache", "cold"},     {"kv_layout", "paged:16"}, {"shape", "bert-base"}, {"numa", "interleave"}};
   for (const Asked& asked : {small, with(small, "pass", "decode")}) {
     const Cell cell = only(asked);
     for (const Axis& axis : axes()) {

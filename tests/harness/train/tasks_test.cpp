@@ -154,6 +154,36 @@ TEST_CASE("Majority and parity are what they say, and balanced", "[train]") {
   }
 }
 
+TEST_CASE("A word's products are those of its permutations: of two things parity, of swaps at most one exchange a token",
+          "[train]") {
+  for (const auto& [name, moves, elements] :
+       {std::tuple{"word:group=s2", 2, 2}, std::tuple{"word", 6, 6}, std::tuple{"word:moves=swaps", 4, 6},
+        std::tuple{"word:group=a4", 12, 12}, std::tuple{"word:group=a5", 60, 60},
+        std::tuple{"word:group=s5,moves=swaps", 11, 120}}) {
+    const auto task = task_of(name, 40);
+    INFO(name);
+    CHECK((task->symbols == moves && task->classes == elements));
+    for (const Sample& s : some(*task, 20)) REQUIRE((std::ssize(s.targets) == 40 && s.at[39] == 39));
+  }
+  for (const Sample& s : some(*task_of("word:group=s2", 30), 50)) {
+    index_t ones = 0;
+    for (std::size_t t = 0; t < 30; ++t) {
+      ones += s.symbols[t];
+      CHECK(s.targets[t] == ones % 2);
+    }
+  }
+  // Lexicographic: 012 021 102 120 201 210. First 021, then 102: 0 -> 0 -> 1, 1 -> 2 -> 2, 2 -> 1 -> 0.
+  bool met = false;
+  for (const Sample& s : some(*task_of("word", 2), 500)) {
+    CHECK(s.targets[0] == s.symbols[0]);
+    if (s.symbols[0] != 1 || s.symbols[1] != 2) continue;
+    met = true;
+    CHECK(s.targets[1] == 3);
+  }
+  CHECK(met);
+  CHECK(level(task_of("word", 64)->levels(some(*task_of("word", 64), 500)), "first_16") == Approx(0.25 + 0.75 / 6).margin(0.01));
+}
+
 TEST_CASE("Selective copying asks for the data in its order", "[train]") {
   const auto task = task_of("selective_copying:memory=5", 30);
   for (const Sample& s : some(*task, 50)) {
@@ -308,6 +338,7 @@ TEST_CASE("What no sequence fits is refused in a sentence", "[train]") {
   CHECK(refusal("listops:above=600", 500).find("no tree is longer than 600 and fits") != std::string::npos);
   CHECK(refusal("listops:depth=2", 128).find("no tree of depth 2") != std::string::npos);
   CHECK(refusal("selective_copying:memory=20", 32).find("needs N of at least 40") != std::string::npos);
+  CHECK(refusal("word:group=a5,moves=swaps", 32) == "word: a group of even permutations has no swaps: give moves=all");
   CHECK(refusal("marker", 1).find("given N=1") != std::string::npos);
   CHECK(refusal("induction", 2).find("need N of at least 3") != std::string::npos);
   CHECK(refusal("associative_recall", 31).find("an even N of at least 4, given N=31") != std::string::npos);

@@ -1,6 +1,7 @@
 #include "attn/train/training.hpp"
 
 #include <cmath>
+#include <map>
 #include <set>
 
 #include "attn/core/text.hpp"
@@ -96,6 +97,62 @@ TEST_CASE("Random tables are no trained parameters", "[train]") {
   CHECK(trained("linformer:k=4,sharing=kv") == trained("full") + 4 * 16);
 }
 
+TEST_CASE("A model is tested on longer sequences of its task: what it solves at any length it solves there", "[train]") {
+  auto settings = small(300);
+  settings.layer.positions = Positions::none, settings.extrapolate = 4;
+  settings.rate = 1e-2;
+  const auto task = make_task("majority", 15);
+  const auto variant = variant_of("mean_v");
+  REQUIRE(supports_longer(**task, *variant, settings));
+  const RunResult r = train(**task, *variant, settings);
+  CHECK(r.accuracy > 0.9);
+  CHECK(r.longer_accuracy > 0.75);
+  CHECK(r.longer_skill > 0.5);
+  settings.extrapolate = 1;
+  CHECK(train(**task, *variant, settings).accuracy == r.accuracy);
+}
+
+TEST_CASE("What is learned for one length is not tested at another, and says so", "[train]") {
+  auto settings = small(1);
+  settings.extrapolate = 4;
+  const auto mqar = make_task("mqar:kv=2", 16);
+  CHECK(supports_longer(**mqar, *variant_of("full"), settings).reason().find("for N=16 and cannot be tested at N=64") !=
+        std::string::npos);
+  settings.layer.positions = Positions::none;
+  CHECK(supports_longer(**mqar, *variant_of("full"), settings));
+  CHECK_FALSE(supports_longer(**mqar, *variant_of("synth_random:cached=no"), settings));
+  CHECK(
+      supports_longer(**make_task("mqar", 128), *variant_of("full"), settings).reason().find("other symbols or answers at N=512") !=
+      std::string::npos);
+}
+
+TEST_CASE("At equal state bytes each variant has the heads that come nearest, and what keeps more is refused", "[train]") {
+  Registry registry;
+  register_builtin_variants(registry);
+  TrainOptions options;
+  options.tasks = {"mqar:kv=4"};
+  options.variants = "linear,gated_delta,taylor:dim=4,local:left=3,right=0,local:left=60,right=0";
+  options.causal = "yes";
+  options.state_bytes = "4700";  // linear of width 64: 256 (D + 1)
+  const auto plan = plan_training(options, registry);
+  INFO((plan ? "" : plan.reason()));
+  REQUIRE(plan);
+  std::map<std::string, const PlannedRun*> run_of;
+  for (const PlannedRun& run : plan->runs) run_of[registry.short_text(run.job.variant)] = &run;
+  const auto state = [&](const std::string& name) {
+    const PlannedRun& run = *run_of.at(name);
+    CHECK(run.refusal.empty());
+    return variant_of(name)->state_bytes(mixer_problem(run.job.settings.layer, 1, 64));
+  };
+  CHECK(run_of.at("full")->job.settings.layer.heads == 1);
+  CHECK(run_of.at("linear")->job.settings.layer.heads == 4);
+  CHECK(state("linear") == 256 * 17);
+  CHECK(state("gated_delta") == 256 * 16);
+  CHECK(state("local:left=3,right=0") == 4 * 128 * 4);
+  CHECK(run_of.at("local:left=3,right=0")->job.settings.layer.heads == 1);
+  CHECK(run_of.at("local:left=60,right=0")->refusal.find("bytes of a sequence, above --state-bytes 4700") != std::string::npos);
+}
+
 TEST_CASE("A run whose loss is no number ends as diverged, with the step", "[train]") {
   const auto task = make_task("mqar:kv=2", 16);
   auto settings = small(40);
@@ -107,6 +164,7 @@ TEST_CASE("A run whose loss is no number ends as diverged, with the step", "[tra
 
 TEST_CASE("Question and answer survive the way to a worker and back", "[train]") {
   Job job{"mqar:kv=2", "full", 16, small(7)};
+  job.settings.extrapolate = 4;
   job.settings.layer.positions = Positions::sinusoidal;
   job.settings.layer.causal = true;
   CHECK(job_key(job_from_json(to_json(job))) == job_key(job));
@@ -115,9 +173,11 @@ TEST_CASE("Question and answer survive the way to a worker and back", "[train]")
   r.loss = std::nan("");
   r.steps = 5;
   r.levels = {{"chance", 0.5, true}, {"window_8", 0.75, false}};
+  r.longer_accuracy = 0.25, r.longer_skill = 0.125;
   index_t peak = 0;
   const RunResult back = result_from_json(to_json(r, 1234), peak);
   CHECK(peak == 1234);
+  CHECK((back.longer_accuracy == 0.25 && back.longer_skill == 0.125));
   CHECK((back.ending == Ending::diverged && std::isnan(back.loss) && back.steps == 5));
   CHECK((back.levels.size() == 2 && back.levels[1].name == "window_8" && !back.levels[1].floor));
 }

@@ -66,38 +66,48 @@ HWY_INLINE void load_vectors(const std::byte* row, index_t at, V* to) {
 
 // ---- Scores
 
-// to[r * keys + g] = q[r] . k[g], for R rows and the tile's keys. Two rows of keys are read at a time and two vectors of each,
-// nearly in the order of addresses, which the machine fetches best: with four rows side by side 0.67 of the bandwidth for 0.74 (Zen 4).
-template <class S, int R, int kRate>
-HWY_INLINE void score(const std::byte* const* k, const float* q, index_t head_dim, Fetch& fetch, float* to) {
+// The rows that queries meet: `width` numbers of each, by those of q from its own column on.
+struct Piece {
+  const std::byte* const* rows;
+  const float* q;
+  index_t width;
+};
+
+// to[r * keys + g] = q[r] . k[g], for R rows and the tile's keys, in one piece or in two. Two rows of keys are read at a time and two vectors
+// of each, nearly in the order of addresses, which the machine fetches best: with four rows side by side 0.67 of the bandwidth for 0.74
+// (Zen 4).
+template <class S, int R, int kRate, std::size_t kPieces>
+HWY_INLINE void score(const Piece (&pieces)[kPieces], index_t q_stride, Fetch& fetch, float* to) {
   const F d;
   constexpr int keys = tile_keys<R>, step = std::min(keys, keys_at_once), wide = vectors_at_once<R>;
-  const index_t q_stride = padded_columns(head_dim);
   V acc[sums];
   ATTN_UNROLL for (int first = 0; first < keys; first += step) {
     V part[wide][R][step];
     ATTN_UNROLL for (int i = 0; i < wide * R * step; ++i) part[i / step / R][i / step % R][i % step] = hn::Zero(d);
-    const auto multiply = [&](const V(&x)[step][wide], int i, index_t at) HWY_ATTR {
-      ATTN_UNROLL for (int r = 0; r < R; ++r) {
-        const V y = held(hn::Load(d, q + r * q_stride + at));
-        ATTN_UNROLL for (int g = 0; g < step; ++g) part[i][r][g] = hn::MulAdd(x[g][i], y, part[i][r][g]);
+    for (const auto& [rows, q, width] : pieces) {
+      const std::byte* const* const k = rows + first;
+      const auto multiply = [&, own = q](const V(&x)[step][wide], int i, index_t at) HWY_ATTR {
+        ATTN_UNROLL for (int r = 0; r < R; ++r) {
+          const V y = held(hn::Load(d, own + r * q_stride + at));
+          ATTN_UNROLL for (int g = 0; g < step; ++g) part[i][r][g] = hn::MulAdd(x[g][i], y, part[i][r][g]);
+        }
+      };
+      index_t at = 0;
+      for (; at + wide * kLanes <= width; at += wide * kLanes) {
+        V x[step][wide];
+        ATTN_UNROLL for (int g = 0; g < step; ++g) {
+          load_vectors<S, wide, (R > 1)>(k[g], at, x[g]);
+          bring_near<S, wide * kLanes>(k[g + KeyBlock::ahead], at);
+        }
+        fetch.template bring<kRate>();
+        ATTN_UNROLL for (int i = 0; i < wide; ++i) multiply(x, i, at + i * kLanes);
       }
-    };
-    index_t at = 0;
-    for (; at + wide * kLanes <= head_dim; at += wide * kLanes) {
-      V x[step][wide];
-      ATTN_UNROLL for (int g = 0; g < step; ++g) {
-        load_vectors<S, wide, (R > 1)>(k[first + g], at, x[g]);
-        bring_near<S, wide * kLanes>(k[first + g + KeyBlock::ahead], at);
+      for (; at < width; at += kLanes) {
+        V x[step][wide];
+        ATTN_UNROLL for (int g = 0; g < step; ++g) x[g][0] = S::load_first(k[g], at, width - at);
+        fetch.template bring<kRate>();
+        multiply(x, 0, at);
       }
-      fetch.template bring<kRate>();
-      ATTN_UNROLL for (int i = 0; i < wide; ++i) multiply(x, i, at + i * kLanes);
-    }
-    for (; at < head_dim; at += kLanes) {
-      V x[step][wide];
-      ATTN_UNROLL for (int g = 0; g < step; ++g) x[g][0] = S::load_first(k[first + g], at, head_dim - at);
-      fetch.template bring<kRate>();
-      multiply(x, 0, at);
     }
     ATTN_UNROLL for (int r = 0; r < R; ++r) {
       ATTN_UNROLL for (int g = 0; g < step; ++g) {
@@ -282,7 +292,7 @@ HWY_NOINLINE void add_bias(index_t n, const float* bias, float* s) {
   }
 }
 
-template <class S>
+template <class S, bool kLatent>
 struct Block {
   const GroupShape& shape;
   const float* queries;
@@ -300,11 +310,17 @@ struct Block {
 
   template <int R, int kRate>
   HWY_INLINE void scores(index_t first, Fetch& values) const {
-    const float* q = queries + first * padded_columns(shape.head_dim);
+    const index_t q_stride = query_columns(shape);
+    const float* q = queries + first * q_stride;
     float* s = weights_of(first);
     Fetch soon = values;  // in registers
     for (index_t j = 0; j < now.count; j += tile_keys<R>, s += sums) {
-      score<S, R, kRate>(now.k.data() + j, q, shape.head_dim, soon, s);
+      const Piece k{now.k.data() + j, q, shape.head_dim};
+      if constexpr (kLatent) {
+        score<S, R, kRate>({k, {now.v.data() + j, q + padded_columns(shape.head_dim), shape.value_dim}}, q_stride, soon, s);
+      } else {
+        score<S, R, kRate>({k}, q_stride, soon, s);
+      }
     }
     values = soon;
     const index_t n = (now.count + tile_keys<R> - 1) / tile_keys<R> * tile_keys<R>;
@@ -318,18 +334,23 @@ struct Block {
   template <int R>
   HWY_INLINE void soften(index_t first, index_t group) const {
     const index_t n = (now.count + tile_keys<R> - 1) / tile_keys<R> * tile_keys<R>;
-    weigh<R>(n, weights_of(first), o_of(first), state.o_stride, shape.value_dim, state.sum + group * 16, state.top + group * 16);
+    weigh<R>(n, weights_of(first), o_of(first), state.o_stride, kLatent ? state.o_stride : shape.value_dim, state.sum + group * 16,
+             state.top + group * 16);
   }
 
   template <int R, int kRate>
   HWY_INLINE void values(index_t first, Fetch& keys) const {
+    if constexpr (kLatent) values_of<R, kRate>(now.k.data(), shape.latent, first, o_of(first), keys);
+    values_of<R, kRate>(now.v.data(), shape.value_dim, first, o_of(first) + padded_columns(shape.latent), keys);
+  }
+  template <int R, int kRate>
+  HWY_INLINE void values_of(const std::byte* const* rows, index_t width, index_t first, float* o, Fetch& keys) const {
     if (HWY_UNLIKELY(seen != nullptr)) {
-      return add_seen_values<S, R>(now.v.data(), now.count, seen_by(first), shape.rows - first, weights_of(first), o_of(first),
-                                   state.o_stride, shape.value_dim);
+      return add_seen_values<S, R>(rows, now.count, seen_by(first), shape.rows - first, weights_of(first), o, state.o_stride,
+                                   width);
     }
     Fetch soon = keys;
-    add_values_by<S, R, most_columns<R>, kRate>(now.v.data(), now.count, weights_of(first), o_of(first), state.o_stride,
-                                                shape.value_dim, 0, soon);
+    add_values_by<S, R, most_columns<R>, kRate>(rows, now.count, weights_of(first), o, state.o_stride, width, 0, soon);
     keys = soon;
   }
 
@@ -344,20 +365,24 @@ struct Block {
     }
   }
 
-  // While keys are read their values are fetched, and while these are read the keys of the next block.
+  // While keys are read their values are fetched, and while these are read the keys of the next block. Of latents, which are both, the next
+  // block's k and v in turn.
   void attend() const {
     const index_t k_bytes = S::bytes(shape.head_dim), v_bytes = S::bytes(shape.value_dim);
-    Fetch values_soon(now.v.data(), now.count, next.v.data(), next.count, v_bytes);
+    const KeyBlock &soon = kLatent ? next : now, &after = kLatent ? later : next;
+    Fetch values_soon(soon.v.data(), soon.count, after.v.data(), after.count, v_bytes);
     Fetch keys_soon(next.k.data(), next.count, later.k.data(), later.count, k_bytes);
     index_t steps = 0, visits = 0;  // of score tiles along head_dim; of keys by passes over the values
     for_groups([&](index_t, index_t, index_t count) HWY_ATTR {
       const index_t tile = sums / count, step = std::min<index_t>(tile, keys_at_once);
       const index_t lanes = kLanes * (count == 4 ? vectors_at_once<4> : vectors_at_once<1>);
+      const auto steps_of = [&](index_t width) { return width / lanes + (width % lanes + kLanes - 1) / kLanes; };
+      const auto passes_of = [&](index_t width) {
+        return count == 4 ? passes<4>(width) : count == 2 ? passes<2>(width) : passes<1>(width);
+      };
       steps +=
-          (now.count + tile - 1) / tile * (tile / step) * (shape.head_dim / lanes + (shape.head_dim % lanes + kLanes - 1) / kLanes);
-      visits += now.count * (count == 4   ? passes<4>(shape.value_dim)
-                             : count == 2 ? passes<2>(shape.value_dim)
-                                          : passes<1>(shape.value_dim));
+          (now.count + tile - 1) / tile * (tile / step) * (steps_of(shape.head_dim) + (kLatent ? steps_of(shape.value_dim) : 0));
+      visits += now.count * (passes_of(shape.value_dim) + (kLatent ? passes_of(shape.latent) : 0));
     });
     values_soon.spread(steps);
     keys_soon.spread(visits);
@@ -394,24 +419,25 @@ struct Block {
   }
 };
 
-template <class S>
+template <class S, bool kLatent = false>
 void attend(const GroupShape& shape, const float* queries, const KeyBlocks& keys, const std::uint64_t* seen, const float* bias,
             float* state, float* weights) {
   const FewRowsState to(shape, state);
   for (index_t r = 0; r < shape.rows; ++r) {
     if (seen == nullptr || seen[r] != 0) *to.met |= std::uint64_t{1} << r;
   }
-  Block<S>{shape, queries, keys.now, keys.next, keys.later, seen, bias, to, weights}.attend();
+  Block<S, kLatent>{shape, queries, keys.now, keys.next, keys.later, seen, bias, to, weights}.attend();
 }
 
 // ---- The ends
 
-inline void load(const GroupShape& shape, const std::byte* const* rows, double scale, float* queries) {
-  const index_t stride = padded_columns(shape.head_dim);
+inline void load(const GroupShape& shape, const std::byte* const* rows, index_t rows_given, double scale, float* queries) {
+  const index_t stride = query_columns(shape), of_k = padded_columns(shape.head_dim);
   std::fill_n(queries, padded_rows(shape.rows) * stride, 0.0f);
-  for (index_t r = 0; r < shape.rows; ++r) {
+  for (index_t r = 0; r < rows_given; ++r) {
     const float* const row = stored::F32::row(rows[r]);
-    for (index_t c = 0; c < shape.head_dim; ++c) queries[r * stride + c] = row[c] * static_cast<float>(scale);
+    for (index_t c = 0; c < shape.query_dim(); ++c)
+      queries[r * stride + (c < shape.head_dim ? c : of_k + c - shape.head_dim)] = row[c] * static_cast<float>(scale);
   }
 }
 
@@ -427,7 +453,7 @@ inline void merge(const GroupShape& shape, float* into, const float* from) {
       const auto factor_to_top = [&](float own) { return own == top ? 1.0f : std::exp2((own - top) * log2_e); };
       const float f = factor_to_top(a.top[lane]), g = factor_to_top(b.top[lane]);
       for (index_t i = lane; i < lane + keys; ++i) a.sum[i] = a.sum[i] * f + b.sum[i] * g, a.top[i] = top;
-      for (index_t c = 0; c < shape.value_dim; c += kLanes) {
+      for (index_t c = 0; c < a.o_stride; c += kLanes) {
         float* o = a.o + (first + r) * a.o_stride + c;
         const V theirs = hn::Mul(hn::Load(d, b.o + (first + r) * b.o_stride + c), hn::Set(d, g));
         hn::Store(hn::MulAdd(hn::Load(d, o), hn::Set(d, f), theirs), d, o);
@@ -437,32 +463,36 @@ inline void merge(const GroupShape& shape, float* into, const float* from) {
   *a.met |= *b.met;
 }
 
-inline void store(const GroupShape& shape, const float* state, float* const* out, float* const* lse) {
+inline void store(const GroupShape& shape, const float* state, float* const* out, float* const* lse, index_t rows_asked) {
   const F d;
   const FewRowsState from(shape, const_cast<float*>(state));
   for (index_t first = 0, group = 0, count; first < shape.rows; first += count, ++group) {
     count = group_rows(shape.rows - first);
     const index_t keys = sums / count;
-    for (index_t r = 0; r < std::min(count, shape.rows - first); ++r) {
+    for (index_t r = 0; r < std::min(count, rows_asked - first); ++r) {
       const index_t row = first + r, lane = group * 16 + r * keys;
       const bool met = (*from.met >> row & 1) != 0;
       float sum = 0;
       for (index_t i = lane; i < lane + keys; ++i) sum += from.sum[i];
       if (lse != nullptr) *lse[row] = met ? from.top[lane] + std::log(sum) : -infinity;
       if (!met) {
-        std::fill_n(out[row], shape.value_dim, 0.0f);
+        std::fill_n(out[row], shape.out_dim(), 0.0f);
         continue;
       }
-      for (index_t c = 0; c < shape.value_dim; c += kLanes) {
-        const V o = hn::Mul(hn::Load(d, from.o + row * from.o_stride + c), hn::Set(d, 1.0f / sum));
-        store_first(o, out[row] + c, shape.value_dim - c);
-      }
+      const auto write = [&](const float* o, index_t width, float* to) HWY_ATTR {
+        for (index_t c = 0; c < width; c += kLanes)
+          store_first(hn::Mul(hn::Load(d, o + c), hn::Set(d, 1.0f / sum)), to + c, width - c);
+      };
+      const float* const o = from.o + row * from.o_stride;
+      write(o, shape.latent, out[row]);
+      write(o + padded_columns(shape.latent), shape.value_dim, out[row] + shape.latent);
     }
   }
 }
 
-inline FewRowsOps::Attend attend_of(DType of_keys) {
-  switch (of_keys) {
+inline FewRowsOps::Attend attend_of(const GroupShape& shape) {
+  if (shape.latent > 0) return attend<stored::F32, true>;
+  switch (shape.kv_dtype) {
     case DType::f32: return attend<stored::F32>;
     case DType::bf16: return attend<stored::Bf16>;
     case DType::f16: return attend<stored::F16>;

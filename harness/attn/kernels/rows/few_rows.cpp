@@ -35,18 +35,19 @@ constexpr index_t phase_bytes = 32768;
 
 class FewRowsKernel final : public GroupKernel {
  public:
-  explicit FewRowsKernel(const GroupShape& shape) : shape_(shape), ops_(few_rows_ops()), attend_(ops_.attend(shape.kv_dtype)) {
-    const index_t row_bytes = std::max(shape.head_dim, shape.value_dim) * static_cast<index_t>(sizeof(float));
+  explicit FewRowsKernel(const GroupShape& shape) : shape_(shape), ops_(few_rows_ops()), attend_(ops_.attend(shape)) {
+    const index_t row = shape.latent > 0 ? shape.query_dim() : std::max(shape.head_dim, shape.value_dim);
+    const index_t row_bytes = row * static_cast<index_t>(sizeof(float));
     block_keys_ =
         std::clamp<index_t>(phase_bytes / row_bytes / KeyBlock::padding * KeyBlock::padding, KeyBlock::padding, few_rows_block);
-    query_floats_ = padded_rows(shape.rows) * padded_columns(shape.head_dim);
+    query_floats_ = padded_rows(shape.rows) * query_columns(shape);
     state_floats_ = FewRowsState::floats(shape);
     scratch_floats_ = 2 * padded_rows(shape.rows) * few_rows_block;  // weights, biases
   }
 
   void load(const std::byte* const* rows, index_t count, double scale, float* queries) const override {
-    ATTN_ASSERT(count == shape_.rows);
-    ops_.load(shape_, rows, scale, queries);
+    ATTN_ASSERT(count <= shape_.rows);
+    ops_.load(shape_, rows, count, scale, queries);
   }
 
   void clear(index_t, float* state) const override {
@@ -74,8 +75,8 @@ class FewRowsKernel final : public GroupKernel {
 
   void merge(float* into, const float* from) const override { ops_.merge(shape_, into, from); }
 
-  void store(const float* state, float* const* out, float* const* lse, index_t) const override {
-    ops_.store(shape_, state, out, lse);
+  void store(const float* state, float* const* out, float* const* lse, index_t count) const override {
+    ops_.store(shape_, state, out, lse, count);
   }
 
  private:
@@ -88,6 +89,7 @@ class FewRowsKernel final : public GroupKernel {
 
 std::unique_ptr<const GroupKernel> few_rows(const GroupShape& shape) {
   ATTN_ASSERT(shape.rows >= 1 && shape.rows <= 64);
+  ATTN_ASSERT(shape.latent == 0 || shape.kv_dtype == DType::f32);
   return std::make_unique<FewRowsKernel>(shape);
 }
 

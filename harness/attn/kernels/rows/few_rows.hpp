@@ -12,16 +12,16 @@
 namespace attn::kernels {
 
 struct FewRowsOps {
-  // queries[row][columns], scaled, zeros past head_dim and in rows past the last.
-  void (*load)(const GroupShape&, const std::byte* const* rows, double scale, float* queries);
+  // queries[row][columns], scaled, zeros past head_dim and in rows past the last, of which there are `count`; so below.
+  void (*load)(const GroupShape&, const std::byte* const* rows, index_t count, double scale, float* queries);
   // seen[r]: bit j is key j of the block; null where every row sees every key. bias[r * few_rows_block + j] is added to a score; null: none.
   using Attend = void (*)(const GroupShape&, const float* queries, const KeyBlocks& keys, const std::uint64_t* seen,
                           const float* bias, float* state, float* weights);
-  Attend (*attend)(DType of_keys);
+  Attend (*attend)(const GroupShape&);
   // Of the rows' potential; rows past the last have zeros.
   void (*bias)(const GroupShape&, const KeyBlock&, const GroupRows&, float* to);
   void (*merge)(const GroupShape&, float* into, const float* from);
-  void (*store)(const GroupShape&, const float* state, float* const* out, float* const* lse);
+  void (*store)(const GroupShape&, const float* state, float* const* out, float* const* lse, index_t count);
 };
 
 const FewRowsOps& few_rows_ops();
@@ -33,6 +33,12 @@ constexpr index_t padded_rows(index_t rows) { return rows % 4 == 3 ? rows + 1 : 
 constexpr index_t padded_columns(index_t columns) { return (columns + 15) / 16 * 16; }
 constexpr index_t group_rows(index_t rows_left) { return rows_left >= 3 ? 4 : rows_left; }
 
+// Of a row of queries, and of sums of values: of latents that which meets, or comes from, k and then that of v.
+constexpr index_t query_columns(const GroupShape& shape) {
+  return padded_columns(shape.head_dim) + (shape.latent > 0 ? padded_columns(shape.value_dim) : 0);
+}
+constexpr index_t value_columns(const GroupShape& shape) { return padded_columns(shape.latent) + padded_columns(shape.value_dim); }
+
 // The arrays of a state. Group g has 16 sums and 16 references, in the order of the lanes of its weights.
 struct FewRowsState {
   static constexpr index_t head = 16;
@@ -40,13 +46,13 @@ struct FewRowsState {
   FewRowsState(const GroupShape& shape, float* state)
       : met(reinterpret_cast<std::uint64_t*>(state)),
         o(state + head),
-        o_stride(padded_columns(shape.value_dim)),
+        o_stride(value_columns(shape)),
         sum(o + padded_rows(shape.rows) * o_stride),
         top(sum + groups(shape) * 16) {}
 
   static index_t groups(const GroupShape& shape) { return (shape.rows + 3) / 4; }
   static index_t floats(const GroupShape& shape) {
-    return head + padded_rows(shape.rows) * padded_columns(shape.value_dim) + groups(shape) * 32;
+    return head + padded_rows(shape.rows) * value_columns(shape) + groups(shape) * 32;
   }
 
   std::uint64_t* met;  // bit r: row r has seen a key

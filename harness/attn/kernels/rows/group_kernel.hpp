@@ -15,7 +15,12 @@ namespace attn::kernels {
 struct GroupShape {
   index_t rows, head_dim, value_dim;  // rows: at most
   DType kv_dtype = DType::f32;        // of the keys and values
+  // > 0: of latents (RowsOptions::latent). Few rows of f32 alone.
+  index_t latent = 0;
   double softcap = 0;  // > 0: scores are softcap tanh(scale q.k / softcap); few rows alone, which alone take a potential too
+
+  index_t query_dim() const { return head_dim + (latent > 0 ? value_dim : 0); }
+  index_t out_dim() const { return latent + value_dim; }
 };
 
 class GroupKernel {
@@ -27,7 +32,7 @@ class GroupKernel {
   index_t state_floats() const { return state_floats_; }
   index_t scratch_floats() const { return scratch_floats_; }
 
-  // `count` <= rows query rows of head_dim floats, to meet keys with weights exp(scale q.k).
+  // `count` <= rows query rows of query_dim floats, to meet keys with weights exp(scale q.k).
   virtual void load(const std::byte* const* rows, index_t count, double scale, float* queries) const = 0;
   // No key yet.
   virtual void clear(index_t count, float* state) const = 0;

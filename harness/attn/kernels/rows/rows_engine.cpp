@@ -59,6 +59,7 @@ bool RowsEngine::takes_scores(const Problem& p, const RowsOptions& options) {
 RowsEngine::RowsEngine(const Problem& problem, const RowsOptions& options, WorkspacePlan& plan)
     : problem_(problem),
       scale_(options.scale.value_or(problem.scale())),
+      latent_(options.latent),
       group_(options.heads_apart ? 1 : problem.heads / problem.kv_heads),
       queries_(options.apart ? 1 : problem.q_len),
       lists_(problem.heads / group_ * (problem.q_len / queries_)),
@@ -67,10 +68,10 @@ RowsEngine::RowsEngine(const Problem& problem, const RowsOptions& options, Works
   ATTN_ASSERT(problem.value_dim >= 1 && problem.value_dim <= widest_head);
   ATTN_ASSERT(problem.heads % problem.kv_heads == 0);
   const index_t rows = group_ * queries_;
-  if (rows <= few_rows_limit) {
-    row_blocks_ = 1;
-    block_rows_ = rows;
-    kernel_ = few_rows({rows, problem.head_dim, problem.value_dim, problem.kv_dtype, options.softcap});
+  if (rows <= few_rows_limit || options.latent > 0) {
+    row_blocks_ = ceil_div(rows, few_rows_limit);
+    block_rows_ = ceil_div(rows, row_blocks_);
+    kernel_ = few_rows({block_rows_, problem.head_dim, problem.value_dim, problem.kv_dtype, options.latent, options.softcap});
   } else {
     ATTN_ASSERT(options.softcap == 0);
     block_rows_ = std::min(rows, round_up(ceil_div(rows, ceil_div(rows, most_lane_rows())), vector_lanes()));
@@ -90,7 +91,7 @@ RowsEngine::RowsEngine(const Problem& problem, const RowsOptions& options, Works
   if (splits_) parts_ = plan.shared<float>(items_ * most_parts_ * kernel_->state_floats());
   worker_memory_ = plan.per_worker<std::byte>(bytes(3, sizeof(KeyBlock)));
   scratch_ = plan.per_worker<float>(kernel_->query_floats() + 2 * kernel_->state_floats() + kernel_->scratch_floats());
-  if (problem.dtype != DType::f32) widened_ = plan.per_worker<float>(block_rows_ * problem.head_dim);
+  if (problem.dtype != DType::f32) widened_ = plan.per_worker<float>(block_rows_ * query_dim());
 }
 
 class RowsEngine::Run {
@@ -265,7 +266,7 @@ class RowsEngine::Run {
     std::array<const std::byte*, 64> rows;
     each_row(item,
              [&](std::size_t i, index_t head, index_t query) { rows[i] = rows_of_head(arrays_.q, item.batch, head).row(query); });
-    const index_t count = item.rows.count, width = e_.problem_.head_dim;
+    const index_t count = item.rows.count, width = e_.query_dim();
     if (e_.problem_.dtype != DType::f32) {
       float* const floats = workspace_.of(worker, e_.widened_).data();
       widen(e_.problem_.dtype, rows.data(), count, width, floats, width);
@@ -283,7 +284,7 @@ class RowsEngine::Run {
       out[i] = &arrays_.out(item.batch, head, query, 0);
       if (with_lse) lse[i] = &arrays_.lse(item.batch, head, query);
     });
-    const index_t count = item.rows.count, width = e_.problem_.value_dim;
+    const index_t count = item.rows.count, width = e_.out_dim();
     if (!arrays_.resume) return kernel_.store(state, out.data(), with_lse ? lse.data() : nullptr, count);
     std::array<float*, 64> own_out, own_lse;
     for (index_t i = 0; i < count; ++i) {

@@ -46,6 +46,9 @@ struct RowsOptions {
   bool apart = false;                // every query has a list of its own
   bool heads_apart = false;          // so have heads that share a kv head
   double softcap = 0;                // > 0: logits are softcap tanh(scale q.k / softcap), where takes_scores
+  // > 0: of latents in f32: a query of head_dim + value_dim numbers meets a key's row of k and then that of v, and the value is the first
+  // `latent` numbers of k and then v: out has latent + value_dim.
+  index_t latent = 0;
 };
 
 class RowsEngine {
@@ -72,8 +75,12 @@ class RowsEngine {
 
   void run(const RowsArrays&, std::span<const index_t> lengths, const Workspace&, const Schedule*) const;
 
+  index_t query_dim() const { return problem_.head_dim + (latent_ > 0 ? problem_.value_dim : 0); }
+  index_t out_dim() const { return latent_ + problem_.value_dim; }
+
   Problem problem_;
   double scale_;
+  index_t latent_;
   index_t group_;       // heads that share a list of keys
   index_t queries_;     // of a head, likewise
   index_t lists_;       // of a sequence
