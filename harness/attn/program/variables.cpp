@@ -24,17 +24,16 @@ constexpr std::string_view prefix = "ATTN_";
 constexpr std::array elsewhere = {
     "ANCHOR", "APPLY", "APPROVE", "BUILD", "CLONE", "FACTS", "FAULTY", "GUEST_FOLDER", "GUEST_THREADS", "HALF", "LOCK_DIR",
     "MUTATE_COPY", "NEW_PAGE", "NODE", "NOISE_FLOOR", "ONEDNN_GRAPH", "PYTHON", "README_PAGE", "SANITIZE", "SKIP_SETUP",
-    constexpr std::array elsewhere = {
-        "SOAK_MARK", "SOURCE", "SWEEP", "TABLES", "TOY_LEVEL", "TRAIN", "TREES_MEAN_V", "WHEEL_BUILD", "LECTURE",
-        // attn_apply
-        "VARIANT", "Q", "K", "V", "PARAMETERS", "STATE", "COMPARE", "MAP", "TOKENS",
-        // attn_train
-        "TASK", "RATE", "WIDTH", "LAYERS", "MLP", "CONV", "POSITIONS", "STEPS", "TEST_SAMPLES", "JOBS", "BODY", "BEAM",
-        "EXTRAPOLATE", "STATE_BYTES",
-        // attn_sweep, but for its axes
-        "LAUNCHER", "GUEST", "SAMPLES", "ROUNDS", "SAMPLE_TIME", "BUDGET", "PIN", "NO_PIN", "MACHINE_ROOT", "ORDER_SEED",
-        "FIDELITY", "FIDELITY_SEEDS", "ISO_ERROR", "ISO_SKILL", "AGAINST", "JSONL", "SAVE_OUTPUT", "BASELINE", "TABLE", "EXPLAIN",
-        "DOCTOR", "VERIFY", "PROPERTY", "FORMAT", "SCALING", "BANDWIDTH", "STEADY"};
+    "SOAK_MARK", "SOURCE", "SWEEP", "TABLES", "TOY_LEVEL", "TRAIN", "TREES_MEAN_V", "WHEEL_BUILD", "LECTURE",
+    // attn_apply
+    "VARIANT", "Q", "K", "V", "PARAMETERS", "STATE", "COMPARE", "MAP", "TOKENS",
+    // attn_train
+    "TASK", "RATE", "WIDTH", "LAYERS", "MLP", "CONV", "POSITIONS", "STEPS", "TEST_SAMPLES", "JOBS", "BODY", "BEAM", "EXTRAPOLATE",
+    "STATE_BYTES",
+    // attn_sweep, but for its axes
+    "LAUNCHER", "GUEST", "SAMPLES", "ROUNDS", "SAMPLE_TIME", "BUDGET", "PIN", "NO_PIN", "MACHINE_ROOT", "ORDER_SEED", "FIDELITY",
+    "FIDELITY_SEEDS", "ISO_ERROR", "ISO_SKILL", "AGAINST", "JSONL", "SAVE_OUTPUT", "BASELINE", "TABLE", "EXPLAIN", "DOCTOR",
+    "VERIFY", "PROPERTY", "FORMAT", "SCALING", "BANDWIDTH", "STEADY"};
 
 std::string variable_of(const std::string& flag) {
   std::string name(prefix);
