@@ -80,6 +80,7 @@ Row full_row() {
   m.against_s = {0.1234567891, 0.2, 0.21, 1e-9};
   m.append_s = {0.125, 0.0625, 0.03125};
   m.mixer_share = 2.0 / 3;
+  m.choice_share = 0.125;
   m.variant_note = "100 % of \"it\"";
   m.compute = kernels::Compute::bf16_dot;
   m.stored = true;
@@ -105,6 +106,7 @@ Row full_row() {
                            .recall_8 = 0.84,
                            .recall_32 = 0.85,
                            .support_mass = 0.86,
+                           .support_mass_p05 = 0.61,
                            .spectral = 0.87}};
   m.note = "\r";
   m.placed = true;
