@@ -107,6 +107,17 @@ TEST_CASE("weights: uniform ones, and those of a window") {
   CHECK(window.recall_1 > window.support_mass);
 }
 
+// Of equal logits a row covers its share of the keys: 33 of 256 in the middle of a window, from 17 on at the ends. 52 of the 1024 rows of all
+// heads are 5 %, and each smaller share stands in 8 of them: the seventh, 23 keys.
+TEST_CASE("the mass that is covered, by rows: its mean and its 5th percentile") {
+  const MatrixFidelity window = fidelity("local:left=16,right=16", "iid:0.001", 256, Comparison::full).matrix;
+  REQUIRE(window.done);
+  const double sum = 33 * 256 - 2 * (16 * 17 / 2);
+  CHECK(window.support_mass == Approx(sum / 256 / 256).epsilon(1e-3));
+  CHECK(window.support_mass_p05 == Approx(23.0 / 256).epsilon(1e-3));
+  CHECK(fidelity("full", "iid:1", 64, Comparison::full).matrix.support_mass_p05 == Approx(1).margin(1e-6));
+}
+
 TEST_CASE("what is compared, and what is not") {
   CHECK(fidelity("linear", "local", 128).done);  // another kernel of the same queries and keys: its exactness flags it
   const Fidelity random = fidelity("synth_random", "local", 128);

@@ -2,6 +2,7 @@
 #include <limits>
 #include <utility>
 
+#include "attn/exec/choice_time.hpp"
 #include "attn/kernels/choose/query_clusters.hpp"
 #include "attn/kernels/dense/repeat.hpp"
 #include "attn/kernels/dense/rows.hpp"
@@ -118,17 +119,7 @@ struct ClusteredImproved {
 
   void run(const FloatArrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
     clusters_.run(a.q, parameters.view<2>("planes"), parameters.view<2>("starts"), workspace);
-    std::int32_t* chosen = workspace.shared(chosen_).data();
-    Piece* piece = workspace.shared(piece_).data();
-    parallel_tasks(p_.batch * p_.heads, [&](index_t head, int worker) {
-      const auto table = clusters_.table(workspace, head / p_.heads, head % p_.heads);
-      const auto k = a.k[head / p_.heads][p_.kv_head(head % p_.heads)];
-      top_({k.row(0), k.stride(0)}, table.mean, workspace, worker, chosen + head * shape_.clusters * topk_);
-      if (!p_.causal)
-        mark_listed(chosen + head * shape_.clusters * topk_, workspace.shared(listed_).data() + head * p_.kv_len * words());
-      cut_into_pieces(table, piece + head * pieces_);
-    });
-
+    choose_keys(a.k, workspace);
     // Each query by itself, to the keys of its cluster.
     with_schedules(workspace, [&](auto rows, auto keys) { engine_.run({a.q, a.k, a.v, a.out}, workspace, rows, keys); });
     if (p_.causal) return;
@@ -142,6 +133,7 @@ struct ClusteredImproved {
                      [&](const kernels::QueryBlock& queries, kernels::KeyList& keys) {
                        keys.all().except(listed + (queries.batch * p_.heads + queries.head) * p_.kv_len * words(), words());
                      });
+    const std::int32_t* const chosen = workspace.shared(chosen_).data();
     parallel_tasks(p_.batch * p_.heads * shape_.clusters, [&](index_t task, int) {
       const index_t head = task / shape_.clusters, cluster = task % shape_.clusters, b = head / p_.heads, h = head % p_.heads;
       const auto table = clusters_.table(workspace, b, h);
@@ -166,6 +158,21 @@ struct ClusteredImproved {
   struct Piece {
     std::int32_t first, count, cluster;  // queries order[first] .. order[first + count - 1]
   };
+
+  // T_c of each cluster, and its queries in pieces.
+  void choose_keys(const View<const float, 4>& keys, const Workspace& workspace) const {
+    const ChoiceTime choosing;
+    std::int32_t* chosen = workspace.shared(chosen_).data();
+    Piece* piece = workspace.shared(piece_).data();
+    parallel_tasks(p_.batch * p_.heads, [&](index_t head, int worker) {
+      const auto table = clusters_.table(workspace, head / p_.heads, head % p_.heads);
+      const auto k = keys[head / p_.heads][p_.kv_head(head % p_.heads)];
+      top_({k.row(0), k.stride(0)}, table.mean, workspace, worker, chosen + head * shape_.clusters * topk_);
+      if (!p_.causal)
+        mark_listed(chosen + head * shape_.clusters * topk_, workspace.shared(listed_).data() + head * p_.kv_len * words());
+      cut_into_pieces(table, piece + head * pieces_);
+    });
+  }
 
   // Calls use(rows, keys): the pieces' queries, and the keys of their cluster.
   template <class F>

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include "attn/exec/choice_time.hpp"
 #include "attn/kernels/choose/grouping.hpp"
 #include "attn/kernels/dense/rows.hpp"
 #include "attn/kernels/softmax/row_attention.hpp"
@@ -324,6 +325,7 @@ struct Reformer {
   }
 
   void sort_tokens(const FloatArrays& a, const ParameterSet<float>& parameters, const Workspace& workspace) const {
+    const ChoiceTime choosing;
     constexpr index_t block = kernels::AngularHash::block;
     const index_t n = p_.q_len, d = p_.head_dim, heads = p_.batch * p_.heads, blocks = (n + block - 1) / block;
     const auto rotations = parameters.view<3>("rotations");

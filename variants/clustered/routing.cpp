@@ -1,6 +1,7 @@
 #include <array>
 #include <cmath>
 
+#include "attn/exec/choice_time.hpp"
 #include "attn/kernels/choose/query_clusters.hpp"
 #include "attn/kernels/dense/rows.hpp"
 #include "attn/kernels/softmax/row_attention.hpp"
@@ -214,6 +215,7 @@ struct Routing {
 
   void choose(const FloatArrays& a, const ParameterSet<float>& parameters, const Workspace& workspace, index_t first,
               index_t heads) const {
+    const ChoiceTime choosing;
     const auto centroids = parameters.view<3>("centroids");
     parallel_tasks(sides_ * heads, [&](index_t task, int worker) {
       const index_t side = task / heads, h = task % heads, head = first + h;

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "attn/exec/choice_time.hpp"
 #include "attn/kernels/choose/page_bounds.hpp"
 #include "attn/kernels/rows/rows_engine.hpp"
 #include "attn/variant/chosen_keys.hpp"
@@ -90,11 +91,7 @@ struct Quest {
   }
 
   void run(const FloatArrays& a, const ParameterSet<float>&, Workspace& workspace) const {
-    float* const bounds = workspace.shared(bounds_).data();
-    parallel_tasks(p_.batch * p_.kv_heads, [&](index_t head, int) {
-      const auto k = a.k[head / p_.kv_heads][head % p_.kv_heads];
-      pages_.take_in(0, p_.kv_len, {k.row(0), k.stride(0)}, bounds + head * pages_.floats());
-    });
+    const float* const bounds = make_bounds(a, workspace);
     for (index_t first = 0; first < p_.q_len; first += most_rows) attend(a, first, p_.query_position(first), bounds, workspace);
   }
 
@@ -119,6 +116,16 @@ struct Quest {
   static Options within(const Problem& p, const Options& o) {
     const index_t page = std::min(o.page, p.kv_len);
     return {.page = page, .keep = std::min(o.keep, ceil_div(p.kv_len, page))};
+  }
+
+  const float* make_bounds(const FloatArrays& a, const Workspace& workspace) const {
+    const ChoiceTime choosing;
+    float* const bounds = workspace.shared(bounds_).data();
+    parallel_tasks(p_.batch * p_.kv_heads, [&](index_t head, int) {
+      const auto k = a.k[head / p_.kv_heads][head % p_.kv_heads];
+      pages_.take_in(0, p_.kv_len, {k.row(0), k.stride(0)}, bounds + head * pages_.floats());
+    });
+    return bounds;
   }
 
   // Queries from row `first` on, of which that one stands at `position`.

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "attn/exec/choice_time.hpp"
 #include "attn/kernels/choose/prompt_keys.hpp"
 #include "attn/kernels/rows/rows_engine.hpp"
 #include "attn/kernels/softmax/engine.hpp"
@@ -102,6 +103,7 @@ struct SnapKv {
 
   void choose(const FloatArrays& a, const ParameterSet<float>&, Workspace& workspace) const {
     if (!rest_) return;
+    const ChoiceTime choosing;
     std::int32_t* const lists = workspace.shared(list_).data();
     parallel_tasks(p_.batch * p_.kv_heads, [&](index_t head, int worker) {
       const index_t b = head / p_.kv_heads, h = head % p_.kv_heads;

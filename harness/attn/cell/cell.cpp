@@ -16,7 +16,7 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Settings, samples, sample_min_s, gate, fideli
                                    memory_limit_bytes, output_file, machine_root)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(GateResult, done, scope, max_abs, relative, allowance_abs)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(MatrixFidelity, done, reason, relative, js, recall_1, recall_8, recall_32, support_mass,
-                                   spectral)
+                                   support_mass_p05, spectral)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Fidelity, done, reason, skill, relative, row_p50, row_p95, worst_row, cosine_p50, seeds,
                                    relative_sd, bias, scatter, lost_seeds, matrix)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(RunMeters, cycles, instructions, cache_misses, joules, unsupported)
@@ -92,8 +92,8 @@ void from_json(const json& j, Compute& compute) {
 namespace attn {
 
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Measurement, outcome, reason, isa, samples_s, against, against_s, append_s, parallelism, meters,
-                                   mixer_share, variant_note, compute, stored, storage_error, gate, fidelity, note, placed,
-                                   placement, output_file, cost, workspace_bytes, parameter_bytes, state_bytes, in_place,
+                                   mixer_share, choice_share, variant_note, compute, stored, storage_error, gate, fidelity, note,
+                                   placed, placement, output_file, cost, workspace_bytes, parameter_bytes, state_bytes, in_place,
                                    peak_rss_bytes, over_ranks, ranks, setup_s, fma_gflops, disturbed, remeasured)
 
 std::string to_json(const Cell& cell, const Settings& settings) {

@@ -77,14 +77,15 @@ struct GateResult {
 // Weights of out = P' V against those of softmax attention, averaged over the heads.
 struct MatrixFidelity {
   bool done = false;
-  std::string reason;       // why there is none
-  double relative = 0;      // Frobenius norm of the difference over that of softmax attention
-  double js = 0;            // Jensen-Shannon divergence of a row, nats, mean over rows
-  double recall_1 = 0;      // attention on the heaviest key of P', over that on its own heaviest; mean over rows
-  double recall_8 = 0;      // the same for the 8 heaviest
-  double recall_32 = 0;     // and the 32 heaviest
-  double support_mass = 0;  // attention on keys that P' gives any weight, mean over rows
-  double spectral = 0;      // largest singular value of the difference over that of softmax attention
+  std::string reason;           // why there is none
+  double relative = 0;          // Frobenius norm of the difference over that of softmax attention
+  double js = 0;                // Jensen-Shannon divergence of a row, nats, mean over rows
+  double recall_1 = 0;          // attention on the heaviest key of P', over that on its own heaviest; mean over rows
+  double recall_8 = 0;          // the same for the 8 heaviest
+  double recall_32 = 0;         // and the 32 heaviest
+  double support_mass = 0;      // attention on keys that P' gives any weight, mean over rows
+  double support_mass_p05 = 0;  // 5th percentile over the rows of all heads
+  double spectral = 0;          // largest singular value of the difference over that of softmax attention
 };
 
 // Output against softmax attention on the same Q, K, V, at sampled rows; means over the seeds, where there are several.
@@ -123,6 +124,7 @@ struct Measurement {
   double parallelism = 0;         // of a run: work over span (scaling.hpp); 0: not recorded
   RunMeters meters;
   double mixer_share = 0;                            // of a layer's time in the samples; 0: not a layer
+  double choice_share = 0;                           // of a run's time, that goes into choosing keys; 0: the variant does not say
   std::string variant_note;                          // Variant::note, of the first round
   kernels::Compute compute = kernels::Compute::f32;  // Variant::compute
   bool stored = false;                               // q, k or v were rounded to a number type, and it was seen what that does:

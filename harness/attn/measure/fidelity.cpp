@@ -215,8 +215,8 @@ double spectral_norm(const std::vector<double>& a, index_t rows, index_t keys) {
   return norm;
 }
 
-// Adds one head's figures, with those of a row averaged over the rows that see any key.
-void add_head(Weights& w, MatrixFidelity& sum) {
+// Adds one head's figures, and to `masses` the attention that each row covers, with those of a row averaged over the rows that see any key.
+void add_head(Weights& w, MatrixFidelity& sum, std::vector<double>& masses) {
   double error2 = 0, exact2 = 0, rows = 0;
   MatrixFidelity head;
   for (index_t i = 0; i < w.rows; ++i) {
@@ -232,6 +232,7 @@ void add_head(Weights& w, MatrixFidelity& sum) {
     if (seen <= 0) continue;
     rows += 1;
     head.support_mass += support;
+    masses.push_back(support);
     head.js += jensen_shannon(exact, given);
     for (const auto& [recall, k] : {std::pair{&head.recall_1, 1}, {&head.recall_8, 8}, {&head.recall_32, 32}}) {
       *recall += top_mass(given, exact, k) / top_mass(exact, exact, k);
@@ -260,19 +261,21 @@ MatrixFidelity compare_matrices(const CellRun& cell) {
   const Problem one = of_one_head(p);
   const std::vector<index_t> rows = all_rows(p.q_len);
   MatrixFidelity sum{.done = true};
+  std::vector<double> masses;  // that a row of the variant covers
   for (index_t head = 0; head < p.batch * p.heads; ++head) {
     const Values<double> inputs = one_head(p, in, head, rows);
     const Tensor<double> exact =
         softmax(matmul_transposed(inputs.q, inputs.k) * one.scale(), allowed_pairs(one, inputs, every_key));
     const float* first = all->data() + head * p.q_len * p.kv_len;
     Weights weights{p.q_len, p.kv_len, {exact.data(), exact.data() + exact.size()}, {first, first + exact.size()}};
-    add_head(weights, sum);
+    add_head(weights, sum, masses);
   }
   for (double MatrixFidelity::*figure :
        {&MatrixFidelity::relative, &MatrixFidelity::js, &MatrixFidelity::recall_1, &MatrixFidelity::recall_8,
         &MatrixFidelity::recall_32, &MatrixFidelity::support_mass, &MatrixFidelity::spectral}) {
     sum.*figure /= static_cast<double>(p.batch * p.heads);
   }
+  sum.support_mass_p05 = quantile(std::move(masses), 0.05);
   return sum;
 }
 

@@ -7,6 +7,7 @@
 
 #include "attn/core/text.hpp"
 #include "attn/core/time.hpp"
+#include "attn/exec/choice_time.hpp"
 #include "attn/exec/recorder.hpp"
 #include "attn/exec/seating.hpp"
 #include "attn/inputs/npy.hpp"
@@ -135,9 +136,21 @@ void run_and_record(const std::function<void()>& run, const Settings& settings, 
   m.parallelism = parallelism_of(recorder.take()).ratio();
 }
 
+double middle(std::vector<double> samples) {
+  const auto at = samples.begin() + std::ssize(samples) / 2;
+  std::nth_element(samples.begin(), at, samples.end());
+  return *at;
+}
+
 void take_samples(const CellRun& run, const CellRun* reference, const Settings& settings, Measurement& m) {
   const LayerClock before = run.layer_clock() != nullptr ? *run.layer_clock() : LayerClock{};
-  const auto own = [&] { run.again(); };
+  double chosen_s = 0, runs = 0;
+  const auto own = [&] {
+    const double before_s = choice_s();
+    run.again();
+    chosen_s += choice_s() - before_s;
+    runs += 1;
+  };
   if (reference != nullptr) {
     const auto others = [&] { reference->again(); };
     auto pairs = clock_pairs({own, run.remote()}, {others, reference->remote()}, settings.samples, settings.sample_min_s);
@@ -147,6 +160,7 @@ void take_samples(const CellRun& run, const CellRun* reference, const Settings& 
   } else {
     m.samples_s = clock_samples({own, run.remote()}, settings.samples, settings.sample_min_s);
   }
+  if (run.remote() == nullptr) m.choice_share = chosen_s / (runs * middle(m.samples_s));
   const auto append = [&] { run.append(); };
   if (run.decodes() && run.remote() == nullptr) m.append_s = clock_samples({append}, settings.samples, settings.sample_min_s);
   if (const LayerClock* after = run.layer_clock())

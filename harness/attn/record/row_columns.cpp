@@ -78,6 +78,10 @@ void time_columns(Columns& c) {
       [](const Row& r) { return timed(r) && r.measurement.parallelism > 0; },
       [](auto& r) -> auto& { return r.measurement.parallelism; });
   c.number_if(
+      {"choice_share", "the share of the same samples that goes into choosing keys from the data", "", Role::measure, lower},
+      [](const Row& r) { return timed(r) && r.measurement.choice_share > 0; },
+      [](auto& r) -> auto& { return r.measurement.choice_share; });
+  c.number_if(
       {"mixer_share", "the mixer's share of a layer's time, in the same samples (--scope layer)", "", Role::measure},
       [](const Row& r) { return timed(r) && r.measurement.mixer_share > 0; },
       [](auto& r) -> auto& { return r.measurement.mixer_share; });
@@ -264,6 +268,7 @@ void matrix_columns(Columns& c) {
   matrix("fid_recall_32", "the same for the 32 heaviest", higher, &MatrixFidelity::recall_32);
   matrix("fid_support_mass", "attention on keys that the variant gives any weight, mean over rows", higher,
          &MatrixFidelity::support_mass);
+  matrix("fid_support_mass_p05", "its 5th percentile over the rows of all heads", higher, &MatrixFidelity::support_mass_p05);
   matrix("fid_spectral", "largest singular value of the error of the matrix, relative", lower, &MatrixFidelity::spectral);
   c.add(
       {"fid_reason", "why there is no fidelity, or none of the matrix", "", Role::accuracy, neither, Holds::text},

@@ -21,7 +21,7 @@ namespace {
 // All rounds of a cell as one measurement: facts of the first, samples of all.
 Measurement merged(const std::vector<Measurement>& rounds) {
   Measurement whole = rounds.front();
-  double fma = 0, share = 0;
+  double fma = 0, share = 0, choice = 0;
   for (std::size_t r = 0; r < rounds.size(); ++r) {
     const Measurement& round = rounds[r];
     if (round.outcome != Outcome::ok) {
@@ -38,8 +38,10 @@ Measurement merged(const std::vector<Measurement>& rounds) {
     whole.setup_s = std::min(whole.setup_s, round.setup_s);
     fma += round.fma_gflops / static_cast<double>(rounds.size());
     share += round.mixer_share / static_cast<double>(rounds.size());
+    choice += round.choice_share / static_cast<double>(rounds.size());
   }
   whole.mixer_share = share;
+  whole.choice_share = choice;
   whole.fma_gflops = fma;
   return whole;
 }

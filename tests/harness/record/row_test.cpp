@@ -83,6 +83,7 @@ Row full_row() {
   m.parallelism = 7.75;
   m.meters = {
       .cycles = 3e9, .instructions = 8e9, .cache_misses = 123456, .joules = 1.25, .unsupported = "unsupported: energy: none"};
+  m.choice_share = 0.125;
   m.variant_note = "100 % of \"it\"";
   m.compute = kernels::Compute::bf16_dot;
   m.stored = true;
@@ -108,6 +109,7 @@ Row full_row() {
                            .recall_8 = 0.84,
                            .recall_32 = 0.85,
                            .support_mass = 0.86,
+                           .support_mass_p05 = 0.61,
                            .spectral = 0.87}};
   m.note = "\r";
   m.placed = true;

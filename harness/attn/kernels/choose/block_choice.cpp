@@ -10,6 +10,7 @@
 #include "attn/core/assert.hpp"
 #include "attn/core/round.hpp"
 #include "attn/exec/arena.hpp"
+#include "attn/exec/choice_time.hpp"
 #include "attn/kernels/choose/selection.hpp"
 #include "attn/kernels/dense/rows.hpp"
 
@@ -86,6 +87,7 @@ float* BlockChoice::keys_of(const Workspace& workspace, index_t kv_head) const {
 }
 
 void BlockChoice::run(const View<const float, 4>& q, const View<const float, 4>& k, const Workspace& workspace) const {
+  const ChoiceTime choosing;
   parallel_tasks(key_tasks(), [&](index_t task, int worker) { pool_keys(k, workspace, task, worker); });
   parallel_tasks(choice_tasks(), [&](index_t task, int worker) { choose(q, workspace, task, worker); });
 }

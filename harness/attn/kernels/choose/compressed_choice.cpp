@@ -5,6 +5,7 @@
 #include "attn/core/assert.hpp"
 #include "attn/core/round.hpp"
 #include "attn/exec/arena.hpp"
+#include "attn/exec/choice_time.hpp"
 #include "attn/kernels/choose/selection.hpp"
 #include "attn/kernels/dense/rows.hpp"
 
@@ -82,6 +83,7 @@ void CompressedChoice::choose(index_t position, const float* sums, float* scores
 }
 
 void CompressedChoice::run(const View<const float, 4>& q, const View<const float, 4>& keys, const Workspace& workspace) const {
+  const ChoiceTime choosing;
   const index_t kv_heads = p_.batch * p_.kv_heads, group = p_.heads / p_.kv_heads, panels = ceil_div(p_.q_len, rows_together);
   parallel_tasks(count_ > 0 ? kv_heads : 0, [&](index_t head, int) {
     const auto own = keys[head / p_.kv_heads][head % p_.kv_heads];

@@ -5,6 +5,7 @@
 #include "attn/core/assert.hpp"
 #include "attn/core/round.hpp"
 #include "attn/exec/arena.hpp"
+#include "attn/exec/choice_time.hpp"
 #include "attn/kernels/choose/selection.hpp"
 
 namespace attn::kernels {
@@ -63,6 +64,7 @@ void PageBounds::choose(Rows q, index_t count, F position, const float* bounds, 
 }
 
 void PageBounds::choose(const Queries& of, const float* bounds, const Workspace& workspace, std::int32_t* lists) const {
+  const ChoiceTime choosing;
   const index_t panels = ceil_div(of.count, rows_together);
   parallel_tasks(p_.batch * p_.heads * panels, [&](index_t task, int worker) {
     const index_t head = task / panels, b = head / p_.heads, h = head % p_.heads, at = task % panels * rows_together;

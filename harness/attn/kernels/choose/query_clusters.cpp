@@ -7,6 +7,7 @@
 
 #include "attn/core/assert.hpp"
 #include "attn/exec/arena.hpp"
+#include "attn/exec/choice_time.hpp"
 #include "attn/kernels/choose/selection.hpp"
 #include "attn/kernels/dense/rows.hpp"
 
@@ -54,6 +55,7 @@ std::span<E> part(std::span<E> all, index_t at, index_t count) {
 
 void QueryClusters::run(View<const float, 4> q, View<const float, 2> planes, View<const float, 2> starts,
                         const Workspace& workspace) const {
+  const ChoiceTime choosing;
   const index_t blocks = (n_ + sign_block - 1) / sign_block;
   const auto code = workspace.shared(code_);
   parallel_tasks(batch_ * heads_ * blocks, [&](index_t task, int worker) {

@@ -6,6 +6,7 @@
 #include "attn/core/assert.hpp"
 #include "attn/core/round.hpp"
 #include "attn/exec/arena.hpp"
+#include "attn/exec/choice_time.hpp"
 #include "attn/kernels/choose/selection.hpp"
 #include "attn/kernels/dense/rows.hpp"
 
@@ -59,6 +60,7 @@ void TopBlocks::choose(Rows q, index_t count, F position, const float* means, fl
 }
 
 void TopBlocks::run(const View<const float, 4>& q, const View<const float, 4>& k, const Workspace& workspace) const {
+  const ChoiceTime choosing;
   if (take_ == 0) return;
   parallel_tasks(mean_tasks(), [&](index_t task, int worker) { average(k, workspace, task, worker); });
   const index_t panels = ceil_div(p_.q_len, rows_together);

@@ -8,6 +8,7 @@
 #include "attn/core/assert.hpp"
 #include "attn/core/round.hpp"
 #include "attn/exec/arena.hpp"
+#include "attn/exec/choice_time.hpp"
 #include "attn/kernels/choose/selection.hpp"
 #include "attn/kernels/dense/gemm.hpp"
 #include "attn/kernels/dense/rows.hpp"
@@ -109,6 +110,7 @@ void VerticalSlash::write_lists(const Workspace& workspace, index_t head, const 
 }
 
 void VerticalSlash::run(const View<const float, 4>& q, const View<const float, 4>& k, const Workspace& workspace) const {
+  const ChoiceTime choosing;
   parallel_tasks(p_.batch * p_.heads, [&](index_t head, int worker) {
     const Scratch s = scratch(workspace, worker);
     const auto queries = q[head / p_.heads][head % p_.heads], keys = k[head / p_.heads][p_.kv_head(head % p_.heads)];
