@@ -18,9 +18,7 @@ Trial with_gates(const std::string& name, const Problem& p, F log_gate) {
 
 }  // namespace
 
-TEST_CASE("fox: conforms, unpruned and pruned") {
-  check_conforms("fox:gate=input,prune=8,half_life=4");
-}
+TEST_CASE("fox: conforms, unpruned and pruned") { check_conforms("fox:gate=input,prune=8,half_life=4"); }
 
 TEST_CASE("fox: gates of one are full attention") {
   const Problem p = square(150, 32, true);
@@ -46,6 +44,38 @@ TEST_CASE("fox: what is before a gate of next to nothing is forgotten") {
     t.v = concat<float>({slice(t.v, 2, 0, 60) * -3.0f, slice(t.v, 2, 60, 100)}, 2);
     CHECK(distance(slice(t.run(), 2, 60, 100), slice(before, 2, 60, 100)) == 0);
   }
+}
+
+TEST_CASE("fox: the declared work of pruning is what drawn gates leave, and grows with N alone") {
+  for (const char* name : {"fox:gate=input,prune=4,half_life=16", "fox:prune=4,half_life=16"}) {
+    INFO(name);
+    const index_t n = 1500, heads = 8;
+    const Trial t(name, square(n, 32, true, heads));
+    const bool given = t.more.count("log_decay") > 0;
+    const auto log_gate = [&](index_t h, index_t i) {
+      if (given) return static_cast<double>(t.more.at("log_decay")(0, h, i));
+      double logit = static_cast<double>(t.parameters["gate_b"](h));
+      for (index_t c = 0; c < 32; ++c)
+        logit += static_cast<double>(t.parameters["gate_w"](h, c)) * static_cast<double>(t.k(0, h, i, c));
+      return -std::log1p(std::exp(-logit));
+    };
+    double pairs = 0;
+    for (index_t h = 0; h < heads; ++h) {
+      std::vector<double> sums;
+      double sum = 0;
+      for (index_t i = 0, first = 0; i < n; ++i) {
+        sums.push_back(sum += log_gate(h, i));
+        while (sums[static_cast<std::size_t>(first)] - sum > 4) ++first;
+        pairs += static_cast<double>(i - first + 1);
+      }
+    }
+    CHECK(t.variant->cost(t.p).exps == Approx(pairs).epsilon(0.15));  // a softplus is below e^z: 7 % more pairs
+    CHECK(t.variant->info().time_exponent == 1);
+    CHECK(t.variant->cost(square(20 * n, 32, true, heads)).flops == Approx(20 * t.variant->cost(t.p).flops).epsilon(0.05));
+  }
+  CHECK(configure("fox")->info().time_exponent == 2);
+  CHECK(configure("fox")->cost(square(100, 32, true, 1)).exps == 5050);
+  CHECK(configure("fox:prune=1e6")->cost(square(100, 32, true, 1)).exps == 5050);
 }
 
 TEST_CASE("fox: a row of strong gates sees itself alone, and loses no digit of it") {

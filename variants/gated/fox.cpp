@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <numbers>
 #include <vector>
 
 #include "attn/kernels/dense/rows.hpp"
@@ -15,7 +16,8 @@ namespace attn {
 //   Lin et al. 2025, arXiv:2503.02130; there the gate reads the layer's input, here k_t for it, or it is an array of the input.
 //   prune > 0: keys with c_i - c_j < -prune are not seen. With 2 U + ln N + 10, U the largest logit, a row loses e^-10 of its mass at most,
 //   arXiv:2504.06949, zhixuan-lin/forgetting-transformer
-//   useful flops 2 pairs (D + Dv), of all pairs j <= i; when pruned of those that no gate can hide, j = i; workspace N doubles a head
+//   useful flops 2 pairs (D + Dv), of all pairs j <= i; when pruned of those that drawn gates leave on keys of variance 1: i - j up to about
+//   prune half_life / (ln 2 sqrt(e)); workspace N doubles a head
 //   exact where all gates are 1; with equal gates ALiBi
 class Fox {
   static constexpr float lowest_log_gate = -256;  // of a row that forgets all: what it adds to c leaves later gates their digits
@@ -67,18 +69,22 @@ class Fox {
   }
 
   static VariantInfo info() {
-    return {.title = "Forgetting attention",
-            .formula = "out_i = sum_{j<=i} softmax_j(q_i.k_j / sqrt(D) + ln f_(j+1) + .. + ln f_i) v_j, f_t = sigmoid(w.k_t + b)",
-            .paper = "Lin et al. 2025, arXiv:2503.02130",
-            .cost_in_n = "N^2 D",
-            .fine_print =
-                "Gates read k_t, those of each query head by its own weights. Array log_decay [B,H,M] is ln f_t <= 0. No gate "
-                "counts as less "
-                "than e^-256. What pruning leaves out depends on the data: the declared work is then that of the own key alone.",
-            .exactness = Exactness::different,
-            .causality = Causality::always,
-            .grouped_heads = true};
+    return {
+        .title = "Forgetting attention",
+        .formula = "out_i = sum_{j<=i} softmax_j(q_i.k_j / sqrt(D) + ln f_(j+1) + .. + ln f_i) v_j, f_t = sigmoid(w.k_t + b)",
+        .paper = "Lin et al. 2025, arXiv:2503.02130",
+        .cost_in_n = "N^2 D",
+        .fine_print =
+            "Gates read k_t, those of each query head by its own weights. Array log_decay [B,H,M] is ln f_t <= 0. No gate "
+            "counts as less "
+            "than e^-256. What pruning leaves out depends on the gates: the declared work is that of gates as they are drawn, on "
+            "keys of variance 1.",
+        .exactness = Exactness::different,
+        .causality = Causality::always,
+        .grouped_heads = true};
   }
+
+  static double time_exponent(const Options& o) { return o.prune > 0 ? 1 : 2; }
 
   static Parameters parameters(const Problem& p, const Options& o) {
     if (o.gate != Gate::learned) return {};
@@ -97,8 +103,13 @@ class Fox {
   }
 
   static Cost cost(const Problem& p, const Options& o) {
+    // A gate's logarithm is about -ln 2 / half_life e^z, z ~ N(0, 1) of learned ones, and N(0, 1/4) of an array that no file has: the mean of
+    // e^z is e^(variance / 2).
+    const double mean = std::numbers::ln2 / o.half_life * std::exp(o.gate == Gate::learned ? 0.5 : 0.125);
+    const double fading = o.prune / mean;  // tokens until a logit has faded by `prune`
     return softmax_cost(p, count_pairs(p, [&](index_t i) {
-                          return o.prune <= 0 ? visible_keys(p, i, 0, p.kv_len - 1) : visible_keys(p, i, i, i);
+                          const bool all = o.prune <= 0 || fading >= static_cast<double>(i);
+                          return visible_keys(p, i, all ? 0 : i - static_cast<index_t>(fading), i);
                         }));
   }
 

@@ -332,9 +332,11 @@ class TypeOf final : public VariantType {
     auto parsed = OptionsOf<V>::table().parse(given);
     if (!parsed) return refuse(id + ": " + parsed.reason());
     VariantName name{id, implementation ? implementation->name : std::string(native), OptionsOf<V>::table().print(*parsed)};
+    VariantInfo own = info;
+    if constexpr (requires { V::time_exponent(*parsed); }) own.time_exponent = V::time_exponent(*parsed);
     std::string short_name = VariantName{id, name.implementation, without_defaults(name.options, options)}.text();
-    return std::unique_ptr<Variant>(std::make_unique<VariantOf<V>>(std::move(name), std::move(short_name), info, *std::move(parsed),
-                                                                   std::move(implementation)));
+    return std::unique_ptr<Variant>(std::make_unique<VariantOf<V>>(std::move(name), std::move(short_name), std::move(own),
+                                                                   *std::move(parsed), std::move(implementation)));
   }
 };
 

@@ -4,6 +4,7 @@
 //     struct Options { index_t left = 128; };                                          optional
 //     static OptionTable<Options> options();                                           with Options
 //     static VariantInfo info();
+//     static double time_exponent(const Options&);                                     optional: that of info(), where options change it
 //     static Parameters parameters(const Problem&, const Options&);                    optional: drawn, or fitted to a run's inputs
 //     static std::vector<InputSpec> inputs(const Problem&, const Options&);            optional: read beside q, k and v
 //     static Status supports(const Problem&, const Options&);                          optional: what info() cannot say
