@@ -1,11 +1,13 @@
 #include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <optional>
 #include <vector>
 
 #include "attn/kernels/dense/rows.hpp"
 #include "attn/kernels/linear/gated_panel.hpp"
 #include "attn/kernels/softmax/engine.hpp"
+#include "attn/kernels/softmax/scored.hpp"
 #include "attn/variant/chosen_keys.hpp"
 #include "attn/variant/recurrent.hpp"
 
@@ -133,9 +135,14 @@ class Fox {
       : p_(p),
         o_(o),
         before_(std::max<index_t>(0, p.q_len - p.kv_len)),
-        engine_(p, {.biased = true}, workspace),
+
         sums_(workspace.shared<double>(p.batch * p.heads * (before_ + p.kv_len))),
-        first_(workspace.shared<std::int32_t>(o.prune > 0 ? p.batch * p.heads * p.q_len : 0)) {}
+        first_(workspace.shared<std::int32_t>(o.prune > 0 ? p.batch * p.heads * p.q_len : 0)) {
+    if (o.prune > 0)
+      pruned_.emplace(p, kernels::EngineOptions{.compute = kernels::Compute::f32, .biased = true}, workspace);
+    else
+      all_.emplace(p, kernels::EngineOptions{.biased = true}, workspace);
+  }
 
   void run(const Arrays& a, const ParameterSet<float>& parameters, Workspace& workspace) const {
     const View<double, 3> sums(workspace.shared(sums_).data(), {p_.batch, p_.heads, before_ + p_.kv_len});
@@ -153,8 +160,8 @@ class Fox {
     });
     kernels::EngineArrays arrays(a);
     arrays.potential = sums;
-    engine_.run(arrays, workspace, [&](const kernels::QueryBlock& queries, kernels::KeyList& keys) {
-      if (o_.prune <= 0) return static_cast<void>(keys.all());
+    if (all_) return all_->run(arrays, workspace, kernels::all_keys);
+    pruned_->run(arrays, workspace, [&](const kernels::QueryBlock& queries, kernels::KeyList& keys) {
       const std::int32_t* const of_rows = &first(queries.batch, queries.head, 0);
       const index_t begin = of_rows[queries.row(0)];
       keys.range(begin, p_.kv_len - begin).from(of_rows);
@@ -206,7 +213,8 @@ class Fox {
   Problem p_;
   Options o_;
   index_t before_;  // positions before the first key
-  kernels::SoftmaxEngine engine_;
+  std::optional<kernels::ScoredAttention> all_;
+  std::optional<kernels::SoftmaxEngine> pruned_;  // where queries have keys of their own
   Booking<double> sums_;
   Booking<std::int32_t> first_;
 };
