@@ -175,7 +175,7 @@ class Outputs(Case):
     def test_a_full_disk_keeps_the_finished_rows_and_resumes(self):
         small = self.folder / "small"
         small.mkdir()
-        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(small)], capture_output=True, text=True)
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=96k", "tmpfs", str(small)], capture_output=True, text=True)
         if mounted.returncode != 0:
             self.skipTest(f"unsupported: no tmpfs can be mounted here ({mounted.stderr.strip()}); the RLIMIT_FSIZE test stands")
         self.addCleanup(subprocess.run, ["umount", str(small)], check=True)
