@@ -112,9 +112,9 @@ def prefill(run):
 
 
 def decode(run):
-    rows = run.rows[decodes(run.rows) & run.rows["name"].map(id_of).isin(SERVED) & run.rows["kv_dtype"].eq("f32")]
-    compared = rows.groupby(["n", "heads", "head_dim"])["name"].transform("nunique") > 3  # lines of some variants alone are other questions
-    table = Table(rows[compared], most=4)
+    rows = run.rows[decodes(run.rows) & run.rows["name"].map(id_of).isin(SERVED)]
+    compared = rows.groupby(["n", "heads", "head_dim"])["name"].transform("nunique") > 2  # one or two alone are another question
+    table = Table(rows[compared], extra=("kv_dtype",), most=4)
     first = next((key for key in table.keys if table.short[key[0]] == REFERENCE), None)
     return problem(run, table) + table.markdown([
         ("vs full", lambda key, row: over(row, table.at(first, row["n"]) if first else None)),

@@ -102,7 +102,7 @@ class Report(ScriptTest):
     def test_models_of_two_shapes_are_two_tasks(self):
         path = synthetic.write(self.folder / "zoo.csv", synthetic.zoo())
         train = synthetic.train(self.folder / "zoo.train.csv")
-        wide = train.read_text().replace(",32,1,1,64,", ",128,1,1,64,").split("\n", 1)[1]
+        wide = train.read_text().replace(",32,1,1,layers,64,", ",128,1,1,layers,64,").split("\n", 1)[1]
         train.write_text(train.read_text() + wide)
         _, page = self.page(path, train)
         self.assertEqual(data_of(page)["tasks"], sorted(f"{task}, width {width}" for task in ("majority", "mqar_packed") for width in (32, 128)))

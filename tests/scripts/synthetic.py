@@ -35,7 +35,7 @@ def row(variant, n, samples=None, family="scores", exactness="approximation", st
     fields.update(schema=2, variant=name, options=options, implementation=implementation or "native", name=variant,
                   family=family, exactness=exactness, batch=1, heads=8, kv_heads=8,
                   q_len=n, kv_len=n, head_dim=64, value_dim=64, causal=0, dtype="f32", kv_dtype="f32", input="text", seed=1, threads=2,
-                  isa="avx2", **{"pass": "forward"}, scope="mixer", lengths="equal", kv_layout="contiguous", cache="hot", ranks=1, shape="none",
+                  isa="avx2", **{"pass": "forward"}, scope="mixer", lengths="equal", kv_layout="contiguous", cache="hot", ranks=1, shape="none", numa="local",
                   status=status, reason=reason, flops=4e3 * n * n, bytes=1024 * n, exps=n * n,
                   workspace_bytes=int(memory), parameter_bytes=0, peak_rss_bytes=int(memory), meters_agree=1,
                   started="2026-11-20T10:00:00Z", commit="abc123", peak_fma_gflops=100)
@@ -186,7 +186,7 @@ def train(path, lengths=(64, 128, 256)):
                 family = next(z[1] for z in ZOO if z[0] == name)
                 shape = {"schema": 2, "task": task, "n": n, "variant": variant, "options": options, "implementation": "native",
                          "name": name, "family": family, "width": 32,
-                         "heads": 1, "layers": 1, "mlp": 64, "conv": 0, "positions": "learned", "causal": 0, "batch": 32,
+                         "heads": 1, "layers": 1, "body": "layers", "mlp": 64, "conv": 0, "positions": "learned", "causal": 0, "batch": 32,
                          "steps_budget": 1500, "test_samples": 2048, "command": f"attn_train --tasks {task}"}
                 # Two seeds about the figure; a rate that is too large, and one whose run was lost.
                 for rate, seed, shown in ((3e-3, 1, value), (3e-3, 2, value), (3e-2, 1, floor)):

@@ -122,7 +122,7 @@ TEST_CASE("192 threads find tasks enough in every region that counts, but for th
 constexpr std::string_view long_rows =
     "aft fnet long_conv routing additive entmax luong_concat relu sigmoid nsa synth_dense_factored synth_mixture "
     "synth_random_factored "
-    "clustered_improved vertical_slash full@unfused";
+    "clustered_improved vertical_slash snapkv full@unfused";
 
 TEST_CASE("a worker's scratch memory fits its second cache, but for whole rows at long sequences: then 384 bytes a token more") {
   const auto growing = split(long_rows, ' ');

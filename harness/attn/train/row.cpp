@@ -95,7 +95,10 @@ void run_columns(Columns& c) {
   setting("seed", "of weights and training samples; the test samples are the same for all", &RunSettings::seed);
   setting("steps_budget", "steps at most", &RunSettings::steps);
   setting("test_samples", "sequences of the test", &RunSettings::test_samples);
-  setting("extrapolate", "times as long sequences that the model is tested on, too; 1: none", &RunSettings::extrapolate);
+  c.number(
+      {"extrapolate", "times as long sequences that the model is tested on, too; 1: none", "", Role::key, neither, Holds::number,
+       "1"},
+      [](auto& r) -> auto& { return r.job.settings.extrapolate; });
   c.number(
       {"beam", "hypotheses in the test, where answers are decoded; 1: greedy", "", Role::key, neither, Holds::number, "1"},
       [](auto& r) -> auto& { return r.job.settings.beam; });
