@@ -143,9 +143,8 @@ void place_guests(int threads, bool pin) {
   place = {.threads = threads};
   if (!pin) return;
   const int distinct = std::min(threads, static_cast<int>(allowed_processors().size()));
-  for (const Processor& seat : seating(distinct).seats()) {
-    if (std::ssize(place.processors) < distinct) place.processors.push_back(seat.number);
-  }
+  const Seating taken = seating(distinct);
+  for (const Processor& seat : taken.seats()) place.processors.push_back(seat.number);
 }
 
 std::unique_ptr<Conversation> GuestHost::take(int threads) {
