@@ -10,7 +10,7 @@
 #   decode            every variant that decodes against context, and full attention near the bandwidth     half an hour
 #   decode-frameworks full attention's steps beside those of PyTorch and ONNX Runtime (ATTN_PYTHON)          5 minutes
 #   dtypes            what bf16, f16 and int8 gain and cost, whole sequences and steps                      10 minutes
-#   guests            full attention, steps and nine variants beside frameworks; needs these (scripts/guests/README.md)  40 minutes
+#   guests            full attention, steps and nine variants beside frameworks; needs these (scripts/guests/README.md)  11 minutes
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 sweep=${ATTN_SWEEP:-$root/build/release/bin/attn_sweep}
@@ -112,12 +112,13 @@ dtypes() {
   rows "${stored[@]}" --variants full --n 1024 --input iid --input outlier:2,20 --kv-dtype f32,bf16,f16,q8
 }
 
+# One round: a framework's cell in bf16 takes up to a minute.
 guests() {
-  local beside=(guests --fidelity none --timeout 120 --dtype 'f32,bf16' --threads '1,2')
-  rows "${beside[@]}" --variants full,full@torch,full@flex,full@onnxruntime,full@onednn_graph --n '512..4096*2' --causal both
-  rows "${beside[@]}" --variants local,bigbird,reformer,linformer,nystrom,linear,performer,fnet,synth_random --n '512..4096*2' --causal both
-  rows "${beside[@]}" --variants '*@torch,local@flex' --n '512..4096*2' --causal both
+  local beside=(guests --fidelity none --rounds 1 --timeout 120 --dtype 'f32,bf16' --threads '1,2')
+  rows "${beside[@]}" --variants full,full@torch,full@flex,full@onnxruntime,full@onednn_graph --n 512,2048 --causal both
   rows "${beside[@]}" --variants full,full@torch,full@onnxruntime,full@onednn_graph --pass decode --n 4096,32768 --heads 32 --kv-heads 8 --head-dim 128
+  rows "${beside[@]}" --variants local,bigbird,reformer,linformer,nystrom,linear,performer,fnet,synth_random --n 2048
+  rows "${beside[@]}" --variants '*@torch,local@flex' --n 2048
 }
 
 all="softmax-engine softmax-engine-isa clustered training-step modern decode dtypes decode-frameworks guests"

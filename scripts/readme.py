@@ -20,8 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = "full"
 MOST_LENGTHS = 3
 # Lines of the table of decode, whose file has all variants that decode.
-SERVED = ("full", "local", "longformer", "blockwise", "moba", "quest", "compressed", "linear", "performer", "cosformer", "retention", "mamba2",
-          "gated_delta", "gla", "kda", "rwkv7", "gru", "lstm")
+SERVED = ("full", "local", "blockwise", "quest", "compressed", "linear", "performer", "retention", "mamba2", "gated_delta", "kda", "rwkv7", "gru")
 
 
 def thinned(values, most=MOST_LENGTHS):
@@ -86,16 +85,16 @@ class Table:
         return "\n".join(lines) + "\n"
 
 
-def problem(run, table):
-    """The sentence above a table: file, machine, and what its cells share."""
+def problem(run, table, apart=()):
+    """The sentence above a table: file, machine, and what its cells share: all but these axes and the table's own."""
     host, first = run.context.get("machine", {}), table.rows.iloc[0]
     heads = f"{first['heads']:g} heads of {first['head_dim']:g}"
     if first["kv_heads"] != first["heads"]:
         heads = f"{first['heads']:g} query and {first['kv_heads']:g} kv heads of {first['head_dim']:g}"
     shared = [f"batch {first['batch']:g}", heads]
     shared += [f"{axis} {first[axis]}" for axis in ("dtype", "kv_dtype", "cache")
-               if axis in table.rows and axis not in table.extra and first[axis] not in ("f32", "hot")]
-    shared += [group_title({axis: value for axis, value in table.axes.items() if axis not in (*table.extra, "head_dim", "pass")}, table.rows)]
+               if axis in table.rows and axis not in (*table.extra, *apart) and first[axis] not in ("f32", "hot")]
+    shared += [group_title({axis: value for axis, value in table.axes.items() if axis not in (*table.extra, *apart, "head_dim", "pass")}, table.rows)]
     where = f"`results/reference/{Path(run.path).name}`"
     return f"From {where}: {host.get('usable_cores', '?')} cores of {host.get('cpu', 'an unknown machine')}, {first['isa']}; {', '.join(shared)}.\n\n"
 
@@ -123,29 +122,71 @@ def decode(run):
         cell=lambda row: seconds(row["token_s"]) + (" ~" if row["unstable"] == 1 else ""), of="context ")
 
 
+def beside(run, line_of, column_of, cell, further=()):
+    """A table with a line for each problem and a column for each way to compute it, at the longest N of the line; empty where nothing was
+    measured. `line_of` and `column_of` say where a row stands (None: nowhere); `cell` what is told of it, `further` of the whole line."""
+    lines, columns = {}, {}
+    for row in measured(run.rows).to_dict("records"):
+        line, column = line_of(row), column_of(row)
+        if line is not None and column is not None:
+            columns[column] = None
+            lines.setdefault(line, {}).setdefault(row["n"], {})[column] = row
+    head = ["variant", "N", *columns, *(name for name, _ in further)]
+    told = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
+    for line in sorted(lines, key=lambda line: (not line.startswith(REFERENCE), line)):
+        lengths = lines[line]
+        there = lengths[max(lengths)]
+        fields = [line, f"{max(lengths):g}", *(cell(there, column) if column in there else "" for column in columns),
+                  *(tell(there) for _, tell in further)]
+        told.append("| " + " | ".join(fields) + " |")
+    return "\n".join(told) + "\n"
+
+
+def asked(row):
+    """What is computed, in words: the mask, or a step and its heads."""
+    if row["pass"] == "decode":
+        return f", one token, {row['heads']:g}/{row['kv_heads']:g} heads of {row['head_dim']:g}"
+    return ", causal" if row["causal"] else ""
+
+
 def dtypes(run):
-    rows = run.rows[~decodes(run.rows)]
-    table = Table(rows if rows["ok"].any() else run.rows, extra=("dtype", "kv_dtype"))
+    usual = ["isa", "input"]  # the file has other instruction sets, and inputs that show what storage costs
+    run.rows = run.rows[(run.rows[usual] == run.rows[usual].mode().iloc[0]).all(axis=1)]
+    short = labels(run.rows)
 
-    def in_f32(key, n):
-        return next((table.at(other, n) for other in table.keys if other[0] == key[0] and set(other[1:]) <= {"f32"}), None)
+    def line_of(row):
+        width = "" if row["head_dim"] == 64 or row["pass"] == "decode" else f", D={row['head_dim']:g}"
+        return short[row["name"]] + asked(row) + width
 
-    return problem(run, table) + table.markdown([
-        ("vs f32", lambda key, row: over(row, in_f32(key, row["n"]))),
-        ("products in", lambda key, row: row.get("compute", "")),
-        ("of roof", lambda key, row: roof(row)),
-        ("storage error", lambda key, row: f"{row['storage_error']:.0e}" if row.get("storage_error", 0) > 0 else "")])
+    def cell(there, kind):
+        if kind == "f32":
+            return time(there[kind])
+        return times(there["f32"]["time_median_s"] / there[kind]["time_median_s"]) if "f32" in there else ""
+
+    return problem(run, Table(run.rows[~decodes(run.rows)], extra=("dtype", "kv_dtype"))) + "Of f32 the time, of others how many times as fast.\n\n" + beside(
+        run, line_of, lambda row: row["kv_dtype"], cell,
+        [("bf16 products in", lambda there: there["bf16"]["compute"] if "bf16" in there else ""),
+         ("of roof", lambda there: roof(there["bf16"]) if "bf16" in there else ""),
+         ("storage error", lambda there: f"{there['bf16']['storage_error']:.0e}" if "bf16" in there else "")])
 
 
 def guests(run):
-    table = Table(run.rows)
+    ours = {(id_of(row["name"]), row["pass"], row["causal"], row["dtype"], row["threads"], row["n"]): row
+            for row in measured(run.rows).to_dict("records") if "@" not in row["name"].partition(":")[0]}
 
-    def own(key, n):
-        return next((table.at(other, n) for other in table.keys if other[0].partition(":")[0] == id_of(key[0])), None)
+    def own(row):
+        return ours.get((id_of(row["name"]), row["pass"], row["causal"], row["dtype"], row["threads"], row["n"]))
 
-    return problem(run, table) + table.markdown([
-        ("vs attnbench", lambda key, row: over(row, own(key, row["n"]))),
-        ("memory", lambda key, row: size(row["memory_bytes"]))])
+    def line_of(row):
+        stem = row["name"].partition(":")[0]
+        return stem + asked(row) if "@" in stem and own(row) is not None else None
+
+    def column_of(row):
+        return f"{row['dtype']}, {row['threads']:g} thread{'s' if row['threads'] > 1 else ''}"
+
+    return problem(run, Table(run.rows, extra=("dtype", "kv_dtype")), ("causal", "threads")) + (
+        "How many times as fast attnbench's own implementation is; below 1 the other one is faster.\n\n") + beside(
+            run, line_of, column_of, lambda there, column: over(there[column], own(there[column])))
 
 
 def hybrid(run):

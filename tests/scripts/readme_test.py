@@ -48,12 +48,24 @@ class Readme(ScriptTest):
         self.assertRegex(decode, r"\| full \| q8 \|.* \| 64 MiB \|")
         self.run_script("readme.py", *arguments, "--check")
 
-    def test_number_types_are_lines_beside_f32(self):
+    def test_number_types_are_columns_beside_f32(self):
         arguments, folder, text = self.reference()
-        rows = [{**row, "dtype": kind, "kv_dtype": kind, "compute": kind} for kind in ("f32", "bf16") for row in synthetic.zoo((512, 1024))]
+        rows = [{**row, "dtype": kind, "kv_dtype": kind, "compute": kind, "time_median_s": f"{float(row['time_median_s']) / slower:g}"}
+                for kind, slower in (("f32", 1), ("bf16", 2)) for row in synthetic.zoo((512, 1024))]
         synthetic.write(folder / "dtypes.csv", rows)
         self.run_script("readme.py", *arguments)
-        self.assertRegex(text.read_text().partition("### Number types")[2], r"\| full \| bf16 \| bf16 \|.* \| 0?\.?\d+x \| bf16 \|")
+        table = text.read_text().partition("### Number types")[2]
+        self.assertIn("| variant | N | f32 | bf16 |", table)
+        self.assertRegex(table, r"\| full \| 1024 \| [\d.]+ [mu]?s( ~)? \| 2x \| bf16 \|")
+
+    def test_frameworks_are_told_by_how_many_times_as_fast_ours_is(self):
+        arguments, folder, text = self.reference()
+        ours = [{**row, "threads": threads} for threads in (1, 2) for row in synthetic.zoo((512, 1024)) if row["name"] == "full"]
+        theirs = [{**row, "name": "full@torch", "implementation": "torch",
+                   "time_median_s": f"{float(row['time_median_s']) * (3 if row['threads'] == 1 else 0.5):g}"} for row in ours]
+        synthetic.write(folder / "guests.csv", ours + theirs)
+        self.run_script("readme.py", *arguments)
+        self.assertIn("| variant | N | f32, 1 thread | f32, 2 threads |\n|---|---:|---:|---:|\n| full@torch | 1024 | 3x | 0.5x |\n", text.read_text())
 
     def test_pictures_are_drawn_for_both_grounds_and_need_nothing_else(self):
         arguments, folder, _ = self.reference()
