@@ -159,7 +159,8 @@ def conclude(folder, records, style):
                 print(f"{r['file']}: {note}.")
         masked = [r["file"] for r in records if r.get("mask", "none") != "none"]
         if masked:
-            print(f"{', '.join(masked)}: attn_sweep's variants see no mask but the causal one; without it full attention is "
+            print(f"{', '.join(masked)}: variants that take a mask (full, full@unfused, windows) see it, others refuse; ',mask=none' behind the "
+                  f"input leaves it out, and full attention is then "
                   f"{max(r['difference_without_mask'] for r in records if r.get('mask', 'none') != 'none'):.1g} off.")
         if any(r["file"] for r in records):
             print(f"attn_sweep --input npz:{shlex.quote(str(folder).rstrip('/') + '/')} --variants full,local,clustered,nystrom,performer")

@@ -30,9 +30,10 @@ struct Faulty {
     // Each breaks the property of --verify whose name it begins with, and no other (output, scratch, bounds_scratch: dtypes too)
     agreement, output, bounds, bounds_before, bounds_inputs, bounds_scratch, repeat, threads, scratch, allocations,
     allocations_mmap, arena, arena_process, causality, heads, linearity, supports, gradient, backward, values,
-    values_leak, decode, splits, merge, ragged, ragged_padding, pages, dtypes, cost, cost_flops
+    values_leak, decode, splits, merge, ragged, ragged_padding, pages, mask, dtypes, cost, cost_flops
   };
   static constexpr std::array dtypes = {DType::f32, DType::bf16};
+  static constexpr bool takes_mask = true;
   struct Options {
     How how = How::none;
   };
@@ -50,7 +51,7 @@ struct Faulty {
          {"causality", How::causality}, {"heads", How::heads}, {"linearity", How::linearity}, {"supports", How::supports},
          {"gradient", How::gradient}, {"backward", How::backward}, {"values", How::values}, {"values_leak", How::values_leak},
          {"decode", How::decode}, {"splits", How::splits}, {"merge", How::merge}, {"ragged", How::ragged},
-         {"ragged_padding", How::ragged_padding}, {"pages", How::pages}, {"dtypes", How::dtypes}, {"cost", How::cost}, {"cost_flops", How::cost_flops}},
+         {"ragged_padding", How::ragged_padding}, {"pages", How::pages}, {"mask", How::mask}, {"dtypes", How::dtypes}, {"cost", How::cost}, {"cost_flops", How::cost_flops}},
         "what goes wrong");
   }
   // clang-format on
@@ -251,6 +252,9 @@ struct Faulty {
     float& first = a.out(0, 0, 0, 0);
     switch (how_) {
       case How::wrong: for_each(a.out, [](float& x) { x += 0.5f; }); break;
+      case How::mask:
+        if (p_.mask.given()) first += 0.5f;
+        break;
       case How::agreement:
         if (p_.q_len == 500) first += 0.5f;
         break;

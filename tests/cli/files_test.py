@@ -76,6 +76,12 @@ class Files(Case):
         numpy.savez(self.folder / "captured" / file, **arrays, **more)
         return f"npz:{self.folder}/captured/{file}", arrays
 
+    def applied(self, name, variant="full"):
+        out = self.folder / "applied.npy"
+        done = subprocess.run([APPLY, "--input", name, "--variant", variant, "--out", out, "--force"], capture_output=True, text=True)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return numpy.load(out)[0], done.stderr
+
     def test_each_file_of_a_folder_is_an_input_of_its_own_shape(self):
         self.capture("layer0.npz")
         self.capture("layer1.npz", shape=(3, 24, 16))
@@ -87,6 +93,49 @@ class Files(Case):
         os.remove(self.out)
         numpy.savez(self.folder / "captured" / "layer2.npz", q=numpy.zeros((2, 8, 4), numpy.float32))
         self.refused("--n", "24", "--input", folder, say=("layer2.npz': ", "there is no member k.npy"))
+
+    def test_a_mask_is_added_or_hides_or_is_left_out_and_who_takes_none_says_so(self):
+        rng = numpy.random.default_rng(4)
+        mask = rng.normal(size=(2, 40, 40)).astype(numpy.float32)
+        mask[rng.random(mask.shape) < 0.3] = -numpy.inf
+        mask[1, 5] = -numpy.inf
+        name, a = self.capture("masked.npz", mask=mask)
+
+        def attention(added):
+            scores = a["q"].astype(float) @ a["k"].swapaxes(-1, -2) / 8**0.5 + added
+            with numpy.errstate(invalid="ignore"):
+                weights = numpy.exp(scores - scores.max(-1, keepdims=True))
+            return numpy.nan_to_num(weights / weights.sum(-1, keepdims=True)) @ a["v"]
+
+        for variant in ("full", "full@unfused", "local:left=40,right=40"):
+            out, said = self.applied(name, variant)
+            numpy.testing.assert_allclose(out, attention(mask), rtol=0, atol=2e-6, err_msg=variant)
+            self.assertIn("its mask [1,2,40,40] is added to the logits", said)
+        out, said = self.applied(name + ",mask=none")
+        numpy.testing.assert_allclose(out, attention(0), rtol=0, atol=2e-6)
+        self.assertIn("its mask is left out", said)
+        near = numpy.abs(numpy.subtract.outer(numpy.arange(40), numpy.arange(40))) <= 3
+        out, _ = self.applied(name, "local:left=3,right=3")
+        numpy.testing.assert_allclose(out, attention(numpy.where(near, mask, -numpy.inf)), rtol=0, atol=2e-6)
+
+        done = run(*QUICK, "--variants", "full,local:left=3,right=3,performer", "--n", "40", "--input", name, "--out", self.out)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        full, local, performer = sorted(rows_of(self.out), key=lambda row: ["full", "local", "performer"].index(row["variant"]))
+        self.assertEqual((full["status"], local["status"], performer["status"]), ("ok", "ok", "unsupported"), full["reason"] + local["reason"])
+        self.assertIn("performer takes no mask but the causal one; a file's is left out by ',mask=none' after its name", performer["reason"])
+        self.assertGreater(float(full["fid_skill"]), 0.999)
+        self.assertLess(float(local["fid_skill"]), 0.9)
+
+    def test_a_mask_of_booleans_hides_keys_where_it_is_false(self):
+        seen = numpy.arange(40) % 3 != 1
+        name, a = self.capture("padded.npz", mask=seen[None])
+        out, _ = self.applied(name)
+        name, _ = self.capture("shorter.npz", mask=numpy.where(seen, 0, -numpy.inf).astype(numpy.float32))
+        numpy.testing.assert_array_equal(out, self.applied(name)[0])
+        bad, _ = self.capture("bad.npz", mask=numpy.full(40, numpy.nan, numpy.float32))
+        done = run(*QUICK, "--variants", "full", "--n", "40", "--input", bad, "--out", self.out)
+        self.assertEqual(done.returncode, 5, done.stderr)
+        self.assertIn("element 0 is nan; accepted: numbers up to 1e+09, and -inf or what is below -1e+09 to hide a key", rows_of(self.out)[0]["reason"])
 
     def test_a_carried_model_needs_no_file(self):
         done = run(*QUICK, "--variants", "full", "--n", "256", "--input", "model:ocr", "--out", self.out)

@@ -97,7 +97,7 @@ class Capture(ScriptTest):
         self.assertEqual((told["mask"], told["causal"]), ("padding: 2 of 6 keys", 0))
         np.testing.assert_array_equal(arrays["mask"], np.where(mask, 0, -np.inf)[:, None, None])
         self.assertGreater(told["difference_without_mask"], 1e-3)
-        self.assertIn("see no mask", self.capture("--feed", "mask=mask.npy").stdout)
+        self.assertIn("variants that take a mask", self.capture("--feed", "mask=mask.npy").stdout)
 
     def test_a_bias_that_is_a_product_is_no_score(self):
         np.save(self.folder / "b.npy", models.BIAS)
@@ -195,9 +195,14 @@ class Capture(ScriptTest):
         apply = SWEEP.with_name("attn_apply")
         if not apply.is_file():
             self.skipTest(f"no {apply}")
-        for build in (models.scale_behind, models.scale_on_both, models.grouped, models.ms_attention):
-            build(self.model)
-            arrays, _ = self.captured()
+        mask = np.ones((models.BATCH, models.N), np.float32)
+        mask[1, 4:] = 0
+        np.save(self.folder / "mask.npy", mask)
+        np.save(self.folder / "b.npy", models.BIAS)
+        for build, feeds in ((models.scale_behind, ()), (models.scale_on_both, ()), (models.grouped, ()), (models.ms_attention, ()),
+                             (models.windows, ()), (models.padded, ("--feed", "mask=mask.npy")), (models.biased, ("--feed", "b=b.npy"))):
+            build(self.model, *[False] * (build is models.biased))
+            arrays, _ = self.captured(*feeds)
             done = subprocess.run([apply, "--variant", "full", "--input", "npz:captured/layer0.npz", "--out", "o.npy", "--force"], cwd=self.folder,
                                   capture_output=True, text=True)
             self.assertEqual(done.returncode, 0, done.stderr)

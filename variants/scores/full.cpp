@@ -4,11 +4,12 @@
 namespace attn {
 
 // full: softmax attention over every key, the operator that the others thin out or replace. Tiled, never N x M.
-//   out_i = sum_j softmax_j(q_i.k_j / sqrt(D)) v_j,  j <= i when causal
+//   out_i = sum_j softmax_j(q_i.k_j / sqrt(D)) v_j,  j <= i when causal; plus mask_ij within the softmax where the problem has one
 //   Vaswani et al. 2017, arXiv:1706.03762, section 3.2.1; online softmax: Milakov & Gimelshein 2018, arXiv:1805.02867
 //   useful flops 2 N M (D + Dv), half when causal; workspace a few tiles a worker
 struct Full {
   using Engine = kernels::Attention;
+  static constexpr bool takes_mask = true;
 
   static VariantInfo info() {
     return {.title = "Full attention, fused",

@@ -1,3 +1,6 @@
+#include <cmath>
+#include <span>
+
 #include "attn/kernels/dense/onednn.hpp"
 #include "attn/kernels/dense/rows.hpp"
 #include "attn/variant/variant.hpp"
@@ -6,9 +9,11 @@ namespace attn {
 
 // full@unfused: full attention as three operators with the N x M matrix in memory between them: what a framework without a
 // fused kernel does. The products are oneDNN's.
-//   S = Q K^T / sqrt(D);  P = softmax(S), row by row;  out = P V   (definition and paper: full.cpp)
+//   S = Q K^T / sqrt(D);  P = softmax(S + mask), row by row;  out = P V   (definition and paper: full.cpp)
 //   the work done is not halved when causal; workspace 4 N M bytes a head
 struct FullUnfused {
+  static constexpr bool takes_mask = true;
+
   static ImplementationInfo info() {
     return {.title = "three operators, the N x M weights in memory", .in_default_sweep = true, .formerly = "full_unfused"};
   }
@@ -18,7 +23,9 @@ struct FullUnfused {
     kernels::prepare_sgemm();
   }
 
-  void run(const FloatArrays& a, const ParameterSet<float>&, Workspace& workspace) const {
+  void run(const Arrays& given, const ParameterSet<float>&, Workspace& workspace) const {
+    const FloatArrays a(given);
+    const View<const float, 4> mask = p_.mask.given() ? given.more["mask"].f32() : View<const float, 4>();
     const auto scale = static_cast<float>(p_.scale());
     const View<float, 4> weights(workspace.shared(weights_).data(), {p_.batch, p_.heads, p_.q_len, p_.kv_len});
     each_tile([&](index_t b, index_t h, index_t first, index_t rows) {
@@ -29,7 +36,8 @@ struct FullUnfused {
     each_tile([&](index_t b, index_t h, index_t first, index_t rows) {
       for (index_t i = first; i < first + rows; ++i) {
         float* row = weights[b][h].row(i);
-        const index_t keys = visible_keys(p_, p_.query_position(i), 0, p_.kv_len - 1);
+        index_t keys = visible_keys(p_, p_.query_position(i), 0, p_.kv_len - 1);
+        if (p_.mask.given() && !add_mask(mask, b, h, i, {row, static_cast<std::size_t>(keys)})) keys = 0;
         if (keys > 0) kernels::softmax(1, keys, {row, p_.kv_len}, 1.0f, {row, p_.kv_len});
         std::fill(row + keys, row + p_.kv_len, 0.0f);
       }
@@ -43,6 +51,18 @@ struct FullUnfused {
   }
 
  private:
+  // False where the mask hides all of the row.
+  static bool add_mask(const View<const float, 4>& mask, index_t b, index_t h, index_t i, std::span<float> logits) {
+    const auto of_head = mask[mask.extent(0) == 1 ? 0 : b][mask.extent(1) == 1 ? 0 : h];
+    const float* numbers = of_head.row(of_head.extent(0) == 1 ? 0 : i);
+    bool any = false;
+    for (std::size_t j = 0; j < logits.size(); ++j) {
+      logits[j] += numbers[j];
+      any = any || !std::isinf(numbers[j]);
+    }
+    return any;
+  }
+
   // Calls f(batch, head, first row, rows) for tiles of query rows, in parallel.
   template <class F>
   void each_tile(F f) const {

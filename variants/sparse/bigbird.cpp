@@ -12,6 +12,7 @@ namespace attn {
 //   useful flops 2 pairs (D + Dv), pairs ~ N block (5 + random) + 2 N block; workspace the list of blocks
 struct BigBird {
   using Engine = kernels::Attention;
+  static constexpr bool takes_mask = true;
   struct Options {
     index_t block = 64, random = 3;
   };

@@ -9,6 +9,7 @@ namespace attn {
 //   useful flops 2 pairs (D + Dv), pairs ~ N block (1 + before + after); no workspace that grows with N; no wrap-around
 struct Blockwise {
   using Engine = kernels::Attention;
+  static constexpr bool takes_mask = true;
   struct Options {
     index_t block = 128, before = 1, after = 1;
   };

@@ -10,6 +10,7 @@ namespace attn {
 //   only see each other, so each residue class is a sliding window over rows `step` apart: nothing is gathered
 struct Dilated {
   using Engine = kernels::Attention;
+  static constexpr bool takes_mask = true;
   struct Options {
     index_t window = 64, step = 4;
   };

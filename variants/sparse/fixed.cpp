@@ -10,6 +10,7 @@ namespace attn {
 //   useful flops 2 pairs (D + Dv), causal pairs ~ N block / 2 + N^2 summary / (2 block); no workspace that grows with N
 struct Fixed {
   using Engine = kernels::Attention;
+  static constexpr bool takes_mask = true;
   struct Options {
     index_t block = 128, summary = 32;
   };

@@ -11,6 +11,7 @@ namespace attn {
 //   useful flops 2 pairs (D + Dv), pairs = 2 g N - g^2 with g = |G|; workspace a list of keys
 struct Global {
   using Engine = kernels::Attention;
+  static constexpr bool takes_mask = true;
   struct Options {
     index_t tokens = 16;
     std::vector<index_t> positions;

@@ -10,6 +10,7 @@ namespace attn {
 //   exact for left, right >= N - 1
 struct Local {
   using Engine = kernels::Attention;
+  static constexpr bool takes_mask = true;
   struct Options {
     index_t left = 128, right = 128, sinks = 0;
   };

@@ -12,6 +12,7 @@ namespace attn {
 //   useful flops 2 pairs (D + Dv), pairs ~ N (2 window + 1) + 2 g N; no workspace that grows with N
 struct Longformer {
   using Engine = kernels::Attention;
+  static constexpr bool takes_mask = true;
   struct Options {
     index_t window = 128, dilation = 2, dilated_heads = 0, tokens = 16;
     std::vector<index_t> positions;
@@ -125,6 +126,7 @@ struct Longformer {
       own.q = a.q.part(1, first, count);
       own.k = a.k.part(1, first / group, count / group), own.v = a.v.part(1, first / group, count / group);
       own.out = a.out.part(1, first, count).f32_out();
+      if (p_.mask.heads > 1) own.mask = a.more["mask"].part(1, first, count).f32();
       return own;
     };
     if (dense_heads_ > 0) window_.run(of_heads(0, dense_heads_), workspace, window_keys());
@@ -182,6 +184,7 @@ struct Longformer {
     const index_t group = p.heads / p.kv_heads;
     p.kv_heads = std::max<index_t>(1, heads / group);
     p.heads = heads > 0 ? heads : 1;
+    if (p.mask.heads > 1) p.mask.heads = p.heads;
     return p;
   }
   kernels::EngineOptions engine_options(const kernels::QueryBlocks& queries) const {

@@ -10,6 +10,7 @@ namespace attn {
 //   useful flops 2 pairs (D + Dv), causal pairs ~ N stride + N^2 / (2 stride), O(N^1.5) at stride = sqrt(N); workspace a number a row
 struct Strided {
   using Engine = kernels::Attention;
+  static constexpr bool takes_mask = true;
   enum class Heads { both, split };
   struct Options {
     index_t stride = 128;

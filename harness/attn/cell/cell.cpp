@@ -99,7 +99,8 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Measurement, outcome, reason, isa, samples_s,
 std::string to_json(const Cell& cell, const Settings& settings) {
   json values = json::object();
   for (const Axis& axis : axes()) std::visit([&](const auto& value) { values[axis.name] = value; }, axis.get(cell));
-  return json{{"cell", values}, {"settings", settings}}.dump();
+  const MaskExtents& mask = cell.problem.mask;  // no axis: the input has it
+  return json{{"cell", values}, {"mask", {mask.batch, mask.heads, mask.rows}}, {"settings", settings}}.dump();
 }
 
 void from_json(const std::string& text, Cell& cell, Settings& settings) {
@@ -111,6 +112,8 @@ void from_json(const std::string& text, Cell& cell, Settings& settings) {
     if (!read) throw std::invalid_argument(axis.name + ": " + read.reason());
     axis.set(cell, *read);
   }
+  const json& mask = j.at("mask");
+  cell.problem.mask = {mask.at(0), mask.at(1), mask.at(2)};
   j.at("settings").get_to(settings);
 }
 

@@ -23,8 +23,11 @@ Result<std::unique_ptr<Variant>> configured(const Registry& registry, const std:
   if (!variant) return variant.refusal();
   if (Status status = (*variant)->supports(cell.problem); !status) return status.refusal();
   if (layer_clock) {
-    if ((*variant)->is_guest()) return refuse("a guest, or a set of ranks, is timed by itself, not in a layer: it takes --scope mixer");
+    if ((*variant)->is_guest())
+      return refuse("a guest, or a set of ranks, is timed by itself, not in a layer: it takes --scope mixer");
     if (cell.problem.pass == Pass::decode) return refuse("a layer is timed whole, not in steps: --pass decode takes --scope mixer");
+    if (cell.problem.mask.given())
+      return refuse("a layer is timed without a mask: --scope mixer takes one, ',mask=none' after the input's name leaves it out");
     variant = layer_around(*std::move(variant), layer_clock);
     if (cell.problem.ragged || cell.problem.page_rows > 0)
       return refuse("a layer is timed with sequences of one length whose keys lie in a row: --scope mixer takes others");

@@ -16,6 +16,15 @@ enum class Pass { forward, forward_backward, decode };
 std::string_view to_string(Pass pass);
 Result<Pass> parse_pass(std::string_view name);
 
+// Extents of a mask [batch,heads,q_len,kv_len] of numbers that are added to logits, 1 along an axis on which it is the same; that of the
+// keys is kv_len. No extents: no mask.
+struct MaskExtents {
+  index_t batch = 0, heads = 0, rows = 0;
+
+  bool given() const { return batch > 0; }
+  friend bool operator==(const MaskExtents&, const MaskExtents&) = default;
+};
+
 // The widest head_dim and value_dim that kernels are made for.
 inline constexpr index_t widest_head = 256;
 
@@ -35,6 +44,7 @@ struct Problem {
   Pass pass = Pass::forward;
   bool ragged = false;    // sequences have lengths of their own (Arrays::lengths), none longer than kv_len
   index_t page_rows = 0;  // K and V lie in pages of so many tokens (Arrays::layout); 0: in a row
+  MaskExtents mask = {};  // of the array `mask` beside q, k and v
 
   // 1/sqrt(head_dim): the factor on q.k wherever a variant's page names no other.
   double scale() const { return 1.0 / std::sqrt(static_cast<double>(head_dim)); }
@@ -69,6 +79,11 @@ inline std::string to_string(const Problem& p) {
   text += " head_dim=" + std::to_string(p.head_dim);
   if (p.value_dim != p.head_dim) text += " value_dim=" + std::to_string(p.value_dim);
   text += std::string(p.causal ? " causal" : "") + (p.ragged ? " ragged" : "");
+  if (p.mask.given()) {
+    text += " mask=";
+    for (const index_t extent : {p.mask.batch, p.mask.heads, p.mask.rows}) text += std::to_string(extent) + "x";
+    text += std::to_string(p.kv_len);
+  }
   return p.page_rows > 0 ? text + " paged:" + std::to_string(p.page_rows) : text;
 }
 

@@ -25,6 +25,7 @@ struct ArchiveBytes {
 struct ArchiveParts {
   std::string prefix = {};
   std::optional<index_t> layer = {};
+  bool masked = true;
 };
 
 Result<std::unique_ptr<Input>> open_npz(const ArchiveBytes&, const ArchiveParts&);

@@ -22,6 +22,7 @@ Layout layout_of(Element element) {
     case Element::f32: return {1, 4};
     case Element::f64: return {1, 8};
     case Element::q8: return {q8::count, sizeof(q8)};
+    case Element::boolean: return {1, 1};
   }
   return {1, 0};
 }
@@ -75,6 +76,7 @@ void read_floats(const StoredArray& array, index_t first, std::span<float> out) 
     case Element::bf16: return read<bf16>(array, first, out, [](bf16 x) { return to_float(x); });
     case Element::f32: return read<float>(array, first, out, [](float x) { return x; });
     case Element::f64: return read<double>(array, first, out, [](double x) { return static_cast<float>(x); });
+    case Element::boolean: return read<std::uint8_t>(array, first, out, [](std::uint8_t x) { return x != 0 ? 1.0f : 0.0f; });
     case Element::q8:
       for (index_t i = 0; i < std::ssize(out); i += q8::count) {
         q8 block;

@@ -14,7 +14,7 @@
 
 namespace attn {
 
-enum class Element { f16, bf16, f32, f64, q8 };  // q8: rows of whole blocks of 32
+enum class Element { f16, bf16, f32, f64, q8, boolean };  // q8: rows of whole blocks of 32
 
 struct StoredArray {
   Element element = Element::f32;
@@ -30,7 +30,7 @@ std::optional<std::size_t> array_bytes(Element element, std::span<const index_t>
 index_t element_count(std::span<const index_t> shape);   // of an array that has bytes
 std::string shape_text(std::span<const index_t> shape);  // "[8,1024,64]"
 
-// Elements first .. first+out.size()-1 as floats, whole blocks of them; f64 is rounded.
+// Elements first .. first+out.size()-1 as floats, whole blocks of them; f64 is rounded, true is 1.
 void read_floats(const StoredArray& array, index_t first, std::span<float> out);
 
 }  // namespace attn

@@ -60,7 +60,7 @@ Result<std::unique_ptr<Input>> open_archive(const Archive& archive, const Archiv
     if (!array) return array.refusal();
     return std::optional(std::move(array).value());
   };
-  return open_tensors(file.input, {}, std::move(qkv), parts.layer, find);
+  return open_tensors(file.input, {}, std::move(qkv), parts.layer, find, parts.masked);
 }
 
 // One file that holds arrays named q, k and v, after a prefix.
@@ -75,7 +75,7 @@ Result<std::unique_ptr<Input>> open_file(const Archive& archive, std::string_vie
   return open_archive(
       archive,
       {.input = kind + ":" + arguments->text, .label = "'" + mapped->path() + "'", .bytes = mapped->bytes(), .owner = mapped},
-      {arguments->prefix, arguments->layer});
+      {arguments->prefix, arguments->layer, arguments->masked});
 }
 
 }  // namespace
@@ -89,12 +89,13 @@ std::vector<InputKind> container_inputs() {
       {{"npy", "npy:Q.npy,K.npy,V.npy[,layer=i]",
         "float arrays [N,d], [H,N,d] or [B,H,N,d] in C order; with layer=i, one of [L,H,N,d] or [L,B,H,N,d]"},
        open_npy},
-      {{"npz", "npz:FILE[,prefix=P][,layer=i]",
+      {{"npz", "npz:FILE[,prefix=P][,layer=i][,mask=none]",
         "arrays Pq, Pk and Pv of a numpy.savez or savez_compressed file; others, such as Pgate, where a variant reads them; "
-        "Pcausal = 1: keys behind a "
-        "query are hidden; of a folder, every .npz file"},
+        "Pcausal = 1: keys behind a query are hidden; Pmask [B,M], [H,N,M], ...: added to the logits, or booleans, true where a "
+        "key is "
+        "seen, unless mask=none; of a folder, every .npz file"},
        [](std::string_view text) { return open_file(npz, text); }},
-      {{"safetensors", "safetensors:FILE[,prefix=P][,layer=i]",
+      {{"safetensors", "safetensors:FILE[,prefix=P][,layer=i][,mask=none]",
         "tensors Pq, Pk and Pv, such as layers.3.q with prefix=layers.3.: F16, BF16, F32 or F64"},
        [](std::string_view text) { return open_file(safetensors, text); }},
   };

@@ -79,7 +79,8 @@ class Input {
 // Opens and checks the source. "text" alone is the text that attnbench carries.
 Result<std::unique_ptr<Input>> parse_input(std::string_view name);
 
-// The inputs that a name stands for: of a folder of .npz files, "npz:captured/", each of them in the order of their names; else itself.
+// The inputs that a name stands for: of a folder of .npz files, "npz:captured/", each of them in the order of their names, of a carried model,
+// "model:ocr", each of its layers; else itself.
 Result<std::vector<std::string>> expand_input(std::string_view name);
 
 // Every kind, in the order of --list.

@@ -66,7 +66,7 @@ class HeaderReader {
   std::size_t at_ = 0;
 };
 
-const std::string accepted_types = "'<f2', '<f4', '<f8', '<V2' (bfloat16), '|V34' (blocks of q8_0)";
+const std::string accepted_types = "'<f2', '<f4', '<f8', '<V2' (bfloat16), '|V34' (blocks of q8_0), '|b1' (of a mask)";
 
 Refusal at_byte(std::size_t offset, const std::string& what) { return refuse("byte " + std::to_string(offset) + ": " + what); }
 
@@ -77,6 +77,7 @@ Result<Element> element_of(std::string_view descr, std::size_t offset) {
   // Types that NumPy does not know are so many bytes: bfloat16, as ml_dtypes saves it, and blocks of q8_0.
   if (descr == "<V2" || descr == "|V2") return Element::bf16;
   if (descr == "|V34") return Element::q8;
+  if (descr == "|b1") return Element::boolean;
   std::string kind = "is not supported";
   if (descr.starts_with('>')) kind = "is big-endian";
   if (descr.find('O') != std::string_view::npos) kind = "holds Python objects";

@@ -172,8 +172,10 @@ Result<StoredArray> parse_safetensors(std::span<const std::byte> file, std::stri
     array.element = Element::f32;
   } else if (type == "F64") {
     array.element = Element::f64;
+  } else if (type == "BOOL") {
+    array.element = Element::boolean;
   } else {
-    return refusal("dtype", "is " + type + "; accepted: F16, BF16, F32, F64");
+    return refusal("dtype", "is " + type + "; accepted: F16, BF16, F32, F64, and BOOL of a mask");
   }
 
   const auto shape = extents(*entry, "shape");

@@ -25,6 +25,7 @@ StoredArray layer_of(StoredArray array, index_t layer) {
 // Leaves `array` with four axes.
 Status to_four_axes(NamedArray& named, std::optional<index_t> layer) {
   StoredArray& array = named.array;
+  if (array.element == Element::boolean) return refuse(named.label + " is of booleans; accepted of a mask alone");
   if (layer) {
     if (array.shape.size() < 4 || array.shape.size() > 5 || *layer >= array.shape[0]) {
       return refuse(named.label + " has shape " + shape_text(array.shape) + ": layer=" + std::to_string(*layer) +
@@ -40,13 +41,40 @@ Status to_four_axes(NamedArray& named, std::optional<index_t> layer) {
   return {};
 }
 
+// Leaves the mask with four axes, [B,H,N,M], each the problem's or 1.
+Status to_mask(NamedArray& named, const Problem& p, std::optional<index_t> layer) {
+  if (named.array.element == Element::q8) return refuse(named.label + " is of q8 blocks; accepted of q, k and v alone");
+  std::vector<index_t>& shape = named.array.shape;
+  const std::string given = named.label + " has shape " + shape_text(shape);
+  if (layer && (shape.empty() || *layer >= shape[0])) return refuse(given + ": no layer " + std::to_string(*layer));
+  if (layer) named.array = layer_of(named.array, *layer);
+  if (shape.size() == 2 && shape[0] == p.batch && p.batch == p.q_len && p.batch > 1)
+    return refuse(given + ", which is [B,M] and [N,M] alike; accepted: [B,1,1,M] or [1,1,N,M]");
+  if (shape.size() == 2 && shape[0] == p.batch) shape.insert(shape.begin() + 1, 2, 1);
+  if (shape.size() < 4) shape.insert(shape.begin(), 4 - shape.size(), 1);
+  const std::vector<index_t> whole{p.batch, p.heads, p.q_len, p.kv_len};
+  bool fits = shape.size() == whole.size();
+  for (std::size_t axis = 0; fits && axis < whole.size(); ++axis) fits = shape[axis] == 1 || shape[axis] == whole[axis];
+  if (fits) return {};
+  return refuse(given + "; accepted: [M] or [B,M] of keys, [N,M], [H,N,M], [B,H,N,M], or 1 along an axis; here [B,H,N,M] is " +
+                shape_text(whole));
+}
+
+struct TensorsOfFile {
+  std::array<NamedArray, 3> qkv;
+  std::optional<NamedArray> mask = {};
+  bool mask_left_out = false;
+};
+
 class TensorFiles final : public Input {
  public:
-  TensorFiles(std::string name, std::vector<MappedFile> files, std::array<NamedArray, 3> qkv, const Problem& shape, FindArray find,
+  TensorFiles(std::string name, std::vector<MappedFile> files, TensorsOfFile tensors, const Problem& shape, FindArray find,
               std::optional<index_t> layer)
       : Input(std::move(name)),
         files_(std::move(files)),
-        qkv_(std::move(qkv)),
+        qkv_(std::move(tensors.qkv)),
+        mask_(std::move(tensors.mask)),
+        mask_left_out_(tensors.mask_left_out),
         shape_(shape),
         find_(std::move(find)),
         layer_(layer) {}
@@ -55,9 +83,8 @@ class TensorFiles final : public Input {
 
   // [B,N,H,d], as some libraries have it, reads as a few tokens of many heads.
   std::string note(const Problem&) const override {
-    if (find_) {
-      if (const auto mask = find_("mask"); mask && *mask) return "its mask is left out: variants see the causal one alone";
-    }
+    if (mask_left_out_) return "its mask is left out: variants see the causal one alone";
+    if (mask_) return "its mask " + shape_text(mask_->array.shape) + " is added to the logits";
     if (shape_.heads <= shape_.kv_len) return {};
     return std::to_string(shape_.heads) + " heads of " + std::to_string(shape_.kv_len) + " tokens: axes are read as [B,H,N,d]";
   }
@@ -73,6 +100,7 @@ class TensorFiles final : public Input {
     if (shape_.self_attention()) {
       p.kv_len = std::clamp<index_t>(wish.kv_len, 1, shape_.kv_len);
       p.q_len = std::clamp<index_t>(wish.q_len, 1, p.kv_len);
+      if (p.mask.rows > 1) p.mask.rows = p.q_len;
     }
     return p;
   }
@@ -87,12 +115,14 @@ class TensorFiles final : public Input {
 
   // Missing axes on the left are 1; of the tokens the first kv_len are served, as of k.
   Result<bool> fill_named(const Problem& p, const InputSpec& spec, std::uint64_t, std::span<float> to) const override {
+    if (mask_ && spec.name == "mask") return fill_mask(p, spec, to);
     if (!find_) return false;
     auto found = find_(spec.name);
     if (!found) return found.refusal();
     if (!*found) return false;
     NamedArray& named = **found;
     if (named.array.element == Element::q8) return refuse(named.label + " is of q8 blocks; accepted of q, k and v alone");
+    if (named.array.element == Element::boolean) return refuse(named.label + " is of booleans; accepted of a mask alone");
     std::vector<index_t> whole = spec.extents;
     if (whole.size() > 2 && whole[2] == p.kv_len) whole[2] = shape_.kv_len;
     if (layer_) {
@@ -132,6 +162,29 @@ class TensorFiles final : public Input {
     return true;
   }
 
+  // The rows of the queries that are served, over the first keys.
+  Result<bool> fill_mask(const Problem& p, const InputSpec& spec, std::span<float> to) const {
+    const std::vector<index_t>& shape = mask_->array.shape;
+    const index_t rows = spec.extents[2], keys = spec.extents[3], stored = shape[3] == 1 ? 1 : keys;
+    const index_t first_row = shape[2] > 1 && shape_.self_attention() ? p.kv_len - p.q_len : 0;
+    for (index_t r = 0; r < std::ssize(to) / keys; ++r) {
+      const index_t first = (r / rows * shape[2] + first_row + r % rows) * shape[3];
+      const auto row = to.subspan(static_cast<std::size_t>(r * keys), static_cast<std::size_t>(keys));
+      read_floats(mask_->array, first, row.first(static_cast<std::size_t>(stored)));
+      for (std::size_t j = 0; j < static_cast<std::size_t>(stored); ++j) {
+        const auto x = static_cast<double>(row[j]);
+        if (!(x <= spec.high))
+          return refuse(mask_->label + ": element " + std::to_string(first + static_cast<index_t>(j)) + " is " + three_digits(x) +
+                        "; accepted: numbers up to " + three_digits(spec.high) + ", and -inf or what is below -" +
+                        three_digits(spec.high) + " to hide a key");
+        const bool hides = mask_->array.element == Element::boolean ? x == 0 : x <= -spec.high;
+        if (hides || mask_->array.element == Element::boolean) row[j] = hides ? static_cast<float>(spec.low) : 0.0f;
+      }
+      if (stored < keys) std::fill(row.begin() + 1, row.end(), row[0]);
+    }
+    return true;
+  }
+
   // Rows from `first_row` on of every head.
   static Status copy(const NamedArray& from, index_t first_row, const View<float, 4>& to) {
     for (index_t task = 0; task < to.extent(0) * to.extent(1); ++task) {
@@ -154,6 +207,8 @@ class TensorFiles final : public Input {
 
   std::vector<MappedFile> files_;
   std::array<NamedArray, 3> qkv_;
+  std::optional<NamedArray> mask_;
+  bool mask_left_out_;
   Problem shape_;
   FindArray find_;
   std::optional<index_t> layer_;
@@ -162,7 +217,7 @@ class TensorFiles final : public Input {
 }  // namespace
 
 Result<std::unique_ptr<Input>> open_tensors(std::string name, std::vector<MappedFile> files, std::array<NamedArray, 3> qkv,
-                                            std::optional<index_t> layer, FindArray find) {
+                                            std::optional<index_t> layer, FindArray find, bool masked) {
   for (auto& named : qkv) {
     if (Status fine = to_four_axes(named, layer); !fine) return fine.refusal();
   }
@@ -197,7 +252,20 @@ Result<std::unique_ptr<Input>> open_tensors(std::string name, std::vector<Mapped
     }
   }
   if (Status fine = check_shape(shape); !fine) return refuse(name + ": " + fine.reason());
-  return std::unique_ptr<Input>(new TensorFiles(std::move(name), std::move(files), std::move(qkv), shape, std::move(find), layer));
+  TensorsOfFile tensors{.qkv = std::move(qkv)};
+  if (find) {
+    auto mask = find("mask");
+    if (!mask) return mask.refusal();
+    tensors.mask_left_out = *mask && !masked;
+    if (*mask && masked) tensors.mask = **std::move(mask);
+  }
+  if (tensors.mask) {
+    if (Status fits = to_mask(*tensors.mask, shape, layer); !fits) return fits.refusal();
+    const std::vector<index_t>& extents = tensors.mask->array.shape;
+    shape.mask = {extents[0], extents[1], extents[2]};
+  }
+  return std::unique_ptr<Input>(
+      new TensorFiles(std::move(name), std::move(files), std::move(tensors), shape, std::move(find), layer));
 }
 
 Result<TensorArguments> parse_tensor_arguments(std::string_view kind, std::string_view text, std::size_t paths) {
@@ -215,6 +283,9 @@ Result<TensorArguments> parse_tensor_arguments(std::string_view kind, std::strin
     } else if (paths == 1 && part.starts_with("prefix=")) {
       if (std::exchange(prefixed, true)) return twice("prefix");
       arguments.prefix = part.substr(7);
+    } else if (paths == 1 && part.starts_with("mask=")) {
+      if (part != "mask=none") return refuse("input " + std::string(kind) + ": '" + std::string(part) + "'; accepted: mask=none");
+      if (!std::exchange(arguments.masked, false)) return twice("mask");
     } else if (!part.empty()) {
       arguments.paths.emplace_back(part);
     }

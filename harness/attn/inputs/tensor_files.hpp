@@ -23,17 +23,20 @@ struct NamedArray {
 // Axes from the right: dim, tokens, heads, batch; missing ones are 1. With a layer, the first axis of [L,H,N,d] or
 // [L,B,H,N,d] counts layers and one of them is taken. q, k and v must agree in batch; k and v in heads and tokens; q and k in dim.
 // The arrays point into `files`, which live as long as the input. `find` gives what a variant declares beside them, by name; where its array
-// `causal` is not 0, the input serves causal problems only.
+// `causal` is not 0, the input serves causal problems only. Its array `mask`, unless it is left out, is the problem's (Problem::mask): [M] or
+// [B,M] of keys, [N,M], [H,N,M] or [B,H,N,M], of numbers that are added to logits, -inf or below -1e9 to hide a key, or of booleans, true
+// where a key is seen.
 using FindArray = std::function<Result<std::optional<NamedArray>>(const std::string& name)>;
 Result<std::unique_ptr<Input>> open_tensors(std::string name, std::vector<MappedFile> files, std::array<NamedArray, 3> qkv,
-                                            std::optional<index_t> layer, FindArray find = nullptr);
+                                            std::optional<index_t> layer, FindArray find = nullptr, bool masked = true);
 
-// "a,b,layer=3" -> files {a, b} and layer 3; refuses another number of files. One file may have a prefix.
+// "a,b,layer=3" -> files {a, b} and layer 3; refuses another number of files. One file may have a prefix, and its mask left out by mask=none.
 struct TensorArguments {
   std::vector<std::string> paths;
   std::string prefix;  // of the names of tensors
   std::optional<index_t> layer;
-  std::string text;  // canonical
+  bool masked = true;  // no mask=none
+  std::string text;    // canonical
 };
 Result<TensorArguments> parse_tensor_arguments(std::string_view kind, std::string_view text, std::size_t paths);
 

@@ -41,8 +41,16 @@ double finite(double x) { return std::isfinite(x) ? x : std::numeric_limits<doub
 
 namespace {
 
+// What the mask of a problem says of a head; nothing where it has none.
+View<const float, 2> mask_of(const Problem& p, const NamedArrays& named, index_t head) {
+  if (!p.mask.given()) return {};
+  const auto mask = named["mask"].f32();
+  return mask[p.mask.batch == 1 ? 0 : head / p.heads][p.mask.heads == 1 ? 0 : head % p.heads];
+}
+
 // One head as a problem of its own, with the keys and values that it reads and some of its queries.
-Values<double> one_head(const Problem& p, const FloatArrays& in, index_t head, std::span<const index_t> rows) {
+Values<double> one_head(const Problem& p, const FloatArrays& in, const NamedArrays& named, index_t head,
+                        std::span<const index_t> rows) {
   const index_t b = head / p.heads, h = head % p.heads;
   const auto q = in.q[b][h];
   Values<double> inputs{tabulate<double>({std::ssize(rows), p.head_dim},
@@ -51,13 +59,41 @@ Values<double> one_head(const Problem& p, const FloatArrays& in, index_t head, s
                         Tensor<double>::from(in.v[b][p.kv_head(h)]),
                         {}};
   for (const index_t row : rows) inputs.position.push_back(p.query_position(row));
+  if (p.mask.given()) inputs.more.emplace("mask", Tensor<double>::from(mask_of(p, named, head)));
   return inputs;
 }
 
 Problem of_one_head(Problem p) {
   p.batch = p.heads = p.kv_heads = 1;
+  if (p.mask.given()) p.mask.batch = p.mask.heads = 1;
   return p;
 }
+
+// Sums of V over the keys that each query of a head may see, one query after the other, and of how many.
+class SeenValues {
+ public:
+  SeenValues(const Problem& p, const View<const float, 2>& v, const View<const float, 2>& mask)
+      : p_(p), v_(v), mask_(mask), sum_(static_cast<std::size_t>(p.value_dim)) {}
+
+  // Rows ascend.
+  void move_to(index_t row) {
+    const index_t visible = p_.causal ? std::clamp<index_t>(p_.query_position(row) + 1, 0, p_.kv_len) : p_.kv_len;
+    const bool again = mask_.extent(0) > 1;
+    if (again) std::fill(sum_.begin(), sum_.end(), 0.0), looked_at_ = count_ = 0;
+    for (; looked_at_ < visible; ++looked_at_) {
+      if (mask_.data_handle() != nullptr && std::isinf(mask_(again ? row : 0, looked_at_))) continue;
+      ++count_;
+      for (index_t d = 0; d < p_.value_dim; ++d) sum_[static_cast<std::size_t>(d)] += v_(looked_at_, d);
+    }
+  }
+  double mean(index_t d) const { return sum_[static_cast<std::size_t>(d)] / static_cast<double>(std::max<index_t>(count_, 1)); }
+
+ private:
+  const Problem& p_;
+  View<const float, 2> v_, mask_;
+  std::vector<double> sum_;
+  index_t looked_at_ = 0, count_ = 0;
+};
 
 }  // namespace
 
@@ -73,26 +109,18 @@ RowComparison::RowComparison(const Problem& p, const Arrays& arrays)
   parallel_tasks(heads_ * chunks, [&](index_t task, int) {
     const index_t head = task / chunks, first = task % chunks * chunk, count = std::min(chunk, rows - first);
     const std::span some(rows_.data() + first, static_cast<std::size_t>(count));
-    const Tensor<double> out = softmax_attention(of_one_head(p), one_head(p, in, head, some), every_key);
+    const Tensor<double> out = softmax_attention(of_one_head(p), one_head(p, in, arrays.more, head, some), every_key);
     std::copy_n(out.data(), count * dim_, exact_.data() + (head * rows + first) * dim_);
   });
 
-  std::vector<double> sum(static_cast<std::size_t>(dim_));
   for (index_t head = 0; head < heads_; ++head) {
-    const auto v = in.v[head / p.heads][p.kv_head(head % p.heads)];
-    std::fill(sum.begin(), sum.end(), 0.0);
-    index_t seen = 0;
+    SeenValues seen(p, in.v[head / p.heads][p.kv_head(head % p.heads)], mask_of(p, arrays.more, head));
     for (index_t r = 0; r < rows; ++r) {
-      const index_t position = p.query_position(rows_[static_cast<std::size_t>(r)]);
-      const index_t visible = p.causal ? std::clamp<index_t>(position + 1, 0, p.kv_len) : p.kv_len;
-      for (; seen < visible; ++seen) {
-        for (index_t d = 0; d < dim_; ++d) sum[static_cast<std::size_t>(d)] += v(seen, d);
-      }
+      seen.move_to(rows_[static_cast<std::size_t>(r)]);
       const double* exact = exact_.data() + (head * rows + r) * dim_;
       for (index_t d = 0; d < dim_; ++d) {
-        const double mean = sum[static_cast<std::size_t>(d)] / static_cast<double>(std::max<index_t>(visible, 1));
         exact2_ += exact[d] * exact[d];
-        mean_error2_ += (mean - exact[d]) * (mean - exact[d]);
+        mean_error2_ += (seen.mean(d) - exact[d]) * (seen.mean(d) - exact[d]);
       }
     }
   }
@@ -263,9 +291,9 @@ MatrixFidelity compare_matrices(const CellRun& cell) {
   MatrixFidelity sum{.done = true};
   std::vector<double> masses;  // that a row of the variant covers
   for (index_t head = 0; head < p.batch * p.heads; ++head) {
-    const Values<double> inputs = one_head(p, in, head, rows);
+    const Values<double> inputs = one_head(p, in, cell.arrays().more, head, rows);
     const Tensor<double> exact =
-        softmax(matmul_transposed(inputs.q, inputs.k) * one.scale(), allowed_pairs(one, inputs, every_key));
+        masked_softmax(one, inputs, matmul_transposed(inputs.q, inputs.k) * one.scale(), allowed_pairs(one, inputs, every_key));
     const float* first = all->data() + head * p.q_len * p.kv_len;
     Weights weights{p.q_len, p.kv_len, {exact.data(), exact.data() + exact.size()}, {first, first + exact.size()}};
     add_head(weights, sum, masses);

@@ -56,6 +56,9 @@ const std::vector<Entry>& entries() {
        &Checker::ragged,
        About::outputs},
       {{"pages", "keys in pages give the bits of keys in a row"}, &Checker::pages, About::outputs},
+      {{"mask", "with a mask the fast path agrees with the definition, where it hides all keys from a query, too"},
+       &Checker::mask,
+       About::definition},
       {{"dtypes", "stored numbers give what floats of the same numbers give"}, &Checker::dtypes, About::this_process},
       {{"cost", "time grows with N as the declared cost does", true}, &Checker::cost, About::this_process},
   };

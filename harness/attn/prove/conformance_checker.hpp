@@ -1,6 +1,6 @@
 // What tries the properties of conformance.hpp on one variant: its methods stand by what they try in conformance_run.cpp (runs and
 // their memory), conformance_meaning.cpp (what the outputs are), conformance_gradient.cpp, conformance_state.cpp,
-// conformance_layouts.cpp, conformance_dtypes.cpp and conformance_cost.cpp.
+// conformance_layouts.cpp, conformance_masks.cpp, conformance_dtypes.cpp and conformance_cost.cpp.
 #pragma once
 
 #include <functional>
@@ -68,6 +68,9 @@ class Checker {
   // Lengths and layouts.
   void ragged();
   void pages();
+
+  // Masks.
+  void mask();
 
   // Number types.
   void dtypes();

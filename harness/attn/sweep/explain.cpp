@@ -74,6 +74,7 @@ std::string needs(const Variant& variant) {
   if (!variant.supports(wide)) text += " value_dim must be head_dim.";
   if (!info.cross) text += " As many keys as queries.";
   if (info.causality == Causality::never) text += " Never causal.";
+  if (variant.takes_mask()) text += " Takes a mask.";
   return text;
 }
 

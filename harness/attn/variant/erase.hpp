@@ -83,6 +83,16 @@ constexpr bool reads_layouts() {
   }
 }
 
+// Whether its definition and its run add a mask to the logits: a page, or an implementation, says it.
+template <class V>
+constexpr bool takes_mask() {
+  if constexpr (requires { V::takes_mask; }) {
+    return V::takes_mask;
+  } else {
+    return false;
+  }
+}
+
 // What its run takes without a Door: of an engine that it names and hands its arrays to, what that takes, unless the page says that it
 // takes less (`dtypes`).
 template <class V>
@@ -229,6 +239,7 @@ class ImplementationOf final : public Implementation {
   std::span<const DType> dtypes() const override { return stored_dtypes; }
   kernels::Compute compute(const Problem& p) const override { return erase::compute<I>(p); }
   bool reads_layouts() const override { return erase::reads_layouts<I>(); }
+  bool takes_mask() const override { return erase::takes_mask<I>(); }
   bool steps() const override { return HasSteps<I>; }
   bool merges() const override { return HasMerge<I>; }
   std::string note(const Problem& p, const OptionValues& o, const Arrays& arrays) const override {
@@ -257,11 +268,10 @@ class VariantOf final : public Variant {
     }
   }
   std::vector<InputSpec> inputs(const Problem& p) const override {
-    if constexpr (requires { V::inputs(p, options_); }) {
-      return V::inputs(p, options_);
-    } else {
-      return {};
-    }
+    std::vector<InputSpec> list;
+    if constexpr (requires { V::inputs(p, options_); }) list = V::inputs(p, options_);
+    if (p.mask.given()) list.push_back(mask_input(p));
+    return list;
   }
   Status supports_backward(const Problem& p) const override {
     if (implementation_) return implementation_->supports_backward(p, name().options);
@@ -294,6 +304,7 @@ class VariantOf final : public Variant {
     return implementation_ ? implementation_->compute(p) : erase::compute<V>(p);
   }
   bool reads_layouts() const override { return implementation_ ? implementation_->reads_layouts() : erase::reads_layouts<V>(); }
+  bool takes_mask() const override { return erase::takes_mask<V>() && (!implementation_ || implementation_->takes_mask()); }
   std::string note(const Problem& p, const Arrays& arrays) const override {
     if (implementation_) return implementation_->note(p, name().options, arrays);
     return erase::note<V>(p, options_, arrays);
@@ -352,7 +363,7 @@ struct PluginEntry {
 };
 
 // Grows when anything in the headers that a variant's page sees changes its layout or meaning.
-inline constexpr std::uint32_t abi_version = 7;
+inline constexpr std::uint32_t abi_version = 8;
 
 // Pages and harness exchange C++ objects, so they must come from the same release and compiler.
 const char* build_tag();

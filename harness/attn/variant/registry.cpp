@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <limits>
 #include <tuple>
 
 #include "attn/variant/alias.hpp"
@@ -17,6 +18,16 @@ double v_bytes(const Problem& p) {
 }
 double out_bytes(const Problem& p) { return static_cast<double>(p.batch * p.heads * p.q_len * bytes_of(DType::f32, p.value_dim)); }
 double tensor_bytes(const Problem& p) { return q_bytes(p) + k_bytes(p) + v_bytes(p) + out_bytes(p); }
+
+InputSpec mask_input(const Problem& p) {
+  constexpr double infinity = std::numeric_limits<double>::infinity();
+  return {.name = "mask",
+          .extents = {p.mask.batch, p.mask.heads, p.mask.rows, p.kv_len},
+          .low = -infinity,
+          .high = largest_mask,
+          .drawn = [](double normal) { return normal < -0.5 ? -infinity : normal; },
+          .doc = "[B,H,N,M], 1 along an axis where it is the same: is added to the logits, -inf hides a key from a query"};
+}
 
 Cost softmax_backward_cost(const Cost& forward) {
   return {.flops = 2.5 * forward.flops, .bytes = 2 * forward.bytes, .exps = forward.exps};
@@ -133,6 +144,7 @@ Status Variant::supports(const Problem& p) const {
   if (p.page_rows > 0 && !reads_layouts()) return no("reads no keys from pages");
   if (p.page_rows > 0 && p.pass == Pass::forward_backward) return no("has no backward pass of keys in pages");
   if (p.ragged && p.pass == Pass::forward_backward) return no("has no backward pass of sequences of different lengths");
+  if (Status masks = p.mask.given() ? supports_mask(p) : Status(); !masks) return no(masks.reason());
   if (p.heads % p.kv_heads != 0) return no("needs heads to be a multiple of kv_heads");
   if (p.causal && i.causality == Causality::never) return no("has no causal form" + (i.acausal.empty() ? "" : ": " + i.acausal));
   if (!p.causal && i.causality == Causality::always) return no("is defined for causal problems only");
@@ -144,9 +156,11 @@ Status Variant::supports(const Problem& p) const {
   return {};
 }
 
+// Pairs that a mask hides are work as others are: which they are is known of a run's arrays alone.
 Cost Variant::cost(const Problem& p) const {
   if (p.pass == Pass::decode) return step_cost(p);
-  const Cost forward = page_cost(p);
+  Cost forward = page_cost(p);
+  forward.bytes += static_cast<double>(bytes_of(DType::f32, p.mask.batch * p.mask.heads * p.mask.rows * p.kv_len));
   return p.pass == Pass::forward ? forward : forward + backward_cost(p);
 }
 
@@ -158,6 +172,13 @@ Cost Variant::step_cost(const Problem& p) const {
   Cost cost = page_cost(tokens);
   cost.bytes += 2 * static_cast<double>(p.batch * kept.bytes());
   return cost;
+}
+
+Status Variant::supports_mask(const Problem& p) const {
+  if (!takes_mask()) return refuse("takes no mask but the causal one; a file's is left out by ',mask=none' after its name");
+  if (p.pass != Pass::forward) return refuse("takes a mask in forward passes alone");
+  if (p.ragged || p.page_rows > 0) return refuse("takes a mask of sequences of one length whose keys lie in a row");
+  return {};
 }
 
 Status Variant::supports_decode(const Problem& p) const {

@@ -59,6 +59,11 @@ double v_bytes(const Problem& p);
 double out_bytes(const Problem& p);
 double tensor_bytes(const Problem& p);
 
+// What a variant that takes masks reads of a problem that has one (Problem::mask). Numbers are at most this far from 0, or -inf, which hides
+// the key from the query.
+inline constexpr double largest_mask = 1e9;
+InputSpec mask_input(const Problem& p);
+
 // A backward pass as that of fused softmax attention: five products (the weights again, their gradient, those of Q, K and V)
 // against the forward's two, its exps again, and a gradient moved for every element that the forward moves.
 Cost softmax_backward_cost(const Cost& forward);
@@ -147,6 +152,8 @@ class Variant {
   virtual kernels::Compute compute(const Problem&) const { return kernels::Compute::f32; }
   // Whether it reads Arrays::lengths and Arrays::layout; what does not must not be given any.
   virtual bool reads_layouts() const = 0;
+  // Whether it computes problems that have a mask.
+  virtual bool takes_mask() const { return false; }
   virtual Parameters parameters(const Problem& p) const = 0;
   // What it reads beside q, k and v: Arrays::more has these by name.
   virtual std::vector<InputSpec> inputs(const Problem& p) const = 0;
@@ -182,6 +189,7 @@ class Variant {
 
  private:
   Status supports_decode(const Problem& p) const;
+  Status supports_mask(const Problem& p) const;
   Cost step_cost(const Problem& p) const;
 
   VariantName name_;
@@ -208,6 +216,7 @@ class Implementation {
   virtual std::span<const DType> dtypes() const = 0;
   virtual kernels::Compute compute(const Problem&) const { return kernels::Compute::f32; }
   virtual bool reads_layouts() const = 0;
+  virtual bool takes_mask() const { return false; }
   virtual bool steps() const = 0;
   virtual bool merges() const = 0;
   virtual bool is_guest() const { return false; }  // see Variant

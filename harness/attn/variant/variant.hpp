@@ -12,6 +12,8 @@
 //     static StateSpec state(const Problem&, const Options&);                          optional: default K and V, V, or x whole
 //     using Engine = kernels::Attention;                     optional: what reads Arrays::lengths and Arrays::layout, of what `run` is given,
 //                                                            and takes q, k and v as they are stored
+//     static constexpr bool takes_mask = true;               optional: definition and `run` add Arrays::more["mask"] to the logits where the
+//                                                            problem has one, as softmax_attention and the softmax engine do
 //     static constexpr std::array dtypes = {DType::f32};     optional, with Engine: number types that `run` takes, where not all of its
 //     template <class T>
 //     static Tensor<T> definition(const Problem&, const Options&, const Values<T>&, const ParameterSet<T>&);
@@ -39,6 +41,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <limits>
 #include <map>
 #include <string>
 #include <string_view>
@@ -101,11 +104,31 @@ Tensor<T> by_query_head(const Problem& p, const Tensor<T>& x) {
   return p.kv_heads == p.heads ? x : reshape(x, {x.extent(0), p.heads, -1, x.extent(3)});
 }
 
-// out_i = sum_j softmax_j(scale q_i.k_j) v_j over the keys j that allowed(i, j) and causality permit; zeros if none.
+// The rows of a problem's mask that the definition's queries have: [...,rows,M], or 1 along an axis.
+template <class T>
+Tensor<T> mask_rows(const Problem& p, const Values<T>& in) {
+  const Tensor<T>& whole = in["mask"];
+  if (p.mask.rows == 1) return whole;
+  std::vector<index_t> rows(in.position);
+  for (index_t& row : rows) row -= p.query_position(0);
+  return take(whole, Indices({std::ssize(rows)}, rows), whole.rank() - 2);
+}
+
+// softmax_j(logits_ij + mask_ij) over the keys j that are seen, of all of them zero where none is. What the mask hides is not added.
+template <class T>
+Tensor<T> masked_softmax(const Problem& p, const Values<T>& in, const Tensor<T>& logits, const Mask& seen) {
+  if (!p.mask.given()) return softmax(logits, seen);
+  const Tensor<T> added = mask_rows(p, in);
+  const Mask shown = added > Tensor<T>(-std::numeric_limits<T>::infinity());
+  return softmax(logits + where(shown, added, T{0}), shown & seen);
+}
+
+// out_i = sum_j softmax_j(scale q_i.k_j + mask_ij) v_j over the keys j that allowed(i, j), causality and the mask, if there is one, permit;
+// zeros if none.
 template <class T, class F>
 Tensor<T> softmax_attention(const Problem& p, const Values<T>& in, F allowed) {
   const Tensor<T> logits = by_query_head(p, matmul(by_kv_head(p, in.q), transpose(in.k))) * static_cast<T>(p.scale());
-  return by_query_head(p, matmul(by_kv_head(p, softmax(logits, allowed_pairs(p, in, allowed))), in.v));
+  return by_query_head(p, matmul(by_kv_head(p, masked_softmax(p, in, logits, allowed_pairs(p, in, allowed))), in.v));
 }
 
 inline bool every_key(index_t, index_t) { return true; }

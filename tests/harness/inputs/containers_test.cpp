@@ -1,6 +1,7 @@
 // npz and safetensors: files made here byte by byte.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "attn/inputs/file.hpp"
 #include "attn/inputs/npy.hpp"
@@ -154,16 +155,44 @@ TEST_CASE("npz: a folder stands for its files in the order of their names") {
   CHECK(expand_input("npz:" + folder).reason() == "input npz: the folder '" + folder + "' has no .npz file");
 }
 
-TEST_CASE("npz: a file that says that it is causal serves causal problems, one with a mask says that it is left out") {
+namespace {
+
+// Of two heads and six tokens.
+Result<std::unique_ptr<Input>> with_member(const Scratch& scratch, const char* name, const std::string& member,
+                                           const char* arguments = "", index_t batch = 1) {
+  const std::vector<index_t> shape{batch, 2, 6, 8};
+  return parse_input("npz:" +
+                     scratch.write("a.npz", zip({{"q.npy", npy(scratch, shape, 0)},
+                                                 {"k.npy", npy(scratch, shape, 0)},
+                                                 {"v.npy", npy(scratch, shape, 0)},
+                                                 {name, member}})) +
+                     arguments);
+}
+
+// [rows,keys] of the mask that a problem is given.
+std::vector<float> mask_of(const Input& source, const Problem& p) {
+  const InputSpec spec{.name = "mask",
+                       .extents = {p.mask.batch, p.mask.heads, p.mask.rows, p.kv_len},
+                       .low = -std::numeric_limits<double>::infinity(),
+                       .high = 1e9,
+                       .drawn = {},
+                       .doc = ""};
+  const auto named = source.make_named(p, {spec}, 1);
+  REQUIRE(named);
+  const auto mask = named->arrays["mask"].f32();
+  return {mask.data_handle(), mask.data_handle() + mask.size()};
+}
+
+std::string floats(std::vector<float> numbers) {
+  return std::string(reinterpret_cast<const char*>(numbers.data()), 4 * numbers.size());
+}
+
+}  // namespace
+
+TEST_CASE("npz: a file that says that it is causal serves causal problems") {
   const Scratch scratch;
-  const auto archive = [&](const char* more, std::vector<index_t> shape, float value) {
-    return parse_input("npz:" + scratch.write("a.npz", zip({{"q.npy", npy(scratch, {2, 6, 8}, 0)},
-                                                            {"k.npy", npy(scratch, {2, 6, 8}, 0)},
-                                                            {"v.npy", npy(scratch, {2, 6, 8}, 0)},
-                                                            {more, npy(scratch, std::move(shape), value)}})));
-  };
   for (const bool causal : {false, true}) {
-    const auto source = *archive("causal.npy", {1}, causal ? 1.0f : 0.0f);
+    const auto source = *with_member(scratch, "causal.npy", npy(scratch, {1}, causal ? 1.0f : 0.0f));
     Problem wish = *source->shape();
     CHECK(wish.causal == causal);
     wish.causal = false;
@@ -172,9 +201,79 @@ TEST_CASE("npz: a file that says that it is causal serves causal problems, one w
     CHECK(source->adapt(wish)->causal);
     CHECK(source->note(wish).empty());
   }
-  CHECK(archive("causal.npy", {2}, 1).reason().find("has shape [2]; accepted: one number, 0 or 1") != std::string::npos);
-  const auto masked = *archive("mask.npy", {1, 1, 6, 6}, 0);
-  CHECK(masked->note(*masked->shape()) == "its mask is left out: variants see the causal one alone");
+  CHECK(with_member(scratch, "causal.npy", npy(scratch, {2}, 1)).reason().find("has shape [2]; accepted: one number, 0 or 1") !=
+        std::string::npos);
+}
+
+TEST_CASE("npz: a mask is the problem's, of keys, of pairs, of heads, unless it is left out") {
+  const Scratch scratch;
+  const auto shape = [&](std::vector<index_t> extents, index_t batch = 1) {
+    return (*with_member(scratch, "mask.npy", npy(scratch, std::move(extents), 0), "", batch))->shape()->mask;
+  };
+  CHECK(shape({6}) == MaskExtents{1, 1, 1});
+  CHECK(shape({1, 6}) == MaskExtents{1, 1, 1});
+  CHECK(shape({3, 6}, 3) == MaskExtents{3, 1, 1});
+  CHECK(shape({6, 6}, 3) == MaskExtents{1, 1, 6});
+  CHECK(shape({2, 6, 6}) == MaskExtents{1, 2, 6});
+  CHECK(shape({3, 1, 1, 6}, 3) == MaskExtents{3, 1, 1});
+  CHECK(shape({1, 2, 6, 6}) == MaskExtents{1, 2, 6});
+
+  const auto source = *with_member(scratch, "mask.npy", npy(scratch, {6, 6}, 0));
+  Problem wish = *source->shape();
+  CHECK(source->note(wish) == "its mask [1,1,6,6] is added to the logits");
+  wish.kv_len = 4, wish.q_len = 2;
+  const auto served = source->adapt(wish);
+  CHECK(served->mask == MaskExtents{1, 1, 2});
+  CHECK(mask_of(*source, *served) == std::vector<float>{12, 13, 14, 15, 18, 19, 20, 21});  // queries 2 and 3, keys 0 to 3
+
+  const auto bare = *with_member(scratch, "mask.npy", npy(scratch, {6, 6}, 0), ",mask=none");
+  CHECK(!bare->shape()->mask.given());
+  CHECK(bare->note(*bare->shape()) == "its mask is left out: variants see the causal one alone");
+  CHECK(bare->name().ends_with(",mask=none"));
+}
+
+TEST_CASE("npz: a mask hides by -inf, by what is below -1e9 and by false; NaN and other infinities are refused") {
+  const Scratch scratch;
+  const float inf = std::numeric_limits<float>::infinity();
+  const auto of = [&](const std::string& type, const std::string& data) {
+    const std::vector<index_t> shape{6};
+    return with_member(scratch, "mask.npy", npy_header(shape, type) + data);
+  };
+  const auto read = [&](const std::string& type, const std::string& data) {
+    const auto source = *of(type, data);
+    return mask_of(*source, *source->shape());
+  };
+  CHECK(read("<f4", floats({0, 2, -inf, -3.4e38f, -1e9f, -1e4f})) == std::vector<float>{0, 2, -inf, -inf, -inf, -1e4f});
+  CHECK(read("|b1", std::string("\1\0\1\1\0\1", 6)) == std::vector<float>{0, -inf, 0, 0, -inf, 0});
+  for (const auto& [bad, shown] : {std::pair{std::nanf(""), "nan"}, {inf, "inf"}, {2e9f, "2e+09"}}) {
+    const auto source = *of("<f4", floats({0, bad, 0, 0, 0, 0}));
+    const InputSpec spec{.name = "mask", .extents = {1, 1, 1, 6}, .low = -1e30, .high = 1e9, .drawn = {}, .doc = ""};
+    CHECK(source->make_named(*source->shape(), {spec}, 1)
+              .reason()
+              .find(std::string(": element 1 is ") + shown +
+                    "; accepted: numbers up to 1e+09, and -inf or what is below -1e+09 to hide a key") != std::string::npos);
+  }
+}
+
+TEST_CASE("npz: a mask of another shape, or type, is refused with those that are accepted") {
+  const Scratch scratch;
+  const auto refused = [&](std::vector<index_t> shape, index_t batch = 1) {
+    return with_member(scratch, "mask.npy", npy(scratch, std::move(shape), 0), "", batch).reason();
+  };
+  CHECK(refused({5}).find(
+            "has shape [5]; accepted: [M] or [B,M] of keys, [N,M], [H,N,M], [B,H,N,M], or 1 along an axis; here [B,H,N,M] is "
+            "[1,2,6,6]") != std::string::npos);
+  CHECK(refused({3, 6, 6}).find("has shape [3,6,6]; accepted") != std::string::npos);
+  CHECK(refused({1, 1, 2, 6, 6}).find("has shape [1,1,2,6,6]; accepted") != std::string::npos);
+  CHECK(refused({6, 6}, 6).find("which is [B,M] and [N,M] alike; accepted: [B,1,1,M] or [1,1,N,M]") != std::string::npos);
+  CHECK(with_member(scratch, "mask.npy", npy(scratch, {6}, 0), ",mask=keys").reason() ==
+        "input npz: 'mask=keys'; accepted: mask=none");
+  const std::vector<index_t> heads{2, 6, 8};
+  CHECK(parse_input("npz:" + scratch.write("b.npz", zip({{"q.npy", npy_header(heads, "|b1") + std::string(96, '\1')},
+                                                         {"k.npy", npy(scratch, heads, 0)},
+                                                         {"v.npy", npy(scratch, heads, 0)}})))
+            .reason()
+            .find("is of booleans; accepted of a mask alone") != std::string::npos);
 }
 
 TEST_CASE("model: each layer of a carried capture is an input of its own shape; others are refused by name") {
@@ -205,8 +304,9 @@ TEST_CASE("npz: malformed archives are refused, by field and byte") {
   REQUIRE(refused_npz(valid.substr(0, valid.size() - 1)).find("no end-of-directory record: the archive is cut short") !=
           std::string::npos);
   REQUIRE(refused_npz(zip({{"k.npy", q}})).find(": there is no member q.npy among k.npy") != std::string::npos);
-  REQUIRE(refused_npz(zip({{"q.npy", q}}, 12)).find("q.npy is compressed by method 12; accepted: 0 and 8, as numpy.savez and "
-                                                    "savez_compressed write") != std::string::npos);
+  REQUIRE(refused_npz(zip({{"q.npy", q}}, 12))
+              .find("q.npy is compressed by method 12; accepted: 0 and 8, as numpy.savez and "
+                    "savez_compressed write") != std::string::npos);
   REQUIRE(refused_npz(zip({{"q.npy", q}}, 8)).find("member q.npy: the compressed bytes are torn") != std::string::npos);
   REQUIRE(refused_npz(zip({{"q.npy", q}}, 0, 1)).find("is encrypted") != std::string::npos);
   const auto patched = [&](std::size_t from_directory, const std::string& with) {
@@ -303,7 +403,7 @@ TEST_CASE("safetensors: malformed files are refused, by field and byte") {
   REQUIRE(file(tensor("k", "F32", "[2,3]", "[0,24]")) == "byte 8: header has no tensor 'q' among k");
   REQUIRE(file("\"q\":3") == "byte 9: q is no JSON object");
   REQUIRE(file("\"q\":{}") == "byte 9: q.dtype is missing");
-  REQUIRE(file(tensor("q", "I8", "[2,3]", "[0,6]")) == "byte 9: q.dtype is I8; accepted: F16, BF16, F32, F64");
+  REQUIRE(file(tensor("q", "I8", "[2,3]", "[0,6]")) == "byte 9: q.dtype is I8; accepted: F16, BF16, F32, F64, and BOOL of a mask");
   for (const auto& shape : {"[2,-3]", "[2.5]", "6", "[\"2\"]", "[9223372036854775808]"}) {
     REQUIRE(file(tensor("q", "F32", shape, "[0,24]")) == "byte 9: q.shape is no list of whole numbers");
   }

@@ -115,9 +115,15 @@ TEST_CASE("npy: every malformed file is refused, by field and byte") {
   REQUIRE(refused(npy("", 0, 2).substr(0, 11)) == "byte 11: the file ends within its header length");
   REQUIRE(refused(npy(descr("<f4", "(2,)"), 8).substr(0, 40)) ==
           "byte 8: header length 58 runs past the end of the file of 40 bytes");
-  REQUIRE(refused(npy(descr(">f4", "(2,)"), 8)) == "byte 20: descr '>f4' is big-endian; accepted: '<f2', '<f4', '<f8', '<V2' (bfloat16), '|V34' (blocks of q8_0)");
-  REQUIRE(refused(npy(descr("|O", "(2,)"), 8)) == "byte 20: descr '|O' holds Python objects; accepted: '<f2', '<f4', '<f8', '<V2' (bfloat16), '|V34' (blocks of q8_0)");
-  REQUIRE(refused(npy(descr("<i8", "(2,)"), 16)) == "byte 20: descr '<i8' is not supported; accepted: '<f2', '<f4', '<f8', '<V2' (bfloat16), '|V34' (blocks of q8_0)");
+  REQUIRE(refused(npy(descr(">f4", "(2,)"), 8)) ==
+          "byte 20: descr '>f4' is big-endian; accepted: '<f2', '<f4', '<f8', '<V2' (bfloat16), '|V34' (blocks of q8_0), '|b1' (of "
+          "a mask)");
+  REQUIRE(refused(npy(descr("|O", "(2,)"), 8)) ==
+          "byte 20: descr '|O' holds Python objects; accepted: '<f2', '<f4', '<f8', '<V2' (bfloat16), '|V34' (blocks of q8_0), "
+          "'|b1' (of a mask)");
+  REQUIRE(refused(npy(descr("<i8", "(2,)"), 16)) ==
+          "byte 20: descr '<i8' is not supported; accepted: '<f2', '<f4', '<f8', '<V2' (bfloat16), '|V34' (blocks of q8_0), '|b1' "
+          "(of a mask)");
   REQUIRE(
       refused(npy("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (2,), }", 8)).find("byte 20: descr is a structure") ==
       0);

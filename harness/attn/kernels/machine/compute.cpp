@@ -53,13 +53,15 @@ bool has_bf16_dot() { return chosen_isa() == Isa::avx512 && machine_has_bf16_dot
 // Self-attention is left to the softmax engine however short it is, so that a short sequence of a ragged batch is computed as it is
 // alone. (One of as many keys as queries, in a batch of few queries and more keys that are no steps, is not.)
 bool meets_few_rows(const Problem& p) {
+  if (p.mask.given()) return false;
   if (p.pass == Pass::decode) return p.q_len * (p.heads / p.kv_heads) <= few_rows;
   return p.pass == Pass::forward && !p.self_attention() && p.q_len * (p.heads / p.kv_heads) <= few_rows;
 }
 
 Compute compute_of(const Problem& p) {
   const bool stored = p.dtype == DType::bf16 && p.kv_dtype == DType::bf16;
-  if (!stored || p.pass != Pass::forward || meets_few_rows(p) || only_f32.load(std::memory_order_relaxed) || !has_bf16_dot())
+  if (!stored || p.mask.given() || p.pass != Pass::forward || meets_few_rows(p) || only_f32.load(std::memory_order_relaxed) ||
+      !has_bf16_dot())
     return Compute::f32;
   return Compute::bf16_dot;
 }

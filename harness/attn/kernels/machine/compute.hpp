@@ -18,10 +18,10 @@ Result<Compute> parse_compute(std::string_view name);
 // This machine has vdpbf16ps, this build the kernels for it, and the chosen instruction set is AVX-512.
 bool has_bf16_dot();
 
-// Few queries meet a long cache, as in the steps of a decode: work of the rows engine, which multiplies floats.
+// Few queries meet a long cache, as in the steps of a decode: work of the rows engine, which multiplies floats and knows no masks.
 bool meets_few_rows(const Problem&);
 
-// What a plan of the problem computes with: bf16_dot where Q, K and V are bf16, the pass is forward, queries are many, and this
+// What a plan of the problem computes with: bf16_dot where Q, K and V are bf16, there is no mask, the pass is forward, queries are many, and this
 // machine has it; else f32. A plan keeps what was true when it was made.
 Compute compute_of(const Problem&);
 

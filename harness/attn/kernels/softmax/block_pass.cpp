@@ -1,6 +1,7 @@
 #include "attn/kernels/softmax/block_pass.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <new>
 #include <utility>
 
@@ -11,6 +12,8 @@ namespace attn::kernels {
 
 namespace {
 
+constexpr double log2_e = 1.4426950408889634;
+
 KeyList listed(const QueryBlock& block, KeySchedule schedule, index_t kv_len) {
   KeyList list(kv_len);
   schedule(block, list);
@@ -20,6 +23,12 @@ KeyList listed(const QueryBlock& block, KeySchedule schedule, index_t kv_len) {
 KeyStream stream_of(const KeyList& list, const QueryBlock& block, index_t queries, bool causal, index_t panel_limit) {
   const auto [lowest, highest] = position_range(block, 0, queries);
   return {list, lowest, highest, causal, panel_limit};
+}
+
+// What a mask says of a head; nothing where there is none.
+View<const float, 2> mask_of(const View<const float, 4>& mask, const QueryBlock& block) {
+  if (mask.data_handle() == nullptr) return {};
+  return mask[mask.extent(0) == 1 ? 0 : block.batch][mask.extent(1) == 1 ? 0 : block.head];
 }
 
 // Whether a row lies within `floats` floats from `from` on.
@@ -40,6 +49,7 @@ SoftmaxEngine::BlockPass::BlockPass(const SoftmaxEngine& engine, const BlockWork
       out_(work.arrays.out[work.block.batch][work.block.head]),
       later_out_(work.arrays.out[work.later.batch][work.later.head]),
       potential_(engine.potential(work.arrays, work.block)),
+      mask_(mask_of(work.arrays.mask, work.block)),
       rows_(key_rows(work.block)),
       list_(listed(work.block, work.schedule, work.division.problem.kv_len)),
       stream_(stream_of(list_, work.block, work.block.count, engine.problem_.causal, engine.panel_limit_)) {
@@ -55,6 +65,7 @@ SoftmaxEngine::BlockPass::BlockPass(const SoftmaxEngine& engine, const BlockWork
     widened_ = queries_ + max_lanes * engine.shape_.head_dim;
   }
   if (engine.packed_.count > 0) packed_ = work.workspace.of(work.worker, engine.packed_).data();
+  if (engine.pair_bias_.count > 0) pair_bias_ = work.workspace.of(work.worker, engine.pair_bias_).data();
   weights_ = work.workspace.of(work.worker, engine.weights_).data();
 }
 
@@ -174,13 +185,14 @@ bool SoftmaxEngine::BlockPass::attend_panel(std::size_t t, bool guard) {
   const auto [first, end] = look_at_steps(t);
   soon_.keys = std::max(soon_.keys, end * key_step);
   if (potential_ != nullptr) bias_keys(t, first, end);
+  if (mask_.data_handle() != nullptr) look_at_mask(t, first, end);
   bool any_cut = false;
   for (index_t s = first; s < end;) {
     if (seen_[s] == Sight::none) {
       ++s;
       continue;
     }
-    KeyBatch batch = next_batch(s, end);
+    KeyBatch batch = next_batch(t, s, end);
     any_cut = any_cut || batch.cut != 0;
     batch.guard = guard;
     batch.fetch_count = list_soon(t, batch.count);
@@ -205,14 +217,76 @@ std::pair<index_t, index_t> SoftmaxEngine::BlockPass::look_at_steps(std::size_t 
 
 // Keys of the steps first..end-1, for the tile.
 void SoftmaxEngine::BlockPass::bias_keys(std::size_t t, index_t first, index_t end) {
-  constexpr double log2_e = 1.4426950408889634;
   const double own = potential_[tiles_.queries[t].lowest];
   for (index_t j = first * key_step; j < end * key_step; ++j)
     bias_[j] = static_cast<float>((own - potential_[panel_->key[static_cast<std::size_t>(j)]]) * log2_e);
 }
 
+// Takes away from what is seen of the steps first..end-1 what the mask hides, and has its other numbers ready for the batches.
+void SoftmaxEngine::BlockPass::look_at_mask(std::size_t t, index_t first, index_t end) {
+  if (pair_bias_ != nullptr)
+    mask_pairs(t, first, end);
+  else
+    mask_keys(first, end);
+  const index_t count = tiles_.queries[t].count;
+  const std::uint64_t own = count == 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << count) - 1;
+  for (index_t s = first; s < end; ++s) {
+    if (seen_[s] == Sight::none) continue;
+    std::uint64_t every = ~std::uint64_t{0}, some = 0;
+    for (index_t j = s * key_step; j < (s + 1) * key_step; ++j) {
+      lanes_[j] = (seen_[s] == Sight::all ? ~std::uint64_t{0} : lanes_[j]) & (shown_[j] | ~own);
+      every &= lanes_[j];
+      some |= lanes_[j] & own;
+    }
+    seen_[s] = every == ~std::uint64_t{0} ? Sight::all : some != 0 ? Sight::some : Sight::none;
+  }
+}
+
+// A mask that is the same for every query.
+void SoftmaxEngine::BlockPass::mask_keys(index_t first, index_t end) {
+  for (index_t j = first * key_step; j < end * key_step; ++j) {
+    const float number = mask_(0, panel_->key[static_cast<std::size_t>(j)]);
+    const bool hidden = std::isinf(number);
+    shown_[j] = hidden ? 0 : ~std::uint64_t{0};
+    bias_[j] = hidden ? 0.0f : number * static_cast<float>(log2_e);
+  }
+}
+
+// A mask of pairs: its rows, of keys that lie side by side where they do, become lanes.
+void SoftmaxEngine::BlockPass::mask_pairs(std::size_t t, index_t first, index_t end) {
+  const TileQueries& queries = tiles_.queries[t];
+  const index_t lanes = tiles_.ops[t]->lanes;
+  const float* masks[max_lanes];  // of each lane; those past the queries have one, too
+  for (index_t i = 0; i < lanes; ++i) masks[i] = mask_.row(work_.block.row(queries.first + std::min(i, queries.count - 1)));
+  for (index_t s = first, stop; s < end; s = stop) {
+    stop = s + 1;
+    if (seen_[s] == Sight::none) continue;
+    const auto* const keys = panel_->key.data() + s * key_step;
+    const bool side_by_side = in_a_row(s);
+    while (side_by_side && stop < end && seen_[stop] != Sight::none && in_a_row(stop) &&
+           panel_->key[static_cast<std::size_t>(stop * key_step)] == keys[0] + (stop - s) * key_step)
+      ++stop;
+    float scattered[max_lanes][key_step];
+    const float* rows[max_lanes];
+    for (index_t i = 0; i < lanes; ++i) {
+      for (index_t r = 0; !side_by_side && r < key_step; ++r) scattered[i][r] = masks[i][keys[r]];
+      rows[i] = side_by_side ? masks[i] + keys[0] : scattered[i];
+    }
+    mask_to_lanes(rows, (stop - s) * key_step, static_cast<int>(lanes / engine_.ops_[0]->lanes), pair_bias_ + s * key_step * lanes,
+                  shown_ + s * key_step);
+  }
+}
+
+// The keys of a step follow each other; those that fill up the last one of a run do not.
+bool SoftmaxEngine::BlockPass::in_a_row(index_t step) const {
+  const auto* const keys = panel_->key.data() + step * key_step;
+  for (index_t r = 1; r < key_step; ++r)
+    if (keys[r] != keys[0] + r) return false;
+  return true;
+}
+
 // From `step` on, which is seen. A stretch of seen steps is taken in batches of nearly equal length.
-KeyBatch SoftmaxEngine::BlockPass::next_batch(index_t& step, index_t end) {
+KeyBatch SoftmaxEngine::BlockPass::next_batch(std::size_t t, index_t& step, index_t end) {
   index_t stretch = step;
   while (stretch < end && seen_[stretch] != Sight::none) ++stretch;
   stretch -= step;
@@ -226,7 +300,7 @@ KeyBatch SoftmaxEngine::BlockPass::next_batch(index_t& step, index_t end) {
           .guard = false,
           .count = steps * key_step,
           .fetch = {soon_.rows[0], soon_.rows[1]},
-          .bias = bias_ + from * key_step};
+          .bias = pair_bias_ != nullptr ? pair_bias_ + from * key_step * tiles_.ops[t]->lanes : bias_ + from * key_step};
 }
 
 // The next panel of this split's.

@@ -66,7 +66,11 @@ class SoftmaxEngine::BlockPass {
 
   std::pair<index_t, index_t> look_at_steps(std::size_t t);
   void bias_keys(std::size_t t, index_t first, index_t end);
-  KeyBatch next_batch(index_t& step, index_t end);
+  void look_at_mask(std::size_t t, index_t first, index_t end);
+  void mask_keys(index_t first, index_t end);
+  void mask_pairs(std::size_t t, index_t first, index_t end);
+  bool in_a_row(index_t step) const;
+  KeyBatch next_batch(std::size_t t, index_t& step, index_t end);
   bool attend_panel(std::size_t t, bool guard);
   void tile_by_tile();
   bool panel_by_panel(bool more);
@@ -82,6 +86,7 @@ class SoftmaxEngine::BlockPass {
   const StoredRows q_, later_q_;  // of the blocks' heads
   const View<float, 2> out_, later_out_;
   const double* const potential_;  // of the head, at position 0, or null
+  View<const float, 2> mask_;      // of the head, or empty
   const KeyRows rows_;
   const KeyList list_;
   KeyStream stream_;
@@ -95,6 +100,8 @@ class SoftmaxEngine::BlockPass {
   Sight seen_[panel_steps];  // of the tile at hand
   std::uint64_t lanes_[panel_keys];
   float bias_[panel_keys];
+  float* pair_bias_ = nullptr;       // where a mask says more than a number of each key
+  std::uint64_t shown_[panel_keys];  // by the mask: lanes
 };
 
 }  // namespace attn::kernels

@@ -1,6 +1,7 @@
 #include "attn/kernels/softmax/engine.hpp"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <limits>
 #include <numeric>
@@ -26,6 +27,17 @@ index_t most_rows_of(index_t lanes) { return std::min(most_rows, (most_tiles - 2
 
 constexpr double log2_e = 1.4426950408889634;
 
+Scoring scoring_of(const Problem& p, const EngineOptions& options) {
+  ATTN_ASSERT(!p.mask.given() || (!options.biased && options.softcap == 0));
+  if (p.mask.given()) return p.mask.rows > 1 ? Scoring::paired : Scoring::biased;
+  return options.biased ? Scoring::biased : options.softcap > 0 ? Scoring::capped : Scoring::plain;
+}
+
+bool is_mask_of(const Problem& p, const View<const float, 4>& mask) {
+  const auto& [batch, heads, rows] = p.mask;
+  return p.mask.given() ? mask.extents() == std::array{batch, heads, rows, p.kv_len} : mask.data_handle() == nullptr;
+}
+
 const TileOps& ops_of(Compute compute, Scoring scoring, int vectors) {
   return compute == Compute::bf16_dot ? bf16_tile_ops(vectors) : scored_tile_ops(scoring, vectors);
 }
@@ -37,9 +49,7 @@ SoftmaxEngine::SoftmaxEngine(const Problem& problem, const EngineOptions& option
       options_(options),
       compute_(options.compute.value_or(compute_of(problem))),
       shape_{problem.head_dim, problem.value_dim},
-      scoring_(options.biased        ? Scoring::biased
-               : options.softcap > 0 ? Scoring::capped
-                                     : Scoring::plain),
+      scoring_(scoring_of(problem, options)),
       factor_(static_cast<float>(options.scale.value_or(problem.scale()) * (options.softcap > 0 ? 1 / options.softcap : log2_e))),
       ops_{&ops_of(compute_, scoring_, 1), &ops_of(compute_, scoring_, 2), &ops_of(compute_, scoring_, 3)},
       threads_(plan.threads()),
@@ -101,6 +111,7 @@ void SoftmaxEngine::book(WorkspacePlan& plan) {
     copies_ = plan.per_worker<std::byte>(2 * usual_panel_keys * bytes_of(problem_.kv_dtype, panel_floats));
   if (widens()) widened_ = plan.per_worker<float>(panel_limit_ * panel_floats + max_lanes * shape_.head_dim);
   if (dot) packed_ = plan.per_worker<std::uint32_t>(panel_limit_ / 2 * shape_.value_dim);
+  if (scoring_ == Scoring::paired) pair_bias_ = plan.per_worker<float>(panel_limit_ * max_lanes);
   panels_ = plan.per_worker<std::byte>(2 * static_cast<index_t>(sizeof(KeyPanel)));
   cost_ = plan.shared<float>(blocks);
   order_ = plan.shared<std::int32_t>(blocks);
@@ -158,7 +169,7 @@ void SoftmaxEngine::store(const EngineArrays& arrays, const Tiles& tiles, const 
 }
 
 const double* SoftmaxEngine::potential(const EngineArrays& arrays, const QueryBlock& block) const {
-  if (scoring_ != Scoring::biased) return nullptr;
+  if (!options_.biased) return nullptr;
   return &arrays.potential(block.batch, block.head, arrays.potential.extent(2) - problem_.kv_len);
 }
 
@@ -224,8 +235,9 @@ void SoftmaxEngine::run(const EngineArrays& given, const Workspace& workspace, c
   if (training_ && arrays.lse.data_handle() == nullptr) arrays.lse = own_lse(workspace);
   ATTN_ASSERT(holds_rows(arrays.q, problem_.dtype) && holds_rows(arrays.k, problem_.kv_dtype));
   ATTN_ASSERT(holds_rows(arrays.v, problem_.kv_dtype) && arrays.out.stride(3) == 1);
+  ATTN_ASSERT(is_mask_of(problem_, arrays.mask));
   ATTN_ASSERT(!arrays.resume || arrays.lse.data_handle() != nullptr);
-  ATTN_ASSERT(scoring_ != Scoring::biased || arrays.potential.extent(2) >= std::max(problem_.kv_len, problem_.q_len));
+  ATTN_ASSERT(!options_.biased || arrays.potential.extent(2) >= std::max(problem_.kv_len, problem_.q_len));
   if (arrays.lengths.empty()) return run(whole_, arrays, workspace, rows, schedule);
   ATTN_ASSERT(problem_.ragged || problem_.pass == Pass::decode);
   for (index_t batch = 0; batch < problem_.batch; ++batch) {

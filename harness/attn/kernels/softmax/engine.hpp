@@ -5,6 +5,7 @@
 //
 // Q may be f32, bf16 or f16, K and V besides q8. With Compute::f32 they are widened as they come, and the result is that of the
 // widened arrays to the bit.
+// Of a problem with a mask (Problem::mask) logits are made in floats, in forward passes alone.
 // Results depend on the plan (problem, options, threads, instruction set) and on nothing else: same plan, same bits.
 // Denormal numbers count as zero inside (in microcode they cost 250 times a multiplication). Logits beyond 1e9 in size
 // lose their weights to rounding.
@@ -49,6 +50,8 @@ struct EngineArrays {
   // [B,H,extra+M], extra >= N - M: to the logit of a query at position i and key j come potential(extra + i) - potential(extra + j). A tile takes
   // the difference from its first query, so that weights are off by the rounding of what the potential changes among 48 queries.
   View<const double, 3> potential = {};
+  // [B,H,N,M], 1 along an axis on which it is the same (Problem::mask): is added to the logits; -inf hides the key, which is then not read.
+  View<const float, 4> mask = {};
   // As Arrays have them. Of self-attention, rows past a sequence's length are zeros in the output.
   std::span<const index_t> lengths = {};
   KeyLayout layout = {};
@@ -58,7 +61,9 @@ struct EngineArrays {
       : q(q_), k(k_), v(v_), out(out_), lse(lse_), resume(resume_) {}
   // NOLINTNEXTLINE(google-explicit-constructor): the engine's door
   EngineArrays(const Arrays& a, const View<float, 3>& lse_ = {}, bool resume_ = false)
-      : q(a.q), k(a.k), v(a.v), out(a.out.f32_out()), lse(lse_), resume(resume_), lengths(a.lengths), layout(a.layout) {}
+      : q(a.q), k(a.k), v(a.v), out(a.out.f32_out()), lse(lse_), resume(resume_), lengths(a.lengths), layout(a.layout) {
+    if (const Array* given = a.more.find("mask")) mask = given->f32();
+  }
 };
 
 using KeySchedule = FunctionRef<void(const QueryBlock&, KeyList&)>;
@@ -175,6 +180,7 @@ class SoftmaxEngine {
   Booking<std::byte> copies_;
   Booking<float> widened_;
   Booking<std::uint32_t> packed_;  // pairs of values
+  Booking<float> pair_bias_;       // of a panel, for a tile
   Booking<float> cost_;
   Booking<std::int32_t> order_;
   bool training_;

@@ -22,8 +22,8 @@ inline constexpr index_t key_step = 8;        // keys are taken in steps of this
 inline constexpr index_t max_lanes = 48;      // queries in the widest tile of any instruction set
 inline constexpr index_t max_head_dim = 256;  // of head_dim and value_dim
 
-// From products of queries and keys to logits: as they are, plus a number of the key, or bounded by cap tanh(product / cap).
-enum class Scoring { plain, biased, capped };
+// From products of queries and keys to logits: as they are, plus a number of the key, or of the pair, or bounded by cap tanh(product / cap).
+enum class Scoring { plain, biased, paired, capped };
 
 // Keys as rows: k[j] points at head_dim floats, v[j] at value_dim floats. `count` is a multiple of key_step, at most 512.
 // (Of tiles of another compute, tile_bf16.hpp, rows are what it says.)
@@ -42,7 +42,8 @@ struct KeyBatch {
   // times head_dim floats in fetch[0], and as many times value_dim floats in fetch[1].
   const std::byte* const* fetch[2];
   index_t fetch_count = 0;
-  const float* bias = nullptr;  // of each key, in log2 units, for tiles that are biased
+  const float* bias =
+      nullptr;  // in log2 units: of each key, for tiles that are biased; of each key and lane, for those that are paired
 };
 
 // A tile in flight, made by `tile_in`. Query i of the tile is lane i of every vector. The arrays are the caller's, 64-byte aligned. Of no
@@ -89,6 +90,10 @@ inline const std::byte* as_bytes(const float* row) { return reinterpret_cast<con
 const TileOps& tile_ops(int vectors);
 // The same with scores that are biased or capped.
 const TileOps& scored_tile_ops(Scoring, int vectors);
+
+// From rows of a mask, one a lane of a tile of so many vectors, to what a batch of as many keys is given: bias[key][lane] in log2 units, 0 where
+// the number is -inf, and in seen[key] the lanes where it is not. `bias` is 64-byte aligned.
+void mask_to_lanes(const float* const* rows, index_t keys, int vectors, float* bias, std::uint64_t* seen);
 
 // How many vectors the next tile has where so many queries are left.
 inline int tile_vectors(index_t queries, index_t vector) {

@@ -59,6 +59,12 @@ HWY_INLINE void cap_scores(float cap, const V (&start)[W], V (&c)[R][W]) {
     }
 }
 
+// Numbers from the bias of a key to that of the next.
+template <Scoring kScoring, int kTile>
+inline constexpr index_t bias_stride = kScoring == Scoring::paired   ? kTile* L
+                                       : kScoring == Scoring::biased ? 1
+                                                                     : 0;
+
 // Of R keys, in W vectors of lanes out of the tile's kTile: `t`'s from vector `from` on. With kCut, lanes[i] says which lanes see
 // key i; the weights of the others are zero, their scores -inf.
 template <Made kMade, Scoring kScoring, int R, int W, int kTile, bool kCut, bool kFetch>
@@ -81,6 +87,10 @@ HWY_INLINE void weigh_rows(Tile& t, index_t head_dim, const std::byte* const* k,
   multiply_rows<R, W, kTile, kFetch>(k, t.qt + from * L, head_dim, c, fetch);
   if constexpr (kScoring == Scoring::biased) {
     ATTN_UNROLL for (int i = 0; i < R; ++i) ATTN_UNROLL for (int w = 0; w < W; ++w) c[i][w] = hn::Add(c[i][w], hn::Set(d, bias[i]));
+  }
+  if constexpr (kScoring == Scoring::paired) {
+    ATTN_UNROLL for (int i = 0; i < R; ++i) ATTN_UNROLL for (int w = 0; w < W; ++w) c[i][w] =
+        hn::Add(c[i][w], hn::Load(d, bias + (i * kTile + from + w) * L));
   }
   if constexpr (kScoring == Scoring::capped) {
     V start[W];
@@ -114,8 +124,8 @@ HWY_INLINE void weigh_step(Tile& t, index_t head_dim, const std::byte* const* k,
                            int from, float* p, const std::byte* const* fetch) {
   constexpr int R = step_rows<W>;
   for (int i = 0; i < key_step; i += R) {
-    weigh_rows<kMade, kScoring, R, W, kTile, kCut, kFetch>(t, head_dim, k + i, kScoring == Scoring::biased ? bias + i : nullptr,
-                                                           lanes + i, from, p + L * kTile * i, kFetch ? fetch + i : nullptr);
+    weigh_rows<kMade, kScoring, R, W, kTile, kCut, kFetch>(t, head_dim, k + i, bias + i * bias_stride<kScoring, kTile>, lanes + i,
+                                                           from, p + L * kTile * i, kFetch ? fetch + i : nullptr);
   }
 }
 
@@ -148,7 +158,7 @@ HWY_NOINLINE void weigh_cut_step(Tile& t, index_t head_dim, const std::byte* con
 template <Made kMade, Scoring kScoring, int W>
 HWY_INLINE void weigh_one_step(Tile& t, index_t head_dim, const KeyBatch& batch, index_t step, float* p) {
   const std::byte* const* k = batch.k + step * key_step;
-  const float* bias = kScoring == Scoring::biased ? batch.bias + step * key_step : nullptr;
+  const float* bias = batch.bias + step * key_step * bias_stride<kScoring, W>;
   const std::uint64_t* lanes = batch.lanes + step * key_step;
   p += step * key_step * W * L;
   const bool fetches = (step + 1) * key_step <= batch.fetch_count;
