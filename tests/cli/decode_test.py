@@ -1,7 +1,7 @@
 """attn_sweep --pass decode and --cache: steps, cold runs, roofs, and what a user may get wrong."""
 import subprocess
-import unittest
 
+from cases import alone, main
 from sanitizer import unsanitized
 from sweep_case import Case, SWEEP, rows_of, run
 
@@ -87,6 +87,7 @@ class Caches(Case):
             self.assertLessEqual(hot, cold)  # memory is no faster than a cache
         self.assertIn("cache=cold", done.stdout)
 
+    @alone
     @unsanitized
     def test_a_cold_run_of_little_work_and_many_bytes_takes_longer(self):
         for _ in range(3):  # another program may disturb one of them
@@ -207,6 +208,7 @@ class BadInput(Case):
         self.assertEqual(statuses["full"]["status"], "ok")  # rows before the first key are zero
 
 
+@alone
 class Roofs(Case):
     @unsanitized
     def test_no_run_is_faster_than_the_machine_allows(self):
@@ -231,4 +233,4 @@ class Roofs(Case):
 
 
 if __name__ == "__main__":
-    unittest.main()
+    main()

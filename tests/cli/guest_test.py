@@ -5,8 +5,8 @@ import os
 import subprocess
 import sys
 import textwrap
-import unittest
 
+from cases import alone, main
 from sanitizer import unsanitized
 from sweep_case import QUICK, ROOT, Case, rows_of, run
 
@@ -146,6 +146,7 @@ class Faults(GuestCase):
             self.assertEqual((how, rows[how]["status"], rows[how]["time_median_s"]), (how, status, ""), rows[how]["reason"])
             self.assertIn(words, rows[how]["reason"])
 
+    @alone
     def test_a_guest_that_lies_about_its_time_loses_its_row(self):
         rows = self.faulty(["lie", "lie_more", "lie_nothing"], "--sample-time", "0.01", "--threads", "1")
         for row in rows.values():
@@ -319,4 +320,4 @@ class Conformance(GuestCase):
 
 
 if __name__ == "__main__":
-    unittest.main()
+    main()

@@ -5,13 +5,14 @@ import os
 import pathlib
 import subprocess
 import time
-import unittest
 
+from cases import alone, main
 from sanitizer import unsanitized
 from sweep_case import Case, FAULTY, ROOT, SWEEP, as_lines, rows_of, run
 
 
 class Passes(Case):
+    @alone
     def test_a_training_step_is_timed_where_there_is_a_backward_pass(self):
         done = self.sweep("--variants", "full,gru", "--n", "80", "--pass", "forward,forward_backward")
         self.assertEqual(done.returncode, 0, done.stderr)
@@ -31,6 +32,7 @@ class Passes(Case):
 
 
 class Scopes(Case):
+    @alone
     def test_a_layer_is_gated_and_timed_and_says_its_mixers_share(self):
         done = self.sweep("--variants", "full,fnet", "--n", "80", "--scope", "mixer,layer")
         self.assertEqual(done.returncode, 0, done.stderr)
@@ -211,6 +213,7 @@ class Statuses(Case):
 
 
 class Pairs(Case):
+    @alone
     def test_a_variant_is_timed_beside_the_reference(self):
         done = self.sweep("--variants", "mean_v,full", "--n", "256", "--against", "full", "--samples", "6", "--rounds", "2")
         self.assertEqual(done.returncode, 0, done.stderr)
@@ -333,6 +336,21 @@ class Output(Case):
         for part in ("machine", "build", "libraries", "command_line", "date"):
             self.assertIn(part, context)
 
+    def test_the_peaks_of_an_earlier_sweep_stand_where_the_machine_is_the_same(self):
+        known, out = self.folder / "known.context.json", str(self.folder / "b.csv")
+        self.sweep("--variants", "copy_v", "--n", "64", "--threads", "1", "--out", str(self.folder / "known.csv"))
+        context = json.loads(known.read_text())
+        context["peaks"][0]["fma_gflops"] = 12345.0
+        known.write_text(json.dumps(context))
+        done = self.sweep("--variants", "copy_v", "--n", "64", "--threads", "1", "--out", out, "--peaks", str(known))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(json.loads((self.folder / "b.context.json").read_text())["peaks"][0]["fma_gflops"], 12345.0)
+        for told, words in (({**context, "machine": {**context["machine"], "cpu": "another"}}, "is of another machine: cpu is \"another\", here"),
+                            ({}, "is no context of a sweep"), (None, "No such file")):
+            known.unlink() if told is None else known.write_text(json.dumps(told))
+            self.refused("--variants", "copy_v", "--n", "64", "--peaks", str(known), say=("--peaks: ", words))
+
+    @alone
     def test_the_three_meters_agree(self):
         self.sweep("--variants", "default", "--n", "1024", "--heads", "8", "--causal", "both")  # each is defined in one of them at least
         rows = [row for row in rows_of(self.out) if row["status"] != "unsupported"]
@@ -350,4 +368,4 @@ class Output(Case):
 
 
 if __name__ == "__main__":
-    unittest.main()
+    main()

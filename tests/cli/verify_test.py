@@ -8,6 +8,7 @@ import subprocess
 import time
 import unittest
 
+from cases import alone, main
 from sanitizer import SANITIZED, unsanitized
 
 SWEEP = os.environ["ATTN_SWEEP"]
@@ -44,24 +45,35 @@ def ways_to_fail():
 class Properties(unittest.TestCase):
     maxDiff = None
 
-    @unsanitized
-    def test_each_property_has_variants_that_fail_it_and_nothing_else(self):
+    def failing(self, chosen, by):
+        """{how: the properties that it fails} of the faulty variants whose property is one of `by`, of the chosen properties; and whose each is."""
         known = properties()
         ways = {how: how.split("_")[0] for how in ways_to_fail() if how.split("_")[0] in known}
         self.assertEqual(sorted(set(ways.values())), sorted(known))
-        seen = {}
-        # The clock is read for those alone that fail by it: a second for each of the others.
-        for of_cost, chosen in ((True, known), (False, [name for name in known if name != "cost"])):
-            broken = sorted(how for how, name in ways.items() if (name == "cost") == of_cost)
-            done = faulty(broken, "--property", ",".join(chosen), "--format", "json")
-            self.assertEqual(done.returncode, 1, done.stderr)
-            seen |= {variant.split("=")[1]: sorted(failed) for variant, failed in failures(json.loads(done.stdout)).items()}
+        ways = {how: name for how, name in ways.items() if by(name)}
+        done = faulty(sorted(ways), "--property", ",".join(name for name in known if chosen(name)), "--format", "json")
+        self.assertEqual(done.returncode, 1, done.stderr)
+        return {variant.split("=")[1]: sorted(failed) for variant, failed in failures(json.loads(done.stdout)).items()}, ways
+
+    @alone
+    @unsanitized
+    def test_what_fails_by_the_clock_fails_nothing_else(self):
+        seen, ways = self.failing(chosen=lambda _: True, by=lambda name: name == "cost")
+        self.assertEqual(seen, {how: [name] for how, name in ways.items()})
+
+    @unsanitized
+    def test_each_property_has_variants_that_fail_it_and_nothing_else(self):
+        def untimed(name):  # the clock is not read: a second for each
+            return name != "cost"
+
+        seen, ways = self.failing(chosen=untimed, by=untimed)
         # Plans of stored numbers are run apart, their scratch and output filled with NaN and guarded.
         also = {how: ["dtypes"] for how in ("bounds_scratch", "output", "scratch")}
         # What lies before an array that is not guarded there is memory of something else, or of nothing.
         seen["bounds_before"] = sorted(set(seen["bounds_before"]) - {"dtypes"})
         self.assertEqual(seen, {how: sorted([broken, *also.get(how, [])]) for how, broken in ways.items()})
 
+    @alone
     def test_a_sound_variant_passes_every_property(self):
         done = faulty("none", "--format", "json")
         self.assertEqual(done.returncode, 0, done.stdout)
@@ -69,6 +81,7 @@ class Properties(unittest.TestCase):
             if not (SANITIZED and entry["id"] in ("allocations", "arena")):  # the sanitizer has the calls that they count
                 self.assertGreater(entry["cases"], 0, entry["id"])
 
+    @alone
     def test_the_pages_of_the_readme_and_of_new_variant_pass_in_a_minute(self):
         for page in ("ATTN_README_PAGE", "ATTN_NEW_PAGE"):
             begin = time.monotonic()
@@ -110,6 +123,7 @@ class Verdicts(unittest.TestCase):
             self.assertIn("no answer within --timeout 1 s", failure)
             self.assertIn("q_len=1 ", failure)
 
+    @alone
     @unsanitized
     def test_what_takes_much_longer_than_all_other_cases_hangs(self):
         begin = time.monotonic()
@@ -118,6 +132,7 @@ class Verdicts(unittest.TestCase):
         words = failures(json.loads(failure.stdout))["faulty:how=stall"]["repeat"]["failure"]
         self.assertRegex(words, r"^hangs: nothing for 5\.0 s at .*q_len=63 .*; no other case took more than .* s$")
 
+    @alone
     def test_three_hangs_end_the_variant(self):
         begin = time.monotonic()
         done = faulty("spin", "--timeout", "1", "--format", "json")
@@ -195,4 +210,4 @@ class Refusals(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main()
+    main()

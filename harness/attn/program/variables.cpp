@@ -33,7 +33,7 @@ constexpr std::array elsewhere = {
     // attn_sweep, but for its axes
     "LAUNCHER", "GUEST", "SAMPLES", "ROUNDS", "SAMPLE_TIME", "BUDGET", "PIN", "NO_PIN", "MACHINE_ROOT", "ORDER_SEED", "FIDELITY",
     "FIDELITY_SEEDS", "ISO_ERROR", "ISO_SKILL", "AGAINST", "JSONL", "SAVE_OUTPUT", "BASELINE", "TABLE", "EXPLAIN", "DOCTOR",
-    "VERIFY", "PROPERTY", "FORMAT", "SCALING", "BANDWIDTH", "STEADY"};
+    "VERIFY", "PROPERTY", "FORMAT", "SCALING", "BANDWIDTH", "STEADY", "PEAKS"};
 
 std::string variable_of(const std::string& flag) {
   std::string name(prefix);

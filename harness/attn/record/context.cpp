@@ -21,6 +21,7 @@
 #include "attn/kernels/machine/isa.hpp"
 #include "attn/record/build_info.hpp"
 #include "attn/record/commit.hpp"
+#include "attn/record/sink.hpp"
 
 namespace attn {
 
@@ -81,6 +82,43 @@ json describe(const ColumnInfo& column) {
   return j;
 }
 
+json machine_facts() {
+  utsname system{};
+  ::uname(&system);
+  const Topology& t = topology();
+  json caches = json::array();
+  for (const Cache& cache : t.caches)
+    caches.push_back({{"level", cache.level}, {"bytes", cache.bytes}, {"shared_by", cache.shared_by_cores}});
+  const Limits limits = read_limits();
+  const auto unsupported = [](const char* why) { return json(std::string("unsupported: ") + why); };
+  return {
+      {"host", host_name()},
+      {"node", node_name()},
+      {"cpu", cpu_fact("model name")},
+      {"stepping", cpu_fact("stepping")},
+      {"microcode", cpu_fact("microcode")},
+      {"packages", t.packages},
+      {"cores", t.cores},
+      {"processors", t.processors},
+      {"numa_nodes", t.numa_nodes},
+      {"caches", caches},
+      {"usable_cores", limits.usable_cores()},
+      {"processors_allowed", limits.allowed.empty() ? unsupported("the affinity mask is refused") : json(limits.allowed.size())},
+      {"processors_allowed_by", limits.allowed_by},
+      {"cpu_quota", limits.quota ? json(*limits.quota) : json("none")},
+      {"cpu_quota_by", limits.quota_by},
+      {"memory_available_bytes", limits.memory_bytes ? json(*limits.memory_bytes) : unsupported("no /proc/meminfo and no limit")},
+      {"memory_available_by", limits.memory_by},
+      {"isas", kernels::available_isas()},
+      {"isa_used", kernels::active_isa()},
+      {"kernel", std::string(system.sysname) + " " + system.release + " " + system.machine},
+      {"governor", file_or_reason("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")},
+      {"smt", file_or_reason("/sys/devices/system/cpu/smt/control")},
+      {"transparent_hugepages", file_or_reason("/sys/kernel/mm/transparent_hugepage/enabled")},
+      {"load_average", file_or_reason("/proc/loadavg")},
+  };
+}
+
 }  // namespace
 
 std::string context_path(const std::string& csv) {
@@ -91,14 +129,6 @@ std::string context_path(const std::string& csv) {
 
 std::string context_json(const std::vector<std::string>& command_line, const std::vector<Peak>& peaks,
                          const std::vector<ColumnInfo>& columns, int version, const std::string& asked) {
-  utsname system{};
-  ::uname(&system);
-  const Topology& t = topology();
-  json caches = json::array();
-  for (const Cache& cache : t.caches)
-    caches.push_back({{"level", cache.level}, {"bytes", cache.bytes}, {"shared_by", cache.shared_by_cores}});
-  const Limits limits = read_limits();
-  const auto unsupported = [](const char* why) { return json(std::string("unsupported: ") + why); };
   json measured = json::array();
   for (const Peak& peak : peaks) measured.push_back(describe(peak));
   json described = json::array();
@@ -110,31 +140,7 @@ std::string context_json(const std::vector<std::string>& command_line, const std
       {"command_line", shell_quoted(command_line)},
       {"asked", json::parse(asked)},
       {"attnbench", {{"version", build_info::version}, {"commit", source_commit()}, {"build_tag", build_tag()}}},
-      {"machine",
-       {{"host", host_name()},
-        {"node", node_name()},
-        {"cpu", cpu_fact("model name")},
-        {"stepping", cpu_fact("stepping")},
-        {"microcode", cpu_fact("microcode")},
-        {"packages", t.packages},
-        {"cores", t.cores},
-        {"processors", t.processors},
-        {"numa_nodes", t.numa_nodes},
-        {"caches", caches},
-        {"usable_cores", limits.usable_cores()},
-        {"processors_allowed", limits.allowed.empty() ? unsupported("the affinity mask is refused") : json(limits.allowed.size())},
-        {"processors_allowed_by", limits.allowed_by},
-        {"cpu_quota", limits.quota ? json(*limits.quota) : json("none")},
-        {"cpu_quota_by", limits.quota_by},
-        {"memory_available_bytes", limits.memory_bytes ? json(*limits.memory_bytes) : unsupported("no /proc/meminfo and no limit")},
-        {"memory_available_by", limits.memory_by},
-        {"isas", kernels::available_isas()},
-        {"isa_used", kernels::active_isa()},
-        {"kernel", std::string(system.sysname) + " " + system.release + " " + system.machine},
-        {"governor", file_or_reason("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")},
-        {"smt", file_or_reason("/sys/devices/system/cpu/smt/control")},
-        {"transparent_hugepages", file_or_reason("/sys/kernel/mm/transparent_hugepage/enabled")},
-        {"load_average", file_or_reason("/proc/loadavg")}}},
+      {"machine", machine_facts()},
       {"build", {{"compiler", build_info::compiler}, {"flags", build_info::flags}, {"build_type", build_info::build_type}}},
       {"libraries",
        {{"onednn", kernels::onednn_version()},
@@ -151,6 +157,23 @@ std::string context_json(const std::vector<std::string>& command_line, const std
       {"columns", described},
   };
   return context.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
+}
+
+Result<std::vector<Peak>> peaks_of(const std::string& path) {
+  const Result<std::string> text = read_file(path);
+  if (!text) return text.refusal();
+  try {
+    const json context = json::parse(*text), here = machine_facts();
+    for (const char* fact : {"cpu", "packages", "cores", "usable_cores", "caches", "cpu_quota"}) {
+      if (const json& there = context.at("machine").at(fact); there != here.at(fact))
+        return refuse(path + " is of another machine: " + fact + " is " + there.dump() + ", here " + here.at(fact).dump());
+    }
+    std::vector<Peak> peaks;
+    for (const json& peak : context.at("peaks")) peaks.push_back(peak_from_json(peak.dump()));
+    return peaks;
+  } catch (const json::exception&) {
+    return refuse(path + " is no context of a sweep (the .context.json beside a CSV) with peaks of this version");
+  }
 }
 
 std::string source_commit() { return ATTN_COMMIT; }

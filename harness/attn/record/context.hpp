@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "attn/core/result.hpp"
 #include "attn/measure/machine.hpp"
 #include "attn/record/schema.hpp"
 
@@ -18,6 +19,9 @@ std::string context_json(const std::vector<std::string>& command_line, const std
                          const std::string& asked) {
   return context_json(command_line, peaks, schema.infos(), schema.version(), asked);
 }
+
+// The peaks in the context of an earlier sweep; refused where it is of another machine.
+Result<std::vector<Peak>> peaks_of(const std::string& path);
 
 std::string version_text();   // what --version prints: build, commit and oneDNN, in two lines
 std::string source_commit();  // git commit, "-dirty" where the source tree had changes when built

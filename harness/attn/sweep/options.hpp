@@ -32,6 +32,7 @@ struct SweepOptions {
   std::string memory_limit;
   bool pin = true;
   std::string launcher;  // of ranks; empty: Open MPI's, here
+  std::string peaks;     // context of an earlier sweep; empty: measured
   std::string order_seed = "1";
   std::string fidelity = "rows";  // none, rows or full
   index_t fidelity_seeds = 5;

@@ -19,6 +19,7 @@
 #include "attn/program/process.hpp"
 #include "attn/program/worker_end.hpp"
 #include "attn/ranks/crew.hpp"
+#include "attn/record/context.hpp"
 #include "attn/record/sink.hpp"
 #include "attn/record/table.hpp"
 #include "attn/sweep/launch.hpp"
@@ -109,10 +110,20 @@ std::string words(const Needs& needs) {
 
 Status Worker::measure_peaks(const std::vector<Block>& blocks) {
   constexpr double timeout_s = 120;
+  std::map<std::pair<std::string, int>, Peak> known;
+  if (!options_.peaks.empty()) {
+    auto told = peaks_of(options_.peaks);
+    if (!told) return refuse("--peaks: " + told.reason());
+    for (Peak& peak : *told) known.emplace(std::pair(peak.isa, peak.threads), std::move(peak));
+  }
   for (const Block& block : blocks) {
     const Cell& cell = block.cells.front();
     const auto key = peak_key(cell);
     if (peaks_.contains(key) || interrupted) continue;
+    if (const auto found = known.find(key); found != known.end()) {
+      peaks_[key] = found->second;
+      continue;
+    }
     const nlohmann::json question = {{"isa", cell.isa}, {"threads", key.second}, {"pin", options_.pin}};
     const ProcessEnd end = run_worker(arguments(peak_kind), question.dump(), timeout_s, 0, &interrupted);
     if (end.how == ProcessEnd::How::stopped) return {};
@@ -196,7 +207,7 @@ Measurement Worker::ask_and_watch(const Cell& cell, const Settings& settings) co
   if (m.outcome != Outcome::ok || m.samples_s.empty()) return m;
   m.disturbed = disturbance(before, read_machine_state(options_.machine_root));
   const auto peak = peaks_.find(peak_key(cell));
-  if (cell.ranks == 1 && m.disturbed.empty() && peak != peaks_.end())
+  if (cell.ranks == 1 && m.disturbed.empty() && peak != peaks_.end() && options_.peaks.empty())
     m.disturbed = clock_disturbance(m.fma_gflops, peak->second.fma_gflops_median);
   return m;
 }

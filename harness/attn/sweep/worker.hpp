@@ -25,7 +25,7 @@ class Worker {
   // `options` must outlive this.
   Worker(const SweepOptions& options, index_t memory_limit_bytes) : options_(options), memory_limit_bytes_(memory_limit_bytes) {}
 
-  // The machine's peaks at every ISA and number of threads of these.
+  // The machine's peaks at every ISA and number of threads of these: measured, where --peaks has none.
   Status measure_peaks(const std::vector<Block>& blocks);
   std::vector<Peak> peaks() const;
   Peak peak_of(const Cell& cell) const;  // all zero: not measured
@@ -43,7 +43,7 @@ class Worker {
 
   const SweepOptions& options_;
   index_t memory_limit_bytes_;
-  std::map<std::pair<std::string, int>, Peak> peaks_;  // by ISA and threads
+  std::map<std::pair<std::string, int>, Peak> peaks_;  // by ISA and threads; with --peaks those of before
 };
 
 // The same questions, answered.
