@@ -79,7 +79,7 @@ void declare(CLI::App& app, SweepOptions& o) {
   text("launcher", o.launcher,
        "command that starts the ranks of a cell, before -np RANKS (default: Open MPI's mpirun, on this machine)", measuring);
   text("machine-root", o.machine_root, "where proc and sys are read, to see what disturbs a cell", measuring);
-  text("peaks",
+  text("peaks", o.peaks,
        "context (.context.json) of an earlier sweep on this machine, whose peaks stand: those that it lacks are measured, and no clock is "
        "held against them (default: all are measured)",
        measuring);
