@@ -62,7 +62,8 @@ class LinearAttention {
   LinearAttention(const Problem& p, index_t features, Denominators denominators, WorkspacePlan& workspace, bool peaks = false);
 
   // Number types of whole sequences, which are widened panel by panel; tokens of a state's steps are floats.
-  static constexpr const auto &dtypes = engine_dtypes, &kv_dtypes = engine_kv_dtypes;  // of Q, of K and V
+  static constexpr const auto& dtypes = engine_dtypes;        // of Q
+  static constexpr const auto& kv_dtypes = engine_kv_dtypes;  // of K and V
 
   struct Views {
     View<const float, 4> q, k, v;
