@@ -8,13 +8,15 @@ cd "$(dirname "$0")/.."
 # Tests of single variants are those of test_variants once more, for who asks for one.
 selection=(--label-exclude '^(slow|single)$')
 targets=()
+if [[ $# -eq 0 || ${1:-} == --all ]]; then
+  scripts/setup.sh --browser || echo "run_tests.sh: without Chromium no page is looked at" >&2
+fi
 if [[ ${1:-} == --all ]]; then
   selection=(--label-exclude '^single$')
   shift
   scripts/setup.sh --all
   # Hundreds of megabytes, and of no use to who only builds: tests that lack them are skipped, and counted as such.
   scripts/setup.sh --capture || echo "run_tests.sh: without ONNX Runtime no capture of an ONNX model is tested" >&2
-  scripts/setup.sh --browser || echo "run_tests.sh: without Chromium no page is looked at" >&2
   scripts/setup.sh --replay || echo "run_tests.sh: without SimGrid no replay of ranks is tested" >&2
   scripts/setup.sh --cluster || echo "run_tests.sh: without Slurm no cluster is tested" >&2
 fi

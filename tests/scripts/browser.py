@@ -9,7 +9,16 @@ import urllib.request
 
 
 def available():
-    return bool(shutil.which("chromium") and shutil.which("chromedriver"))
+    """Whether pages can be looked at here; where not, prints why."""
+    if not (shutil.which("chromium") and shutil.which("chromedriver")):
+        print("skipped: no chromium and chromium-driver (scripts/setup.sh --browser installs them)")
+        return False
+    try:
+        with Browser():
+            return True
+    except RuntimeError as error:
+        print(f"skipped: {error}")
+        return False
 
 
 class Browser:
@@ -19,6 +28,7 @@ class Browser:
             self.port = probe.getsockname()[1]
         self.driver = subprocess.Popen(["chromedriver", f"--port={self.port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         options = {"args": ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--disable-dev-shm-usage",
+                            "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
                             f"--window-size={width},{height}"] + (["--force-dark-mode"] if dark else [])}
         if phone:
             options["mobileEmulation"] = {"deviceMetrics": {"width": width, "height": height, "pixelRatio": 1, "touch": True}}
@@ -29,11 +39,12 @@ class Browser:
             try:
                 self.session = "/session/" + self.call("POST", "/session", wanted)["sessionId"]
                 break
-            except OSError:
+            except OSError as error:
+                last = error
                 time.sleep(0.1)
         else:
             self.driver.kill()
-            raise RuntimeError("chromedriver did not start")
+            raise RuntimeError(f"chromedriver begins no session: {last}")
 
     def call(self, method, path, body=None):
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{self.session}{path}", method=method,
