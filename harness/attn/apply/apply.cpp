@@ -101,9 +101,9 @@ void declare(CLI::App& app, ApplyOptions& o) {
       ->check(CLI::Range(index_t{0}, index_t{1} << 62))
       ->capture_default_str();
   app.add_option("--threads", o.threads, "threads of the pool")->check(CLI::Range(1, 4096))->capture_default_str();
-  app.add_option("--dtype", o.dtype, "number type that Q, K and V are rounded to and stored as: f32, bf16, f16")
+  app.add_option("--dtype", o.dtype, "number type that Q, K and V are rounded to and stored as: " + dtype_names(true))
       ->capture_default_str();
-  app.add_option("--kv-dtype", o.kv_dtype, "of K and V: f32, bf16, f16, q8 (default: as --dtype)");
+  app.add_option("--kv-dtype", o.kv_dtype, "of K and V: " + dtype_names(false) + " (default: as --dtype)");
   app.add_option("--isa", o.isa, "avx512, avx2, neon or scalar (default: the best here)");
   add_texts(app, "plugin", o.plugins, "shared library with a variant; may be given several times", "Options");
   add_texts(app, "guest", o.guests,

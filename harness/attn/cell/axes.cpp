@@ -323,7 +323,7 @@ std::vector<Axis> shape_axes() {
           {.name = "dtype",
            .flag = "dtype",
            .doc = "number type that Q is stored as, and K and V unless kv_dtype says otherwise; outputs are f32",
-           .help = "number types of the tensors: f32, bf16, f16",
+           .help = "number types of the tensors: " + dtype_names(true),
            .usual = "f32",
            .quiet = true},
           parse_dtype, [](auto& c) -> auto& { return c.problem.dtype; }),
@@ -331,7 +331,7 @@ std::vector<Axis> shape_axes() {
           {.name = "kv_dtype",
            .flag = "kv-dtype",
            .doc = "number type that K and V are stored as; q8: blocks of 32 numbers with a scale",
-           .help = "number types of keys and values: f32, bf16, f16, q8 (default: as dtype)",
+           .help = "number types of keys and values: " + dtype_names(false) + " (default: as dtype)",
            .as = "dtype"},
           parse_dtype, [](auto& c) -> auto& { return c.problem.kv_dtype; })};
 }

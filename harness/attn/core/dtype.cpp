@@ -13,28 +13,6 @@ namespace attn {
 
 namespace {
 
-struct Entry {
-  DType dtype;
-  std::string_view name;
-  index_t elements, bytes;  // so many elements take so many bytes
-  double epsilon, least_normal, largest;
-};
-constexpr std::array entries = {
-    Entry{DType::f32, "f32", 1, sizeof(float), 0x1p-23, 0x1p-126, std::numeric_limits<float>::max()},
-    Entry{DType::bf16, "bf16", 1, sizeof(bf16), 0x1p-7, 0x1p-126, 0x1.fep127},
-    Entry{DType::f16, "f16", 1, sizeof(f16), 0x1p-10, 0x1p-14, 65504},
-    // A block's largest value is 127 scales, so its rounding is at most 1/254 of that.
-    Entry{DType::q8, "q8", q8::count, sizeof(q8), 0x1p-6, 0x1p-14, 127 * 65504},
-};
-
-const Entry& entry_of(DType dtype) {
-  for (const Entry& entry : entries) {
-    if (entry.dtype == dtype) return entry;
-  }
-  ATTN_ASSERT(false && "a dtype of the table");
-  return entries.front();
-}
-
 // Elements of a type that is no block, one by one.
 template <class T>
 void round_each(const float* from, index_t count, T (*round)(float), void* to) {
@@ -47,26 +25,19 @@ void widen_each(const void* from, index_t count, float* to) {
 
 }  // namespace
 
-std::string_view to_string(DType dtype) { return entry_of(dtype).name; }
-
 Result<DType> parse_dtype(std::string_view name) {
-  std::string accepted;
-  for (const Entry& entry : entries) {
-    if (entry.name == name) return entry.dtype;
-    accepted += (accepted.empty() ? "" : ", ") + std::string(entry.name);
+  for (const DTypeFacts& facts : dtype_table) {
+    if (facts.name == name) return facts.dtype;
   }
-  return refuse("'" + std::string(name) + "' is no dtype; accepted: " + accepted);
+  return refuse("'" + std::string(name) + "' is no dtype; accepted: " + dtype_names(false));
 }
 
-double epsilon_of(DType dtype) { return entry_of(dtype).epsilon; }
-double least_normal_of(DType dtype) { return entry_of(dtype).least_normal; }
-double largest_of(DType dtype) { return entry_of(dtype).largest; }
-index_t block_of(DType dtype) { return entry_of(dtype).elements; }
-
-index_t bytes_of(DType dtype, index_t count) {
-  const Entry& entry = entry_of(dtype);
-  if (entry.elements == 1) return count * entry.bytes;  // asked for each block of queries: no division there
-  return (count + entry.elements - 1) / entry.elements * entry.bytes;
+std::string dtype_names(bool of_queries) {
+  std::string names;
+  for (const DTypeFacts& facts : dtype_table) {
+    if (facts.of_queries || !of_queries) names += (names.empty() ? "" : ", ") + std::string(facts.name);
+  }
+  return names;
 }
 
 bf16 to_bf16(float value) {

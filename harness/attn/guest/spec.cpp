@@ -86,7 +86,8 @@ GuestSpec spec_of(const json& about) {
   if (about.contains("dtypes")) spec.dtypes.clear();
   for (const json& name : about.value("dtypes", json::array())) {
     const auto dtype = parse_dtype(name.get<std::string>());
-    if (!dtype || *dtype == DType::q8) throw std::invalid_argument("dtypes names " + name.dump() + ", accepted: f32, bf16, f16");
+    if (!dtype || !facts_of(*dtype).of_queries)
+      throw std::invalid_argument("dtypes names " + name.dump() + ", accepted: " + dtype_names(true));
     spec.dtypes.push_back(*dtype);
   }
   for (const auto& [id, one] : about.at("variants").items()) spec.variants.push_back(variant_of(id, one));

@@ -15,9 +15,15 @@ struct Types {
   DType q, kv;
 };
 
-// Both alike, and a cache that is smaller than the queries.
-constexpr std::array all_types = {Types{DType::bf16, DType::bf16}, Types{DType::f16, DType::f16}, Types{DType::f32, DType::bf16},
-                                  Types{DType::bf16, DType::q8}};
+// Both alike, or beside bf16 what queries are not of; and a cache that is smaller than the queries.
+constexpr auto all_types = [] {
+  std::array<Types, dtype_table.size()> list{};
+  std::ranges::transform(dtype_table, list.begin(),
+                         [](const DTypeFacts& facts) { return Types{facts.of_queries ? facts.dtype : DType::bf16, facts.dtype}; });
+  static_assert(dtype_table[0].dtype == DType::f32);  // which alone is what all else is tried with
+  list[0] = {DType::f32, DType::bf16};
+  return list;
+}();
 
 std::vector<Problem> problems(const Variant& variant) {
   std::vector<Problem> list;

@@ -1,6 +1,7 @@
 // Type erasure of a variant's page (variant.hpp) and the line that ends it. Included by registry.hpp.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <memory>
@@ -17,8 +18,12 @@ namespace attn {
 struct NoOptions {};
 
 inline constexpr std::array floats_only = {DType::f32};
-// What every page takes: as it is, or through a Door. q8 holds keys and values only.
-inline constexpr std::array stored_dtypes = {DType::f32, DType::bf16, DType::f16, DType::q8};
+// What every page takes: as it is, or through a Door.
+inline constexpr auto stored_dtypes = [] {
+  std::array<DType, dtype_table.size()> all{};
+  std::ranges::transform(dtype_table, all.begin(), &DTypeFacts::dtype);
+  return all;
+}();
 
 namespace erase {
 

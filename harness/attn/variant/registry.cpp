@@ -137,9 +137,13 @@ Status Variant::supports(const Problem& p) const {
     if (std::ranges::find(dtypes(), dtype) == dtypes().end())
       return no("takes " + names_of(dtypes()) + ", not " + name + "=" + std::string(to_string(dtype)));
   }
-  if (p.dtype == DType::q8) return no("takes keys and values of q8, and no queries");
-  if (p.kv_dtype == DType::q8 && (p.head_dim % q8::count != 0 || p.value_dim % q8::count != 0))
-    return no("takes rows of whole blocks of 32 numbers for kv_dtype=q8, so multiples of 32 as head_dim and value_dim");
+  const DTypeFacts &of_q = facts_of(p.dtype), &of_kv = facts_of(p.kv_dtype);
+  if (!of_q.of_queries) return no("takes keys and values of " + std::string(of_q.name) + ", and no queries");
+  if (p.head_dim % of_kv.elements != 0 || p.value_dim % of_kv.elements != 0) {
+    const std::string count = std::to_string(of_kv.elements);
+    return no("takes rows of whole blocks of " + count + " numbers for kv_dtype=" + std::string(of_kv.name) + ", so multiples of " + count +
+              " as head_dim and value_dim");
+  }
   if (p.ragged && !reads_layouts()) return no("takes sequences of one length");
   if (p.page_rows > 0 && !reads_layouts()) return no("reads no keys from pages");
   if (p.page_rows > 0 && p.pass == Pass::forward_backward) return no("has no backward pass of keys in pages");
