@@ -2,6 +2,8 @@
 import os
 import unittest
 
+WANTED = os.environ.pop("ATTN_CASES", None)  # programs would ask which flag that is
+
 
 def alone(case):
     """Marks a case, or a class of them."""
@@ -13,11 +15,10 @@ class Cases(unittest.TestLoader):
     """Of ATTN_CASES=alone those that are marked, of ATTN_CASES=others all others; without it all."""
 
     def getTestCaseNames(self, case):
-        wanted = os.environ.get("ATTN_CASES")
         names = super().getTestCaseNames(case)
-        if wanted is None:
+        if WANTED is None:
             return names
-        return [name for name in names if (hasattr(case, "alone") or hasattr(getattr(case, name), "alone")) == (wanted == "alone")]
+        return [name for name in names if (hasattr(case, "alone") or hasattr(getattr(case, name), "alone")) == (WANTED == "alone")]
 
 
 def main():

@@ -135,7 +135,7 @@ class Files(Case):
         bad, _ = self.capture("bad.npz", mask=numpy.full(40, numpy.nan, numpy.float32))
         done = run(*QUICK, "--variants", "full", "--n", "40", "--input", bad, "--out", self.out)
         self.assertEqual(done.returncode, 5, done.stderr)
-        self.assertIn("element 0 is nan; accepted: numbers up to 1e+09, and -inf or what is below -1e+09 to hide a key", rows_of(self.out)[0]["reason"])
+        self.assertIn("element 0 is nan; accepted: numbers up to 1000000000, and -inf or what is below -1000000000 to hide a key", rows_of(self.out)[0]["reason"])
 
     def test_a_carried_model_needs_no_file(self):
         done = run(*QUICK, "--variants", "full", "--n", "256", "--input", "model:ocr", "--out", self.out)

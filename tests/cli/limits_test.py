@@ -12,6 +12,7 @@ import unittest
 
 import numpy
 
+os.environ.pop("ATTN_PEAKS", None)  # those of a machine with other limits
 SWEEP, APPLY = os.environ["ATTN_SWEEP"], os.environ["ATTN_APPLY"]
 QUICK = ["--variants", "copy_v", "--n", "64", "--samples", "2", "--rounds", "1", "--sample-time", "0.001", "--heads", "2", "--force"]
 REFUSED_MASK = """

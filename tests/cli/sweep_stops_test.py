@@ -223,7 +223,7 @@ class Interruptions(Case):
         first = subprocess.Popen([SWEEP, *self.SLOW, *self.GRID, "--out", self.out], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while not os.path.exists(self.out):
             time.sleep(0.01)
-        done = self.sweep("--variants", "copy_v", "--n", "64", "--resume")
+        done = run(*self.SLOW, *self.GRID, "--out", self.out, "--resume")
         first.terminate()
         self.assertEqual(first.wait(60), 130)
         self.assertEqual(done.returncode, 2)

@@ -67,8 +67,8 @@ class Properties(unittest.TestCase):
             return name != "cost"
 
         seen, ways = self.failing(chosen=untimed, by=untimed)
-        # Plans of stored numbers are run apart, their scratch and output filled with NaN and guarded.
-        also = {how: ["dtypes"] for how in ("bounds_scratch", "output", "scratch")}
+        # Plans of stored numbers and of masks are run apart, their scratch and output filled with NaN and guarded.
+        also = {how: ["dtypes", "mask"] for how in ("bounds_scratch", "output", "scratch")}
         # What lies before an array that is not guarded there is memory of something else, or of nothing.
         seen["bounds_before"] = sorted(set(seen["bounds_before"]) - {"dtypes"})
         self.assertEqual(seen, {how: sorted([broken, *also.get(how, [])]) for how, broken in ways.items()})

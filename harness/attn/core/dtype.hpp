@@ -64,6 +64,18 @@ inline constexpr std::array dtype_table = {
 constexpr const DTypeFacts& facts_of(DType dtype) { return dtype_table[static_cast<std::size_t>(dtype)]; }
 static_assert(std::ranges::all_of(dtype_table, [](const DTypeFacts& facts) { return &facts == &facts_of(facts.dtype); }));
 
+// All of them, which keys and values are of; and those that queries are of.
+inline constexpr auto stored_dtypes = [] {
+  std::array<DType, dtype_table.size()> all{};
+  std::ranges::transform(dtype_table, all.begin(), &DTypeFacts::dtype);
+  return all;
+}();
+inline constexpr auto query_dtypes = [] {
+  std::array<DType, std::ranges::count_if(dtype_table, &DTypeFacts::of_queries)> some{};
+  std::ranges::copy_if(stored_dtypes, some.begin(), [](DType dtype) { return facts_of(dtype).of_queries; });
+  return some;
+}();
+
 constexpr std::string_view to_string(DType dtype) { return facts_of(dtype).name; }
 Result<DType> parse_dtype(std::string_view name);
 // "f32, bf16, f16": those of queries, or those of keys and values.

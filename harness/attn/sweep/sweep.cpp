@@ -124,6 +124,8 @@ std::optional<int> begin_as_before(SweepOptions& o, const Registry& registry) {
 
 int measure(const SweepOptions& o, const Registry& registry, std::vector<Block>& blocks, const Begun& begun,
             index_t memory_limit_bytes, const std::vector<std::string>& command_line) {
+  auto known = o.peaks.empty() ? Result<std::vector<Peak>>(std::vector<Peak>()) : peaks_of(o.peaks);
+  if (!known) return usage("--peaks: " + known.reason());
   auto outputs = Outputs::open(o);
   if (!outputs) return usage(outputs.reason());
   const std::string go_on = resume_command(command_line.front(), o.out);
@@ -133,7 +135,7 @@ int measure(const SweepOptions& o, const Registry& registry, std::vector<Block>&
   if (!o.quiet) tell(stderr, "attn_sweep: the machine's peaks, then " + foreseen_time(blocks, o, registry) + "\n");
   const Schedule schedule(o);
   Worker worker(o, memory_limit_bytes);
-  if (Status status = worker.measure_peaks(blocks); !status) return usage(status.reason());
+  if (Status status = worker.measure_peaks(blocks, *known); !status) return usage(status.reason());
   if (interrupted) {
     tell(stderr, "attn_sweep: interrupted before the first cell; this begins again: " + shell_quoted(command_line) + "\n");
     return exit_interrupted;

@@ -1,5 +1,6 @@
 #include "attn/sweep/worker.hpp"
 
+#include <algorithm>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -19,7 +20,6 @@
 #include "attn/program/process.hpp"
 #include "attn/program/worker_end.hpp"
 #include "attn/ranks/crew.hpp"
-#include "attn/record/context.hpp"
 #include "attn/record/sink.hpp"
 #include "attn/record/table.hpp"
 #include "attn/sweep/launch.hpp"
@@ -108,20 +108,15 @@ std::string words(const Needs& needs) {
          (needs.workspace ? "" : ", workspace not planned") + ")";
 }
 
-Status Worker::measure_peaks(const std::vector<Block>& blocks) {
+Status Worker::measure_peaks(const std::vector<Block>& blocks, const std::vector<Peak>& known) {
   constexpr double timeout_s = 120;
-  std::map<std::pair<std::string, int>, Peak> known;
-  if (!options_.peaks.empty()) {
-    auto told = peaks_of(options_.peaks);
-    if (!told) return refuse("--peaks: " + told.reason());
-    for (Peak& peak : *told) known.emplace(std::pair(peak.isa, peak.threads), std::move(peak));
-  }
   for (const Block& block : blocks) {
     const Cell& cell = block.cells.front();
     const auto key = peak_key(cell);
     if (peaks_.contains(key) || interrupted) continue;
-    if (const auto found = known.find(key); found != known.end()) {
-      peaks_[key] = found->second;
+    const auto found = std::ranges::find_if(known, [&](const Peak& peak) { return std::pair(peak.isa, peak.threads) == key; });
+    if (found != known.end()) {
+      peaks_[key] = *found;
       continue;
     }
     const nlohmann::json question = {{"isa", cell.isa}, {"threads", key.second}, {"pin", options_.pin}};

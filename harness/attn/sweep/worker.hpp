@@ -25,8 +25,8 @@ class Worker {
   // `options` must outlive this.
   Worker(const SweepOptions& options, index_t memory_limit_bytes) : options_(options), memory_limit_bytes_(memory_limit_bytes) {}
 
-  // The machine's peaks at every ISA and number of threads of these: measured, where --peaks has none.
-  Status measure_peaks(const std::vector<Block>& blocks);
+  // The machine's peaks at every ISA and number of threads of these: measured, where none of `known` is of them.
+  Status measure_peaks(const std::vector<Block>& blocks, const std::vector<Peak>& known);
   std::vector<Peak> peaks() const;
   Peak peak_of(const Cell& cell) const;  // all zero: not measured
 

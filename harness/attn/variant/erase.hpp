@@ -1,7 +1,6 @@
 // Type erasure of a variant's page (variant.hpp) and the line that ends it. Included by registry.hpp.
 #pragma once
 
-#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <memory>
@@ -18,12 +17,6 @@ namespace attn {
 struct NoOptions {};
 
 inline constexpr std::array floats_only = {DType::f32};
-// What every page takes: as it is, or through a Door.
-inline constexpr auto stored_dtypes = [] {
-  std::array<DType, dtype_table.size()> all{};
-  std::ranges::transform(dtype_table, all.begin(), &DTypeFacts::dtype);
-  return all;
-}();
 
 namespace erase {
 

@@ -127,7 +127,7 @@ TEST_CASE("explained tensors are the variant's own and those that other options 
 }
 
 TEST_CASE("what a variant needs is said") {
-  CHECK(needs(*variant_of("full")) == "Reads Q, K and V.");
+  CHECK(needs(*variant_of("full")) == "Reads Q, K and V. Takes a mask.");
   CHECK(needs(*variant_of("gru")) == "Reads x, which is Q. value_dim must be head_dim. As many keys as queries.");
   CHECK(needs(*variant_of("fnet")) == "Reads x, which is Q. value_dim must be head_dim. As many keys as queries. Never causal.");
   CHECK(needs(*variant_of("synth_random")) == "Reads x, which is Q, and V. As many keys as queries.");

@@ -1,14 +1,11 @@
-// What the engines take at their doors.
+// What the engines take at their doors: every number type.
 #pragma once
-
-#include <array>
 
 #include "attn/core/dtype.hpp"
 
 namespace attn::kernels {
 
-inline constexpr std::array engine_dtypes = {DType::f32, DType::bf16, DType::f16};  // of Q
-inline constexpr std::array engine_kv_dtypes = {DType::f32, DType::bf16, DType::f16,
-                                                DType::q8};  // of K and V; of q8, rows are whole blocks
+inline constexpr const auto& engine_dtypes = query_dtypes;      // of Q
+inline constexpr const auto& engine_kv_dtypes = stored_dtypes;  // of K and V
 
 }  // namespace attn::kernels

@@ -17,7 +17,8 @@ namespace attn::kernels {
 class Attention {
  public:
   static constexpr bool reads_layouts = true;                                          // Arrays::lengths and Arrays::layout
-  static constexpr const auto &dtypes = engine_dtypes, &kv_dtypes = engine_kv_dtypes;  // of Q, of K and V
+  static constexpr const auto& dtypes = engine_dtypes;        // of Q
+  static constexpr const auto& kv_dtypes = engine_kv_dtypes;  // of K and V
   static Compute compute(const Problem& p) { return compute_of(p); }
 
   // head_dim and value_dim from 1 to 256.

@@ -11,7 +11,8 @@ namespace attn::kernels {
 class ScoredAttention : public Attention {
  public:
   static constexpr bool reads_layouts = true;
-  static constexpr const auto &dtypes = engine_dtypes, &kv_dtypes = engine_kv_dtypes;
+  static constexpr const auto& dtypes = engine_dtypes;        // of Q
+  static constexpr const auto& kv_dtypes = engine_kv_dtypes;  // of K and V
   static Compute compute(const Problem&) { return Compute::f32; }
 
   ScoredAttention(const Problem& p, EngineOptions options, WorkspacePlan& plan) : Attention(p, in_floats(options), plan) {}
