@@ -123,16 +123,16 @@ def case_of(axes, run):
     return case
 
 
-# What goes without saying in a case's title.
-QUIET = {"kv": "N", "batch": "1", "scope": "mixer", "cache": "hot", "isa": "best", "dtype": "f32"}
+# What goes without saying in a case's title, besides what the file's columns call usual.
+QUIET = {"kv": "N", "batch": "1", "isa": "best", "dtype": "f32"}
 AS = {"kv_heads": "heads", "value_dim": "head_dim", "kv_dtype": "dtype"}  # where it is the same
 
 
-def title_of(case):
+def title_of(case, usual):
     words = [case.get("pass", "forward"), "causal" if case["causal"] == "1" else "not causal",
              f"{case['threads']} thread{'s' * (case['threads'] != 'one')}", f"input {case['input']}"]
     for axis, value in case.items():
-        said = axis in ("pass", "causal", "threads", "input") or value in ("", "nan", QUIET.get(axis)) or value == case.get(AS.get(axis))
+        said = axis in ("pass", "causal", "threads", "input") or value in ("", "nan", QUIET.get(axis), usual.get(axis)) or value == case.get(AS.get(axis))
         if not said and not (axis == "step" and case.get("pass") != "decode"):
             words.append(f"{axis} {value}")
     return ", ".join(words)
@@ -172,7 +172,8 @@ class Atlas:
         case = case_of(axes, run)
         key = json.dumps(case, sort_keys=True)
         if key not in self.cases:
-            self.cases[key] = {"title": title_of(case), "slug": slug_of("case " + title_of(case), taken), "pass": case.get("pass", "forward")}
+            title = title_of(case, run.columns.usual())
+            self.cases[key] = {"title": title, "slug": slug_of("case " + title, taken), "pass": case.get("pass", "forward")}
         return key
 
     def take(self, machine, run, taken):

@@ -22,7 +22,7 @@ CHARTJS = ["/usr/share/javascript/chart.js/chart.min.js", "/usr/share/nodejs/cha
 ALWAYS = ["threads", "causal", "head_dim", "dtype", "input"]  # filters that are shown even with one value
 # Raw columns that the page shows or sorts by; the samples themselves stay in the CSV.
 SHOWN = ["n", "name", "family", "exactness", "status", "reason", "time_median_s", "time_mad_s", "time_ci_low_s", "time_ci_high_s",
-         "unstable", "roof_fraction", "roof_binds", "gflops_per_s", "memory_bytes", "peak_rss_bytes", "token_s", "tokens_per_s", "state_bytes", "err_relative", "fid_skill", "compute", "storage_error",
+         "unstable", "roof_fraction", "roof_binds", "gflops_per_s", "memory_bytes", "peak_rss_bytes", "token_s", "tokens_per_s", "state_bytes", "err_relative", "fid_skill", "fid_reason", "compute", "storage_error",
          "command"]
 REFERENCE = "full"
 SKILLED = 0.5  # least skill of a winner that goes unremarked
@@ -70,7 +70,8 @@ def hollow(part, name):
     """What to say of a winner's skill where it has little: ', but skill 0.05'."""
     skill = part.loc[part["name"] == name, "fid_skill"]
     if skill.isna().all():
-        return ", whose distance to softmax attention says nothing"
+        why = part.loc[part["name"] == name, "fid_reason"] if "fid_reason" in part else []
+        return ", whose distance to softmax attention says nothing" if any(why) else ", whose skill was not measured"
     return f", but skill {skill.max():.2g}" if skill.max() < SKILLED else ""
 
 

@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
 """A guest: patterns as masks of PyTorch's flex_attention, which torch.compile makes a kernel of while planning."""
+import textwrap
+
 import attnguest
 import pytorch
 from pytorch import torch
@@ -34,7 +36,7 @@ def masked(p, sees):
                                             v=zeros(p.kv_heads, p.kv_len, p.value_dim)))
     except Exception as why:  # no compiler, or a shape that it has no kernel for
         said = [line.strip() for line in str(why).splitlines() if line.strip()]
-        raise attnguest.Refused(f"torch.compile makes no kernel of flex_attention here: {' '.join(said[:2])[:300]}")
+        raise attnguest.Refused(f"torch.compile makes no kernel of flex_attention here: {textwrap.shorten(' '.join(said[:2]), 300, placeholder=' ...')}")
     return run
 
 

@@ -4,7 +4,7 @@ const data = JSON.parse(document.getElementById('data').textContent);
 const $ = id => document.getElementById(id);
 
 const shapes = ['circle', 'triangle', 'rect', 'rectRot', 'star', 'crossRot', 'rectRounded', 'cross'];
-const dashes = [[], [6, 3], [2, 3], [9, 3, 2, 3]];
+const dashes = [[], [6, 3], [2, 3], [9, 3, 2, 3], [12, 4], [4, 2, 1, 2, 1, 2], [1, 2], [7, 2, 1, 2]];
 
 // ---- rows ----
 const columns = {};

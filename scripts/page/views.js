@@ -16,7 +16,10 @@ function sentences(here, n, least) {
   const skilled = here.filter(r => r.fid_skill >= least), best = quickest(skilled), any = quickest(here);
   const over = r => full && r !== full ? `, ${times(r.time_median_s / full.time_median_s)} the time of ${data.reference}` : '';
   const says = name => data.crossovers.find(c => c.name === name && c.reference === data.reference && c.metric === 'time' && c.group.every((v, i) => v === state.axes[data.axes[i]]))?.says;
-  const lacking = r => r.fid_skill == null ? 'whose distance to softmax attention says nothing' : `skill ${r.fid_skill.toFixed(2)}`;
+  const unasked = here.every(r => r.fid_skill == null && !r.fid_reason);  // --fidelity none
+  const lacking = r => r.fid_skill == null ? (r.fid_reason ? 'whose distance to softmax attention says nothing' : 'whose skill was not measured') : `skill ${r.fid_skill.toFixed(2)}`;
+  if (!best && unasked)
+    return [`No skill was measured on ${state.axes.input} at ${place} (--fidelity rows does). The fastest is ${label(any.name)}: ${timeOf(any)}${over(any)}.`];
   if (!best) {
     const nearest = here.filter(r => r.fid_skill != null).reduce((a, b) => a && a.fid_skill >= b.fid_skill ? a : b, null);
     return [`Nothing that was measured reaches skill ${least} on ${state.axes.input} at ${place}${nearest ? `; the nearest is ${label(nearest.name)}, skill ${nearest.fid_skill.toFixed(2)}, in ${timeOf(nearest)}${over(nearest)}` : ''}.`,

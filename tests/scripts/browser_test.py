@@ -36,6 +36,9 @@ class Page(unittest.TestCase):
         for page, rows in ((cls.types, both), (cls.one, synthetic.zoo((512,))), (cls.shapes, synthetic.zoo((512, 1024)) + carried)):
             sweep = synthetic.write(page.with_suffix(".csv"), rows)
             subprocess.run([sys.executable, SCRIPTS / "report.py", sweep, "-o", page], check=True, capture_output=True)
+        cls.unasked = folder / "unasked.html"
+        sweep = synthetic.write(folder / "unasked.csv", [{**row, "fid_skill": "", "fid_reason": ""} for row in synthetic.zoo((256, 512))])
+        subprocess.run([sys.executable, SCRIPTS / "report.py", sweep, "-o", cls.unasked], check=True, capture_output=True)
         cls.page = browser.Browser()
 
     @classmethod
@@ -56,6 +59,11 @@ class Page(unittest.TestCase):
         self.page.run("""const s = document.getElementById('filter-' + arguments[0]);
             s.selectedIndex = [...s.options].findIndex(o => o.textContent === arguments[1]); s.dispatchEvent(new Event('change'));""",
                       axis, value)
+
+    def test_without_skill_the_answer_says_who_is_fastest_and_what_measures_it(self):
+        self.page.open(self.unasked)
+        (told,) = self.page.run(self.ANSWER)
+        self.assertRegex(told, r"^No skill was measured on text at N=512 \(--fidelity rows does\)\. The fastest is linear: .* the time of full\.$")
 
     def test_charts_are_drawn(self):
         for chart in CHARTS:

@@ -57,6 +57,9 @@ class Report(ScriptTest):
         said = self.run_script("report.py", path, "-o", self.folder / "h.html", "--summary").stdout
         self.assertIn("fastest: linear at N=256..512, but skill 0.05\n", said)
         self.assertIn("fastest with skill 0.9: full at N=256..512\n", said)
+        path = synthetic.write(self.folder / "unasked.csv", [{**row, "fid_skill": "", "fid_reason": ""} for row in rows])
+        said = self.run_script("report.py", path, "-o", self.folder / "u.html", "--summary").stdout
+        self.assertIn("fastest: linear at N=256..512, whose skill was not measured\n", said)
 
     def test_what_a_report_lacks_it_says_instead_of_drawing_it(self):
         one = synthetic.write(self.folder / "one.csv", [synthetic.row("full", 512, [1e-3] * 3, skill=1), synthetic.row("local", 512, [5e-4] * 3, skill=0.9)])
