@@ -46,6 +46,16 @@ def in_a_row(s, p):
     return {"ring": p - 1, "halo": 1, "ulysses": 2}[s["scheme"]]
 
 
+def reach_of(s):
+    """Tokens that a query of a pattern sees before and behind it, as harness/attn/ranks/halo.cpp has it."""
+    numbers = {name: math.inf if value == "unlimited" else int(value) for name, value in s["options"].items() if value.isdigit() or value == "unlimited"}
+    if s["id"] == "local":
+        return numbers["left"], numbers["right"]
+    if s["id"] == "dilated":
+        return (numbers["window"] * numbers["step"],) * 2
+    return numbers["block"] * numbers["before"], numbers["block"] * numbers["after"]
+
+
 def traffic(s, n, p):
     """(messages, bytes) of the rank that sends most, of N = n tokens over p ranks."""
     if p == 1:
@@ -54,9 +64,9 @@ def traffic(s, n, p):
     if s["scheme"] == "ring":
         return p - 1, kv_row * n * (p - 1) / p
     if s["scheme"] == "halo":
-        o = s["options"]
-        reach = int(o.get("left", 0)) + int(o.get("right", 0)) if s["id"] == "local" else int(o["block"]) * (int(o["before"]) + int(o["after"]))
-        return (2 if p > 2 else 1), kv_row * (reach if p > 2 else reach / 2)
+        others = n - n / p  # tokens
+        sides = [min(reach, others) for reach in reach_of(s)] if p > 2 else [min(max(reach_of(s)), others)]
+        return min(p - 1, sum(math.ceil(side * p / n) for side in sides)), kv_row * min(sum(sides), others)
     if s["scheme"] == "ulysses":
         row = s["batch"] * (s["e"] * (s["heads"] * s["head_dim"] + s["kv_heads"] * (s["head_dim"] + s["value_dim"])) +
                             4 * s["heads"] * s["value_dim"])

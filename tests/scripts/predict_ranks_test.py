@@ -47,6 +47,22 @@ class PredictRanks(ScriptTest):
         # 1 M tokens on 8 ranks, messages hidden: an eighth of 1e-8 * 2^40 s
         self.assertAlmostEqual(float(ring[0][-1]), 1e-8 * 2**40 / 8, delta=0.01 * 1e-8 * 2**40 / 8)
 
+    def test_a_window_asks_as_many_ranks_as_it_reaches(self):
+        def row(name):
+            return synthetic.row(name, 4096, np.full(9, 1.0), ranks=1, threads=1)
+
+        import predict_ranks
+        path = synthetic.write(self.folder / "halo.csv", [row("dilated@halo:window=64,step=4"), row("blockwise@halo:block=128,before=1,after=0"),
+                                                          row("local@halo:left=unlimited,right=0,sinks=0")])
+        _, single = predict_ranks.usable([path])
+        shapes = {r["variant"]: predict_ranks.shape_of(r) for r in single.to_dict("records")}
+        token = 4 * 8 * (64 + 64)  # K and V of 8 heads of 64
+        self.assertEqual(predict_ranks.traffic(shapes["dilated"], 4096, 4), (2, 512 * token))  # 256 tokens from each side
+        self.assertEqual(predict_ranks.traffic(shapes["dilated"], 512, 4), (3, 384 * token))  # all others
+        self.assertEqual(predict_ranks.traffic(shapes["blockwise"], 4096, 4), (1, 128 * token))
+        self.assertEqual(predict_ranks.traffic(shapes["local"], 4096, 4), (3, 3072 * token))
+        self.run_script("predict_ranks.py", path, "--network", "A:2e-6,12e9")
+
     def test_what_it_cannot_use_is_refused(self):
         self.refused(2, "--network B:fast is not NAME:ALPHA,BANDWIDTH", "predict_ranks.py", self.rows(), "--network", "B:fast")
         tree = synthetic.write(self.folder / "tree.csv", [synthetic.row("full@tree", 1024, np.full(9, 1.0), ranks=1)])
