@@ -10,7 +10,7 @@ import unittest
 import attnbench
 import numpy as np
 
-os.environ.pop("LD_PRELOAD", None)  # a sanitizer's runtime, which is in this process by now; programs have their own
+RUNTIME = os.environ.pop("LD_PRELOAD", "")  # a sanitizer's, which is in this process by now; programs have their own, another Python has not
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -182,7 +182,7 @@ class Programs(unittest.TestCase):
         block = block[:block.index("```")]
         with tempfile.TemporaryDirectory() as folder:
             done = subprocess.run([sys.executable, "-c", block], cwd=folder, capture_output=True, text=True,
-                                  env={**os.environ, "ATTN_SAMPLES": "2", "ATTN_ROUNDS": "1", "ATTN_SAMPLE_TIME": "0.001"})
+                                  env={**os.environ, "LD_PRELOAD": RUNTIME, "ATTN_SAMPLES": "2", "ATTN_ROUNDS": "1", "ATTN_SAMPLE_TIME": "0.001"})
         self.assertEqual(done.returncode, 0, done.stderr)
 
 
