@@ -4,6 +4,7 @@ Exit 77, for skipped, where venv or pip is missing."""
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,7 +29,10 @@ def main():
         sys.exit(77)
     python = folder / "venv/bin/python"
     subprocess.run([python, "-m", "pip", "install", "--no-index", ROOT], check=True, env=environment)
-    done = subprocess.run([python, "-c", USE], check=True, env=environment, cwd=folder, capture_output=True, text=True)
+    with tempfile.TemporaryDirectory() as empty:
+        done = subprocess.run([python, "-c", USE], env=environment, cwd=empty, capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(done.stderr)
     assert done.stdout.startswith(str(folder / "venv")), done.stdout
     subprocess.run([python, "-m", "pip", "uninstall", "--yes", "attnbench"], check=True, env=environment)
     left = list((folder / "venv").rglob("attnbench*"))

@@ -81,6 +81,7 @@ def sweep(*, out: Optional[os.PathLike | str] = None, quiet: bool = False, **fla
     Flags are those of attn_sweep --help with '_' for '-': sweep(variants="full,linear", n="512..4096*2", threads=2, causal="both").
     Lists are joined by commas, but for `plugin`, `guest` and `input`, which may be given several times; True gives a switch, False
     its opposite (pin=False: --no-pin). `out` keeps the CSV; its folder must be there. Rows that were not measured are rows too: see `status`.
+    Guests in Python, such as full@numpy, run in this Python unless ATTN_PYTHON names another.
     Raises SweepFailed, with the sentence of attn_sweep, when there are no rows.
     """
     import pandas
@@ -203,7 +204,9 @@ def _beside(script: str) -> str:
 def _run(command: list[str], quiet: bool) -> tuple[int, str]:
     """The exit code, and the last line on stderr. A terminal has it at once; elsewhere, such as in a notebook, it is passed on by line."""
     terminal = not quiet and sys.stderr is not None and sys.stderr.isatty()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=None if terminal else subprocess.PIPE, text=True, errors="replace")
+    environment = {"ATTN_PYTHON": sys.executable or "python3", **os.environ}  # guests find what is installed for this Python
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=None if terminal else subprocess.PIPE, text=True, errors="replace",
+                               env=environment)
     last = ""
     try:
         with process:
